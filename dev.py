@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Set up a checkout of jdd and use it; needs Python 3.11 or newer and a package index.
+
+    python3 dev.py quickstart                  distil the 8x8 digits; other words go to jdd
+    python3 dev.py test                        lint, types and the tests that are not slow
+    python3 dev.py test --slow                 lint, types and every test
+    python3 dev.py test -- -k resume -x        only pytest, with these arguments
+
+The first call makes .venv beside this file; later ones reuse it until pyproject.toml, the Python
+or the place of the checkout changes. The exit code is that of the first step that fails.
+"""
+
+# Written so that an old Python still gets as far as saying that it is too old.
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "jdd-dev.txt"  # in a .venv that this file has made: what is installed in it
+PYTHON = VENV / "bin" / "python"
+OLDEST = (3, 11)
+NEWER = ("python3.13", "python3.12", "python3.11", "python3.14")  # tried in this order
+USAGE = __doc__.split("\n\n")[1]
+
+
+class Stop(Exception):
+    """Ends the program with one line and an exit code."""
+
+    def __init__(self, message, code=2):
+        super().__init__(message)
+        self.code = code
+
+
+def say(text):
+    """Print one line at once, also into a pipe."""
+    print("dev.py: " + text, flush=True)
+
+
+def main(argv):
+    """Run one command and return its exit code."""
+    if os.name != "posix":
+        raise Stop("jdd runs on Linux and macOS; on Windows, inside WSL")
+    commands = {"quickstart": quickstart, "test": test}
+    if argv[:1] in ([], ["-h"], ["--help"]):
+        print(USAGE)
+        return 0 if argv else 2
+    if argv[0] not in commands:
+        raise Stop("{!r} is no command; there are: {}".format(argv[0], ", ".join(commands)))
+    if sys.version_info < OLDEST:
+        return with_newer_python(argv)
+    return commands[argv[0]](argv[1:])
+
+
+def with_newer_python(argv):
+    """Run again under a Python that is new enough, if there is one."""
+    for name in NEWER:
+        path = shutil.which(name)
+        if path and works(Path(path)):
+            say("this Python is {}.{}; using {}".format(*sys.version_info[:2], path))
+            os.execv(path, [path, str(ROOT / "dev.py"), *argv])
+    have = "{}.{}".format(*sys.version_info[:2])
+    raise Stop(
+        "jdd needs Python 3.11 or newer and this is {}: install one (python.org, "
+        "apt install python3.12 python3.12-venv, brew install python@3.12) "
+        "and run python3.12 dev.py {}".format(have, " ".join(argv))
+    )
+
+
+def quickstart(argv):
+    """Run jdd in the caller's folder: its default config is the quick start."""
+    set_up()
+    say(" ".join(["python -m jdd.main", *argv]))
+    # In place of this process, so that Ctrl-C and SIGTERM reach the run, which saves first.
+    os.execve(str(PYTHON), [str(PYTHON), "-m", "jdd.main", *argv], environment())
+
+
+def test(argv):
+    """Run lint, types and tests; with arguments for pytest, only pytest."""
+    ours, _, theirs = split(argv, "--")
+    unknown = [word for word in ours if word != "--slow"]
+    if unknown:
+        raise Stop(f"test takes --slow, and pytest's arguments after --; not {unknown[0]}")
+    set_up()
+    lint = [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],  # the folders are named in pyproject.toml
+    ]
+    which = [] if "--slow" in ours else ["-m", "not slow"]
+    steps = ([] if theirs else lint) + [["pytest", *which, *theirs]]
+    env = dict(environment(), JAX_PLATFORMS=os.environ.get("JAX_PLATFORMS") or "cpu")
+    begun = time.time()
+    for step in steps:
+        say(" ".join(step))
+        code = exit_code(
+            subprocess.call(
+                [str(PYTHON), "-m", *step], cwd=str(ROOT), env=env, stdin=subprocess.DEVNULL
+            )
+        )
+        if code:
+            say(f"{step[0]} failed (exit code {code})")
+            return code
+    say(f"all passed in {time.time() - begun:.0f} s")
+    return 0
+
+
+def split(words, word):
+    """Return what is before and after the first ``word``, as str.partition does."""
+    at = words.index(word) if word in words else len(words)
+    return words[:at], word in words, words[at + 1 :]
+
+
+def set_up():
+    """Make .venv, or find that it is ready."""
+    wanted = stamp()
+    if works(PYTHON) and STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    if VENV.exists() and not STAMP.exists():
+        raise Stop(f"{VENV} was not made by dev.py: move it away, or use its own tools")
+    make_venv()
+    begun = time.time()
+    say("installing jdd and its test tools into .venv (some minutes, once) ...")
+    pip = [str(PYTHON), "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    code, output = quietly([*pip, "--editable", ".[test]"])
+    if code:
+        print(output, flush=True)
+        raise Stop("pip could not install jdd; its words are above", code)
+    STAMP.write_text(wanted)
+    say(f"installed in {time.time() - begun:.0f} s")
+
+
+def make_venv():
+    """Make an empty .venv in place of an older one of ours."""
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Stop(
+            "this Python comes without {}: on Debian or Ubuntu, apt install "
+            "python{}.{}-venv".format(" and ".join(missing), *sys.version_info[:2])
+        )
+    say("making .venv with Python {}.{}.{} ...".format(*sys.version_info[:3]))
+    code, output = quietly([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    if code:
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        raise Stop("python -m venv failed: " + " ".join(output.split()), code)
+    STAMP.write_text("not yet installed\n")
+
+
+def quietly(command):
+    """Run a command in the checkout; return its exit code and all that it printed."""
+    done = subprocess.run(
+        command,
+        cwd=str(ROOT),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return exit_code(done.returncode), done.stdout.decode(errors="replace")
+
+
+def exit_code(returned):
+    """Return a process's exit code as a shell tells it; ended by signal n is 128 + n."""
+    return returned if returned >= 0 else 128 - returned
+
+
+def stamp():
+    """Return what the installed packages depend on, in one line."""
+    digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:16]
+    return "{} python{}.{} {}\n".format(digest, *sys.version_info[:2], ROOT)
+
+
+def works(python):
+    """Tell whether an interpreter is there and runs."""
+    if not python.exists():
+        return False
+    return subprocess.call([str(python), "-c", ""], stderr=subprocess.DEVNULL) == 0
+
+
+def environment():
+    """Return the caller's environment without what would lead Python or pip out of .venv."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    env.pop("__PYVENV_LAUNCHER__", None)  # of macOS
+    return dict(env, PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONUNBUFFERED="1")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Stop as stop:
+        print(f"dev.py: error: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
+    except KeyboardInterrupt:
+        sys.exit(130)

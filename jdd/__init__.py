@@ -1,0 +1,27 @@
+"""jdd: dataset distillation in JAX.
+
+``jdd.distill``, ``jdd.evaluate`` and ``jdd.load`` do what the command line does. They are imported
+on first use, so that ``import jdd`` does not wait for JAX.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "distill", "evaluate", "load"]
+
+if TYPE_CHECKING:
+    from jdd.api import distill, evaluate, load
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("distill", "evaluate", "load"):
+        from jdd import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'jdd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

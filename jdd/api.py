@@ -1,0 +1,66 @@
+"""The Python API: what the command line does, as functions."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jdd import config as configs
+from jdd import interop, pipeline
+from jdd.distilled import DistilledSet
+
+
+def distill(
+    config: str = "quickstart", workdir: str | Path | None = None, **overrides: Any
+) -> DistilledSet:
+    """Run a config to its end (or go on with it) and return the distilled set.
+
+    Args:
+      config: a config file with its argument, as ``--config`` takes it: 'mtt:cifar10,ipc=10'.
+      workdir: where the run lives; None for its default under ``runs/``.
+      **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with the dots
+        in a dict, ``**{"data.path": "x.zip"}``.
+
+    Raises:
+      BadInput, Diverged, Interrupted: as the command line does.
+    """
+    loaded = configs.load(config, overrides)
+    resolved, _ = configs.resolve(loaded.config)
+    place = Path(workdir or configs.default_workdir(resolved, loaded.spec))
+    pipeline.run(loaded, str(place), command=f"jdd.distill({config!r}, {str(place)!r})")
+    return DistilledSet.load(place / "distilled.npz")
+
+
+def evaluate(
+    dset: DistilledSet | str | Path, workdir: str | Path | None = None, **overrides: Any
+) -> dict[str, Any]:
+    """Train fresh nets on a set and return what ``result.json`` holds.
+
+    Args:
+      dset: a set, or the path of one in any format that ``load`` reads.
+      workdir: where the evaluation lives; None for a temporary folder.
+      **overrides: config keys, such as ``nets=["ConvNet", "AlexNet"]`` or ``eval={"n": 10}``.
+    """
+    loaded = configs.load(None, overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "distilled.npz" if isinstance(dset, DistilledSet) else Path(dset)
+        if isinstance(dset, DistilledSet):
+            dset.save(path)
+        place = str(workdir or Path(scratch) / "evaluation")
+        return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(path)!r})")
+
+
+def load(path: str | Path, **known: Any) -> DistilledSet:
+    """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
+
+    Args:
+      **known: what a set does not say itself: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
+        ``net`` ... (see ``jdd.interop.load``).
+    """
+    return interop.load(path, **known)
+
+
+def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:
+    """Write a set for other programs: ``fmt`` 'png' (class folders), 'safetensors', 'pt', 'npz'."""
+    return interop.export(load(dset) if not isinstance(dset, DistilledSet) else dset, path, fmt)

@@ -1,0 +1,117 @@
+"""``--mode=evaluate --set=PATH``: any saved set, ours or somebody else's, through our evaluation.
+
+What the set says of itself holds; what the person typed goes over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import config as configs
+from jdd import data, interop, picture
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.pipeline import check_workdir, finish, write_config
+from jdd.session import Session, locked
+from jdd.stages import evaluate, full, report
+from jdd.work import Work, fingerprint
+
+# What a person may say of a set, by the key it is said with.
+SAID = {
+    "data.name": "dataset",
+    "data.zca": "zca",
+    "eval.lr": "lr",
+    "eval.epochs": "epochs",
+    "eval.batch": "batch",
+    "data.dsa": "dsa",
+    "align_corners": "align_corners",
+    "net.name": "net",
+}
+
+
+def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
+    """Evaluate the set at ``set_path`` on the nets of the config; return result.json.
+
+    Raises:
+      BadInput: the set cannot be read, or its dataset is not known or not to be had.
+    """
+    source = Path(set_path)
+    place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
+    given = {k: configs.flat(loaded.config)[k] for k in loaded.explicit}
+    known = {name: given[key] for key, name in SAID.items() if key in given}
+    dset, dataset = _read(source, known, given)
+    recipe = dset.recipe
+    values = _values(dset, given)
+    config, _ = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
+    check_workdir(place, config)
+    digest = hashlib.sha256(np.ascontiguousarray(dset.images).tobytes()).hexdigest()
+    dset = dset._replace(recipe=recipe | {"fingerprint": fingerprint([digest, recipe["train"]])})
+    with jax.default_matmul_precision(config.precision), locked(place):
+        work = Work(config, dataset, place, command)
+        evaluate.fits(dset, dataset)
+        session = Session(place, bool(config.tensorboard), bool(config.progress))
+        with session.signals():
+            write_config(work)
+            for line in dataset.notes:
+                session.say(line)
+            dset.save(work.set_path(int(config.seed)))
+            picture.save(dset, place / "distilled.png")
+            for stage in (evaluate.STAGE, full.STAGE):
+                if not stage.done(work):
+                    stage.run(work, session)
+            report.STAGE.run(work, session)
+            return finish(work)
+
+
+def _read(
+    source: Path, known: dict[str, Any], given: Mapping[str, Any]
+) -> tuple[DistilledSet, Any]:
+    """Return the set and the real data it is tested on."""
+    if source.suffix == ".npz":  # says itself what it was made from
+        dset = interop.load(source, **known)
+        return dset, data.load(_data(dset.recipe, given))
+    if "data.name" not in given:
+        raise BadInput(
+            f"--set={source}", "it does not say what it was made from", "--config.data.name=cifar10"
+        )
+    dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
+    known |= {"transform": dataset.transform}
+    return interop.load(source, **known), dataset
+
+
+def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    said = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
+    whitened = bool(said.get("zca")) and said.get("zca") != "auto"
+    base = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], "zca": whitened}
+    merged = {**base, **said, "zca": whitened}
+    if not merged.get("source"):
+        merged["source"] = "auto"
+    return merged
+
+
+def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config's values: the set's own settings under the person's."""
+    recipe = dset.recipe
+    keys = configs.schema("mtt")
+    train, options = recipe["train"], recipe["net"].get("options") or {}
+    said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
+    said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
+    said |= {
+        "data.name": recipe["dataset"],
+        "net.name": recipe["net"]["name"],
+        "nets": (recipe["net"]["name"],),
+        "ipc": max(1, len(dset.images) // dset.classes),
+        "seed": int(recipe.get("seed") or 0),
+        "steps": int(recipe.get("steps") or 0),
+        "eval.epochs": int(train["epochs"]),
+        "eval.batch": int(train["batch"]),
+        "baselines.full": False,  # hours on a large set; asked for by --config.baselines.full=true
+    }
+    known = {k: v for k, v in said.items() if k in keys}
+    return known | dict(given)

@@ -1,0 +1,289 @@
+"""Differentiable siamese augmentation (Zhao & Bilen, ICML 2021): six operations on image batches.
+
+A *strategy* names the operations allowed, e.g. ``color_crop_cutout_flip_scale_rotate``. One call
+draws one operation for the whole batch; its parameters are drawn per image, or once for all images
+(siamese). Outside the image is zero, which in normalised space is the mean pixel. Nothing is
+clamped. For given parameters every operation is linear in the images up to a constant, so their
+derivatives exist to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdd.errors import BadInput, nearest
+
+OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+CROP, CUTOUT, SCALE, ROTATE = 0.125, 0.5, 1.2, 15.0
+
+
+def names(strategy: str) -> tuple[str, ...]:
+    """Return the operations of a strategy, () for "" and "none".
+
+    Raises:
+      BadInput: an unknown operation, or one named twice.
+    """
+    if strategy in ("", "none"):
+        return ()
+    found = tuple(strategy.split("_"))
+    for name in found:
+        if name not in OPS:
+            close = nearest(name, OPS)
+            meant = f" (did you mean {close!r}?)" if close else ""
+            raise BadInput(
+                "config.data.dsa",
+                f"unknown operation {name!r} in {strategy!r}{meant}",
+                f"none, or any of {', '.join(OPS)} joined by _",
+            )
+    if len(set(found)) < len(found):
+        raise BadInput(
+            "config.data.dsa", f"an operation twice in {strategy!r}", "each at most once"
+        )
+    return found
+
+
+def draw_op(key: jax.Array, strategy: str) -> jax.Array:
+    """Draw one operation uniformly: its place in the strategy, a scalar int32 (0 without any)."""
+    return jax.random.randint(key, (), 0, max(1, len(names(strategy))))
+
+
+def apply(
+    op: jax.Array | int,
+    key: jax.Array,
+    images: jax.Array,
+    strategy: str,
+    siamese: bool = False,
+    align_corners: bool = True,
+) -> jax.Array:
+    """Apply the operation at place ``op`` of the strategy, with parameters drawn from ``key``.
+
+    The choice is a ``lax.switch`` on ``op`` alone: under ``vmap`` over key and images with one
+    shared op it stays a real branch, and only the chosen operation runs.
+
+    Args:
+      op: what ``draw_op`` gave.
+      key: for the parameters.
+      images: [n, h, w, c], normalised or whitened.
+      strategy: operations joined by ``_``; "" or "none" returns the images as they are.
+      siamese: one draw for all images instead of one each.
+      align_corners: the grid convention of scale and rotate (DC, DSA, DM: False; MTT: True). It
+        matters for images that are not square; for square ones both give the same pixels.
+
+    Returns:
+      [n, h, w, c].
+    """
+    branches = [partial(_BRANCHES[name], align_corners=align_corners) for name in names(strategy)]
+    if not branches:
+        return images
+    draws = _draws(key, images, siamese)
+    if len(branches) == 1:
+        return branches[0](draws, images)
+    return lax.switch(op, branches, draws, images)
+
+
+def dsa(
+    key: jax.Array,
+    images: jax.Array,
+    strategy: str,
+    siamese: bool = False,
+    align_corners: bool = True,
+    mode: str = "S",
+) -> jax.Array:
+    """Augment a batch: mode "S" applies one drawn operation, "M" all of them in their order.
+
+    Raises:
+      BadInput: an unknown operation or mode.
+    """
+    if mode not in ("S", "M"):
+        raise BadInput("dsa mode", repr(mode), "'S' (one operation) or 'M' (all in their order)")
+    if mode == "S":
+        op_key, key = jax.random.split(key)
+        return apply(draw_op(op_key, strategy), key, images, strategy, siamese, align_corners)
+    for name in names(strategy):
+        key, subkey = jax.random.split(key)
+        images = apply(0, subkey, images, name, siamese, align_corners)
+    return images
+
+
+# The operations with explicit parameters, each of shape [n] (or [1]: the same for all images).
+
+
+def color(
+    images: jax.Array, brightness: jax.Array, saturation: jax.Array, contrast: jax.Array
+) -> jax.Array:
+    """Brightness ``x + b``, then saturation about the pixel's channel mean, then contrast.
+
+    ``(x - m_c) s + m_c`` with m_c the mean over channels of each pixel, then ``(x - m) k + m`` with
+    m the mean over the whole image.
+    """
+    images = images + _per_image(brightness, images)
+    mean = images.mean(3, keepdims=True)
+    images = (images - mean) * _per_image(saturation, images) + mean
+    mean = images.mean((1, 2, 3), keepdims=True)
+    return (images - mean) * _per_image(contrast, images) + mean
+
+
+def crop(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    """Shift by integers: ``out[i, j] = in[i + rows, j + cols]``, zero outside."""
+    _, h, w, _ = images.shape
+    by_row = _taps(jnp.arange(h)[None] + rows[:, None], h, images.dtype)
+    by_col = _taps(jnp.arange(w)[None] + cols[:, None], w, images.dtype)
+    return _separable(images, by_row, by_col)
+
+
+def cutout(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    """Zero a hole of half the height and width around (rows, cols); borders clip it."""
+    _, h, w, _ = images.shape
+    hole = _hole(h, rows)[:, :, None] & _hole(w, cols)[:, None, :]
+    return jnp.where(hole[..., None], jnp.zeros((), images.dtype), images)
+
+
+def flip(images: jax.Array, flipped: jax.Array) -> jax.Array:
+    """Mirror left and right where ``flipped``."""
+    return jnp.where(_per_image(flipped, images), images[:, :, ::-1], images)
+
+
+def scale(images: jax.Array, sx: jax.Array, sy: jax.Array, align_corners: bool = True) -> jax.Array:
+    """Resample bilinearly at ``s (i - centre) + centre``: s > 1 zooms out, zero outside.
+
+    Both grid conventions come to the same source pixels here: the normalised coordinate is scaled
+    about 0, the image's centre, and its unit cancels.
+    """
+    del align_corners
+    _, h, w, _ = images.shape
+    by_row = _taps(_about_centre(h, images.dtype)[None] * sy[:, None] + (h - 1) / 2, h)
+    by_col = _taps(_about_centre(w, images.dtype)[None] * sx[:, None] + (w - 1) / 2, w)
+    return _separable(images, by_row, by_col)
+
+
+def rotate(images: jax.Array, angle: jax.Array, align_corners: bool = True) -> jax.Array:
+    """Resample bilinearly on a grid turned by ``angle`` (radians), zero outside.
+
+    The grid is turned in normalised coordinates, so images that are not square are sheared too; by
+    how much depends on ``align_corners``, whose unit is (size - 1) / 2 instead of size / 2.
+    """
+    n, h, w, c = images.shape
+    rows = _about_centre(h, images.dtype)[None, :, None]
+    cols = _about_centre(w, images.dtype)[None, None, :]
+    less = 1 if align_corners else 0
+    aspect = max(w - less, 1) / max(h - less, 1)
+    cos, sin = jnp.cos(angle)[:, None, None], jnp.sin(angle)[:, None, None]
+    x = cols * cos - rows * (sin * aspect) + (w - 1) / 2
+    y = cols * (sin / aspect) + rows * cos + (h - 1) / 2
+    return _bilinear(images, y, x)
+
+
+def _bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    n, h, w, c = images.shape
+    flat = images.reshape(n, h * w, c)
+    top, left = jnp.floor(y), jnp.floor(x)
+    out = jnp.zeros_like(images)
+    for row in (top, top + 1):
+        for col in (left, left + 1):
+            weight = (1 - jnp.abs(y - row)) * (1 - jnp.abs(x - col))
+            inside = (row >= 0) & (row < h) & (col >= 0) & (col < w)
+            index = jnp.where(inside, row * w + col, 0).astype(jnp.int32)
+            index = jnp.broadcast_to(index, (n, h, w)).reshape(n, h * w, 1)
+            value = jnp.take_along_axis(flat, index, axis=1).reshape(images.shape)
+            out = out + jnp.where(inside, weight, 0)[..., None] * value
+    return out
+
+
+def _per_image(values: jax.Array, images: jax.Array) -> jax.Array:
+    return values.reshape(values.shape + (1,) * (images.ndim - 1))
+
+
+def _about_centre(size: int, dtype: jnp.dtype) -> jax.Array:
+    return jnp.arange(size, dtype=dtype) - (size - 1) / 2
+
+
+def _hole(size: int, centre: jax.Array) -> jax.Array:
+    side = int(size * CUTOUT + 0.5)
+    first = (centre - side // 2)[:, None]
+    place = jnp.arange(size)[None]
+    return (place >= first) & (place < first + side)
+
+
+def _taps(source: jax.Array, size: int, dtype: jnp.dtype | None = None) -> jax.Array:
+    """[n, out] source places -> [n, out, size] linear interpolation weights, none outside."""
+    source = source.astype(dtype or source.dtype)
+    places = jnp.arange(size, dtype=source.dtype)
+    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - places[None, None]))
+
+
+def _separable(images: jax.Array, by_row: jax.Array, by_col: jax.Array) -> jax.Array:
+    """Apply [n, h, h] to the rows and [n, w, w] to the columns of each image."""
+    n, h, w, c = images.shape
+    by_row = jnp.broadcast_to(by_row, (n, h, h))
+    by_col = jnp.broadcast_to(by_col, (n, w, w))
+    # Full precision: TF32 or bfloat16 products would round the pixels themselves.
+    high = lax.Precision.HIGHEST
+    images = jnp.einsum("nij,njwc->niwc", by_row, images, precision=high)
+    return jnp.einsum("nvw,niwc->nivc", by_col, images, precision=high)
+
+
+# One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.
+
+
+def _draws(key: jax.Array, images: jax.Array, siamese: bool) -> jax.Array:
+    # float32 whatever the images are, so that the draw does not depend on their dtype. One draw
+    # serves all operations: a generator in every branch would be most of what XLA compiles.
+    return jax.random.uniform(key, (3, 1 if siamese else images.shape[0]), jnp.float32)
+
+
+def _color(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    brightness, saturation, contrast = u.astype(images.dtype)
+    return color(
+        images, (brightness - 0.5) * BRIGHTNESS, saturation * SATURATION, contrast + CONTRAST
+    )
+
+
+def _crop(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    shifts = []
+    for draw, size in zip(u[:2], images.shape[1:3], strict=True):
+        most = int(size * CROP + 0.5)
+        shifts.append(_whole(draw, 2 * most + 1) - most)
+    return crop(images, *shifts)
+
+
+def _cutout(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    centres = []
+    for draw, size in zip(u[:2], images.shape[1:3], strict=True):
+        side = int(size * CUTOUT + 0.5)
+        centres.append(_whole(draw, size + 1 - side % 2))
+    return cutout(images, *centres)
+
+
+def _flip(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    return flip(images, u[0] < 0.5)
+
+
+def _scale(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    sx, sy = u[:2].astype(images.dtype) * (SCALE - 1 / SCALE) + 1 / SCALE
+    return scale(images, sx, sy, align_corners)
+
+
+def _rotate(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
+    degrees = (u[0].astype(images.dtype) - 0.5) * (2 * ROTATE)
+    return rotate(images, degrees * (math.pi / 180), align_corners)
+
+
+def _whole(draw: jax.Array, count: int) -> jax.Array:
+    """Turn uniform draws of [0, 1) into 0 .. count - 1."""
+    return jnp.floor(draw * count).astype(jnp.int32)
+
+
+_BRANCHES = {
+    "color": _color,
+    "crop": _crop,
+    "cutout": _cutout,
+    "flip": _flip,
+    "scale": _scale,
+    "rotate": _rotate,
+}

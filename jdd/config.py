@@ -1,0 +1,319 @@
+"""One validated config for the command line and the Python API.
+
+``load`` reads a config file and overrides by the schema, ``resolve`` replaces every ``auto`` once
+all overrides are in, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 10.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jdd import configfile
+from jdd.configfile import bundled, config_dir, flat, from_arg, method_file, nested, schema
+from jdd.errors import BadInput, nearest
+from jdd.schema import AUTO, COMMON, Key, show
+
+__all__ = [
+    "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
+    "default_workdir", "flat", "from_arg", "from_json", "load", "method_file", "published",
+    "replace", "resolve", "schema", "settle", "to_json",
+]  # fmt: skip
+
+# What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
+# rate the set has learned, which is not known before it is distilled.
+_FALLBACK: dict[str, Any] = {
+    "steps": 1000,
+    "data.zca": False,
+    "eval.epochs": 1000,
+    "eval.lr": 0.0,
+    "baselines.full_epochs": 50,
+    "experts.epochs": 50,
+}
+
+
+class Loaded(NamedTuple):
+    """A config, the keys somebody set (in a named file, its argument or an override), its spec."""
+
+    config: ConfigDict
+    explicit: frozenset[str]
+    spec: str | None
+
+
+def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """Return the config of ``spec`` with ``overrides``; 'auto' values stay until ``resolve``.
+
+    Args:
+      spec: ``path[:arg]`` of a config file, a bundled one by name too; None for the quick start,
+        whose own values do not count as explicit.
+      overrides: values by dotted name, or nested; text as typed, or Python values.
+
+    Raises:
+      BadInput: an unknown file, key or method, or a value that does not fit its key.
+    """
+    path, arg = configfile.split(spec)
+    file = configfile.find(path)
+    values = configfile.call(file, arg)
+    given = flat(overrides or {})
+    method = given.get("method", values.get("method", COMMON["method"].default))
+    keys = schema(str(method))
+    filled = {name: key.default for name, key in keys.items()}
+    for name, value in values.items():
+        try:
+            filled[name] = configfile.checked(name, value, keys)
+        except BadInput as error:
+            raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
+    for name, value in given.items():
+        filled[name] = configfile.checked(name, value, keys)
+    explicit = set(given) | (set(values) if spec is not None else set())
+    return Loaded(_locked(filled), frozenset(explicit), None if spec is None else str(spec))
+
+
+def replace(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """Return a copy of ``config`` with some values changed, checked by the schema."""
+    keys = schema(config.method)
+    new = {name: configfile.checked(name, value, keys) for name, value in flat(values).items()}
+    return _locked(flat(config) | new)
+
+
+def _locked(values: Mapping[str, Any]) -> ConfigDict:
+    return nested(values).lock()
+
+
+def resolve(
+    config: ConfigDict, shape: tuple[int, int, int] | None = None
+) -> tuple[ConfigDict, list[str]]:
+    """Return ``config`` with every 'auto' replaced, and lines that say what was taken.
+
+    A dataset of your own has no facts: its data.dsa stays 'auto' and is chosen by the channels on
+    loading, and net.depth stays 'auto' until ``shape`` (h, w, c) is given.
+
+    Raises:
+      BadInput: an unknown dataset, method or net, or keys that do not go together.
+    """
+    _check_dataset(config)
+    _check_nets(config)
+    values, notes = settle(config, shape)
+    if values["data.source"] in ("npz", "folder") and not config.data.path:
+        found = f"empty, and {config.data.name} comes from a {values['data.source']} source"
+        raise BadInput("config.data.path", found, "the file, folder or archive of the images")
+    check = getattr(method_file(config.method), "check", None)
+    if check:
+        check(values)
+    return _locked(values), notes
+
+
+def settle(
+    config: ConfigDict, shape: tuple[int, ...] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace every 'auto' without checking anything; values by dotted name, and the notes."""
+    values, module = flat(config), method_file(config.method)
+    row, note = _row(config)
+    facts = _facts(config.data.name)
+    if shape is None and facts is not None:
+        shape = facts.shape
+    known: dict[str, Any] = {}
+    if facts is not None:
+        known["data.dsa"] = facts.dsa
+    size = config.data.size or (shape[0] if shape else 0)
+    if size:
+        known["net.depth"] = _depth(size)
+    known["data.source"] = _source(config, facts)
+    for name, value in (_FALLBACK | known | row).items():
+        if values.get(name) == AUTO and name not in getattr(module, "DERIVED", {}):
+            values[name] = value
+    for name, rule in getattr(module, "DERIVED", {}).items():
+        if values[name] == AUTO:
+            values[name] = rule(values)
+    differing = [
+        f"{name}={show(values[name])} (not {show(value)})"
+        for name, value in row.items()
+        if values[name] != value
+    ]
+    notes = [f"{note}: " + ", ".join(f"{name}={show(value)}" for name, value in row.items())]
+    if differing:
+        notes.append("settings changed from these: " + ", ".join(differing))
+    return values, notes
+
+
+def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
+    """Return the settings that 'auto' stands for, and a line that says where they are from."""
+    module = method_file(config.method)
+    name, ipc = config.data.name, config.ipc
+    facts = _facts(name)
+    settings = facts.settings if facts is not None else name
+    table = getattr(module, "PUBLISHED", {})
+    label = config.method.upper()
+    if (settings, ipc) in table:
+        note = f"settings: {label} row ({settings}, ipc {ipc})"
+        if settings != name:
+            note += f", applied to {name}"
+        return table[settings, ipc]["values"], note
+    there = [str(i) for dataset, i in table if dataset == settings]
+    rows = f" (its rows: ipc {', '.join(there)})" if there else ""
+    note = f"settings: no published {label} row for {name}, ipc {ipc}{rows}, so its defaults"
+    return module.DEFAULTS, note
+
+
+def published(config: ConfigDict) -> dict[str, Any] | None:
+    """Return the published figure of this setting, or None where there is none.
+
+    ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
+    keys in which this (resolved) config is not the published protocol.
+    """
+    module, name = method_file(config.method), config.data.name
+    facts = _facts(name)
+    if facts is None:
+        return None
+    row = getattr(module, "PUBLISHED", {}).get((facts.settings, config.ipc))
+    original = _facts(facts.settings)
+    same_task = original is not None and original.classes == facts.classes
+    if not row or row["accuracy"] is None or not same_task:
+        return None
+    source = row["source"]
+    if facts.settings != name:
+        source += f"; the figure is for {facts.settings} itself, not for {name}"
+    protocol = _ALL_THE_DATA | getattr(module, "PROTOCOL", {}) | row["values"]
+    protocol |= {"data.dsa": facts.dsa, "net.depth": _depth(facts.shape[0])}
+    values = flat(config)
+    differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
+    figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
+    return figures | {"protocol_differs": differs}
+
+
+# What every published table has in common: all of the data at its own size.
+_ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}
+
+
+def _depth(size: int) -> int:
+    return 3 if size <= 32 else 4 if size <= 64 else 5
+
+
+def _facts(name: str) -> Any:
+    from jdd.data import facts
+
+    return facts.lookup(name)
+
+
+def _source(config: ConfigDict, facts: Any) -> str:
+    path = config.data.path
+    if not path:
+        return facts.source if facts is not None else "tfds"
+    if path.endswith(".npz"):
+        return "npz"
+    if facts is not None and facts.tfds and (Path(path).expanduser() / facts.tfds).is_dir():
+        return "tfds"
+    return "folder"
+
+
+def _check_dataset(config: ConfigDict) -> None:
+    from jdd.data.facts import FACTS
+
+    name, path, source = config.data.name, config.data.path, config.data.source
+    names = ", ".join(FACTS)
+    own = "or a name of your own with --config.data.path=..."
+    if not name:
+        raise BadInput("config.data.name", "empty", f"a known dataset ({names}), {own}")
+    if _facts(name) is None and not path and source != "tfds":
+        near = nearest(name, FACTS)
+        hint = f"did you mean {near}? " if near else ""
+        found = f"unknown dataset {name!r}"
+        raise BadInput("config.data.name", found, f"{hint}(known: {names}; {own})")
+
+
+def _check_nets(config: ConfigDict) -> None:
+    from jdd.nets import NAMES
+
+    for where, name in [("config.net.name", config.net.name)] + [
+        ("config.nets", name) for name in config.nets
+    ]:
+        if name not in NAMES:
+            near = nearest(name, NAMES)
+            hint = f"did you mean {near}? " if near else ""
+            raise BadInput(where, f"unknown net {name!r}", f"{hint}(nets: {', '.join(NAMES)})")
+
+
+def default_workdir(config: ConfigDict, spec: str | Path | None) -> str:
+    """Return ``runs/<config>-<dataset>-ipc<n>-s<seed>``."""
+    stem = Path(configfile.split(spec)[0]).name.removesuffix(".py")
+    words = f"{stem}-{config.data.name}-ipc{config.ipc}-s{config.seed}"
+    return "runs/" + re.sub(r"[^\w.+-]+", "_", words)
+
+
+def to_json(config: ConfigDict) -> str:
+    """Return a config as indented JSON, in the order of the schema."""
+    values = flat(config)
+    tree = configfile.tree({name: values[name] for name in schema(config.method)})
+    return json.dumps(tree, indent=2) + "\n"
+
+
+def from_json(text: str, where: str = "config.json") -> ConfigDict:
+    """Return the config that ``to_json`` wrote.
+
+    Raises:
+      BadInput: not JSON, or not a config of this version of jdd.
+    """
+    try:
+        values = flat(json.loads(text))
+        keys = schema(str(values["method"]))
+        filled = {name: configfile.checked(name, value, keys) for name, value in values.items()}
+    except (ValueError, AttributeError, KeyError) as error:
+        raise BadInput(
+            where, f"not a saved config ({error})", "a config.json that jdd wrote"
+        ) from None
+    except BadInput as error:
+        raise BadInput(f"{where}: {error.where}", error.found, error.allowed) from None
+    return _locked({name: key.default for name, key in keys.items()} | filled)
+
+
+class Change(NamedTuple):
+    """A key whose value is not what was saved."""
+
+    name: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"config.{self.name} was {show(self.old)}, now {show(self.new)}"
+
+
+def changed(saved: Mapping[str, Any], config: ConfigDict) -> tuple[list[Change], list[Change]]:
+    """Return the keys that differ from a saved config: those that may not change, those that may.
+
+    Both sides are resolved configs; a key that one side lacks counts as at its default.
+    """
+    keys = schema(config.method)
+    old, new = flat(saved), flat(config)
+    refused: list[Change] = []
+    accepted: list[Change] = []
+    for name in {**keys, **old}:
+        default = keys[name].default if name in keys else None
+        before, after = old.get(name, default), new.get(name, default)
+        before = tuple(before) if isinstance(before, list) else before
+        if name not in old and before == AUTO or before == after:
+            continue
+        free = name in keys and keys[name].resumable
+        (accepted if free else refused).append(Change(name, before, after))
+    return refused, accepted
+
+
+def check_resume(saved: Mapping[str, Any], config: ConfigDict, workdir: str = "") -> list[Change]:
+    """Return what has changed since ``saved`` and may; refuse anything else.
+
+    Raises:
+      BadInput: listing the changed keys, and the keys that may change.
+    """
+    refused, accepted = changed(saved, config)
+    if refused:
+        keys = [name for name, key in schema(config.method).items() if key.resumable]
+        raise BadInput(
+            f"--workdir={workdir}" if workdir else "--workdir",
+            "it holds a run of another config: " + ", ".join(map(str, refused)),
+            "set them back, or name another --workdir; on resuming may change: " + ", ".join(keys),
+        )
+    return accepted

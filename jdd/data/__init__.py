@@ -1,0 +1,28 @@
+"""The data room: where images come from, how they are split, normalised and drawn."""
+
+from __future__ import annotations
+
+from jdd.data.dataset import Dataset, Split, load, load_raw
+from jdd.data.facts import FACTS, Facts, lookup
+from jdd.data.sampler import class_indices, draw_per_class
+from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
+from jdd.data.transform import Transform, fit_zca, normalisation, whitening
+
+__all__ = [
+    "DEFAULTS",
+    "FACTS",
+    "SOURCES",
+    "Dataset",
+    "Facts",
+    "Split",
+    "Transform",
+    "class_indices",
+    "draw_per_class",
+    "fit_zca",
+    "load",
+    "load_raw",
+    "lookup",
+    "normalisation",
+    "source_of",
+    "whitening",
+]

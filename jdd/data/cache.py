@@ -1,0 +1,74 @@
+"""Arrays kept on disk between runs: an accelerator, never a reason to fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+_FORMAT = 1  # raised when the meaning of cached arrays changes
+
+
+def folder(setting: str = "") -> Path:
+    """Return the cache folder: the setting, else $JDD_CACHE, else ~/.cache/jdd."""
+    return Path(setting or os.environ.get("JDD_CACHE") or "~/.cache/jdd").expanduser()
+
+
+def stamp(path: Path) -> list[object]:
+    """Return what identifies the present content of a file or of every file below a folder."""
+    if not path.is_dir():
+        info = path.stat()
+        return [str(path.resolve()), info.st_size, info.st_mtime_ns]
+    digest = hashlib.sha256()
+    for top, folders, names in os.walk(path, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            try:
+                info = os.stat(os.path.join(top, name))
+            except OSError:  # a dangling link; reading the folder reports what matters
+                continue
+            line = f"{top}/{name}/{info.st_size}/{info.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+        digest.update(json.dumps(folders).encode())
+    return [str(path.resolve()), digest.hexdigest()]
+
+
+def file(setting: str, kind: str, parts: object) -> Path:
+    """Return the cache file of one kind of arrays, named by a hash of all that determines them."""
+    text = json.dumps([_FORMAT, parts], sort_keys=True, default=str)
+    return folder(setting) / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+
+
+def read(path: Path, names: tuple[str, ...] = ()) -> Arrays | None:
+    """Return the cached arrays, or None if there is no whole file with all of ``names``."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
+        return None
+    return arrays if all(name in arrays for name in names) else None
+
+
+def write(path: Path, arrays: Arrays) -> str:
+    """Write the arrays in one atomic step; return "" or the words to tell when that failed."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as out:
+            temporary = out.name
+            np.savez(out, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        reason = error.strerror or str(error)
+        return (
+            f"the cache {path.parent} cannot be written ({reason}): nothing is kept for next time"
+        )
+    return ""

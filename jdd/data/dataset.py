@@ -1,0 +1,219 @@
+"""A dataset ready for training: split, normalised or whitened, identified by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd import rng
+from jdd.data import cache, facts
+from jdd.data.sampler import class_indices
+from jdd.data.sources import Raw, Request, read, request_of
+from jdd.data.sources.raw import setting
+from jdd.data.transform import (
+    ZCA_EPS,
+    Transform,
+    channel_stats,
+    fit_zca,
+    normalisation,
+    whitening,
+)
+from jdd.errors import BadInput
+
+_SEED = 0  # of carved splits: a dataset is the same one for every seed of a run
+
+
+class Split(NamedTuple):
+    """images: float32 [n, h, w, c] in the net's input space; labels: int32 [n]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """A dataset; ``notes`` are sentences for the user, ``dsa`` the augmentation strategy."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split | None
+    test: Split
+    transform: Transform
+    dsa: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of one image."""
+        return self.train.images.shape[1:]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+def load(data_config: Mapping[str, Any]) -> Dataset:
+    """Load the dataset a ``config.data`` names.
+
+    Whitening and a user's own mean and deviation are fitted on the training split alone, after
+    validation (and, where there is none, test) images were carved out of it.
+
+    Args:
+      data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
+        size (side to resize to, 0: as found); zca (bool); val (fraction below 1 or count of
+        training images to hold out, 0: none); test (fraction carved out where the source has no
+        test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa (auto or a strategy).
+
+    Returns:
+      The Dataset, its images float32 in the net's input space.
+
+    Raises:
+      BadInput: anything about the names, files or values that cannot be used.
+    """
+    request = request_of(data_config)
+    raw = load_raw(data_config)
+    train = raw.splits["train"][0]
+    digests = [_digest(*raw.splits[name]) for name in sorted(raw.splits)]
+    zca = bool(setting(data_config, "zca"))
+    transform, told = _transform(request, train, raw.scale, zca, digests)
+    names, channels = sorted(raw.splits), train.shape[-1]
+    del train
+    transformed = {}
+    for name in names:  # popped, so that the stored images of a split go as its floats come
+        images, labels = raw.splits.pop(name)
+        transformed[name] = Split(transform.forward(images, raw.scale), labels)
+    dsa = str(setting(data_config, "dsa"))
+    if dsa == "auto":
+        dsa = request.facts.dsa if request.facts else facts.default_dsa(channels)
+    return Dataset(
+        name=request.name,
+        class_names=raw.class_names,
+        train=transformed["train"],
+        val=transformed.get("val"),
+        test=transformed["test"],
+        transform=transform,
+        dsa=dsa,
+        fingerprint=_fingerprint(names, digests, raw, transform),
+        notes=raw.notes + told,
+    )
+
+
+def load_raw(data_config: Mapping[str, Any]) -> Raw:
+    """Read a dataset as stored (uint8 where it is), with its final splits train, [val,] test.
+
+    Raises:
+      BadInput: as ``load``.
+    """
+    raw = read(request_of(data_config))
+    if "test" not in raw.splits:
+        fraction = _number(data_config, "test")
+        if not 0 < fraction < 1:
+            raise BadInput(
+                "config.data.test", f"{fraction:g}", "a fraction between 0 and 1, such as 0.2"
+            )
+        note = f"no test split found: {fraction:.0%} of each class carved out (seed {_SEED})"
+        raw = _carve(raw, "test", fraction, note)
+    amount = _number(data_config, "val")
+    if amount == 0:
+        return raw
+    if "val" in raw.splits:
+        raise BadInput(
+            "config.data.val", f"{amount:g}", "0, since this set has a validation split of its own"
+        )
+    count = len(raw.splits["train"][1])
+    if amount < 0 or amount >= count or (amount > 1 and amount != int(amount)) or amount == 1:
+        raise BadInput(
+            "config.data.val", f"{amount:g}", f"a fraction below 1 or a count of 2 to {count - 1}"
+        )
+    fraction = amount if amount < 1 else amount / count
+    exact = None if amount < 1 else int(amount)
+    held = f"{exact} images" if exact else f"{fraction:.0%} of each class"
+    note = f"validation split: {held} carved out of the training split (seed {_SEED})"
+    return _carve(raw, "val", fraction, note, exact)
+
+
+def _number(data_config: Mapping[str, Any], key: str) -> float:
+    value = setting(data_config, key)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise BadInput(f"config.data.{key}", repr(value), "a number is needed")
+    return number
+
+
+def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = None) -> Raw:
+    """Move a part of every class from train to a new split; both keep the order of the source."""
+    images, labels = raw.splits["train"]
+    groups = class_indices(labels, len(raw.class_names))
+    out = np.zeros(len(labels), bool)
+    for i, (group, take) in enumerate(zip(groups, _shares(groups, fraction, total), strict=True)):
+        if not take < len(group):
+            raise BadInput(
+                f"config.data.{name}",
+                f"would leave class {raw.class_names[i]!r} ({len(group)} images) none to train on",
+                "give more images of it, or a smaller split",
+            )
+        order = rng.host(_SEED, f"split-{name}", i).permutation(group)
+        out[order[:take]] = True
+    splits = dict(raw.splits)
+    splits["train"] = (images[~out], labels[~out])
+    splits[name] = (images[out], labels[out])
+    return raw._replace(splits=splits, notes=(*raw.notes, note))
+
+
+def _shares(groups: list[np.ndarray], fraction: float, total: int | None) -> list[int]:
+    wanted = [len(group) * fraction for group in groups]
+    if total is None:
+        return [max(1, round(share)) for share in wanted]
+    # Largest remainders: the counts add up to the total asked for.
+    shares = [int(share + 1e-9) for share in wanted]
+    by_remainder = sorted(range(len(groups)), key=lambda i: (shares[i] - wanted[i], i))
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _digest(images: np.ndarray, labels: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels).data)
+    return digest.hexdigest()
+
+
+def _transform(
+    request: Request, train: np.ndarray, scale: float, zca: bool, digests: list[str]
+) -> tuple[Transform, tuple[str, ...]]:
+    known = request.facts
+    if not zca:
+        if known and known.mean:
+            return normalisation(np.array(known.mean), np.array(known.std)), ()
+        return normalisation(*channel_stats(train, scale)), ()
+    file = cache.file(request.cache_dir, "zca", [digests, scale, ZCA_EPS])
+    arrays, told = cache.read(file, ("mean", "matrix", "inverse")), ""
+    if arrays is None:
+        mean, matrix, inverse = fit_zca(train, scale)
+        arrays = {"mean": mean, "matrix": matrix, "inverse": inverse}
+        told = cache.write(file, arrays)
+    fitted = whitening(arrays["mean"], arrays["matrix"], arrays["inverse"], train.shape[-1])
+    return fitted, (told,) if told else ()
+
+
+def _fingerprint(names: list[str], digests: list[str], raw: Raw, transform: Transform) -> str:
+    """Hash the content, the split and the transform: the same for every copy and machine.
+
+    The whitening matrix is named by its formula, since its last bits depend on the machine's
+    linear algebra while the images decide all the rest.
+    """
+    how = f"kornia_zca eps={ZCA_EPS}" if transform.whitens else "normalise"
+    parts = [*names, *digests, *raw.class_names, repr(raw.scale), how]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    digest.update(transform.mean.tobytes() + transform.std.tobytes())
+    return digest.hexdigest()[:16]

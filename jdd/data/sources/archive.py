@@ -1,0 +1,159 @@
+"""Walk a folder, a zip or a tar as a stream of named entries; nothing is ever extracted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from jdd.errors import BadInput
+
+Parts = tuple[str, ...]
+_OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
+    (b"\xfd7zXZ\x00", lzma.open),
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+)
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
+)
+
+
+class Entry(NamedTuple):
+    """One file or folder: its path inside, split at "/", and its bytes (None if not wanted)."""
+
+    parts: Parts
+    data: bytes | None
+    folder: bool = False
+
+
+def walk(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
+    """Yield every entry below a folder or in an archive, in stored order.
+
+    Args:
+      path: a folder, a .zip or a .tar, .tar.xz, .tar.gz, .tar.bz2; told apart by content.
+      wanted: whether an entry's bytes are to be read.
+
+    Raises:
+      BadInput: no archive, a damaged or truncated one, a link, or an entry that points outside.
+    """
+    if path.is_dir():
+        yield from _walk_folder(path, wanted)
+        return
+    try:
+        if path.stat().st_size == 0:
+            raise BadInput(str(path), "empty file", "give an archive with class folders of images")
+        if zipfile.is_zipfile(path):
+            yield from _walk_zip(path, wanted)
+        else:
+            yield from _walk_tar(path, wanted)
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(
+            str(path), f"not a whole archive ({reason})", "give a .zip, .tar, .tar.xz or .tar.gz"
+        ) from None
+
+
+def _walk_folder(top: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
+    seen = set()
+    for here, folders, names in os.walk(top, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link back up would otherwise be followed for ever
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        inside = Path(here).relative_to(top).parts
+        for name in folders:
+            yield Entry((*inside, name), None, True)
+        for name in sorted(names):
+            parts, file = (*inside, name), os.path.join(here, name)
+            try:
+                data = Path(file).read_bytes() if wanted(parts) else None
+            except OSError as error:
+                raise BadInput(
+                    file, error.strerror or "cannot be read", "make the file readable or remove it"
+                ) from None
+            yield Entry(parts, data)
+
+
+def _walk_zip(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if not infos:
+            raise BadInput(str(path), "an archive without entries", "give class folders of images")
+        for info in infos:
+            parts = _inside(path, info.filename)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise _outside(path, info.filename, "is a link")
+            if info.is_dir():
+                if parts:
+                    yield Entry(parts, None, True)
+            else:
+                yield Entry(parts, archive.read(info) if wanted(parts) else None)
+
+
+def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
+    with open(path, "rb") as plain:
+        head = plain.read(8)
+        plain.seek(0)
+        opener = next((o for magic, o in _OPENERS if head.startswith(magic)), None)
+        stream = _Tail(opener(plain) if opener else plain)
+        # A stream mode never seeks: one step back would decompress everything again.
+        entries = 0
+        with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+            for info in archive:
+                entries += 1
+                parts = _inside(path, info.name)
+                if info.isdir():
+                    if parts:
+                        yield Entry(parts, None, True)
+                    continue
+                if not info.isreg():
+                    raise _outside(path, info.name, "is a link or a device")
+                content = archive.extractfile(info) if wanted(parts) else None
+                yield Entry(parts, content.read() if content else None)
+        # tarfile takes an archive cut between two entries for a whole one.
+        if not stream.ends_in_zeros():
+            raise tarfile.ReadError("truncated: the end mark is missing")
+        if not entries:
+            raise BadInput(str(path), "an archive without entries", "give class folders of images")
+
+
+class _Tail:
+    """A reader that remembers its last bytes: a whole tar ends in two blocks of zeros."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream, self._last = stream, b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if data:
+            self._last = (self._last + data)[-1024:]
+        return data
+
+    def ends_in_zeros(self) -> bool:
+        while self.read(1 << 16):  # also lets the decompressor check its end
+            pass
+        return len(self._last) == 1024 and not any(self._last)
+
+
+def _inside(path: Path, name: str) -> Parts:
+    clean = name.replace("\\", "/")
+    parts = tuple(part for part in clean.split("/") if part not in ("", "."))
+    if clean.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
+        raise _outside(path, name, "points outside the archive")
+    return parts
+
+
+def _outside(path: Path, name: str, what: str) -> BadInput:
+    return BadInput(f"{path}:{name}", what, "only files and folders inside are allowed")

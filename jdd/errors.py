@@ -1,0 +1,40 @@
+"""What can go wrong, in words a person can act on; each error carries its exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class JddError(Exception):
+    """Base of every error jdd raises on purpose."""
+
+    exit_code = 1
+
+
+class BadInput(JddError):
+    """Something the user gave cannot be used; one line: where, what was found, what is allowed."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, found: str, allowed: str):
+        self.where, self.found, self.allowed = where, found, allowed
+        super().__init__(" ".join(f"{where}: {found}; {allowed}".split()))
+
+
+class Diverged(JddError):
+    """The loss or a variable stopped being finite; the last good set was kept."""
+
+    exit_code = 3
+
+
+class Interrupted(JddError):
+    """SIGINT or SIGTERM arrived; the checkpoint is saved."""
+
+    exit_code = 130
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return the closest of ``words`` to a mistyped ``word``, or None when nothing is close."""
+    close = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -1,0 +1,48 @@
+"""Test accuracy of many nets of one architecture at once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.nets import Net
+from jdd.session import Session
+
+Tree = Any
+BATCH = 200  # images at a time: patches of a wide ConvNet for several nets stay in memory
+
+
+@lru_cache(maxsize=64)
+def _hits(net: Net) -> Any:
+    def one(variables: Tree, images: jax.Array, labels: jax.Array) -> jax.Array:
+        guess = jnp.argmax(net.apply(variables, images, train=False).logits, axis=-1)
+        return jnp.sum(guess == labels)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))
+
+
+def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = None) -> np.ndarray:
+    """Return the fraction of ``split`` each net labels right, ``[nets]``.
+
+    Args:
+      variables: stacked on axis 0.
+      split: images ``[n, h, w, c]`` in the nets' input space, labels ``[n]``.
+    """
+    hits: Any = 0
+    n = len(split.labels)
+    for lo in range(0, n, BATCH):
+        if session is not None:
+            session.check()
+        images, labels = split.images[lo : lo + BATCH], split.labels[lo : lo + BATCH]
+        missing = min(BATCH, n) - len(labels)
+        if missing:  # padded to the compiled shape; label -1 is never hit
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+            labels = np.concatenate([labels, np.full(missing, -1, labels.dtype)])
+        hits = hits + _hits(net)(variables, images, labels)
+        if session is not None:
+            hits.block_until_ready()
+    return np.asarray(hits) / n

@@ -1,0 +1,124 @@
+"""Expert trajectories on disk, one Orbax item per (group, epoch).
+
+    <store>/store.json            the settings all experts in it were made with
+    <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
+
+A group is trained in one vmap; its bits depend on its size, so the size is one of the settings.
+The number of experts and of epochs is not: a store grows in both directions. An item appears whole
+or not at all (Orbax renames it into place), so what exists is what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import checkpoint
+from jdd.errors import BadInput
+
+Tree = Any
+
+
+class Store:
+    """A directory of expert snapshots made with one set of settings.
+
+    Args:
+      directory: where it lies or will lie.
+      settings: JSON-able; what the experts are made with (dataset, whitening, net, recipe, group).
+      like: abstract variables of one expert.
+      cache_bytes: how much of what was read stays in memory.
+
+    Raises:
+      BadInput: the directory holds experts made with other settings; they are named.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        settings: dict[str, Any],
+        like: Tree,
+        cache_bytes: int = 2 << 30,
+    ):
+        self.directory = Path(directory)
+        self.settings = json.loads(json.dumps(settings))
+        self.group = int(settings["group"])
+        self._like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.group, *x.shape), x.dtype), like
+        )
+        item = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self._like))
+        self._room = max(2, cache_bytes // max(item, 1))
+        self._cache: OrderedDict[tuple[int, int], Tree] = OrderedDict()
+        self._check()
+
+    def _check(self) -> None:
+        path = self.directory / "store.json"
+        if not path.exists():
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                str(path), "not an expert store's settings", "another --config.experts.dir"
+            ) from error
+        names = sorted({*found, *self.settings})
+        wrong = [n for n in names if found.get(n) != self.settings.get(n)]
+        if wrong:
+            told = ", ".join(f"{n}={found.get(n)!r}" for n in wrong)
+            mine = ", ".join(f"{n}={self.settings.get(n)!r}" for n in wrong)
+            raise BadInput(
+                f"expert store {self.directory}",
+                f"made with {told}",
+                f"this run has {mine}: give another --config.experts.dir",
+            )
+
+    def create(self) -> None:
+        """Write the settings file if it is not there."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "store.json"
+        if not path.exists():
+            temporary = path.with_suffix(".tmp")
+            text = json.dumps({"schema": 1, "settings": self.settings}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+            os.replace(temporary, path)
+
+    def path(self, group: int, epoch: int) -> Path:
+        """Return where a group's snapshot after ``epoch`` epochs lies."""
+        return self.directory / f"g{group:04d}" / f"e{epoch:04d}"
+
+    def epochs(self, group: int) -> int:
+        """Return the last epoch a group has a snapshot of, -1 for none."""
+        found = (self.directory / f"g{group:04d}").glob("e[0-9]*")
+        return max((int(p.name[1:]) for p in found if p.name[1:].isdigit()), default=-1)
+
+    def has(self, groups: int, epochs: int) -> bool:
+        """Tell whether the first ``groups`` groups are there up to ``epochs``."""
+        return all(self.epochs(g) >= epochs for g in range(groups))
+
+    def write(self, group: int, epoch: int, variables: Tree) -> None:
+        """Save a group's stacked variables ``[G, ...]``."""
+        checkpoint.save(self.path(group, epoch), variables)
+
+    def read_group(self, group: int, epoch: int) -> Tree:
+        """Return a group's stacked variables ``[G, ...]``."""
+        if (group, epoch) not in self._cache:
+            while len(self._cache) >= self._room:
+                self._cache.popitem(last=False)
+            self._cache[group, epoch] = checkpoint.restore(self.path(group, epoch), self._like)
+        self._cache.move_to_end((group, epoch))
+        return self._cache[group, epoch]
+
+    def read(self, expert: int, epoch: int) -> Tree:
+        """Return one expert's variables after ``epoch`` epochs, as NumPy arrays."""
+        stacked = self.read_group(expert // self.group, epoch)
+        return jax.tree.map(lambda x: np.asarray(x[expert % self.group]), stacked)
+
+    def forget(self, group: int, epoch: int) -> None:
+        """Delete one snapshot, for training that needs only its last one."""
+        shutil.rmtree(self.path(group, epoch), ignore_errors=True)

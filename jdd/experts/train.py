@@ -1,0 +1,115 @@
+"""Trains expert trajectories, a group in one vmap, groups in parallel over devices.
+
+Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
+each epoch. An interrupted group goes on from its last whole epoch when its optimiser has no state
+of its own (momentum 0, as published); otherwise it starts again.
+
+Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without momentum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import parallel, rng
+from jdd.evaluation.accuracy import accuracy
+from jdd.experts.store import Store
+from jdd.inner import fit
+from jdd.nets import Net
+from jdd.session import Session
+
+Tree = Any
+
+
+def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the keys of the groups' experts: init and own ``[g * G]``, shared ops ``[g]``."""
+    members = [g * size + i for g in groups for i in range(size)]
+    init = jnp.stack([rng.key(seed, "expert/init", i) for i in members])
+    own = jnp.stack([rng.key(seed, "expert/own", i) for i in members])
+    ops = jnp.stack([rng.key(seed, "expert/ops", g) for g in groups])
+    return init, own, ops
+
+
+def advance(train: fit.Fit, devices: Sequence[jax.Device]) -> Any:
+    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device."""
+
+    def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
+        return train.advance(carry, fit.Keys(own, ops), *rest)
+
+    return parallel.spread(one, (0, 0, "device", None, None, None, None, None), devices)
+
+
+def train(
+    store: Store,
+    net: Net,
+    recipe: fit.Recipe,
+    lr: float,
+    data: Any,
+    groups: int,
+    epochs: int,
+    seed: int,
+    session: Session,
+    devices: Sequence[jax.Device],
+    stage: str = "experts",
+    keep_all: bool = True,
+) -> None:
+    """Bring the first ``groups`` groups of ``store`` to ``epochs`` epochs.
+
+    Args:
+      data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space.
+      lr: constant learning rate.
+      keep_all: False keeps only a group's last snapshot.
+    """
+    store.create()
+    session.metrics.start(stage)
+    waiting = [g for g in range(groups) if store.epochs(g) < epochs]
+    if not waiting:
+        return
+    images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+    run = fit.make(net, recipe, len(labels))
+    bar = session.bar(groups * epochs, stage, start=(groups - len(waiting)) * epochs)
+    while waiting:
+        now, waiting = waiting[: len(devices)], waiting[len(devices) :]
+        init, own, ops = keys(seed, now, store.group)
+        begin = min(store.epochs(g) for g in now) if not recipe.momentum else -1
+        carry = jax.jit(jax.vmap(run.init))(init)
+        if begin < 0:
+            _write(store, now, 0, carry)
+            begin = 0
+        else:
+            carry["variables"] = _stack([store.read_group(g, begin) for g in now])
+        call = advance(run, devices[: len(now)])
+        for epoch in range(begin, epochs):
+            first, total, steps = epoch * run.steps_per_epoch, 0.0, run.steps_per_epoch
+            for lo, hi in session.paced(first, first + steps):
+                carry, loss = call(carry, own, ops, images, labels, jnp.float32(lr), lo, hi)
+                total += float(jnp.mean(loss)) * (hi - lo)
+            _write(store, now, epoch + 1, carry)
+            if not keep_all:
+                for g in now:
+                    store.forget(g, epoch)
+            done = now[0] * epochs + (epoch + 1) * len(now)
+            scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
+            if epoch + 1 == epochs and now[0] == 0:
+                scalars["accuracy"] = float(
+                    accuracy(net, carry["variables"], data.test, session).mean()
+                )
+            session.metrics.log(stage, done, **scalars)
+            bar.update(done, f"loss {total / steps:.3f}")
+    bar.close()
+
+
+def _write(store: Store, groups: Sequence[int], epoch: int, carry: Tree) -> None:
+    variables = jax.device_get(carry["variables"])
+    for i, g in enumerate(groups):
+        part = slice(i * store.group, (i + 1) * store.group)
+        store.write(g, epoch, jax.tree.map(lambda x, part=part: np.asarray(x[part]), variables))
+
+
+def _stack(trees: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *xs: jnp.concatenate([jnp.asarray(x) for x in xs]), *trees)

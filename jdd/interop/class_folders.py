@@ -1,0 +1,148 @@
+"""A distilled set as a folder (or archive) of images, one folder a class."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd import picture
+from jdd.data.sources import archive, pixels
+from jdd.distilled import DistilledSet, recipe_json
+from jdd.errors import BadInput
+
+SIDECAR = "recipe.json"
+LAYOUT = "one folder of png or jpg images a class is needed"
+
+
+class Folders(NamedTuple):
+    """Images read from class folders: uint8 [n, h, w, c], each with its file's path inside."""
+
+    pixels: np.ndarray
+    files: tuple[str, ...]
+    sidecar: dict[str, Any] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class folders, sorted."""
+        return tuple(sorted({PurePosixPath(file).parent.name for file in self.files}))
+
+
+def safe(name: str) -> str:
+    """Return a class name as the name of a folder on any system."""
+    return re.sub(r"[^\w.+-]", "_", name).strip(".") or "_"
+
+
+def read(path: Path) -> Folders:
+    """Read a directory, .zip or .tar of class folders; files that are no images are passed over.
+
+    Raises:
+      BadInput: no images, a damaged one, several sizes, or an entry that points outside.
+    """
+    members = _members(path)
+    sidecar = _sidecar(members, path)
+    files = sorted(name for name in members if name.lower().endswith(pixels.SUFFIXES))
+    files = [name for name in files if PurePosixPath(name).parent.name]
+    if not files:
+        raise BadInput(str(path), "no images in class folders", LAYOUT)
+    if sidecar and isinstance(sidecar.get("files"), list):
+        files = _listed(sidecar["files"], files, path)
+    depths = {len(PurePosixPath(name).parts) for name in files}
+    if len(depths) > 1:
+        raise BadInput(str(path), "images at several depths of folders", LAYOUT)
+    images = [pixels.decode(members[name], f"{path}:{name}", None, 0).array for name in files]
+    shapes = {image.shape[:2] for image in images}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{w}x{h}" for h, w in sorted(shapes)[:4])
+        raise BadInput(str(path), f"images of different sizes ({sizes})", "one size is needed")
+    if any(image.shape[2] == 3 for image in images):
+        images = [np.repeat(i, 3, axis=2) if i.shape[2] == 1 else i for i in images]
+    return Folders(np.stack(images), tuple(files), sidecar)
+
+
+def write(dataset: DistilledSet, path: Path) -> Path:
+    """Write ``path/<class>/<number>.png`` and ``path/recipe.json``, all or nothing.
+
+    Values are rounded to 256 levels and clipped to what a picture can show: an image folder is to
+    be looked at and passed on; the ``.npz`` is what the accuracy was measured on. Soft labels and
+    the recipe are in ``recipe.json``.
+
+    Raises:
+      BadInput: ``path`` exists and is not empty, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadInput(str(path), "exists already", "give a new or an empty folder")
+    values, digits = picture.to_pixels(dataset), len(str(dataset.classes - 1))
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    files = [""] * len(values)
+    try:
+        for c, group in enumerate(picture.by_class(dataset)):
+            # The number keeps label order for readers that sort the folders.
+            folder = f"{c:0{digits}d}_{safe(dataset.class_names[c])}"
+            (part / folder).mkdir(parents=True)
+            for place, index in enumerate(group):
+                files[index] = f"{folder}/{place:04d}.png"
+                (part / files[index]).write_bytes(picture.png(values[index]))
+        sidecar = {
+            "schema_version": dataset.recipe["schema"],
+            "recipe": json.loads(recipe_json(dataset.recipe)),
+            "label_kind": dataset.label_kind,
+            "lr": dataset.lr,
+            "files": files,
+            "labels": dataset.labels.tolist(),
+        }
+        (part / SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+        if path.exists():
+            path.rmdir()
+        os.replace(part, path)
+    except OSError as error:
+        raise BadInput(
+            str(path), f"cannot be written ({error.strerror or error})", "give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    def wanted(parts: tuple[str, ...]) -> bool:
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        return not hidden and (parts[-1].lower().endswith(pixels.SUFFIXES) or parts[-1] == SIDECAR)
+
+    found = archive.walk(path, wanted)
+    return _unwrap({"/".join(entry.parts): entry.data for entry in found if entry.data is not None})
+
+
+def _unwrap(members: dict[str, bytes]) -> dict[str, bytes]:
+    """Drop a single folder that wraps all others."""
+    tops = {PurePosixPath(name).parts[0] for name in members}
+    deep = all(len(PurePosixPath(name).parts) > 2 or name.endswith(SIDECAR) for name in members)
+    if len(tops) == 1 and deep and SIDECAR not in members:
+        return _unwrap({name.split("/", 1)[1]: data for name, data in members.items()})
+    return members
+
+
+def _sidecar(members: dict[str, bytes], path: Path) -> dict[str, Any] | None:
+    if SIDECAR not in members:
+        return None
+    try:
+        found = json.loads(members[SIDECAR])
+    except ValueError as error:
+        raise BadInput(f"{path}:{SIDECAR}", f"not JSON ({error})", "remove or mend it") from error
+    return found if isinstance(found, dict) and "recipe" in found else None
+
+
+def _listed(listed: list[Any], files: list[str], path: Path) -> list[str]:
+    if sorted(map(str, listed)) != files:
+        odd = sorted(set(map(str, listed)) ^ set(files))
+        raise BadInput(
+            str(path),
+            f"{SIDECAR} and the images disagree about {odd[0] if odd else 'a file listed twice'}",
+            f"restore the images or remove {SIDECAR}",
+        )
+    return list(listed)

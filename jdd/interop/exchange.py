@@ -1,0 +1,117 @@
+"""Load what others saved, save for others."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdd import distilled
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput, nearest
+from jdd.interop import class_folders, foreign, safetensors_files, torch_files
+
+LOADS = (
+    "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
+)
+ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
+FORMATS = ("npz", "png", "safetensors", "pt")
+
+
+def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
+    """Load a distilled set from whatever it was saved as.
+
+    Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
+    learning rate beside it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders
+    of images (a directory, .zip or .tar). ``known`` are fields of ``Known``: what they say of
+    training replaces what a set says itself; what its images are, a jdd set knows best.
+
+    Raises:
+      BadInput: the file cannot be read, would need unpickling, or not enough is known of it.
+    """
+    for name in known:
+        if name not in foreign.Known._fields:
+            guess = nearest(name, foreign.Known._fields)
+            hint = (
+                f"did you mean {guess}?" if guess else f"one of {', '.join(foreign.Known._fields)}"
+            )
+            raise BadInput(name, "no such fact about a set", hint)
+    facts, path = foreign.Known(**known), Path(path)
+    where, kind = str(path), path.suffix.lower()
+    if not path.exists():
+        raise BadInput(where, "no such file or folder", LOADS)
+    release = torch_files.find(path) if path.is_dir() else None
+    if kind in (".pt", ".pth") or release:
+        found = torch_files.read(release or path, facts.item)
+        if isinstance(found, DistilledSet):
+            return foreign.override(found, facts, where)
+        space = "pixels" if found.pixels else "net"
+        return foreign.adopt(
+            foreign.Found(found.images, found.labels, None, found.lr, space, found.align_corners),
+            facts,
+            where,
+        )
+    if path.is_dir() or kind in ARCHIVES:
+        return foreign.adopt(_folder(path), facts, where)
+    if kind == ".npz":
+        return foreign.override(DistilledSet.load(path), facts, where)
+    if kind == ".safetensors":
+        return foreign.override(safetensors_files.read(path), facts, where)
+    raise BadInput(where, f"a {kind or 'nameless'} file", LOADS)
+
+
+def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = None) -> Path:
+    """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
+
+    - 'npz': what jdd itself saves.
+    - 'png': class folders of pictures and a ``recipe.json`` (rounded to 256 levels).
+    - 'safetensors': the same arrays as the .npz, recipe and label kind in the metadata.
+    - 'pt': a dict with images [n, c, h, w], labels, label_kind, lr, recipe (JSON text), mean, std
+      and, where whitened, zca_mean and zca_matrix over [c, h, w] flattened. Read it with
+      ``torch.load(path, weights_only=True)``.
+
+    Raises:
+      BadInput: unknown format, missing package, or ``path`` cannot be written.
+    """
+    path = Path(path)
+    fmt = fmt or path.suffix.lstrip(".").lower() or "png"
+    if fmt not in FORMATS:
+        raise BadInput("format", f"{fmt!r}", f"one of {', '.join(FORMATS)}")
+    dataset = distilled.check(dataset, str(path))
+    if fmt == "npz":
+        return dataset.save(path)
+    if fmt == "png":
+        return class_folders.write(dataset, path)
+    if fmt == "safetensors":
+        return safetensors_files.write(dataset, path)
+    return torch_files.write(dataset, path)
+
+
+def _folder(path: Path) -> foreign.Found:
+    """Read class folders, with the ``recipe.json`` that jdd's own export leaves there."""
+    read = class_folders.read(path)
+    images = read.pixels.astype(np.float32) / 255.0
+    side = read.sidecar
+    if side is None:
+        folders = tuple(Path(file).parent.name for file in read.files)
+        return foreign.Found(images, None, space="pixels", folders=folders)
+    where = f"{path}:{class_folders.SIDECAR}"
+    recipe = distilled.read_recipe(json.dumps(side["recipe"]), where)
+    try:
+        labels = np.asarray(side.get("labels"))
+    except ValueError:  # rows of different lengths
+        labels = np.asarray(None)
+    if labels.dtype.kind not in "iuf":
+        raise BadInput(where, "labels are not numbers", "a number or a row for each image")
+    lr = side.get("lr")
+    return foreign.Found(
+        images,
+        labels,
+        lr=float(lr) if isinstance(lr, int | float) else None,
+        space="pixels",
+        recipe=recipe,
+        label_kind=str(side.get("label_kind", "")) if labels.ndim == 2 else "",
+    )

@@ -1,0 +1,260 @@
+"""Sets that do not say how they were made: what is found in them and what is known about them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd import distilled
+from jdd.data.facts import FACTS, Facts, default_dsa, lookup
+from jdd.data.transform import Transform, normalisation
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput, nearest
+from jdd.interop import class_folders
+
+WHITENED = "kornia_zca eps=0.1"
+
+
+class Known(NamedTuple):
+    """What a person says about a set that does not say it itself; None is 'not said'.
+
+    Fields:
+      dataset: name in jdd's table of datasets: class names, mean, std, DSA strategy.
+      class_names: instead of the dataset's, in label order.
+      transform: of the real data as the set's makers used it; needed for whitening.
+      zca: the images are whitened.
+      space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (in [0, 1]).
+      method, net, net_options, lr, epochs, batch: of the evaluation recipe.
+      dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.
+      align_corners: of DSA; MTT's code has True, DC's False.
+      label_kind: 'probabilities', 'logits' or 'centred' for soft labels.
+      label_order: of a set without labels: 'class' (0 0 1 1 ..) or 'cycle' (0 1 .. 0 1 ..).
+      item: which run of a DC file that holds several, from 0.
+    """
+
+    dataset: str | None = None
+    class_names: tuple[str, ...] | None = None
+    transform: Transform | None = None
+    zca: bool | None = None
+    space: str | None = None
+    method: str | None = None
+    net: str | None = None
+    net_options: dict[str, Any] | None = None
+    lr: float | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    dsa: str | None = None
+    align_corners: bool | None = None
+    label_kind: str | None = None
+    label_order: str | None = None
+    item: int | None = None
+
+
+class Found(NamedTuple):
+    """What a foreign file itself holds."""
+
+    images: np.ndarray  # float32 [n, h, w, c]
+    labels: np.ndarray | None = None
+    folders: tuple[str, ...] | None = None  # the class folder of each image
+    lr: float | None = None
+    space: str = "net"
+    align_corners: bool = True
+    label_kind: str = ""
+    recipe: dict[str, Any] | None = None
+
+
+def adopt(found: Found, known: Known, where: str) -> DistilledSet:
+    """Make a set of foreign images and of what is known about them."""
+    own = found.recipe or {}
+    name = known.dataset or own.get("dataset", "")
+    facts = lookup(name)
+    names = known.class_names or own.get("class_names") or (facts.class_names if facts else ())
+    if not name and known.transform is None:
+        raise BadInput(
+            where,
+            "does not say which dataset it was made from",
+            f"give the dataset, e.g. {', '.join(list(FACTS)[:6])}",
+        )
+    if facts and known.transform is None and found.images.shape[1:] != facts.shape:
+        raise BadInput(
+            where,
+            f"images of shape {list(found.images.shape[1:])}",
+            f"{name} has {list(facts.shape)}",
+        )
+    labels, names = _labels(found, known, tuple(names), facts.classes if facts else 0, where)
+    kind = _label_kind(labels, known, found, where)
+    labels = distilled.check_labels(labels, kind, len(found.images), len(names), where)
+    transform = _transform(found, known, facts, where)
+    distilled.check_transform(transform, found.images.shape[1:], where)
+    space = known.space or found.space
+    if space not in ("net", "pixels"):
+        raise BadInput("space", f"{space!r}", "net or pixels")
+    images = np.asarray(found.images, np.float32)
+    if space == "pixels":
+        images = np.asarray(transform.forward(images), np.float32)
+    recipe = distilled.make_recipe(**own) | dict(
+        dataset=name,
+        class_names=list(names),
+        ipc=len(images) // len(names),
+        method=known.method or own.get("method") or "",
+        normalisation={
+            "mean": np.ravel(transform.mean).tolist(),
+            "std": np.ravel(transform.std).tolist(),
+        },
+        whitening="none" if transform.zca_matrix is None else WHITENED,
+        data=own.get("data") or {"source": "foreign", "path": where},
+    )
+    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform)
+    if not own:
+        rate = 0.01 if found.lr is None else found.lr
+        corners = found.align_corners
+        dataset = _recipe_facts(dataset, Known(lr=rate, dsa="auto", align_corners=corners))
+    return distilled.check(_recipe_facts(dataset, known), where)
+
+
+def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
+    """Lay what is known over the recipe of a jdd set; refuse what contradicts its images."""
+    recipe = dataset.recipe
+    if known.dataset not in (None, recipe["dataset"]):
+        raise BadInput(
+            where,
+            f"was made from {recipe['dataset'] or 'an unnamed dataset'}",
+            f"leave out dataset={known.dataset}",
+        )
+    whitened = dataset.transform.zca_matrix is not None
+    if known.zca not in (None, whitened):
+        raise BadInput(
+            where,
+            f"its images are {'' if whitened else 'not '}whitened",
+            f"leave out zca={known.zca}",
+        )
+    for name in ("class_names", "space", "label_kind", "label_order", "item"):
+        if getattr(known, name) is not None:
+            raise BadInput(where, f"a jdd set says its {name} itself", f"leave out {name}")
+    return distilled.check(_recipe_facts(dataset, known), where)
+
+
+def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
+    """Replace in the recipe what ``known`` says about training on the set."""
+    recipe = distilled.merge(dataset.recipe, {})
+    train, augment, lr = recipe["train"], recipe["augment"], dataset.lr
+    if known.method is not None:
+        recipe["method"] = known.method
+    if known.net is not None or known.net_options is not None:
+        recipe["net"] = {
+            "name": known.net or recipe["net"]["name"],
+            "options": dict(known.net_options or {}),
+        }
+    if known.lr is not None:
+        train["lr"] = float(known.lr)
+        lr = None if lr is None else float(known.lr)
+    if known.batch is not None:
+        train["batch"] = int(known.batch)
+    if known.epochs is not None:
+        # The published schedule: E + 1 passes, the rate drops after pass E // 2 + 1.
+        train["epochs"], train["passes"] = int(known.epochs), int(known.epochs) + 1
+        train["drop"]["after_epoch"] = int(known.epochs) // 2 + 1
+    if known.dsa is not None:
+        strategy = known.dsa
+        if strategy == "auto":
+            facts = lookup(recipe["dataset"])
+            strategy = facts.dsa if facts else default_dsa(dataset.images.shape[-1])
+        none = strategy in ("", "none")
+        augment.update(name="none" if none else "dsa", strategy="" if none else strategy)
+    if known.align_corners is not None:
+        augment["align_corners"] = bool(known.align_corners)
+    return dataset._replace(recipe=recipe, lr=lr)
+
+
+def _labels(
+    found: Found, known: Known, names: tuple[str, ...], classes: int, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels and class names, from whichever of them the set has."""
+    labels = found.labels
+    if found.folders is not None:
+        return _folder_labels(found.folders, names, where)
+    if labels is not None:
+        top = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
+        return labels, names or tuple(str(c) for c in range(classes or top))
+    classes = len(names) or classes
+    n, order = len(found.images), known.label_order or "class"
+    if order not in ("class", "cycle"):
+        raise BadInput("label_order", f"{order!r}", "class (0 0 1 1 ..) or cycle (0 1 .. 0 1 ..)")
+    if not classes or n % classes:
+        raise BadInput(
+            where,
+            f"has no labels and {n} images, not the same number for each of {classes} classes",
+            "put its labels file beside it",
+        )
+    labels = np.arange(n) // (n // classes) if order == "class" else np.arange(n) % classes
+    return labels, names or tuple(str(c) for c in range(classes))
+
+
+def _folder_labels(
+    folders: tuple[str, ...], names: tuple[str, ...], where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number class folders: by the dataset's class names where they match, else by sorting."""
+    # Numbers in the order of numbers, as the data room reads class folders.
+    numbered = all(name.isdecimal() for name in folders)
+    present = sorted(set(folders), key=int if numbered else None)
+    if not names:
+        names = tuple(re.sub(r"^\d+_", "", name) for name in present)
+        return np.asarray([present.index(name) for name in folders]), names
+    number = {}
+    for c, name in enumerate(names):
+        number.update({name: c, class_folders.safe(name): c})
+    found = [number.get(name, number.get(re.sub(r"^\d+_", "", name))) for name in present]
+    if None in found and len(present) == len(names):
+        found = list(range(len(names)))  # other names for the classes, in sorted order
+    if None in found:
+        odd = present[found.index(None)]
+        guess = nearest(odd, names)
+        raise BadInput(
+            where,
+            f"class folder {odd!r}",
+            f"did you mean {guess!r}?" if guess else f"the {len(names)} class names are allowed",
+        )
+    numbers = dict(zip(present, found, strict=True))
+    return np.asarray([numbers[name] for name in folders]), names
+
+
+def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> str:
+    if labels.ndim != 2:
+        if known.label_kind not in (None, "hard"):
+            raise BadInput(where, "has hard labels", f"leave out label_kind={known.label_kind}")
+        return "hard"
+    if known.label_kind or found.label_kind:
+        return known.label_kind or found.label_kind
+    sums = np.allclose(labels.sum(axis=1), 1.0, atol=1e-3) and labels.min() >= 0
+    return "probabilities" if sums else "logits"
+
+
+def _transform(found: Found, known: Known, facts: Facts | None, where: str) -> Transform:
+    """Return the way from pixels to the space of the set, from what was given or the table."""
+    given, zca = known.transform, known.zca
+    if zca is None and found.recipe is not None:
+        zca = found.recipe["whitening"] != "none"
+    elif zca is None:
+        zca = given is not None and given.whitens
+    if zca:
+        if given is None or not given.whitens:
+            raise BadInput(
+                where,
+                "its images are whitened, and the whitening is not in the file",
+                "give the dataset's (its images are needed to compute it)",
+            )
+        return given
+    if given is not None and not given.whitens:
+        return given
+    stats = (found.recipe or {}).get("normalisation", {})
+    mean, std = stats.get("mean") or (facts.mean if facts else ()), stats.get("std")
+    std = std or (facts.std if facts else ())
+    if not mean or not std:
+        raise BadInput(
+            where,
+            f"mean and std of {facts.name if facts else 'its dataset'} are not in the table",
+            "give the transform of the real data (a known dataset, or its images)",
+        )
+    return normalisation(np.asarray(mean), np.asarray(std))

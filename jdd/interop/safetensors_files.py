@@ -1,0 +1,53 @@
+"""The safetensors form of a set: its arrays, with recipe and label kind in the metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdd import distilled
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.files import write_atomic
+
+EXPECTED = "a set exported by jdd is needed"
+
+
+def write(dataset: DistilledSet, path: Path) -> Path:
+    save = _package(str(path)).numpy.save
+    arrays = distilled.to_arrays(dataset)
+    # Metadata takes text, tensors take numbers.
+    words = ("recipe", "label_kind", "schema_version")
+    metadata = {name: str(arrays.pop(name)) for name in words}
+    data = save(arrays, {"format": "jdd", **metadata})
+    return write_atomic(path, lambda file: file.write(data))
+
+
+def read(path: Path) -> DistilledSet:
+    package, where = _package(str(path)), str(path)
+    try:
+        with package.safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (package.SafetensorError, OSError, ValueError) as error:
+        raise BadInput(where, f"not a whole safetensors file ({error})", EXPECTED) from error
+    for name in ("recipe", "label_kind"):
+        if name in metadata:
+            arrays[name] = np.asarray(metadata[name])
+    version = metadata.get("schema_version", "")
+    if version.isdigit():
+        arrays["schema_version"] = np.asarray(int(version))
+    return distilled.from_arrays(arrays, where)
+
+
+def _package(where: str) -> Any:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError as error:
+        raise BadInput(
+            where, "a .safetensors file needs its package", "pip install safetensors"
+        ) from error
+    return safetensors

@@ -1,0 +1,187 @@
+"""Runs any method: gradient, outer optimiser, checkpoints, metrics, divergence, interruption.
+
+What a run starts from, in this order:
+  1. the newest checkpoint in ``checkpoints/<stage>``;
+  2. the method's ``init(seed)``.
+State and step number determine all that follows, so a resumed run equals an uninterrupted one to
+the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jdd import checkpoint, parallel, rng
+from jdd.errors import Diverged, Interrupted
+from jdd.methods.base import Method, Problem, State
+from jdd.session import Session
+
+Tree = Any
+
+
+class Carry(NamedTuple):
+    """All that a checkpoint holds: the method's state, the outer optimiser's, the step count."""
+
+    state: State
+    optimizer: Tree
+    step: jax.Array
+
+
+def start(method: Method, seed: int) -> Carry:
+    """Return the carry of step 0."""
+    state = method.init(seed)
+    return Carry(state, method.optimizer.init(state.variables), jnp.zeros((), jnp.int32))
+
+
+class Gradient:
+    """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys."""
+
+    def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
+        self._mean = parallel.MeanGradient(method.objective, devices)
+        self._seed = seed
+
+    def __call__(self, carry: Carry, batch: Tree) -> Tree:
+        items = jax.tree.leaves(batch)[0].shape[0]
+        keys = _fold(rng.key(self._seed, "objective", carry.step), jnp.arange(items))
+        return self._mean(carry.state.variables, carry.state.aux, batch, keys)
+
+    @property
+    def temporaries(self) -> int:
+        """What XLA plans for the compiled step, in bytes; 0 before the first call."""
+        return self._mean.temporaries
+
+    @property
+    def programs(self) -> int:
+        """How many programs were compiled: one for each number of items seen."""
+        return self._mean.programs
+
+
+def make_step(
+    method: Method, seed: int, devices: Sequence[jax.Device]
+) -> tuple[Gradient, Callable[..., Tree]]:
+    """Return ``gradient(carry, batch)`` and ``update(carry, result, alive)``, both compiled.
+
+    ``update`` takes the new state over only if it is valid and the loss finite; otherwise the old
+    carry stays for good: the ``ok`` among the metrics it returns is the next ``alive``.
+    """
+
+    @jax.jit
+    def update(carry: Carry, result: Tree, alive: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
+        (loss, (aux, metrics)), grads = result
+        moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
+        state = State(optax.apply_updates(carry.state.variables, moves), aux)
+        state = method.advance(state, rng.key(seed, "advance", carry.step))
+        ok = alive & jnp.isfinite(loss) & method.valid(state)
+        new = Carry(state, optimizer, carry.step + 1)
+        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, carry)
+        norms = {f"grad_{k}": optax.global_norm(g) for k, g in grads.items()}
+        return kept, {"loss": loss, **metrics, **norms, "ok": ok}
+
+    return Gradient(method, seed, devices), update
+
+
+@jax.jit
+def _fold(key: jax.Array, items: jax.Array) -> jax.Array:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
+
+
+def curve(stage: str) -> str:
+    """Return the name under which a distilling stage's accuracy curve is logged."""
+    return stage.replace("distill", "curve", 1)
+
+
+def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:
+    """Return the newest checkpointed state of a stage and its step."""
+    steps = checkpoint.Steps(session.workdir / "checkpoints" / stage)
+    carry = steps.restore(steps.latest() or 0, start(method, seed))
+    steps.close()
+    return carry.state, int(carry.step)
+
+
+def run(
+    method: Method,
+    problem: Problem,
+    seed: int,
+    session: Session,
+    devices: Sequence[jax.Device],
+    stage: str = "distill",
+    observe: Callable[[int, State], None] | None = None,
+) -> State:
+    """Run ``config.steps`` outer steps of ``method`` and return the last state.
+
+    Args:
+      observe: called with (step, state) at every step it may care about, before that step runs and
+        once at the end; it must leave the state alone.
+
+    Raises:
+      Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
+      Interrupted: a signal arrived; the state is checkpointed.
+    """
+    config, metrics = problem.config, session.metrics
+    steps, total = (
+        checkpoint.Steps(session.workdir / "checkpoints" / stage, config.keep),
+        int(config.steps),
+    )
+    carry = start(method, seed)
+    found = steps.latest()
+    if found is not None:
+        carry = jax.tree.map(jnp.asarray, steps.restore(found, carry))
+    at = int(carry.step)
+    metrics.truncate(stage, at)
+    metrics.truncate(curve(stage), at)
+    metrics.start(stage)
+    gradient, update = make_step(method, seed, devices)
+    bar = session.bar(total, stage, start=at)
+    if at < total:
+        session.say(f"{stage}: step {at} of {total}, compiling ...")
+    recent: dict[str, jax.Array] = {}
+    alive = jnp.asarray(True)
+    try:
+        while at < total:
+            if observe is not None:
+                observe(at, carry.state)
+            if session.stopping:
+                raise Interrupted(f"interrupted at step {at}; the same command goes on from here")
+            batch = problem.gather(method.sample(rng.host(seed, f"{stage}/sample", at), at))
+            carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
+            at += 1
+            if at % int(config.log_every) == 0 or at == total:
+                _log(session, stage, at, recent, bar)
+            if at % int(config.checkpoint_every) == 0:
+                _ensure(recent, stage, at)
+                steps.save(at, carry)
+        if recent:
+            _ensure(recent, stage, at)
+        if observe is not None:
+            observe(at, carry.state)
+    finally:
+        session.temporaries[stage] = gradient.temporaries
+        # The carry is always the last good one, whatever ended the loop.
+        steps.save(int(carry.step), carry)
+        steps.close()
+        bar.close()
+        metrics.stop(stage)
+    return carry.state
+
+
+def _ensure(recent: dict[str, jax.Array], stage: str, at: int) -> None:
+    if bool(recent["ok"]):
+        return
+    seen = ", ".join(f"{k} {float(v):.4g}" for k, v in recent.items() if k != "ok")
+    raise Diverged(
+        f"{stage} diverged by step {at} ({seen}); the last good set is kept. Try a ten times "
+        "smaller --config.lr_img or --config.lr_lr, a smaller --config.lr_student, or "
+        "--config.pix_init=real, with a new --workdir"
+    )
+
+
+def _log(session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Any) -> None:
+    scalars = {name: float(value) for name, value in recent.items() if name != "ok"}
+    _ensure(recent, stage, at)
+    session.metrics.log(stage, at, **scalars)
+    bar.update(at, f"loss {scalars['loss']:.4f}")

@@ -1,0 +1,127 @@
+"""The command line: flags, exit codes, one line for what goes wrong. Nothing else.
+
+Exit codes: 0 done, 2 bad input, 3 diverged, 130 interrupted (the checkpoint is saved).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jdd import config as config_lib
+from jdd.errors import BadInput, JddError, nearest
+from jdd.helptext import MODES, help_text
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        flag, _, found = message.removeprefix("argument ").partition(": ")
+        raise BadInput(flag, found or "not understood", "see python -m jdd.main --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except JddError as error:
+        print(f"jdd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("jdd: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    rest, overrides = split_overrides(argv)
+    flags = _parse(rest)
+    if flags.version:
+        from jdd import __version__
+
+        print(f"jdd {__version__}")
+        return 0
+    if flags.help:
+        _print_help(help_text(flags.config, overrides))
+        return 0
+    if flags.mode not in MODES:
+        near = nearest(flags.mode, MODES)
+        hint = f"did you mean {near}? " if near else ""
+        found = f"unknown mode {flags.mode!r}"
+        raise BadInput("--mode", found, f"{hint}(modes: {', '.join(MODES)})")
+    if flags.set is not None and flags.mode != "evaluate":
+        raise BadInput("--set", f"given with --mode={flags.mode}", "--mode=evaluate reads it")
+    loaded = config_lib.load(flags.config, overrides)
+
+    # Only now: --help and mistakes answer without waiting for JAX.
+    from jdd import pipeline
+
+    command = shlex.join(["python", "-m", "jdd.main", *argv])
+    result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
+    if result.get("summary"):
+        print(result["summary"], flush=True)
+    return 0
+
+
+def _print_help(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `--help | head`: what was wanted has been read
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take ``--config.KEY=VALUE`` and ``--config.KEY VALUE`` out of ``argv``; the last one wins."""
+    rest: list[str] = []
+    overrides: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        name, equals, value = word.removeprefix("--config.").partition("=")
+        if not equals:
+            following = next(words, None)
+            if following is None or following.startswith("--"):
+                raise BadInput(f"config.{name}", "no value", f"--config.{name}=VALUE")
+            value = following
+        overrides[name] = value
+    return rest, overrides
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    parser.add_argument("--mode", default="all")
+    parser.add_argument("--workdir")
+    parser.add_argument("--set")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    flags, unknown = parser.parse_known_args(argv)
+    names = ["--config", "--mode", "--workdir", "--set", "--help", "--version"]
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        if word.startswith("-"):
+            near = nearest(word, names)
+            hint = f"did you mean {near}? " if near else ""
+            allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
+            raise BadInput(word, "unknown flag", allowed)
+        raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
+    for name in ("config", "workdir", "set"):
+        if getattr(flags, name) == "":
+            raise BadInput(f"--{name}", "empty", f"--{name}=PATH, or leave it out")
+    return flags
+
+
+def entry() -> NoReturn:
+    """Console script: run and leave with the exit code."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,51 @@
+"""Losses on logits, by the kind of label."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jdd.errors import BadInput
+
+KINDS = ("hard", "probabilities", "logits", "centred")
+
+
+def targets(labels: jax.Array, kind: str, classes: int) -> jax.Array:
+    """Return labels as ``[n, classes]`` targets: one-hot, given, softmax of logits, or given.
+
+    Raises:
+      BadInput: ``kind`` is not one of ``KINDS``.
+    """
+    if kind == "hard":
+        return jax.nn.one_hot(labels, classes)
+    if kind == "logits":
+        return jax.nn.softmax(labels)
+    if kind in KINDS:
+        return labels
+    raise BadInput("label_kind", f"{kind!r}", f"one of {', '.join(KINDS)}")
+
+
+def cross_entropy(
+    logits: jax.Array, target: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """Return the mean over the batch of -sum_k target_k log softmax(logits)_k (nats).
+
+    Args:
+      logits: ``[n, classes]``.
+      target: ``[n, classes]``.
+      weight: ``[n]``; the mean is then weighted, so that padding with weight 0 drops out.
+    """
+    loss = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
+    if weight is None:
+        return jnp.mean(loss)
+    return jnp.sum(weight * loss) / jnp.sum(weight)
+
+
+def squared_error(
+    logits: jax.Array, target: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """Return the mean over the batch of 0.5 ||logits - target||^2, the loss of centred targets."""
+    loss = 0.5 * jnp.sum(jnp.square(logits - target), axis=-1)
+    if weight is None:
+        return jnp.mean(loss)
+    return jnp.sum(weight * loss) / jnp.sum(weight)

@@ -1,0 +1,133 @@
+"""What a method is: pure functions over explicit state; and the problem it is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import __version__
+from jdd.distilled import DistilledSet
+from jdd.nets import Net
+
+Tree = Any
+
+
+class State(NamedTuple):
+    """``variables``: what the outer optimiser moves; ``aux``: all else that changes the future."""
+
+    variables: Tree
+    aux: Tree
+
+
+class Problem(NamedTuple):
+    """The immutable rest: data, nets by role, expert store (or None), resolved config."""
+
+    data: Any
+    nets: dict[str, Net]
+    experts: Any
+    config: Any
+
+    def gather(self, indices: dict[str, Any]) -> dict[str, Any]:
+        """Return the arrays that a method's indices stand for, items on axis 0.
+
+        ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
+        stacked variables; everything else passes through.
+        """
+        batch = {name: value for name, value in indices.items() if name != "snapshots"}
+        for name, pairs in indices.get("snapshots", {}).items():
+            trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
+            batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
+        return batch
+
+
+class Method(NamedTuple):
+    """A method that optimises a synthetic set.
+
+    init:      ``(seed) -> State``.
+    sample:    ``(numpy generator, step) -> indices``, on the host, small; never the arrays.
+    objective: ``(variables, aux, item, key) -> (loss, (aux, metrics))``.
+    advance:   ``(state, key) -> state`` between steps.
+    distilled: ``(state, steps) -> DistilledSet``.
+    optimizer: the outer optimiser over ``variables``.
+    valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
+    """
+
+    init: Callable[[int], State]
+    sample: Callable[[np.random.Generator, int], dict[str, Any]]
+    objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
+    distilled: Callable[[State, int], DistilledSet]
+    optimizer: optax.GradientTransformation
+    advance: Callable[[State, jax.Array], State] = lambda state, key: state
+    valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
+
+
+def all_finite(tree: Tree) -> jax.Array:
+    """Tell whether every number of a tree is finite (boolean scalar)."""
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves))
+
+
+def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransformation:
+    """Return SGD over a dict of variables, ``name -> (rate, momentum)``, as PyTorch's.
+
+    v <- m v + g,  x <- x - rate v;  optax's trace form equals it.
+    """
+    parts = {n: optax.sgd(rate, momentum=m or None) for n, (rate, m) in rates.items()}
+    return optax.multi_transform(parts, {name: name for name in rates})
+
+
+def net_options(config: Any) -> dict[str, Any]:
+    """Return the options of the run's own net."""
+    return {k: v for k, v in dict(config.net).items() if k != "name"}
+
+
+def recipe(problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
+    """Return how the set is to be used, as data: the published protocol, then ``train``'s changes.
+
+    Source: the protocol DC, DSA, DM and MTT share (facts in each paper's experiments section).
+    """
+    config, data = problem.config, problem.data
+    epochs = int(config.eval.epochs)
+    strategy = "none" if data.dsa in ("", "none") else data.dsa
+    return {
+        "schema": 1,
+        "jdd_version": __version__,
+        "method": config.method,
+        "dataset": data.name,
+        "class_names": list(data.class_names),
+        "shape": list(data.shape),
+        "ipc": int(config.ipc),
+        "seed": int(config.seed),
+        "steps": steps,
+        "net": {"name": config.net.name, "options": net_options(config)},
+        "train": {
+            "optimizer": "sgd",
+            "lr": None,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "batch": int(config.eval.batch),
+            "epochs": epochs,
+            "passes": epochs + 1,
+            "drop": {"after_epoch": epochs // 2 + 1, "factor": 0.1, "reset_momentum": True},
+            "loss": "cross_entropy",
+            **train,
+        },
+        "augment": {
+            "name": "none" if strategy == "none" else "dsa",
+            "strategy": "" if strategy == "none" else strategy,
+            "align_corners": bool(config.align_corners),
+        },
+        "normalisation": {
+            "mean": [float(x) for x in data.transform.mean],
+            "std": [float(x) for x in data.transform.std],
+        },
+        "whitening": "none" if data.transform.zca_matrix is None else "kornia_zca eps=0.1",
+        "selection": "last",
+        "data": {k: v for k, v in dict(config.data).items() if k != "cache_dir"},
+        "data_fingerprint": data.fingerprint,
+    }

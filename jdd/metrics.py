@@ -1,0 +1,137 @@
+"""metrics.jsonl: one JSON object a line, no (stage, step) twice, even after a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the whole lines of a metrics file; a line cut by a crash is left out."""
+    rows: list[dict[str, Any]] = []
+    if not Path(path).exists():
+        return rows
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict) and "stage" in row and "step" in row:
+            rows.append(row)
+    return rows
+
+
+class Metrics:
+    """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard.
+
+    ``seconds`` of a line is the time its stage has run, over all of the run's sessions.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], tensorboard: bool = False):
+        self.path = Path(workdir) / "metrics.jsonl"
+        self._rows = read(self.path)
+        self._seen = {(row["stage"], row["step"]) for row in self._rows}
+        self._started: dict[str, float] = {}
+        self._stopped: dict[str, float] = {}
+        self._rewrite()
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = _tensorboard(Path(workdir) / "tensorboard") if tensorboard else None
+
+    def _rewrite(self) -> None:
+        text = "".join(_line(row) for row in self._rows)
+        if not self.path.exists() or self.path.read_text(encoding="utf-8") == text:
+            return
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def start(self, stage: str) -> None:
+        """Start the stage's clock where the last session's lines left it."""
+        self._started[stage] = time.perf_counter() - self.spent(stage)
+
+    def spent(self, stage: str) -> float:
+        """Return the seconds the stage has run, as its lines say."""
+        return max((r.get("seconds", 0.0) for r in self._rows if r["stage"] == stage), default=0.0)
+
+    def stop(self, stage: str) -> None:
+        """Stop the stage's clock and keep what it shows as the stage's seconds."""
+        self._stopped[stage] = self.seconds(stage)
+        self._started.pop(stage, None)
+
+    def seconds(self, stage: str) -> float:
+        """Return the seconds the stage has run, this session included."""
+        if stage in self._started:
+            return time.perf_counter() - self._started[stage]
+        return self._stopped.get(stage, self.spent(stage))
+
+    def has(self, stage: str, step: int) -> bool:
+        """Tell whether a line of this stage and step is written."""
+        return (stage, step) in self._seen
+
+    def last(self, stage: str) -> dict[str, Any] | None:
+        """Return the stage's newest line, or None."""
+        rows = [r for r in self._rows if r["stage"] == stage]
+        return rows[-1] if rows else None
+
+    def log(self, stage: str, step: int, **scalars: Any) -> None:
+        """Write one line unless this (stage, step) is there; non-finite numbers become null."""
+        if self.has(stage, step):
+            return
+        seconds = round(self.seconds(stage), 3)
+        row = {"stage": stage, "step": step, "seconds": seconds, **_plain(scalars)}
+        self._rows.append(row)
+        self._seen.add((stage, step))
+        self._file.write(_line(row))
+        self._file.flush()
+        if self._board is not None:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name not in ("step", "seconds"):
+                    self._board.add_scalar(f"{stage}/{name}", value, step)
+
+    def truncate(self, stage: str, step: int) -> None:
+        """Forget the stage's lines after ``step``: the run goes on from there."""
+        keep = [r for r in self._rows if r["stage"] != stage or r["step"] <= step]
+        if len(keep) == len(self._rows):
+            return
+        self._rows = keep
+        self._seen = {(row["stage"], row["step"]) for row in keep}
+        self._file.close()
+        self._rewrite()
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _plain(scalars: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in scalars.items():
+        if hasattr(value, "item"):
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        out[name] = value
+    return out
+
+
+def _tensorboard(directory: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        from jdd.errors import BadInput
+
+        raise BadInput(
+            "config.tensorboard", "tensorboardX is not installed", "pip install 'jdd[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(directory))

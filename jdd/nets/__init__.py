@@ -1,0 +1,99 @@
+"""Nets by name: ``make("ConvNet", (32, 32, 3), 10, width=64) -> Net``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jdd.errors import BadInput, nearest
+from jdd.nets.alexnet import AlexNet
+from jdd.nets.base import Net, Output, Variables, build
+from jdd.nets.conv import TooSmall
+from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet, auto_depth
+from jdd.nets.lenet import LeNet
+from jdd.nets.mlp import MLP
+from jdd.nets.norm import NORMS
+from jdd.nets.resnet import ResNet18
+from jdd.nets.vgg import VGG11
+
+# name -> (module, what the name fixes, what may be chosen)
+_CONVNET = ("width", "depth", "norm", "act", "pool")
+_TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...]]] = {
+    "ConvNet": (ConvNet, {}, _CONVNET),
+    "MLP": (MLP, {}, ("width",)),
+    "LeNet": (LeNet, {}, ()),
+    "AlexNet": (AlexNet, {}, ("width", "norm")),
+    "VGG11": (VGG11, {}, ("width", "norm")),
+    "ResNet18": (ResNet18, {}, ("width", "norm")),
+    "ResNet18_AP": (ResNet18, {"pooled": True}, ("width", "norm")),
+    "ConvNetBN": (ConvNet, {"norm": "batch"}, ("width", "depth", "act", "pool")),
+    "AlexNetBN": (AlexNet, {"norm": "batch"}, ("width",)),
+    "VGG11BN": (VGG11, {"norm": "batch"}, ("width",)),
+    "ResNet18BN": (ResNet18, {"norm": "batch"}, ("width",)),
+    "ResNet18BN_AP": (ResNet18, {"norm": "batch", "pooled": True}, ("width",)),
+}
+_WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS)}
+
+NAMES = tuple(_TABLE)
+__all__ = ["NAMES", "Net", "Output", "Variables", "auto_depth", "make", "options_of"]
+
+
+def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> Net:
+    """Make the net called ``name`` for images of ``shape`` (h, w, c).
+
+    Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
+    in proportion; and for ConvNet ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64,
+    then 5), ``norm`` (instance, batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish),
+    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too.
+
+    Raises:
+      BadInput: an unknown net or option, a value an option cannot have, images too small.
+    """
+    if name not in _TABLE:
+        close = nearest(name, NAMES)
+        meant = f"did you mean {close}? " if close else ""
+        raise BadInput(
+            "config.net.name", f"unknown net {name!r}", f"{meant}one of {', '.join(NAMES)}"
+        )
+    module, fixed, _ = _TABLE[name]
+    options = {key: _checked(name, key, value) for key, value in options.items()}
+    if module is ConvNet:
+        depth = options.get("depth", "auto")
+        options["depth"] = auto_depth(shape) if depth == "auto" else depth
+    if options.get("norm") == "group" and options.get("width", 4) % 4:
+        found = f"{options['width']} with norm=group"
+        raise BadInput("config.net.width", found, "a multiple of the 4 groups")
+    net = build(name, module(classes, **fixed, **options), shape)
+    try:
+        jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0))
+    except TooSmall as error:
+        found = f"{name} on images of {shape[0]}x{shape[1]}: {error}"
+        raise BadInput(
+            "config.net.name",
+            found,
+            "larger images (--config.data.size=32) or a net with less depth",
+        ) from error
+    return net
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Return the options that ``make`` takes for a net."""
+    return _TABLE[name][2]
+
+
+def _checked(net: str, key: str, value: Any) -> Any:
+    where, allowed = f"config.net.{key}", _TABLE[net][2]
+    if key not in allowed:
+        takes = f"{net} takes {', '.join(allowed) or 'no options'}"
+        raise BadInput(where, f"not an option of {net}", takes)
+    if key in _WORDS:
+        if value not in _WORDS[key]:
+            raise BadInput(where, repr(value), f"one of {', '.join(_WORDS[key])}")
+        return value
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole and not (key == "depth" and value == "auto"):
+        raise BadInput(where, repr(value), "a whole number of 1 or more")
+    return value

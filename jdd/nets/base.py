@@ -1,0 +1,169 @@
+"""What a net is to the rest of jdd: two pure functions; and the layers all nets are made of.
+
+Every weight and bias starts as PyTorch's default, ``U(-1/sqrt(fan_in), 1/sqrt(fan_in))``: the
+published settings were tuned from there. Nothing in a forward pass fixes a dtype: variables and
+images in float64 give float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jdd.nets.conv import conv
+
+Variables = dict[str, Any]
+
+
+class Output(NamedTuple):
+    """What a forward pass yields.
+
+    Attributes:
+      logits: [n, classes].
+      features: [n, d], flattened, what the classifier reads.
+      stats: the batch statistics to carry on (updated when training), {} without batch norm.
+      taps: with ``taps=True`` the inputs of the normalisations, named by module path as their
+        parameters are, and the outputs of the blocks ("block1", ...); else {}.
+    """
+
+    logits: jax.Array
+    features: jax.Array
+    stats: Variables
+    taps: dict[str, jax.Array]
+
+
+class Net(NamedTuple):
+    """A net as two pure functions.
+
+    ``init(key) -> variables``, ``apply(variables, x, train=False, taps=False) -> Output``, with x
+    [n, h, w, c]. Variables hold "params" and, with batch norm, "batch_stats".
+    """
+
+    name: str
+    init: Callable[[jax.Array], Variables]
+    apply: Callable[..., Output]
+
+
+def wide(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """Give a per-channel vector the rank of ``like``, so that no rank is promoted silently."""
+    return vector.reshape((1,) * (like.ndim - vector.ndim) + vector.shape)
+
+
+# Layers only declare their variables; ``draw`` gives them their values.
+declared = nn.initializers.zeros_init()
+
+
+class Conv(nn.Module):
+    """Square convolution."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: int = 1
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        y = conv(x, self.param("kernel", declared, shape), self.stride, self.padding)
+        if self.bias:
+            y = y + wide(self.param("bias", declared, (self.features,)), y)
+        return y
+
+
+class Dense(nn.Module):
+    """Linear layer."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x @ self.param("kernel", declared, (x.shape[-1], self.features))
+        return y + wide(self.param("bias", declared, (self.features,)), y)
+
+
+def tap(module: nn.Module, name: str, value: jax.Array) -> None:
+    """Hand a tensor out under ``name``; free unless the caller asked for taps."""
+    module.sow("taps", name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """[n, ...] -> [n, d]."""
+    return x.reshape(x.shape[0], -1)
+
+
+def draw(key: jax.Array, shapes: Variables) -> Variables:
+    """Give declared variables their starting values, float32.
+
+    A layer with a kernel draws it and its bias from U(-b, b), b = 1 / sqrt(fan_in); scales and
+    running variances are 1, other biases and running means 0. There is one draw for the whole net:
+    XLA needs seconds to compile a draw for every layer.
+    """
+
+    def values(layer: Variables) -> int:
+        if "kernel" in layer:
+            return sum(math.prod(leaf.shape) for leaf in layer.values())
+        return sum(values(child) for child in layer.values() if isinstance(child, dict))
+
+    uniform = jax.random.uniform(key, (values(shapes),), jnp.float32, -1, 1)
+    used = 0
+
+    def fill(layer: Variables) -> Variables:
+        nonlocal used
+        filled: Variables = {}
+        for name, leaf in sorted(layer.items()):
+            if isinstance(leaf, dict):
+                filled[name] = fill(leaf)
+            elif "kernel" in layer:
+                bound = 1 / math.sqrt(math.prod(layer["kernel"].shape[:-1]))
+                size = math.prod(leaf.shape)
+                filled[name] = uniform[used : used + size].reshape(leaf.shape) * bound
+                used += size
+            else:
+                value = 1 if name in ("scale", "var") else 0
+                filled[name] = jnp.full(leaf.shape, value, jnp.float32)
+        return filled
+
+    return fill(shapes)
+
+
+def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Array]:
+    flat: dict[str, jax.Array] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, (*path, name))
+        else:
+            # A norm taps its own input as "": the tap then carries the norm's own path.
+            flat["/".join((*path, name) if name != "input" else path)] = value
+    return flat
+
+
+def build(name: str, module: nn.Module, shape: tuple[int, int, int]) -> Net:
+    """Wrap a Linen module ``(x, train) -> (logits, features)`` as a Net for images of ``shape``."""
+
+    def declare() -> Variables:
+        variables = module.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32), False)
+        return {k: v for k, v in variables.items() if k != "taps"}
+
+    @jax.jit
+    def init(key: jax.Array) -> Variables:
+        return draw(key, jax.eval_shape(declare))
+
+    def apply(
+        variables: Variables, x: jax.Array, train: bool = False, taps: bool = False
+    ) -> Output:
+        stats = variables.get("batch_stats", {})
+        mutable = ["batch_stats"] * bool(stats and train) + ["taps"] * taps
+        if not mutable:
+            plain: Any = module.apply(variables, x, train)
+            return Output(plain[0], plain[1], stats, {})
+        results: Any = module.apply(variables, x, train, mutable=mutable)
+        (logits, features), new = results
+        return Output(logits, features, new.get("batch_stats", stats), _flat(new.get("taps", {})))
+
+    return Net(name, init, apply)

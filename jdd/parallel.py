@@ -1,0 +1,180 @@
+"""Many devices: the only file that calls pmap.
+
+Work that is a list of equal items (experts, evaluation nets, expert segments) is split over the
+devices; what all items share is replicated. A list that does not divide is padded with copies of
+its last item, whose results are dropped (or weigh nothing in a mean).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.errors import BadInput
+
+Tree = Any
+
+
+def pick(count: int = 0) -> list[jax.Device]:
+    """Return the first ``count`` local devices (0: all).
+
+    Raises:
+      BadInput: more are asked for than there are.
+    """
+    devices = jax.local_devices()
+    if count > len(devices):
+        raise BadInput("config.devices", f"{count}", f"0 (all) to {len(devices)} on this machine")
+    return devices[: count or None]
+
+
+def _pad(tree: Tree, to: int) -> Tree:
+    def grow(x: jax.Array) -> jax.Array:
+        missing = to - x.shape[0]
+        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]) if missing else x
+
+    return jax.tree.map(grow, tree)
+
+
+def _split(tree: Tree, parts: int) -> Tree:
+    return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), tree)
+
+
+def _join(tree: Tree, length: int) -> Tree:
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:length], tree)
+
+
+def _length(args: Sequence[Tree], in_axes: Sequence[int | None]) -> int:
+    mapped = [a for a, axis in zip(args, in_axes, strict=True) if axis is not None]
+    return jax.tree.leaves(mapped)[0].shape[0]
+
+
+def spread(
+    fn: Callable[..., Tree], in_axes: Sequence[int | str | None], devices: Sequence[jax.Device]
+) -> Callable[..., Tree]:
+    """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
+
+    vmap within a device, pmap across devices. An argument's entry in ``in_axes`` is 0 (one slice an
+    item), "device" (axis 0 has one slice a device, shared by that device's items) or None (shared
+    by all).
+    """
+    inner = [0 if axis == 0 else None for axis in in_axes]
+    mapped = jax.vmap(fn, in_axes=tuple(inner))
+    if len(devices) == 1:
+
+        @jax.jit
+        def alone(*args: Tree) -> Tree:
+            return mapped(
+                *(
+                    jax.tree.map(lambda x: x[0], a) if axis == "device" else a
+                    for a, axis in zip(args, in_axes, strict=True)
+                )
+            )
+
+        return alone
+    outer = [None if axis is None else 0 for axis in in_axes]
+    across = jax.pmap(mapped, in_axes=tuple(outer), devices=list(devices))
+    lay = _layout(devices)
+    shared: dict[int, tuple[Tree, Tree]] = {}
+
+    def replicated(place: int, tree: Tree) -> Tree:
+        # The training images come with every call: they travel to the devices once.
+        if place not in shared or shared[place][0] is not tree:
+            shared[place] = (tree, lay(tree, False))
+        return shared[place][1]
+
+    def call(*args: Tree) -> Tree:
+        length = _length(args, inner)
+        to = -(-length // len(devices)) * len(devices)
+        ready = []
+        for place, (a, axis) in enumerate(zip(args, in_axes, strict=True)):
+            if axis is None:
+                ready.append(replicated(place, a))
+            else:
+                ready.append(lay(_split(_pad(a, to), len(devices)) if axis == 0 else a, True))
+        return _join(across(*ready), length)
+
+    return call
+
+
+def _layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
+    """Return ``f(tree, split)`` that lays arrays out over devices as pmap wants to find them."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
+    spec = jax.sharding.PartitionSpec
+    places = {
+        True: jax.sharding.NamedSharding(mesh, spec("devices")),
+        False: jax.sharding.NamedSharding(mesh, spec()),
+    }
+    return lambda tree, split: jax.device_put(tree, places[split])
+
+
+class MeanGradient:
+    """``f(variables, aux, batch, keys) -> ((loss, extra), gradient)``, means over items.
+
+    ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
+    returns ``(loss, extra)``. Within a device the items run one after another, so that memory does
+    not grow with their number; across devices the sums meet in one psum. 1 device and N devices
+    agree to rounding error. ``temporaries`` is what XLA plans for the program in use, in bytes.
+    """
+
+    def __init__(self, objective: Callable[..., Any], devices: Sequence[jax.Device]):
+        self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
+        self._devices = list(devices)
+        self._programs: dict[int, Any] = {}
+        self.temporaries = 0
+
+    def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
+        items = keys.shape[0]
+        use = min(len(self._devices), items)  # an idle device beats one that repeats another's work
+        to = -(-items // use) * use
+        weight = (jnp.arange(to) < items).astype(jnp.float32)
+        shared, split = (variables, aux), (*_pad((batch, keys), to), weight)
+        if use > 1:
+            lay = _layout(self._devices[:use])
+            shared, split = lay(shared, False), lay(_split(split, use), True)
+        if items not in self._programs:
+            mapped = self._across(use) if use > 1 else jax.jit(self._mean)
+            self._programs[items] = mapped.lower(*shared, *split).compile()
+            self.temporaries = temporaries(self._programs[items])
+        return self._programs[items](*shared, *split)
+
+    @property
+    def programs(self) -> int:
+        """How many programs were compiled: one for each number of items seen."""
+        return len(self._programs)
+
+    def _across(self, use: int) -> Any:
+        return jax.pmap(
+            functools.partial(self._mean, axis="devices"),
+            axis_name="devices",
+            in_axes=(None, None, 0, 0, 0),
+            out_axes=None,
+            devices=self._devices[:use],
+        )
+
+    def _mean(
+        self, variables: Tree, aux: Tree, batch: Tree, keys: Tree, weight: Tree, axis: str = ""
+    ) -> Tree:
+        def item(i: int | jax.Array) -> Tree:
+            args = jax.tree.map(lambda x: x[i], (batch, keys))
+            out = self._value_and_grad(variables, aux, *args)
+            return jax.tree.map(lambda x: x * weight[i].astype(x.dtype), out)
+
+        sums, count = item(0), jnp.sum(weight)
+        if weight.shape[0] > 1:
+            sums = jax.lax.fori_loop(
+                1, weight.shape[0], lambda i, s: jax.tree.map(jnp.add, s, item(i)), sums
+            )
+        if axis:
+            sums, count = jax.lax.psum((sums, count), axis)
+        return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
+
+
+def temporaries(compiled: Any) -> int:
+    """Return the bytes of temporaries XLA plans for a compiled program (0 if it does not say)."""
+    analysis = compiled.memory_analysis()
+    return int(getattr(analysis, "temp_size_in_bytes", 0) or 0)

@@ -1,0 +1,184 @@
+"""The road: a config yields stages; each runs unless its output is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jdd import config as configs
+from jdd import data
+from jdd.errors import BadInput
+from jdd.files import write_atomic
+from jdd.session import Session, clock, locked
+from jdd.stages import Stage, distill, evaluate, experts, full, report
+from jdd.work import Work
+
+STAGES: dict[str, Stage] = {
+    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, report)
+}
+# Methods that need other stages name them in their config file.
+DEFAULT = ("experts", "distill", "evaluate", "report", "full")
+
+
+def stages(config: Any) -> list[Stage]:
+    """Return the stages of a config's method, in order."""
+    names = getattr(configs.method_file(config.method), "STAGES", DEFAULT)
+    return [STAGES[name] for name in names]
+
+
+def run(
+    loaded: configs.Loaded,
+    workdir: str | None = None,
+    mode: str = "all",
+    set_path: str | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Run a config's stages (``mode`` 'all'), one of them, or the estimate; return result.json.
+
+    Raises:
+      BadInput: anything the user gave cannot be used; nothing has been overwritten.
+      Diverged, Interrupted: as the stages do; the checkpoint is saved.
+    """
+    if set_path is not None:
+        from jdd import assess
+
+        return assess.run(loaded, set_path, workdir, command)
+    config, notes = configs.resolve(loaded.config)
+    place = Path(workdir or configs.default_workdir(config, loaded.spec))
+    check_workdir(place, config)
+    with jax.default_matmul_precision(config.precision):
+        work = prepare(config, place, command)
+        chosen = stages(work.config)
+        _check_mode(mode, chosen)
+        if mode == "estimate":
+            return _estimate(work, chosen, notes)
+        with locked(place):
+            return _travel(work, chosen, mode, notes)
+
+
+def prepare(config: Any, place: Path, command: str) -> Work:
+    """Load the data and check all that a stage would otherwise stumble over an hour later."""
+    loaded = data.load(config.data)
+    config, _ = configs.resolve(config, shape=loaded.shape)
+    work = Work(config, loaded, place, command)
+    counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
+    if int(config.ipc) > min(counts):
+        raise BadInput(
+            "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
+        )
+    for name in config.nets:
+        work.make_net(name)
+    if "experts" in [stage.name for stage in stages(config)]:
+        _ = work.store  # refuses a store made with other settings
+    return work
+
+
+def check_workdir(place: Path, config: Any) -> None:
+    """Refuse a directory that cannot be written or holds a run of another config."""
+    saved = place / "config.json"
+    if saved.exists():
+        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved))
+        configs.check_resume(configs.flat(old), config, str(place))
+    near = place
+    while not near.exists():
+        near = near.parent
+    if not near.is_dir() or not os.access(near, os.W_OK):
+        raise BadInput(f"--workdir={place}", f"{near} cannot be written", "a folder you may write")
+
+
+def _check_mode(mode: str, chosen: list[Stage]) -> None:
+    names = ["all", *(stage.name for stage in chosen), "estimate"]
+    if mode not in names:
+        raise BadInput("--mode", f"{mode!r}", f"one of {', '.join(names)}")
+
+
+def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dict[str, Any]:
+    config, place = work.config, work.workdir
+    session = Session(place, bool(config.tensorboard), bool(config.progress))
+    with session.signals():
+        if mode == "all" and all(stage.done(work) for stage in chosen):
+            session.say(f"{place} is finished; its result:")
+            return finish(work)
+        write_config(work)
+        for line in (*notes, *work.data.notes):
+            session.say(line)
+        wanted = [s for s in chosen if mode in ("all", s.name)]
+        for stage in wanted:
+            _require(stage, work, mode)
+            if stage.done(work) and not (mode == stage.name == "report"):
+                session.say(f"{stage.name}: complete")
+                continue
+            stage.run(work, session)
+            session.metrics.stop(stage.name)
+        if report.STAGE in wanted or mode in ("evaluate", "full"):
+            if evaluate.STAGE.done(work) and not report.STAGE.done(work):
+                report.STAGE.run(work, session)
+        return finish(work)
+
+
+def _require(stage: Stage, work: Work, mode: str) -> None:
+    for name in stage.inputs:
+        if not STAGES[name].done(work):
+            raise BadInput(
+                f"--mode={mode}",
+                f"the output of {name} is not in {work.workdir}",
+                f"run with --mode={name} first, or without --mode",
+            )
+
+
+def write_config(work: Work) -> None:
+    """Write the resolved config into the run's directory."""
+    text = configs.to_json(work.config)
+    path = work.workdir / "config.json"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def finish(work: Work) -> dict[str, Any]:
+    """Return result.json, with its last line for the person as ``summary``."""
+    path = work.workdir / "result.json"
+    if not path.exists():
+        return {"summary": f"{work.workdir} has no result yet: run without --mode for all stages"}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**found, "summary": headline(found, work.workdir)}
+
+
+def percent(found: dict[str, Any]) -> str:
+    """Return mean ± std of accuracies in words; a single value has no spread."""
+    spread = f" ± {100 * found['std']:.1f}" if found.get("std") is not None else ""
+    return f"{100 * found['mean']:.1f}{spread} %"
+
+
+def headline(found: dict[str, Any], place: Path) -> str:
+    """Return the run's last line: what was reached, and where the report is."""
+    parts = [f"{net} {percent(a)} (n={a['n']})" for net, a in found["accuracy"].items()]
+    rivals = []
+    random, whole = found["baselines"]["random"], found["baselines"]["full"]
+    if random:
+        rivals.append(f"random real images {percent(random)}")
+    if whole:
+        rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
+    against = f", against {' and '.join(rivals)}" if rivals else ""
+    what = f"{found['method'].upper()} on {found['dataset']}, {found['ipc']} image(s) per class"
+    return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
+
+
+def _estimate(work: Work, chosen: list[Stage], notes: list[str]) -> dict[str, Any]:
+    """Print memory and time of each stage on this machine; write nothing."""
+    for line in (*notes, *work.data.notes):
+        print(line)
+    print(f"{'stage':10} {'time':>14} {'XLA temporaries':>16}  measured")
+    total, found = 0.0, {}
+    for stage in chosen:
+        cost = stage.estimate(work)
+        total += cost.seconds
+        memory = f"{cost.temporaries / 2**20:.0f} MiB" if cost.temporaries else "-"
+        print(f"{stage.name:10} {clock(cost.seconds):>14} {memory:>16}  {cost.note}", flush=True)
+        found[stage.name] = {"seconds": cost.seconds, "temporaries_bytes": cost.temporaries}
+    held = work.data.train.images.nbytes + work.data.test.images.nbytes
+    print(f"in all {clock(total)}; the data holds {held / 2**20:.0f} MiB beside the temporaries")
+    return found

@@ -1,0 +1,165 @@
+"""What a run has left in its working directory, as far as it has come."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd import metrics
+from jdd.data.facts import lookup
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+
+
+class Score(NamedTuple):
+    """Accuracies of several nets, as fractions; ``values`` may be unknown."""
+
+    mean: float
+    std: float | None
+    n: int | None
+    values: tuple[float, ...] = ()
+    seeds: tuple[tuple[str, Score], ...] = ()
+    about: Mapping[str, Any] = {}
+
+
+class Evidence(NamedTuple):
+    """All that the report is made of; ``missing`` says in words what is not there."""
+
+    workdir: Path
+    dataset: DistilledSet | None
+    rows: list[dict[str, Any]]
+    result: dict[str, Any]
+    config: dict[str, Any]
+    missing: tuple[str, ...]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the set, empty where there is none."""
+        return self.dataset.recipe if self.dataset else {}
+
+    def known(self, name: str) -> str:
+        """Return a fact of the run (method, dataset, ipc, seed) from wherever it is written."""
+        data = mapping(self.config, "data")
+        places = (
+            self.result.get(name),
+            self.recipe.get(name),
+            data.get("name") if name == "dataset" else self.config.get(name),
+        )
+        found = next((p for p in places if isinstance(p, str | int) and p != ""), "")
+        return str(found)
+
+    @property
+    def net(self) -> str:
+        """The net the set was made with, or the first one it was evaluated on."""
+        scores, made = self.scores, str(mapping(self.recipe, "net").get("name", ""))
+        return made if made in scores or not scores else next(iter(scores))
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Accuracy by net, the net of the recipe first."""
+        found = {str(k): score(v) for k, v in mapping(self.result, "accuracy").items()}
+        made = mapping(self.recipe, "net").get("name")
+        order = sorted(found, key=lambda name: name != made)
+        return {name: s for name in order if (s := found[name]) is not None}
+
+    def baseline(self, name: str) -> Score | None:
+        """Return the accuracy of 'random' images, of the 'full' set, or the 'published' one."""
+        if name == "published":
+            found = mapping(self.result, "published")
+            mean = real(found.get("accuracy"))
+            return None if mean is None else Score(mean, real(found.get("std")), None, about=found)
+        return score(mapping(self.result, "baselines").get(name))
+
+    @property
+    def share(self) -> float | None:
+        """Return synthetic images over the training images of a known dataset."""
+        facts = lookup(self.known("dataset"))
+        return len(self.dataset.images) / facts.sizes[0] if facts and self.dataset else None
+
+
+def gather(workdir: Path) -> Evidence:
+    """Read a working directory; what is not there or not whole is said, not raised.
+
+    Raises:
+      BadInput: there is no such folder.
+    """
+    if not workdir.is_dir():
+        raise BadInput(str(workdir), "no such folder", "give the --workdir of a run")
+    missing: list[str] = []
+    dataset = None
+    if (workdir / "distilled.npz").exists():
+        try:
+            dataset = DistilledSet.load(workdir / "distilled.npz")
+        except BadInput as error:
+            missing.append(f"The distilled set cannot be read: {error}.")
+    else:
+        missing.append("No distilled set yet: distilling has not finished.")
+    result = _json(workdir / "result.json", missing)
+    if result is None:
+        missing.append("Not evaluated yet: there is no result.json.")
+    rows = metrics.read(workdir / "metrics.jsonl")
+    if not rows:
+        missing.append("No curves: metrics.jsonl holds no lines yet.")
+    config = _json(workdir / "config.json", missing)
+    return Evidence(workdir, dataset, rows, result or {}, config or {}, tuple(missing))
+
+
+def score(found: Any) -> Score | None:
+    """Read ``{mean, std, n, values, seeds}``; None where there is no mean."""
+    if not isinstance(found, Mapping):
+        return None
+    values = found.get("values")
+    numbers = tuple(
+        v for v in map(real, values if isinstance(values, list) else []) if v is not None
+    )
+    mean = real(found.get("mean"))
+    mean = float(np.mean(numbers)) if mean is None and numbers else mean
+    if mean is None:
+        return None
+    n = found.get("n")
+    n = n if isinstance(n, int) and not isinstance(n, bool) else len(numbers) or None
+    return Score(mean, real(found.get("std")), n, numbers, _seeds(found.get("seeds")), found)
+
+
+def _seeds(found: Any) -> tuple[tuple[str, Score], ...]:
+    """Read one score a synthesis seed: ``{"0": 0.91}`` or ``{"0": {"mean": 0.91, ...}}``."""
+    if not isinstance(found, Mapping):
+        return ()
+    nested = found.get("values")
+    out = []
+    for name, value in (nested if isinstance(nested, Mapping) else found).items():
+        if str(name).lstrip("-").isdigit():
+            mean = real(value)
+            one = score(value) if mean is None else Score(mean, None, None)
+            if one is not None:
+                out.append((str(name), one))
+    return tuple(out)
+
+
+def mapping(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a nested object, empty where it is absent or no object."""
+    inner = found.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def real(value: Any) -> float | None:
+    """Return a finite number as float, anything else as None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _json(path: Path, missing: list[str]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        missing.append(f"{path.name} cannot be read: {error}.")
+        return {}
+    return found if isinstance(found, dict) else {}

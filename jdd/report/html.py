@@ -1,0 +1,76 @@
+"""HTML built from strings in which everything that is not markup is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+THIN = "\u202f"  # narrow no-break space: between a number and its unit
+DASH = "\u2013"
+
+
+class Html(str):
+    """Text that is markup already."""
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
+    """Return an element; children and attribute values are escaped unless they are ``Html``.
+
+    ``cls`` stands for class and ``_`` in a name for ``-``; an attribute that is None is left out.
+    """
+    words = [name]
+    for key, value in attributes.items():
+        if value is not None:
+            key = "class" if key == "cls" else key.replace("_", "-")
+            words.append(f'{key}="{escape(str(value))}"')
+    start = f"<{' '.join(words)}>"
+    return Html(start if name in ("img", "meta", "br") else f"{start}{join(*children)}</{name}>")
+
+
+def join(*children: object) -> Html:
+    """Return the children one after the other, escaped unless they are ``Html``; skip None."""
+    parts = (c if isinstance(c, Html) else escape(str(c)) for c in children if c is not None)
+    return Html("".join(parts))
+
+
+def percent(fraction: float, unit: bool = True) -> str:
+    """Return 0.9123 as '91.2 %'."""
+    return f"{100 * fraction:.1f}" + (f"{THIN}%" if unit else "")
+
+
+def mean_std(mean: float, std: float | None, n: int | None) -> str:
+    """Return '91.2 ± 0.8 %'; without a spread where there was only one value to spread."""
+    if std is None or n is None or n < 2:
+        return percent(mean)
+    return f"{percent(mean, False)}{THIN}±{THIN}{percent(std)}"
+
+
+def number(value: float) -> str:
+    """Return a number as short as it can be said: 5000, 0.0102, 1e-07."""
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value)}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person would say them."""
+    if seconds < 60:
+        return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{THIN}min {rest:02d}{THIN}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}{THIN}h {minutes:02d}{THIN}min"
+
+
+def size(count: float) -> str:
+    """Return bytes in the unit that keeps the number short."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f}{THIN}{unit}" if count >= 100 else f"{count:.3g}{THIN}{unit}"
+
+
+def plural(count: int, one: str) -> str:
+    """Return '1 image' or '10 images'."""
+    return f"{count:,}".replace(",", THIN) + f" {one}{'' if count == 1 else 's'}"

@@ -1,0 +1,195 @@
+"""How it came about: the curves, the seconds, the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jdd.report import svg
+from jdd.report.evidence import Evidence, mapping, real
+from jdd.report.html import THIN, Html, duration, percent, size, tag
+
+COLOURS = 6  # s0 to s5 in the style sheet
+
+
+def curves(evidence: Evidence) -> Html | None:
+    """Draw accuracy, loss and learned learning rate over the steps, whichever were logged."""
+    accuracy = _accuracy(evidence)
+    loss, rate = _lines(evidence, "loss"), _lines(evidence, "lr")
+    if rate and max(np.ptp(line.y) for line in rate) == 0:
+        rate = []
+    # One point is no curve.
+    accuracy, loss, rate = (
+        lines if any(len(line.x) > 1 for line in lines) else [] for lines in (accuracy, loss, rate)
+    )
+    beside = bool(accuracy) and bool(loss) and bool(rate)
+    charts = []
+    if accuracy:
+        marks = [
+            (f"{words} {percent(found.mean)}", found.mean)
+            for name, words in (("random", "random images"), ("full", "whole training set"))
+            if (found := evidence.baseline(name))
+        ]
+        drawn = svg.chart(
+            accuracy,
+            title="Test accuracy while distilling",
+            x_label="step",
+            y_label="test accuracy, %",
+            height=436 if beside else 300,
+            shares=True,
+            marks=marks,
+        )
+        charts.append(
+            _figure(
+                "Accuracy of nets trained on the set", drawn, accuracy, "tall" if beside else None
+            )
+        )
+    for lines, title in ((loss, "Loss"), (rate, "Learned learning rate")):
+        if lines:
+            drawn = svg.chart(
+                lines,
+                title=f"{title} while distilling",
+                x_label="step",
+                y_label="",
+                height=200 if beside else 300,
+            )
+            charts.append(_figure(title, drawn, lines, None))
+    if not charts:
+        return None
+    return tag("section", tag("h2", "While distilling"), tag("div", *charts, cls="charts"))
+
+
+def cost(evidence: Evidence) -> Html | None:
+    """Tell what the run took: seconds by stage, memory, device, versions."""
+    seconds = {
+        k: v for k, s in mapping(evidence.result, "seconds").items() if (v := real(s)) is not None
+    }
+    parts: list[object] = []
+    if seconds:
+        total = sum(seconds.values()) or 1.0
+        bar = [
+            tag(
+                "i",
+                style=f"width:{100 * s / total:.2f}%",
+                cls=f"s{i % COLOURS}",
+                title=f"{name} {duration(s)}",
+            )
+            for i, (name, s) in enumerate(seconds.items())
+        ]
+        keys = [
+            tag("li", tag("i", cls=f"s{i % COLOURS}"), f"{name} ", tag("b", duration(s)))
+            for i, (name, s) in enumerate(seconds.items())
+        ]
+        parts += [tag("div", *bar, cls="stages"), tag("ul", *keys, cls="keys")]
+    rows = _facts(evidence)
+    if rows:
+        parts.append(tag("table", tag("tbody", *rows), cls="facts"))
+    return tag("section", tag("h2", "Cost"), *parts) if parts else None
+
+
+def total_seconds(evidence: Evidence) -> float | None:
+    """Return the seconds of all stages but the full-data baseline, which runs once a dataset."""
+    found = mapping(evidence.result, "seconds")
+    counted = [s for k, v in found.items() if k != "full" and (s := real(v)) is not None]
+    return sum(counted) or None
+
+
+def _facts(evidence: Evidence) -> list[Html]:
+    result = evidence.result
+    rows = []
+    trained = [row for row in evidence.rows if row["stage"] == "experts"]
+    reached = [v for row in trained if (v := real(row.get("accuracy"))) is not None]
+    if reached:
+        epochs = next(
+            (
+                f" after {e:.0f} epochs"
+                for row in reversed(trained)
+                if (e := real(row.get("epoch")))
+            ),
+            "",
+        )
+        rows.append(("Experts' test accuracy", f"{percent(reached[-1])}{epochs}"))
+    memory = mapping(result, "peak_memory_bytes")
+    peak = real(memory.get("process"))
+    if peak:
+        rows.append(("Memory, process at most", size(peak)))
+    for stage, count in mapping(memory, "xla_temporaries").items():
+        if (number := real(count)) is not None:
+            rows.append((f"Memory, XLA temporaries of {stage}", size(number)))
+    if result.get("device"):
+        rows.append(("Device", _words(result["device"])))
+    if result.get("versions"):
+        rows.append(("Versions", _words(result["versions"])))
+    return [tag("tr", tag("th", name), tag("td", value)) for name, value in rows]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}{THIN}{_words(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return str(value)
+
+
+def _seed(row: Mapping[str, Any], stage: str) -> str | None:
+    """Return '' for a line of ``stage``, its seed for one of ``stage-s<seed>``, else None."""
+    name = str(row["stage"])
+    if name == stage:
+        return ""
+    return name.removeprefix(f"{stage}-s") if name.startswith(f"{stage}-s") else None
+
+
+def _named(evidence: Evidence, seed: str, several: bool) -> str:
+    return f"seed {seed or evidence.known('seed') or 0}" if several else ""
+
+
+def _several(evidence: Evidence, stage: str) -> bool:
+    return any(_seed(row, stage) for row in evidence.rows)
+
+
+def _accuracy(evidence: Evidence) -> list[svg.Line]:
+    """Return one line a net and synthesis seed, with the spread over nets as band."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    several = _several(evidence, "curve")
+    for row in evidence.rows:
+        seed = _seed(row, "curve")
+        if seed is None or real(row["step"]) is None or real(row.get("accuracy")) is None:
+            continue
+        names = (str(row.get("net", evidence.net)), _named(evidence, seed, several))
+        groups.setdefault(", ".join(name for name in names if name), []).append(row)
+    lines = []
+    for i, (name, rows) in enumerate(groups.items()):
+        rows = sorted(rows, key=lambda row: row["step"])
+        x, y = (np.asarray([float(row[k]) for row in rows]) for k in ("step", "accuracy"))
+        # The spread of a single net is none, whatever is written.
+        spread = [0.0 if row.get("n") == 1 else real(row.get("std")) or 0.0 for row in rows]
+        std = np.asarray(spread)
+        low, high = (y - std, y + std) if std.any() else (None, None)
+        lines.append(svg.Line(name, x, y, low, high, f"s{i % COLOURS}", len(x) <= 40))
+    return lines
+
+
+def _lines(evidence: Evidence, name: str) -> list[svg.Line]:
+    """Return one line a synthesis seed of a scalar logged while distilling."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    several = _several(evidence, "distill")
+    for row in evidence.rows:
+        seed, step, value = _seed(row, "distill"), real(row["step"]), real(row.get(name))
+        if seed is not None and step is not None and value is not None:
+            groups.setdefault(_named(evidence, seed, several), []).append((step, value))
+    lines = []
+    for i, (label, points) in enumerate(groups.items()):
+        x, y = zip(*sorted(points), strict=True)
+        lines.append(svg.thin(label, x, y, css=f"s{i % COLOURS}"))
+    return lines
+
+
+def _figure(title: str, drawn: Html, lines: list[svg.Line], css: str | None) -> Html:
+    keys = None
+    if len(lines) > 1:
+        keys = tag(
+            "ul", *(tag("li", tag("i", cls=line.css), line.label) for line in lines), cls="keys"
+        )
+    return tag("figure", tag("figcaption", title), keys, drawn, cls=css)

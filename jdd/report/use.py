@@ -1,0 +1,212 @@
+"""How to use the set and how to make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jdd.report.evidence import Evidence, mapping, real
+from jdd.report.html import Html, number, tag
+
+
+def snippets(evidence: Evidence) -> Html | None:
+    """Show how to load the set and train on it, with this set's own numbers."""
+    dataset = evidence.dataset
+    if dataset is None:
+        return None
+    blocks = [
+        ("NumPy: the arrays, and test images in their space", _numpy(evidence)),
+        ("jdd: evaluate it on other nets", _jdd()),
+        ("PyTorch: train any net on it", _torch(evidence)),
+    ]
+    parts = [
+        tag("figure", tag("figcaption", title), tag("pre", tag("code", code)))
+        for title, code in blocks
+    ]
+    return tag("section", tag("h2", "Use it"), tag("div", *parts, cls="code"))
+
+
+def recipe(evidence: Evidence) -> Html | None:
+    """Tabulate how nets are to be trained on the set."""
+    found = evidence.recipe
+    if not found:
+        return None
+    train, augment, net = (mapping(found, k) for k in ("train", "augment", "net"))
+    drop = mapping(train, "drop")
+    learned = evidence.dataset is not None and evidence.dataset.lr == _rate(evidence)
+    after = drop.get("after_epoch")
+    rows = [
+        ("Net", _named(net)),
+        (
+            "Optimiser",
+            f"{train.get('optimizer', '')}, momentum {_n(train, 'momentum')}, "
+            f"weight decay {_n(train, 'weight_decay')}",
+        ),
+        ("Learning rate", f"{number(_rate(evidence))}{' (learned)' if learned else ''}"),
+        (
+            "Schedule",
+            f"{_n(train, 'epochs')} epochs in batches of {_n(train, 'batch')}"
+            + (
+                f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
+                + (" and momentum starts anew" if drop.get("reset_momentum") else "")
+                if after is not None
+                else ""
+            ),
+        ),
+        ("Loss", str(train.get("loss", "")).replace("_", " ")),
+        ("Labels", evidence.dataset.label_kind if evidence.dataset else ""),
+        ("Augmentation", _augment(augment)),
+        ("Input", _input(found)),
+        ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
+        ("Distilling steps", _n(found, "steps") if found.get("steps") else ""),
+        ("Dataset fingerprint", str(found.get("fingerprint", ""))),
+    ]
+    body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
+    return tag(
+        "section",
+        tag("h2", "Recipe"),
+        tag("p", "How nets have to be trained on this set to reach its accuracy.", cls="note"),
+        tag("table", tag("tbody", *body), cls="facts"),
+    )
+
+
+def command(evidence: Evidence) -> Html | None:
+    """Show the command that makes the run again, and every setting of it."""
+    parts = []
+    line = evidence.known("command")
+    if line:
+        parts.append(tag("pre", tag("code", line), cls="wrap"))
+    if evidence.config:
+        text = json.dumps(evidence.config, indent=2, default=str)
+        parts.append(
+            tag(
+                "details",
+                tag("summary", "Every setting (config.json)"),
+                tag("pre", tag("code", text)),
+            )
+        )
+    return tag("section", tag("h2", "Make it again"), *parts) if parts else None
+
+
+def footer(evidence: Evidence) -> Html:
+    """Name the maker."""
+    version = mapping(evidence.result, "versions").get("jdd") or evidence.recipe.get("jdd_version")
+    return tag(
+        "footer",
+        f"Made by jdd {version or ''}".strip(),
+        " · one file, nothing loaded from elsewhere",
+    )
+
+
+def _numpy(evidence: Evidence) -> str:
+    dataset = evidence.dataset
+    assert dataset is not None
+    labels = "int32" if dataset.label_kind == "hard" else f"float32, {dataset.label_kind}"
+    shape = tuple(dataset.images.shape)
+    if dataset.transform.whitens:
+        move = [
+            "# pixels: your images, (n, h, w, c) in [0, 1]",
+            'flat = pixels.reshape(len(pixels), -1) - z["zca_mean"]',
+            'x_test = (flat @ z["zca_matrix"]).reshape(pixels.shape)',
+        ]
+    else:
+        move = [
+            "# pixels: your images, (n, h, w, c) in [0, 1]",
+            'x_test = (pixels - z["mean"]) / z["std"]',
+        ]
+    lines = [
+        "import json",
+        "import numpy as np",
+        'z = np.load("distilled.npz")  # no pickle in it',
+        f'x = z["images"]  # float32 {shape}',
+        f'y = z["labels"]  # {labels}',
+        'recipe = json.loads(str(z["recipe"]))',
+        *move,
+    ]
+    return "\n".join(lines)
+
+
+def _torch(evidence: Evidence) -> str:
+    dataset, train = evidence.dataset, mapping(evidence.recipe, "train")
+    assert dataset is not None
+    drop, kind = mapping(train, "drop"), dataset.label_kind
+    after = {"hard": ".long()", "logits": ".softmax(1)"}.get(kind, "")
+    loss = "mse_loss" if kind == "centred" else "cross_entropy"
+    augment = _augment(mapping(evidence.recipe, "augment"))
+    batch, rate = real(train.get("batch")), _rate(evidence)
+    passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
+    lines = [
+        "import numpy as np, torch",
+        "from torch.optim import SGD",
+        'z = np.load("distilled.npz")',
+        'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
+        f'y = torch.from_numpy(z["labels"]){after}',
+        f"sgd = dict(momentum={_n(train, 'momentum')}, weight_decay={_n(train, 'weight_decay')})",
+        f"opt = SGD(net.parameters(), lr={rate:.6g}, **sgd)",
+        f"for epoch in range({passes:.0f}):",
+    ]
+    if batch is not None and batch < len(dataset.images):
+        lines.append(f"    # in shuffled batches of {number(batch)}")
+    if augment != "none":
+        lines.append("    # augment x as the recipe says")
+    lines += [
+        f"    loss = torch.nn.functional.{loss}(net(x), y)",
+        "    opt.zero_grad(); loss.backward(); opt.step()",
+    ]
+    if drop.get("after_epoch") is not None:
+        rate *= real(drop.get("factor")) or 0.1
+        lines += [
+            f"    if epoch == {_n(drop, 'after_epoch')}:",
+            f"        opt = SGD(net.parameters(), lr={rate:.6g}, **sgd)",
+        ]
+    return "\n".join(lines)
+
+
+def _jdd() -> str:
+    lines = [
+        "python -m jdd.main --mode=evaluate \\",
+        "    --set=distilled.npz --config.nets=ConvNet,VGG11",
+        "",
+        "# or from Python",
+        "import jdd",
+        's = jdd.load("distilled.npz")',
+        "s.images, s.labels, s.recipe",
+    ]
+    return "\n".join(lines)
+
+
+def _named(net: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{k} {v}" for k, v in mapping(net, "options").items())
+    return f"{net.get('name', '')}{f' ({options})' if options else ''}"
+
+
+def _augment(augment: Mapping[str, Any]) -> str:
+    if augment.get("name") in (None, "", "none"):
+        return "none"
+    strategy = str(augment.get("strategy", "")).replace("_", ", ")
+    return f"{str(augment.get('name')).upper()} ({strategy})"
+
+
+def _input(found: Mapping[str, Any]) -> str:
+    whitening = str(found.get("whitening", "none"))
+    if whitening != "none":
+        return f"whitened by {whitening.replace('_', ' ')}; mean and matrix are in the file"
+    stats = mapping(found, "normalisation")
+    mean, std = (
+        ", ".join(number(v) for v in map(real, stats.get(k) or []) if v is not None)
+        for k in ("mean", "std")
+    )
+    return f"(pixels − {mean}) / {std}, pixels in [0, 1]" if mean and std else ""
+
+
+def _rate(evidence: Evidence) -> float:
+    """Return the learning rate to train with: the recipe's, else the learned one."""
+    said = real(mapping(evidence.recipe, "train").get("lr"))
+    learned = evidence.dataset.lr if evidence.dataset else None
+    return next((rate for rate in (said, learned) if rate is not None), 0.01)
+
+
+def _n(found: Mapping[str, Any], name: str) -> str:
+    value = real(found.get(name))
+    return number(value) if value is not None else str(found.get(name, ""))

@@ -1,0 +1,280 @@
+"""The keys of a config: type, default, unit and what is allowed; every value passes through here.
+
+A method adds its own keys in ``configs/<method>.py`` (``KEYS``); those below are every run's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+from jdd.errors import BadInput, nearest
+
+AUTO = "auto"
+
+
+class Key(NamedTuple):
+    """One key of the config: what it may hold, what it holds by default, what it means."""
+
+    type: Any  # int, float, bool, str, tuple[str, ...] or tuple[int, ...]
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    auto: bool = False  # 'auto' is allowed, and replaced by config.resolve
+    resumable: bool = False  # may change when a run is started again
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+Strings = tuple[str, ...]
+_TYPE_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Strings: "a list of names, separated by commas",
+    tuple[int, ...]: "a list of integers, separated by commas",
+}
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+COMMON: dict[str, Key] = {
+    "method": Key(str, "mtt", "distillation method: the name of a bundled config file"),
+    "ipc": Key(int, 1, "synthetic images per class", minimum=1),
+    "seed": Key(int, 0, "seed of everything random", minimum=0),
+    "steps": Key(
+        int, AUTO, "distillation steps (outer iterations)", auto=True, resumable=True, minimum=0
+    ),
+    "runs": Key(int, 1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1),
+    "unroll": Key(
+        str,
+        "mixed",
+        "how the meta-gradient is computed: mixed-mode scan, rematerialised or plain reverse",
+        choices=("mixed", "remat", "reverse"),
+    ),
+    "align_corners": Key(bool, True, "DSA's scale and rotate: align_corners of the sampling grid"),
+    "nets": Key(
+        Strings,
+        ("ConvNet",),
+        "nets trained on the distilled set, for the cross-architecture table",
+        resumable=True,
+    ),
+    # The net that is distilled with: experts and students.
+    "net.name": Key(str, "ConvNet", "net of the experts and students"),
+    "net.width": Key(int, 128, "channels of each ConvNet block", minimum=1),
+    "net.depth": Key(
+        int,
+        AUTO,
+        "ConvNet blocks (auto: 3 up to 32 pixels, 4 up to 64, then 5)",
+        auto=True,
+        minimum=1,
+    ),
+    "net.norm": Key(
+        str, "instance", "normalisation", choices=("instance", "batch", "group", "layer", "none")
+    ),
+    "net.act": Key(str, "relu", "activation", choices=("relu", "sigmoid", "leaky", "swish")),
+    "net.pool": Key(str, "avg", "pooling", choices=("avg", "max", "none")),
+    # The real images.
+    "data.name": Key(str, "", "dataset: a known name, or any name of your own with data.path"),
+    "data.source": Key(
+        str,
+        AUTO,
+        "where images come from (auto: by the path, else the dataset's own source)",
+        choices=("digits", "npz", "folder", "tfds"),
+        auto=True,
+    ),
+    "data.path": Key(str, "", "file, folder or archive; for tfds its data_dir"),
+    "data.size": Key(
+        int, 0, "resize images to this many pixels a side (0: as they are)", minimum=0
+    ),
+    "data.zca": Key(bool, AUTO, "ZCA whitening instead of mean and std", auto=True),
+    "data.val": Key(
+        float, 0.0, "validation images taken from train: a fraction below 1, or a count", minimum=0
+    ),
+    "data.test": Key(
+        float,
+        0.2,
+        "fraction of each class set aside when there is no test split",
+        minimum=0,
+        maximum=0.9,
+    ),
+    "data.cache_dir": Key(
+        str, "", "decoded arrays are kept here ('': $JDD_CACHE or ~/.cache/jdd)", resumable=True
+    ),
+    "data.dsa": Key(
+        str, AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)", auto=True
+    ),
+    # What the set is worth.
+    "eval.n": Key(
+        int,
+        5,
+        "nets trained per architecture; 5 or more for a spread worth printing",
+        resumable=True,
+        minimum=1,
+    ),
+    "eval.epochs": Key(
+        int,
+        AUTO,
+        "training epochs on the set (auto: the published protocol's)",
+        auto=True,
+        minimum=0,
+    ),
+    "eval.batch": Key(int, 256, "images per training step", minimum=1),
+    "eval.lr": Key(
+        float,
+        AUTO,
+        "learning rate of SGD (auto, 0: the rate the set has learned)",
+        auto=True,
+        minimum=0,
+    ),
+    "eval.at_once": Key(
+        int,
+        0,
+        "nets trained in one program (0: all); fewer need less memory",
+        resumable=True,
+        minimum=0,
+    ),
+    "eval.curve": Key(
+        int,
+        4,
+        "evaluations along the way, for the accuracy curve (0: none)",
+        resumable=True,
+        minimum=0,
+    ),
+    "eval.curve_n": Key(int, 2, "nets per point of the accuracy curve", resumable=True, minimum=1),
+    "baselines.random": Key(
+        int, 5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
+    ),
+    "baselines.full": Key(bool, True, "train on the whole dataset too", resumable=True),
+    "baselines.full_epochs": Key(
+        int, AUTO, "epochs on the whole dataset (auto: 50)", auto=True, resumable=True, minimum=1
+    ),
+    # The nets trained on real images whose trajectories are matched.
+    "experts.dir": Key(str, "", "expert store, shared between runs ('': experts/ in the workdir)"),
+    "experts.count": Key(int, 100, "expert trajectories", resumable=True, minimum=1),
+    "experts.epochs": Key(
+        int, AUTO, "epochs each expert is trained (auto: as many as are read)", auto=True, minimum=1
+    ),
+    "experts.lr": Key(float, 0.01, "expert learning rate (SGD, constant)", minimum=0),
+    "experts.momentum": Key(float, 0.0, "expert momentum", minimum=0, maximum=1),
+    "experts.weight_decay": Key(float, 0.0, "expert weight decay", minimum=0),
+    "experts.batch": Key(int, 256, "real images per expert step", minimum=1),
+    "experts.group": Key(
+        int, 5, "experts trained at once: the unit of storing and resuming", minimum=1
+    ),
+    "experts.seed": Key(int, 0, "seed of the experts, apart from the run's", minimum=0),
+    # How the run goes; nothing here changes what it computes, but for precision.
+    "log_every": Key(int, 10, "steps between metrics lines", resumable=True, minimum=1),
+    "checkpoint_every": Key(int, 100, "steps between checkpoints", resumable=True, minimum=1),
+    "keep": Key(int, 2, "checkpoints kept", resumable=True, minimum=1),
+    "devices": Key(int, 0, "devices used (0: all)", resumable=True, minimum=0),
+    "precision": Key(
+        str,
+        "highest",
+        "precision of matrix products on GPU and TPU",
+        choices=("default", "high", "highest"),
+        resumable=True,
+    ),
+    "tensorboard": Key(
+        bool, False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True
+    ),
+    "progress": Key(bool, True, "show a progress bar on a terminal", resumable=True),
+}
+
+
+def coerce(name: str, key: Key, value: Any) -> Any:
+    """Return ``value`` (text or Python value) as the type of ``key``.
+
+    Raises:
+      BadInput: naming config.<name>, what was given and what is allowed.
+    """
+    if key.auto and isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    try:
+        result = _CONVERT[key.type](value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(f"config.{name}", repr(value), allowed(key)) from None
+    low, high = key.minimum, key.maximum
+    if key.type in (int, float) and not (
+        (low is None or result >= low) and (high is None or result <= high)
+    ):
+        raise BadInput(f"config.{name}", show(result), allowed(key))
+    if key.choices and result not in key.choices:
+        near = nearest(result, key.choices)
+        hint = f" (did you mean {near}?)" if near else ""
+        raise BadInput(f"config.{name}", repr(result), allowed(key) + hint)
+    return result
+
+
+def allowed(key: Key) -> str:
+    """Say in words what ``key`` may hold."""
+    words = _TYPE_WORDS[key.type]
+    if key.choices:
+        words = "one of " + ", ".join(key.choices)
+    elif key.minimum is not None and key.maximum is not None:
+        words += f" from {key.minimum:g} to {key.maximum:g}"
+    elif key.minimum is not None:
+        words += f", {key.minimum:g} or more"
+    return words + (" (or auto)" if key.auto else "")
+
+
+def show(value: Any) -> str:
+    """Write a value as one would type it on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(str(v) for v in value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)  # 1e3 is a fair way to write a thousand
+    if int(value) != value:
+        raise ValueError
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
+def _bool(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise ValueError
+    return word in _TRUE
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError
+    return os.fspath(value).strip()
+
+
+def _list(item: Any, value: Any) -> tuple:
+    if isinstance(value, str):
+        value = value.strip().strip("[]()").split(",")
+        value = [part.strip().strip("'\"") for part in value if part.strip()]
+    result = tuple(item(part) for part in value)
+    if not result:
+        raise ValueError
+    return result
+
+
+_CONVERT: dict[Any, Any] = {
+    int: _int,
+    float: _float,
+    bool: _bool,
+    str: _str,
+    Strings: lambda value: tuple(dict.fromkeys(_list(_str, value))),  # each name once
+    tuple[int, ...]: lambda value: _list(_int, value),
+}

@@ -1,0 +1,238 @@
+"""Stage ``evaluate``: what the distilled set is worth, beside random real images.
+
+Every (set, net) is measured once and kept in ``checkpoints/evaluate.json``; asking for more nets
+later measures only those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jdd import rng
+from jdd.data import Split, draw_per_class
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.evaluation import train_eval
+from jdd.loop import curve
+from jdd.nets import Net
+from jdd.session import Session
+from jdd.stages.base import Estimate, Stage
+from jdd.work import Work, fingerprint
+
+
+def settings(work: Work) -> dict[str, Any]:
+    """Return what an evaluation depends on beside the set itself."""
+    config = work.config
+    return {
+        "n": int(config.eval.n),
+        "epochs": int(config.eval.epochs),
+        "batch": int(config.eval.batch),
+        "lr": float(config.eval.lr),
+        "at_once": int(config.eval.at_once),
+        "data": work.data.fingerprint,
+        "net": [config.net.name, {k: v for k, v in dict(config.net).items()}],
+    }
+
+
+def fits(dset: DistilledSet, data: Any) -> None:
+    """Refuse a set that is not of this dataset's shape or classes.
+
+    Raises:
+      BadInput: naming both.
+    """
+    if tuple(dset.images.shape[1:]) != tuple(data.shape) or dset.classes != data.classes:
+        raise BadInput(
+            "--set",
+            f"images {dset.images.shape[1:]}, {dset.classes} classes",
+            f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give "
+            "--config.data.name and --config.data.path",
+        )
+
+
+def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
+    """Return ``split`` in the input space of the set: its own normalisation and whitening."""
+    ours, theirs = data.transform, dset.transform
+    # zca_inverse is left out: it follows from the matrix, and a loaded set does not hold it.
+    fields = ("mean", "std", "zca_mean", "zca_matrix")
+    pairs = [(getattr(ours, name), getattr(theirs, name)) for name in fields]
+    same = all(
+        b is not None and np.array_equal(a, b) if a is not None else b is None for a, b in pairs
+    )
+    return split if same else split._replace(images=theirs.forward(ours.inverse(split.images)))
+
+
+def measure(
+    work: Work, dset: DistilledSet, net: Net, n: int, test: Split, purpose: str, session: Session
+) -> dict[str, Any]:
+    """Train ``n`` fresh nets on the set by its recipe; return mean, std, n and values."""
+    recipe, passes, lr = train_eval.plan(dset)
+    found = train_eval.test_nets(
+        net,
+        recipe,
+        passes,
+        lr,
+        train_eval.repeated(dset.images, n),
+        train_eval.repeated(dset.labels, n),
+        in_space_of(dset, test, work.data),
+        int(dset.recipe["seed"]),
+        purpose,
+        session,
+        work.devices,
+        int(work.config.eval.at_once),
+    )
+    return train_eval.summary(found)
+
+
+def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``."""
+    data, classes = work.data, work.data.classes
+    per_class = len(dset.images) // classes
+    train = data.train
+    seed = int(work.config.seed)
+    index = np.stack(
+        [
+            draw_per_class(rng.host(seed, "random", i), train.labels, classes, per_class)
+            for i in range(draws)
+        ]
+    )
+    flat = in_space_of(dset, Split(train.images[index.ravel()], train.labels), data).images
+    return flat.reshape(*index.shape, *flat.shape[1:]), train.labels[index]
+
+
+def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str, Any]:
+    """Train one net on each of ``baselines.random`` draws of real images by the same recipe."""
+    draws = int(work.config.baselines.random)
+    images, labels = random_sets(work, dset, draws)
+    recipe, passes, lr = train_eval.plan(dset)
+    found = train_eval.test_nets(
+        work.net,
+        recipe._replace(label_kind="hard"),
+        passes,
+        lr,
+        images,
+        labels,
+        in_space_of(dset, work.data.test, work.data),
+        int(dset.recipe["seed"]),
+        "random",
+        session,
+        work.devices,
+        int(work.config.eval.at_once),
+    )
+    return {**train_eval.summary(found), "net": work.net.name}
+
+
+def _jobs(work: Work) -> dict[str, tuple[int, str]]:
+    """Return the measurements this run wants: key -> (seed, net name, or '' for random)."""
+    jobs: dict[str, tuple[int, str]] = {}
+    for seed in work.seeds:
+        said = settings(work) | {"set": work.load_set(seed).recipe["fingerprint"], "seed": seed}
+        for name in work.config.nets:
+            jobs[fingerprint([said, name])] = (seed, name)
+        if seed == work.seeds[0] and int(work.config.baselines.random):
+            draws = int(work.config.baselines.random)
+            jobs[fingerprint([said, "random", draws])] = (seed, "")
+    return jobs
+
+
+def _run(work: Work, session: Session) -> None:
+    session.metrics.start("evaluate")
+    jobs, known = _jobs(work), work.recall("evaluate")
+    for key, (seed, name) in jobs.items():
+        if key not in known:
+            dset = work.load_set(seed)
+            fits(dset, work.data)
+            if name:
+                net, n = work.make_net(name), int(work.config.eval.n)
+                found = measure(work, dset, net, n, work.data.test, "evaluate", session)
+            else:
+                found = measure_random(work, dset, session)
+            work.remember("evaluate", key, found)
+            known = work.recall("evaluate")
+        order = list(known).index(key) + 1
+        what = {"net": name, "seed": seed} if name else {"baseline": "random"}
+        accuracy, n = known[key]["mean"], known[key]["n"]
+        session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
+        if name == work.config.net.name:  # the accuracy curve ends with what is reported
+            stage, std = curve(f"distill{work.suffix(seed)}"), known[key]["std"]
+            last = int(work.config.steps)
+            session.metrics.log(stage, last, accuracy=accuracy, std=std, n=n, net=name)
+
+
+def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return accuracy by net and the random baseline, as result.json holds them."""
+    known = work.recall("evaluate")
+    accuracy: dict[str, Any] = {}
+    random = None
+    for key, (seed, name) in _jobs(work).items():
+        if key not in known:
+            continue
+        if not name:
+            random = known[key]
+            continue
+        accuracy.setdefault(name, {})[str(seed)] = known[key]
+    return {name: _over_seeds(found) for name, found in accuracy.items()}, random
+
+
+def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
+    if len(found) == 1:
+        return dict(next(iter(found.values())))
+    values = [v for one in found.values() for v in one["values"]]
+    means = [one["mean"] for one in found.values()]
+    spread = train_eval.summary(means)["std"]
+    return {**train_eval.summary(values), "seeds": found, "std_over_seeds": spread}
+
+
+def cost(work: Work, net: Net, n: int) -> Estimate:
+    """Foretell the training of ``n`` nets on the set, timing a few steps on blank images."""
+    import jax.numpy as jnp
+
+    from jdd.inner import fit
+    from jdd.parallel import temporaries
+    from jdd.stages.base import timed
+
+    config, data = work.config, work.data
+    size = int(config.ipc) * data.classes
+    strategy = "" if data.dsa == "none" else data.dsa
+    recipe = fit.Recipe(
+        batch=int(config.eval.batch), strategy=strategy, classes=data.classes, drop_epoch=1
+    )
+    run = fit.make(net, recipe, size)
+    count = min(int(config.eval.at_once) or n, n)
+    init, advance = train_eval.trainer(run, tuple(work.devices[:1]))
+    keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(count)]) for w in "io"]
+    images = jnp.zeros((count, size, *data.shape))
+    labels = jnp.zeros((count, size), jnp.int32)
+    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, jnp.float32(0.01))
+    compiled = advance.lower(*args, np.int32(0), np.int32(10)).compile()
+    step = timed(lambda: compiled(*args, np.int32(0), np.int32(10))) / 10
+    rounds = -(-n // count) * -(-count // len(work.devices)) / count
+    total = step * (int(config.eval.epochs) + 1) * run.steps_per_epoch * rounds
+    return Estimate(total, temporaries(compiled), f"{n} x {net.name}, {step * 1e3:.1f} ms a step")
+
+
+def _estimate(work: Work) -> Estimate:
+    nets = [work.make_net(name) for name in work.config.nets]
+    found = [cost(work, net, int(work.config.eval.n)) for net in nets]
+    seconds = sum(e.seconds for e in found) * len(work.seeds)
+    draws = int(work.config.baselines.random)
+    if draws:
+        seconds += cost(work, work.net, draws).seconds
+    note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
+    return Estimate(seconds, max((e.temporaries for e in found), default=0), note)
+
+
+def _done(work: Work) -> bool:
+    known = work.recall("evaluate")
+    return all(key in known for key in _jobs(work))
+
+
+STAGE = Stage(
+    name="evaluate",
+    inputs=("distill",),
+    fingerprint=lambda work: fingerprint([list(_jobs(work))]),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)

@@ -1,0 +1,68 @@
+"""Stage ``experts``: trajectories of nets trained on the real images."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.experts import train
+from jdd.inner import fit
+from jdd.parallel import temporaries
+from jdd.session import Session, locked
+from jdd.stages.base import Estimate, Stage, timed
+from jdd.work import Work, fingerprint
+
+
+def _run(work: Work, session: Session) -> None:
+    config, asked = work.config, int(work.config.experts.count)
+    made = work.groups * work.store.group
+    if made != asked:
+        session.say(f"experts: {asked} asked for, {made} trained (groups of {work.store.group})")
+    with locked(work.store.directory):
+        train.train(
+            work.store, work.net, work.recipe(), float(config.experts.lr), work.data, work.groups,
+            int(config.experts.epochs), int(config.experts.seed), session, work.devices,
+        )  # fmt: skip
+
+
+def cost(work: Work, group: int, epochs: int, batches: int) -> Estimate:
+    """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
+    data, devices = work.data, work.devices[:1]
+    n = len(data.train.labels)
+    run = fit.make(work.net, work.recipe(), n)
+    images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+    init, own, ops = train.keys(0, [0], group)
+    carry = jax.jit(jax.vmap(run.init))(init)
+    call = train.advance(run, devices)
+    lr, lo, hi = jnp.float32(0.01), np.int32(0), np.int32(2)
+    compiled = call.lower(carry, own, ops, images, labels, lr, lo, hi).compile()
+    step = timed(lambda: compiled(carry, own, ops, images, labels, lr, lo, hi), 2) / 2
+    seconds = step * run.steps_per_epoch * epochs * -(-batches // len(work.devices))
+    return Estimate(
+        seconds,
+        temporaries(compiled),
+        f"{group} nets at once, {run.steps_per_epoch} steps an epoch of {step * 1e3:.0f} ms",
+    )
+
+
+def _estimate(work: Work) -> Estimate:
+    config = work.config
+    left = [g for g in range(work.groups) if work.store.epochs(g) < int(config.experts.epochs)]
+    return cost(work, work.store.group, int(config.experts.epochs), len(left))
+
+
+def _done(work: Work) -> bool:
+    return work.store.has(work.groups, int(work.config.experts.epochs))
+
+
+STAGE = Stage(
+    name="experts",
+    inputs=(),
+    fingerprint=lambda work: fingerprint(
+        [work.settings(work.store.group), work.groups, int(work.config.experts.epochs)]
+    ),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)

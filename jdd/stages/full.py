@@ -1,0 +1,74 @@
+"""Stage ``full``: the whole training set under the expert recipe, the ceiling a set is held to.
+
+Trained once per dataset, net and recipe, in the cache folder, where every run finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jdd.data import cache
+from jdd.evaluation.accuracy import accuracy
+from jdd.experts import train
+from jdd.experts.store import Store
+from jdd.files import write_atomic
+from jdd.session import Session, locked
+from jdd.stages import experts
+from jdd.stages.base import Estimate, Stage
+from jdd.work import Work, fingerprint
+
+
+def _place(work: Work) -> Path:
+    folder = cache.folder(work.config.data.cache_dir)
+    return folder / "full" / fingerprint(work.settings(1))
+
+
+def _file(work: Work) -> Path:
+    return _place(work) / f"accuracy-{int(work.config.baselines.full_epochs)}.json"
+
+
+def result(work: Work) -> dict[str, Any] | None:
+    """Return the baseline as result.json holds it, None when it is off or not yet run."""
+    if not work.config.baselines.full or not _file(work).exists():
+        return None
+    found: dict[str, Any] = json.loads(_file(work).read_text(encoding="utf-8"))
+    return found
+
+
+def _run(work: Work, session: Session) -> None:
+    epochs = int(work.config.baselines.full_epochs)
+    store = Store(_place(work), work.settings(1), work.like)
+    with locked(store.directory):
+        train.train(
+            store, work.net, work.recipe(), float(work.config.experts.lr), work.data, 1, epochs,
+            int(work.config.experts.seed), session, work.devices, stage="full", keep_all=False,
+        )  # fmt: skip
+        last = store.read_group(0, store.epochs(0))
+        value = float(accuracy(work.net, last, work.data.test, session)[0])
+        found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
+        text = json.dumps({**found, "net": work.net.name}) + "\n"
+        write_atomic(_file(work), lambda file: file.write(text.encode()))
+
+
+def _estimate(work: Work) -> Estimate:
+    if _done(work):
+        return Estimate(0.0, 0, "cached, or off")
+    return experts.cost(work, 1, int(work.config.baselines.full_epochs), 1)
+
+
+def _done(work: Work) -> bool:
+    return not work.config.baselines.full or _file(work).exists()
+
+
+STAGE = Stage(
+    name="full",
+    inputs=(),
+    fingerprint=lambda work: fingerprint(
+        [work.settings(1), int(work.config.baselines.full_epochs)]
+    ),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)

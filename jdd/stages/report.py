@@ -1,0 +1,105 @@
+"""Stage ``report``: result.json for programs, report.html for people."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from importlib import metadata
+from typing import Any
+
+from jdd import __version__, config
+from jdd import report as html
+from jdd.files import write_atomic
+from jdd.session import Session
+from jdd.stages import distill, evaluate, full
+from jdd.stages.base import Estimate, Stage
+from jdd.work import Work, fingerprint
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device(work: Work) -> str:
+    """Return the devices in words, such as '1 x cpu (x86_64, 2 cores)'."""
+    import os
+
+    kind = work.devices[0].device_kind
+    where = f" ({platform.machine()}, {os.cpu_count()} cores)" if kind == "cpu" else ""
+    return f"{len(work.devices)} x {kind}{where}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, jdd and the packages that shape its numbers."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {name: metadata.version(name) for name in names}
+    return {"jdd": __version__, "python": platform.python_version(), **found}
+
+
+def result(work: Work, session: Session) -> dict[str, Any]:
+    """Return what result.json holds."""
+    accuracy, random = evaluate.results(work)
+    first = work.load_set(work.seeds[0])
+    later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
+    stages = ["experts", "distill", *later, "evaluate", "full"]
+    spent = {stage: session.metrics.seconds(stage) for stage in stages}
+    measured = work.recall("measured")
+    peak = max(peak_memory(), int(measured.get("process", 0)))
+    work.remember("measured", "process", peak)
+    return {
+        "method": work.config.method,
+        "dataset": work.data.name,
+        "ipc": int(work.config.ipc),
+        "seed": int(work.config.seed),
+        "accuracy": accuracy,
+        "baselines": {"random": random, "full": full.result(work)},
+        "published": config.published(work.config),
+        "lr": first.lr,
+        "steps": int(work.config.steps),
+        "seconds": {name: seconds for name, seconds in spent.items() if seconds},
+        "peak_memory_bytes": {
+            "process": peak,
+            "xla_temporaries": measured.get("temporaries", {}),
+        },
+        "device": device(work),
+        "versions": versions(),
+        "command": work.command,
+        "notes": list(work.data.notes),
+        "fingerprint": _fingerprint(work),
+    }
+
+
+def _fingerprint(work: Work) -> str:
+    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work)])
+
+
+def _run(work: Work, session: Session) -> None:
+    text = json.dumps(result(work, session), indent=2) + "\n"
+    write_atomic(work.workdir / "result.json", lambda file: file.write(text.encode()))
+    html.write(work.workdir)
+
+
+def _done(work: Work) -> bool:
+    path = work.workdir / "result.json"
+    if not path.exists() or not (work.workdir / "report.html").exists():
+        return False
+    if not distill.STAGE.done(work) or not evaluate.STAGE.done(work):
+        return False
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == _fingerprint(work)
+    except (ValueError, KeyError):
+        return False
+
+
+STAGE = Stage(
+    name="report",
+    inputs=("evaluate",),
+    fingerprint=_fingerprint,
+    run=_run,
+    estimate=lambda work: Estimate(1.0, 0, "report.html, result.json"),
+    done=_done,
+)

@@ -1,0 +1,136 @@
+"""What the stages of one run share: config, data, nets, expert store, places on disk."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jdd import nets, parallel
+from jdd.distilled import DistilledSet
+from jdd.experts.store import Store
+from jdd.files import write_atomic
+from jdd.inner import fit
+from jdd.methods.base import Problem, net_options
+from jdd.nets import Net
+
+
+class Work:
+    """One run: the resolved config and all that is made from it; made once, then only read."""
+
+    def __init__(self, config: Any, data: Any, workdir: Path, command: str):
+        self.config, self.data, self.workdir, self.command = config, data, workdir, command
+        self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
+        self.net = self.make_net(config.net.name)
+
+    def make_net(self, name: str) -> Net:
+        """Return the net called ``name``; the run's own net has the config's options."""
+        own = name == self.config.net.name
+        options = net_options(self.config) if own else {}
+        return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
+
+    def recipe(self) -> fit.Recipe:
+        """Return the training recipe of the experts and of the full baseline."""
+        experts = self.config.experts
+        return fit.Recipe(
+            momentum=float(experts.momentum),
+            weight_decay=float(experts.weight_decay),
+            batch=int(experts.batch),
+            strategy="" if self.data.dsa == "none" else self.data.dsa,
+            align_corners=bool(self.config.align_corners),
+            classes=self.data.classes,
+        )
+
+    def settings(self, group: int) -> dict[str, Any]:
+        """Return what experts are made with: all that must agree for them to share a store."""
+        experts, data = self.config.experts, self.data
+        whitened = data.transform.zca_matrix is not None
+        return {
+            "dataset": data.name,
+            "data": data.fingerprint,
+            "whitening": "zca" if whitened else "none",
+            "net": self.config.net.name,
+            "net_options": net_options(self.config),
+            "lr": float(experts.lr),
+            "momentum": float(experts.momentum),
+            "weight_decay": float(experts.weight_decay),
+            "batch": int(experts.batch),
+            "dsa": data.dsa,
+            "align_corners": bool(self.config.align_corners),
+            "seed": int(experts.seed),
+            "group": group,
+        }
+
+    @functools.cached_property
+    def like(self) -> Any:
+        """Abstract variables of the run's net."""
+        return jax.eval_shape(self.net.init, jax.random.key(0))
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The expert store, checked against this run's settings."""
+        directory = Path(self.config.experts.dir or self.workdir / "experts")
+        return Store(directory, self.settings(int(self.config.experts.group)), self.like)
+
+    @property
+    def groups(self) -> int:
+        """Number of expert groups; the last one may hold more experts than were asked for."""
+        return -(-int(self.config.experts.count) // int(self.config.experts.group))
+
+    @property
+    def problem(self) -> Problem:
+        """The problem a method is made for."""
+        return Problem(self.data, {"student": self.net}, self.store, self.config)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Synthesis seeds."""
+        return [int(self.config.seed) + i for i in range(int(self.config.runs))]
+
+    def suffix(self, seed: int) -> str:
+        """Return '' for the run's first seed, else '-s<seed>'."""
+        return "" if seed == int(self.config.seed) else f"-s{seed}"
+
+    def set_path(self, seed: int) -> Path:
+        """Return where the distilled set of a seed lies."""
+        return self.workdir / f"distilled{self.suffix(seed)}.npz"
+
+    def load_set(self, seed: int) -> DistilledSet:
+        """Return the distilled set of a seed."""
+        return DistilledSet.load(self.set_path(seed))
+
+    def remember(self, name: str, key: str, value: Any) -> None:
+        """Keep one JSON value under ``checkpoints/<name>.json``, atomically."""
+        known = self.recall(name)
+        known[key] = value
+        path = self.workdir / "checkpoints" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(known, indent=1) + "\n"
+        write_atomic(path, lambda file: file.write(text.encode()))
+
+    def recall(self, name: str) -> dict[str, Any]:
+        """Return what was kept under ``checkpoints/<name>.json``."""
+        path = self.workdir / "checkpoints" / f"{name}.json"
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            return {}  # a file somebody cut: its values are measured again
+
+
+@functools.lru_cache(maxsize=64)
+def _net(name: str, shape: tuple[int, int, int], classes: int, options: tuple[Any, ...]) -> Net:
+    # One object a net: compiled programs are found again by it.
+    return nets.make(name, shape, classes, **dict(options))
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits that stand for a JSON-able value."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from jdd.data import Transform, fit_zca, normalisation, whitening
+from jdd.data.transform import channel_stats
+
+RNG = np.random.default_rng(0)
+
+
+def correlated(n=300, h=5, w=4, c=3):
+    """Images with strong correlations between neighbours, as real ones have."""
+    noise = RNG.normal(size=(n, h * w * c)) @ RNG.normal(size=(h * w * c, h * w * c)) * 0.05
+    return np.clip(0.5 + noise, 0, 1).astype(np.float32).reshape(n, h, w, c)
+
+
+def zca_by_svd(pixels, eps=0.1):
+    """The formula written out independently: singular values of the unbiased covariance."""
+    rows = pixels.reshape(len(pixels), -1).astype(np.float64)
+    u, s, _ = np.linalg.svd(np.cov(rows, rowvar=False, ddof=1))
+    return (
+        rows.mean(0),
+        u @ np.diag(1 / np.sqrt(s + eps)) @ u.T,
+        u @ np.diag(np.sqrt(s + eps)) @ u.T,
+    )
+
+
+def test_zca_agrees_with_an_independent_formula():
+    pixels = correlated()
+    mean, matrix, inverse = fit_zca(pixels)
+    wanted = zca_by_svd(pixels)
+    for got, want in zip((mean, matrix, inverse), wanted, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, atol=2e-6)
+    out = whitening(mean, matrix, inverse, 3).forward(pixels)
+    rows = pixels.reshape(len(pixels), -1).astype(np.float64)
+    np.testing.assert_allclose(
+        out.reshape(len(pixels), -1), (rows - wanted[0]) @ wanted[1], atol=1e-5
+    )
+
+
+def test_zca_of_bytes_equals_zca_of_fractions():
+    stored = RNG.integers(0, 256, (50, 4, 4, 1), np.uint8)
+    for a, b in zip(fit_zca(stored, 255.0), fit_zca(stored / np.float64(255)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_fewer_images_than_pixels_still_whiten():
+    few = correlated(n=7)
+    mean, matrix, inverse = fit_zca(few)
+    assert np.isfinite(matrix).all()
+    np.testing.assert_allclose(matrix, zca_by_svd(few)[1], atol=2e-6)
+
+
+@pytest.mark.parametrize("keep_inverse", [True, False])
+def test_zca_inverts(keep_inverse):
+    pixels = correlated()
+    mean, matrix, inverse = fit_zca(pixels)
+    transform = whitening(mean, matrix, inverse if keep_inverse else None, 3)
+    assert transform.whitens
+    np.testing.assert_allclose(transform.inverse(transform.forward(pixels)), pixels, atol=1e-4)
+    # mean and std are the identity: normalising as well would change nothing
+    assert transform.mean.tolist() == [0, 0, 0] and transform.std.tolist() == [1, 1, 1]
+
+
+def test_normalisation_inverts_and_reads_bytes_in_chunks(monkeypatch):
+    monkeypatch.setattr("jdd.data.transform._ROWS", 16)
+    stored = RNG.integers(0, 256, (50, 4, 5, 3), np.uint8)
+    transform = normalisation(np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.1]))
+    out = transform.forward(stored, 255.0)
+    want = (stored / 255.0 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.1]
+    assert out.dtype == np.float32 and out.flags["C_CONTIGUOUS"] and not transform.whitens
+    np.testing.assert_allclose(out, want, atol=1e-5)
+    np.testing.assert_allclose(transform.inverse(out), stored / 255.0, atol=1e-4)
+
+
+def test_forward_leaves_its_input_alone():
+    pixels = correlated(10)
+    before = pixels.copy()
+    normalisation(np.array([0.5] * 3), np.array([0.2] * 3)).forward(pixels)
+    assert np.array_equal(pixels, before)
+
+
+def test_channel_stats():
+    stored = RNG.integers(0, 256, (90, 4, 5, 3), np.uint8)
+    mean, std = channel_stats(stored, 255.0)
+    np.testing.assert_allclose(mean, (stored / 255.0).mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, (stored / 255.0).std((0, 1, 2)), rtol=1e-6)
+
+
+def test_a_constant_channel_is_centred_not_divided_by_zero():
+    stored = np.full((4, 3, 3, 1), 128, np.uint8)
+    out = normalisation(*channel_stats(stored, 255.0)).forward(stored, 255.0)
+    assert np.isfinite(out).all() and abs(out).max() < 1e-6
+
+
+def test_images_of_another_size_do_not_fit_a_whitening():
+    transform = whitening(*fit_zca(correlated()), 3)
+    with pytest.raises(ValueError, match="do not fit"):
+        transform.forward(np.zeros((1, 6, 4, 3), np.float32))
+
+
+def test_fields_have_defaults():
+    assert Transform(np.zeros(1), np.ones(1)).zca_inverse is None

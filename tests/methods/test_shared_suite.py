@@ -1,0 +1,130 @@
+"""What every method must pass, on one tiny problem; a new method adds its line to METHODS."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import loop, methods, rng
+from jdd.distilled import DistilledSet
+from jdd.methods import METHODS
+from jdd.session import Session
+from tests import runs
+
+KEYS = {"mtt": {"segments": 3, "pix_init": "noise"}}
+
+
+@pytest.fixture(scope="module", params=sorted(METHODS))
+def made(request, tiny, tmp_path_factory):
+    """The method, its problem and its work, with what it reads already trained."""
+    place = tmp_path_factory.mktemp(request.param)
+    keys = {**tiny, **KEYS[request.param], "method": request.param, "experts.dir": str(place / "x")}
+    runs.run(keys, place / "run", "experts")
+    work = runs.work(keys, place / "run")
+    return methods.make(work.config, work.problem), work, keys
+
+
+def batch_of(made, step=0):
+    method, work, _ = made
+    return work.problem.gather(method.sample(rng.host(0, "test", step), step))
+
+
+def test_state_has_the_shapes_of_the_set(made):
+    method, work, _ = made
+    state = method.init(0)
+    assert state.variables["images"].shape == (3, *work.data.shape)
+    assert bool(method.valid(state))
+    same, other = method.init(0), method.init(1)
+    jax.tree.map(np.testing.assert_array_equal, state.variables, same.variables)
+    assert not np.array_equal(state.variables["images"], other.variables["images"])
+
+
+def test_sampling_is_a_function_of_seed_and_step(made):
+    method = made[0]
+    first, again = (method.sample(rng.host(0, "test", 3), 3) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_step_is_pure_and_compiles_once(made):
+    method = made[0]
+    carry = loop.start(method, 0)
+    gradient, update = loop.make_step(method, 0, jax.devices()[:1])
+    batch, alive = batch_of(made), jnp.asarray(True)
+    before = jax.tree.map(np.array, carry)
+    first = update(carry, gradient(carry, batch), alive)[0]
+    with jax.log_compiles(False), jax.checking_leaks():
+        second = update(carry, gradient(carry, batch), alive)[0]
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    jax.tree.map(np.testing.assert_array_equal, before, carry)
+    update(first, gradient(first, batch_of(made, 1)), alive)
+    assert update._cache_size() == 1
+    assert gradient.programs == 1
+
+
+def test_gradient_agrees_with_finite_differences(made):
+    method = made[0]
+    item = jax.tree.map(lambda x: x[0], batch_of(made))
+    state = method.init(0)
+    with jax.enable_x64(True):
+        variables, aux, item = jax.tree.map(
+            lambda x: (
+                jnp.asarray(np.asarray(x), jnp.float64)
+                if np.issubdtype(np.asarray(x).dtype, np.floating)
+                else jnp.asarray(x)
+            ),
+            (state.variables, state.aux, item),
+        )
+        key = rng.key(0, "fd")
+        loss = jax.jit(lambda v: method.objective(v, aux, item, key)[0])
+        grads = jax.jit(jax.grad(lambda v: method.objective(v, aux, item, key)[0]))(variables)
+        draw = np.random.default_rng(0)
+        v = jax.tree.map(lambda x: jnp.asarray(draw.standard_normal(x.shape)), variables)
+        # ReLU has kinks: a small step keeps both sides of the difference on one piece.
+        h = 1e-7
+        ends = [
+            loss(jax.tree.map(lambda x, d, s=s: x + s * h * d, variables, v)) for s in (1.0, -1.0)
+        ]
+        exact = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grads, v)))
+        np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
+
+
+def test_one_device_equals_several(made):
+    method = made[0]
+    carry, batch = loop.start(method, 0), batch_of(made)
+    one = loop.make_step(method, 0, jax.devices()[:1])[0](carry, batch)
+    for count in (2, 3):  # 3 items on 2 devices are padded
+        many = loop.make_step(method, 0, jax.devices()[:count])[0](carry, batch)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), one, many)
+
+
+def test_resumed_run_is_bit_equal(made, tmp_path):
+    _, work, keys = made
+
+    def steps(place, count):
+        result = runs.work({**keys, "steps": count}, place)
+        place.mkdir(exist_ok=True)
+        session = Session(place, progress=False)
+        method = methods.make(result.config, result.problem)
+        state = loop.run(method, result.problem, 0, session, result.devices)
+        session.metrics.close()
+        return state
+
+    whole = steps(tmp_path / "whole", 4)
+    steps(tmp_path / "parts", 2)
+    parts = steps(tmp_path / "parts", 4)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
+    keys = {**made[2], "steps": 40, "segments": 1, "log_every": 10}
+    result = runs.run(keys, tmp_path)
+    from jdd.metrics import read
+
+    losses = [row["loss"] for row in read(tmp_path / "metrics.jsonl") if row["stage"] == "distill"]
+    assert np.mean(losses[-2:]) < losses[0]
+    dset = DistilledSet.load(tmp_path / "distilled.npz")
+    assert dset.images.shape == (3, 8, 8, 3)
+    assert result["accuracy"]["ConvNet"]["n"] == 2
+    assert 0 <= result["accuracy"]["ConvNet"]["mean"] <= 1

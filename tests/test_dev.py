@@ -1,0 +1,102 @@
+"""dev.py, the README's two commands, without installing anything."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def dev() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("jdd_dev", ROOT / "dev.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_dev_py_can_be_read_by_an_old_python() -> None:
+    ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+
+
+def test_dev_py_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = dev()
+    monkeypatch.setattr(module, "NEWER", ())
+    monkeypatch.setattr(module, "OLDEST", (99, 0))
+    with pytest.raises(module.Stop, match="Python 3.11 or newer"):
+        module.main(["test"])
+    monkeypatch.undo()
+
+    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "stamp")
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(module.Stop, match="apt install python3.*-venv"):
+        module.set_up()
+    (tmp_path / ".venv").mkdir()
+    with pytest.raises(module.Stop, match="not made by dev.py"):
+        module.set_up()
+
+
+def test_dev_py_installs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = dev()
+    venv, calls = tmp_path / ".venv", []
+
+    def quietly(command: list[str]) -> tuple[int, str]:
+        calls.append(command[2])
+        venv.mkdir(exist_ok=True)
+        return (0, "") if calls != ["venv", "pip"] else (7, "no network")
+
+    monkeypatch.setattr(module, "VENV", venv)
+    monkeypatch.setattr(module, "STAMP", venv / "stamp")
+    monkeypatch.setattr(module, "quietly", quietly)
+    monkeypatch.setattr(module, "works", lambda python: True)
+    with pytest.raises(module.Stop) as stop:
+        module.set_up()
+    assert stop.value.code == 7
+    module.set_up()
+    module.set_up()
+    assert calls == ["venv", "pip", "venv", "pip"]
+    monkeypatch.setattr(module, "stamp", lambda: "another pyproject")
+    module.set_up()
+    assert len(calls) == 6
+
+
+def test_dev_py_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, ran = dev(), []
+
+    def call(command: list[str], **options: object) -> int:
+        ran.append(command[2:])
+        return 3 if "mypy" in command else 0
+
+    monkeypatch.setattr(module, "set_up", lambda: None)
+    monkeypatch.setattr(module.subprocess, "call", call)
+    assert module.main(["test"]) == 3
+    assert [step[0] for step in ran] == ["ruff", "ruff", "mypy"]
+    ran.clear()
+    assert module.main(["test", "--", "-k", "one"]) == 0
+    assert ran == [["pytest", "-m", "not slow", "-k", "one"]]
+    ran.clear()
+    assert module.main(["test", "--slow", "--", "-x"]) == 0
+    assert ran == [["pytest", "-x"]]
+
+
+def test_dev_py_answers_from_anywhere(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "dev.py"), "tset"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.returncode == 2
+    assert found.stderr == "dev.py: error: 'tset' is no command; there are: quickstart, test\n"
+
+
+def test_ci_runs_the_readme_command() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "python3 dev.py test\n" in script.read_text(encoding="utf-8")

@@ -1,0 +1,256 @@
+"""Other people's sets come in, ours go out, and no file runs code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_distilled import NAMES, make
+
+from jdd import interop, picture
+from jdd.data.facts import FACTS
+from jdd.errors import BadInput
+
+OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening", "ipc")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
+@pytest.mark.parametrize("kind, zca, lr", [("hard", True, 0.02), ("probabilities", False, None)])
+def test_exports_come_back_bit_equal(tmp_path, suffix, kind, zca, lr):
+    pytest.importorskip({".pt": "torch", ".safetensors": "safetensors"}.get(suffix, "numpy"))
+    before = make(kind=kind, zca=zca, lr=lr)
+    after = interop.load(interop.export(before, tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(after.images, before.images)
+    np.testing.assert_array_equal(after.labels, before.labels.astype(after.labels.dtype))
+    assert (after.lr, after.label_kind, after.class_names) == (lr, kind, NAMES)
+    if zca:
+        np.testing.assert_array_equal(after.transform.zca_matrix, before.transform.zca_matrix)
+    else:
+        np.testing.assert_array_equal(after.transform.mean, before.transform.mean)
+
+
+@pytest.mark.parametrize("kind, zca", [("hard", True), ("probabilities", False)])
+def test_png_folder_comes_back_to_half_a_grey_level(tmp_path, kind, zca):
+    before = make(kind=kind, zca=zca)
+    path = interop.export(before, tmp_path / "images")
+    assert (path / "1_bee_wasp" / "0001.png").exists() and (path / "recipe.json").exists()
+    known = {"transform": before.transform} if zca else {}
+    after = interop.load(path, **known)
+    np.testing.assert_array_equal(picture.to_pixels(after), picture.to_pixels(before))
+    pixels = [s.transform.inverse(s.images) for s in (before, after)]
+    np.testing.assert_allclose(*pixels, atol=0.5 / 255 + 1e-4)
+    np.testing.assert_allclose(after.labels, before.labels, atol=1e-6)
+    assert (after.lr, after.label_kind) == (before.lr, kind)
+    assert {k: after.recipe[k] for k in OWN} == json.loads(
+        json.dumps({k: before.recipe[k] for k in OWN})
+    )
+    with pytest.raises(BadInput, match="exists already"):
+        interop.export(before, path)
+    if zca:
+        with pytest.raises(BadInput, match="whitened"):
+            interop.load(path)
+    (path / "1_bee_wasp" / "0001.png").unlink()
+    with pytest.raises(BadInput, match="disagree about 1_bee_wasp/0001.png"):
+        interop.load(path, **known)
+
+
+def test_pt_export_is_what_torch_users_expect(tmp_path):
+    torch = pytest.importorskip("torch")
+    ours = make(zca=True)
+    theirs = torch.load(interop.export(ours, tmp_path / "a.pt"), weights_only=True)
+    assert theirs["images"].shape == (6, 3, 4, 4) and theirs["images"].dtype == torch.float32
+    assert theirs["labels"].dtype == torch.int64 and theirs["lr"] == 0.0213
+    assert json.loads(theirs["recipe"])["dataset"] == "insects"
+    # The whitening is in the images' own order: whitening pixels gives the images.
+    pixels = torch.from_numpy(ours.transform.inverse(ours.images)).permute(0, 3, 1, 2)
+    flat = pixels.reshape(6, -1) - theirs["zca_mean"]
+    white = (flat @ theirs["zca_matrix"]).reshape(6, 3, 4, 4)
+    torch.testing.assert_close(white, theirs["images"], atol=1e-4, rtol=1e-4)
+
+
+def _tensors(torch, n=20, size=32):
+    return torch.randn(n, 3, size, size), torch.arange(10).repeat_interleave(n // 10)
+
+
+def test_mtt_release_with_labels_and_rate_beside_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    images, labels = _tensors(torch)
+    torch.save(images, tmp_path / "images_best.pt")
+    torch.save(labels, tmp_path / "labels_best.pt")
+    torch.save(torch.tensor(0.0203), tmp_path / "lr.pt")
+    for path in (tmp_path, tmp_path / "images_best.pt"):
+        found = interop.load(path, dataset="cifar10", method="mtt")
+        np.testing.assert_array_equal(found.images, images.permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(found.labels, labels.numpy())
+        assert found.lr == pytest.approx(0.0203) and found.recipe["ipc"] == 2
+        assert found.class_names == FACTS["cifar10"].class_names
+        assert found.recipe["train"]["lr"] == pytest.approx(0.0203)
+        assert found.recipe["augment"] == {
+            "name": "dsa",
+            "strategy": FACTS["cifar10"].dsa,
+            "align_corners": True,
+        }
+        np.testing.assert_allclose(found.transform.mean, FACTS["cifar10"].mean, rtol=1e-6)
+    other = interop.load(
+        tmp_path, dataset="cifar10", lr=0.5, epochs=300, dsa="none", net="MLP", batch=64
+    )
+    train = other.recipe["train"]
+    assert (train["lr"], train["epochs"], train["passes"], train["batch"]) == (0.5, 300, 301, 64)
+    assert train["drop"]["after_epoch"] == 151 and other.recipe["net"]["name"] == "MLP"
+    assert other.recipe["augment"]["name"] == "none"
+    with pytest.raises(BadInput, match="which dataset"):
+        interop.load(tmp_path)
+    with pytest.raises(BadInput, match="whitened"):
+        interop.load(tmp_path, dataset="cifar10", zca=True)
+    with pytest.raises(BadInput, match=r"\[28, 28, 1\]"):
+        interop.load(tmp_path, dataset="mnist")
+    with pytest.raises(BadInput, match="did you mean dataset"):
+        interop.load(tmp_path, datset="cifar10")
+
+
+def test_whitened_release_and_its_pictures(tmp_path):
+    torch = pytest.importorskip("torch")
+    ours = make(zca=True)
+    nchw = torch.from_numpy(ours.images).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(ours.transform.inverse(ours.images)).permute(0, 3, 1, 2)
+    torch.save(nchw, tmp_path / "images_5.pt")
+    torch.save(pixels, tmp_path / "images_zca_5.pt")
+    known = {"dataset": "insects", "class_names": NAMES, "transform": ours.transform}
+    for name in ("images_5.pt", "images_zca_5.pt"):
+        found = interop.load(tmp_path / name, zca=True, **known)
+        np.testing.assert_allclose(found.images, ours.images, atol=1e-4)
+        assert found.recipe["whitening"].startswith("kornia_zca")
+        np.testing.assert_array_equal(found.labels, [0, 0, 1, 1, 2, 2])  # no labels: class by class
+    cycle = interop.load(tmp_path / "images_5.pt", label_order="cycle", **known)
+    np.testing.assert_array_equal(cycle.labels, [0, 1, 2, 0, 1, 2])
+
+
+def test_dc_results_with_several_runs_and_numpy_accuracies(tmp_path):
+    torch = pytest.importorskip("torch")
+    runs = [list(_tensors(torch)) for _ in range(2)]
+    path = tmp_path / "res_DSA_CIFAR10_ConvNet_2ipc.pt"
+    accuracies = {"ConvNet": [np.float64(0.52), np.float64(0.53)]}
+    torch.save({"data": runs, "accs_all_exps": accuracies}, path)
+    for item in (0, 1):
+        found = interop.load(path, dataset="cifar10", item=item)
+        np.testing.assert_array_equal(found.images, runs[item][0].permute(0, 2, 3, 1).numpy())
+    assert found.lr is None and found.recipe["train"]["lr"] == 0.01
+    assert found.recipe["augment"]["align_corners"] is False
+    with pytest.raises(BadInput, match="items 0 to 1"):
+        interop.load(path, dataset="cifar10", item=2)
+
+
+def test_soft_labels_are_told_apart(tmp_path):
+    torch = pytest.importorskip("torch")
+    images, labels = _tensors(torch)
+    soft = torch.nn.functional.one_hot(labels, 10).float()
+    for values, kind in ((soft, "probabilities"), (soft * 7 - 3, "logits")):
+        torch.save([images, values], tmp_path / "data.pt")
+        assert interop.load(tmp_path / "data.pt", dataset="cifar10").label_kind == kind
+    found = interop.load(tmp_path / "data.pt", dataset="cifar10", label_kind="centred")
+    assert found.label_kind == "centred"
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.system, ("touch hacked",)
+
+
+def test_pt_files_run_no_code_and_damage_is_one_line(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torch.save({"images": torch.zeros(1, 3, 2, 2), "x": _Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(BadInput, match="weights_only refuses"):
+        interop.load(tmp_path / "evil.pt", dataset="cifar10")
+    assert not (tmp_path / "hacked").exists()
+    torch.save(torch.zeros(4, 3, 32, 32), tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    for content in (b"", b"garbage" * 30, whole[: len(whole) // 2]):
+        (tmp_path / "b.pt").write_bytes(content)
+        with pytest.raises(BadInput, match="not a whole PyTorch file") as error:
+            interop.load(tmp_path / "b.pt", dataset="cifar10")
+        assert "\n" not in str(error.value)
+    torch.save(torch.zeros(4), tmp_path / "lr.pt")
+    with pytest.raises(BadInput, match="shape"):
+        interop.load(tmp_path / "lr.pt", dataset="cifar10")
+    (tmp_path / "lr.pt").unlink()
+    with pytest.raises(BadInput, match="not the same number for each of 10"):
+        interop.load(tmp_path / "a.pt", dataset="cifar10")
+
+
+def test_damaged_safetensors_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
+    path = interop.export(make(), tmp_path / "a.safetensors")
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"x" * 100):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match="safetensors"):
+            interop.load(path)
+
+
+def _png(value: int, size: int = 4) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (size, size), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _zip(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_class_folders_in_a_zip(tmp_path):
+    members = {f"set/{name}/{i}.png": _png(40 * i) for name in ("crow", "ant") for i in range(2)}
+    members |= {"set/bee_wasp/0.png": _png(7), "set/bee_wasp/1.png": _png(8), "set/read.me": b"hi"}
+    path = _zip(tmp_path / "a.zip", members)
+    known = {"dataset": "insects", "transform": make().transform}
+    found = interop.load(path, class_names=NAMES, **known)
+    np.testing.assert_array_equal(found.labels, [0, 0, 1, 1, 2, 2])
+    reds = (found.transform.inverse(found.images)[:, 0, 0, 0] * 255).round()
+    np.testing.assert_array_equal(reds, [0, 40, 7, 8, 0, 40])
+    assert interop.load(path, **known).class_names == ("ant", "bee_wasp", "crow")
+    with pytest.raises(BadInput, match="class folder"):
+        interop.load(path, class_names=("ant", "bee", "crow", "dog"), **known)
+
+
+@pytest.mark.parametrize(
+    "members, words",
+    [
+        ({"read.me": b"hi", "x.png": _png(1)}, "no images in class folders"),
+        ({"a/x.png": b"", "b/y.png": b""}, "x.png"),
+        ({"a/x.png": _png(1)[:40], "b/y.png": _png(1)}, "x.png"),
+        ({"a/x.png": _png(1), "b/y.png": _png(1, 5)}, "different sizes"),
+        ({"../x.png": _png(1)}, "x.png"),
+        ({"a/x.png": _png(1), "b/c/y.png": _png(1)}, "depths"),
+        ({"a/x.png": _png(1), "b/y.png": _png(1), "recipe.json": b"{"}, "recipe.json"),
+    ],
+)
+def test_bad_image_archives_are_refused(tmp_path, members, words):
+    path = _zip(tmp_path / "a.zip", members)
+    with pytest.raises(BadInput, match=words):
+        interop.load(path, dataset="insects", transform=make().transform)
+
+
+def test_a_jdd_set_keeps_what_it_knows_and_takes_a_new_recipe(tmp_path):
+    path = make().save(tmp_path / "a.npz")
+    found = interop.load(path, lr=0.5, dataset="insects", zca=False)
+    assert found.recipe["train"]["lr"] == found.lr == 0.5
+    for known in ({"dataset": "cifar10"}, {"zca": True}, {"space": "pixels"}):
+        with pytest.raises(BadInput, match="leave out"):
+            interop.load(path, **known)
+
+
+def test_unknown_files_and_formats_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("1")
+    for path, words in ((tmp_path / "a.csv", "a .csv file"), (tmp_path / "b.pt", "no such file")):
+        with pytest.raises(BadInput, match=words):
+            interop.load(path, dataset="cifar10")
+    with pytest.raises(BadInput, match="one of npz, png"):
+        interop.export(make(), tmp_path / "a.h5")

@@ -1,0 +1,57 @@
+"""Work split over simulated devices gives what one device gives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import parallel, rng
+from jdd.errors import BadInput
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("items", [1, 4, 5])
+def test_spread(count, items):
+    devices = jax.devices()[:count]
+    x = jnp.arange(items * 3.0).reshape(items, 3)
+    per_device = jnp.ones((count, 2))
+
+    def fn(row, shared, own, scale):
+        return {"a": row * scale + jnp.sum(shared), "b": jnp.sum(own)}
+
+    call = parallel.spread(fn, (0, None, "device", None), devices)
+    out = call(x, jnp.ones(2), per_device, 2.0)
+    np.testing.assert_allclose(out["a"], 2 * x + 2)
+    again = call(out["a"], jnp.ones(2), per_device, 2.0)  # its own output, laid out by pmap
+    np.testing.assert_allclose(again["a"], 2 * out["a"] + 2)
+    np.testing.assert_allclose(again["b"], np.full(items, 2.0))
+
+
+def objective(variables, aux, item, key):
+    noise = jax.random.normal(key, ())
+    loss = jnp.sum(variables["x"] ** 2 * item["w"]) + noise * jnp.sum(variables["x"])
+    return loss, (aux, {"noise": noise})
+
+
+@pytest.mark.parametrize("items", [1, 3, 4, 7])
+def test_mean_gradient_does_not_depend_on_devices(items):
+    variables = {"x": jnp.arange(3.0)}
+    batch = {"w": jnp.arange(items * 3.0).reshape(items, 3)}
+    keys = jax.random.split(rng.key(0, "test"), items)
+    found = [
+        parallel.MeanGradient(objective, jax.devices()[:n])(variables, {}, batch, keys)
+        for n in (1, 2, 4)
+    ]
+    noise = jax.vmap(lambda k: jax.random.normal(k, ()))(keys)
+    truth = 2 * variables["x"] * batch["w"].mean(0) + noise.mean()
+    for (loss, (_, extra)), grads in found:
+        np.testing.assert_allclose(grads["x"], truth, rtol=1e-5)
+        np.testing.assert_allclose(extra["noise"], noise.mean(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(loss, found[0][0][0], rtol=1e-5)
+
+
+def test_too_many_devices():
+    with pytest.raises(BadInput, match="config.devices"):
+        parallel.pick(1000)

@@ -1,0 +1,291 @@
+"""What the texts promise is there, and the habits of the house are kept."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jdd
+from jdd import config as configs
+from jdd import distilled, main
+from jdd.data.facts import FACTS
+from jdd.data.transform import normalisation
+from jdd.distilled import DistilledSet
+from jdd.helptext import MODES
+from jdd.methods import METHODS
+from jdd.nets import NAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md", "docs/methods/mtt.md")
+SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def shell_lines(text: str) -> list[str]:
+    joined = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line and not line.startswith("#")]
+
+
+def jdd_commands() -> list[list[str]]:
+    """Return the arguments of every jdd command in the README and in the table of results."""
+    found = [line for line in shell_lines(README) if "jdd.main" in line]
+    found += re.findall(r"`(python -m jdd\.main[^`]*)`", README)
+    results = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    found += [
+        f"python -m jdd.main {line}" for line in re.findall(r"`(--config=[^`]*py[^`]*)`", results)
+    ]
+    return [shlex.split(line, comments=True)[3:] for line in found]
+
+
+# The texts.
+
+
+def test_commands_of_the_readme_are_understood() -> None:
+    commands = jdd_commands()
+    assert len(commands) > 8
+    for argv in commands:
+        rest, overrides = main.split_overrides(argv)
+        flags = main._parse(rest)
+        assert flags.mode in MODES
+        loaded = configs.load(flags.config, overrides)
+        if flags.set is None:
+            resolved, _ = configs.resolve(loaded.config)
+            known = resolved.data.name in FACTS  # the rest is known when the images are read
+            assert not known or "auto" not in configs.flat(resolved).values()
+
+
+def test_commands_of_dev_py_are_there() -> None:
+    words = {line.split()[2] for line in shell_lines(README) if line.startswith("python3 dev.py")}
+    assert words == {"quickstart", "test"} <= defined(ROOT / "dev.py")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_paths_in_texts_exist(text: str) -> None:
+    words = (ROOT / text).read_text(encoding="utf-8")
+    spans = re.findall(r"`((?:jdd|configs|docs|tests|benchmarks|notebooks|\.ci)/[^`\s]*?)`", words)
+    for span in spans:
+        path, _, symbol = span.partition(":")
+        if "NAME" in path:
+            continue
+        assert (ROOT / path).exists(), span
+        if symbol:
+            assert symbol in defined(ROOT / path), span
+    for link in re.findall(r"\]\(([^)\s]+)\)", words):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("http:", "https:")):
+            continue
+        target = ((ROOT / text).parent / path).resolve() if path else ROOT / text
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles}
+
+
+def defined(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_readme_lists_what_there_is() -> None:
+    section = README.partition("On resuming these keys may change: ")[2].partition(". Any")[0]
+    free = {name for name, key in configs.schema("mtt").items() if key.resumable}
+    assert set(re.findall(r"`([\w.]+)`", section)) == free
+    for word in (*MODES, *NAMES, *FACTS):
+        assert re.search(rf"\b{word}\b", README), word
+    for key in re.findall(r"`((?:data|eval|experts|net|baselines)\.[a-z_]+)`", README):
+        assert key in configs.schema("mtt"), key
+
+
+def test_settings_of_the_page_are_those_of_the_config() -> None:
+    page = (ROOT / "docs/methods/mtt.md").read_text(encoding="utf-8")
+    names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "Tiny-ImageNet": "tiny_imagenet"}
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines()]
+    rows = [row for row in rows if len(row) == 11 and row[0] in names]
+    table = configs.method_file("mtt").PUBLISHED
+    assert len(rows) == len(table)
+    for row in rows:
+        published = table[names[row[0]], int(row[1])]
+        found = [0 if cell == "all" else float(cell) for cell in row[2:9]]
+        assert found == list(published["values"].values())[:7], row
+        assert (row[9] == "yes") == published["values"]["data.zca"]
+        figure = f"{100 * published['accuracy']:.1f} ± {100 * published['std']:.1f}"
+        assert row[10] == figure
+
+
+def test_changelog_has_this_version() -> None:
+    assert f"## {jdd.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_notebook_is_valid() -> None:
+    book = json.loads((ROOT / "notebooks/colab_tpu.ipynb").read_text(encoding="utf-8"))
+    assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+    text = ""
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        text += source.replace("\\\n", " ") + "\n"
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            plain = re.sub(r"^[!%].*$", "pass", source.replace("\\\n", " "), flags=re.M)
+            ast.parse(plain)
+    for line in re.findall(r"^!(python -m jdd\.main.*)$", text, re.M):
+        rest, overrides = main.split_overrides(shlex.split(line)[3:])
+        configs.resolve(configs.load(main._parse(rest).config, overrides).config)
+
+
+# The README's programs.
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder, the current one, with a tiny distilled.npz."""
+    draw = np.random.default_rng(0)
+    recipe = distilled.make_recipe(class_names=[str(c) for c in range(10)], dataset="digits")
+    transform = normalisation(np.array([0.3]), np.array([0.4]))
+    images = draw.normal(size=(10, 8, 8, 1)).astype(np.float32)
+    DistilledSet(images, np.arange(10), "hard", 0.02, recipe, transform).save(
+        tmp_path / "distilled.npz"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def snippet(word: str) -> str:
+    return next(code for code in blocks(README, "python") if word in code)
+
+
+def test_python_of_the_readme_compiles() -> None:
+    found = blocks(README, "python")
+    assert len(found) == 4
+    for code in found:
+        ast.parse(code)
+    for word in ("torch.optim", "optax"):
+        assert len(snippet(word).splitlines()) < 10
+
+
+def test_numpy_snippet_runs(folder: Path) -> None:
+    names = {"pixels": np.random.default_rng(1).random((3, 8, 8, 1), np.float32)}
+    exec(snippet("json.loads"), names)
+    expected = DistilledSet.load("distilled.npz").transform.forward(names["pixels"])
+    np.testing.assert_allclose(names["x_test"], expected, rtol=1e-6)
+    assert names["recipe"]["dataset"] == "digits"
+
+
+def test_torch_snippet_runs(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # beside the threads of JAX, more of them stand in each other's way
+    names: dict = {}
+    exec(snippet("torch.optim").replace("1001", "100"), names)
+    assert names["loss"].item() < 1.0
+    assert names["net"](names["x"]).shape == torch.Size([10, 10])
+
+
+def test_flax_snippet_runs(folder: Path) -> None:
+    names: dict = {}
+    exec(snippet("optax").replace("1001", "30"), names)
+    assert float(names["loss"](names["state"].params)) < 1.0
+
+
+# Habits.
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def offences(path: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what a module of jdd does that no module may."""
+    only = {
+        "conv_general_dilated": "jdd/nets/conv.py",
+        "pmap": "jdd/parallel.py",
+        "shard_map": "jdd/parallel.py",
+    }
+    allowed = ("default_rng", "Generator")
+    for word in imports(tree):
+        if word.split(".")[0] == "random" or word.startswith("numpy.random"):
+            yield f"imports {word}"
+        if word.split(".")[0] == "orbax" and path != "jdd/checkpoint.py":
+            yield f"imports {word}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            words = dotted(node)
+            if re.match(r"(np|numpy)\.random\.", words) and node.attr not in allowed:
+                yield words
+            if path != only.get(node.attr, path):
+                yield words
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name) and node.func.id in ("hash", "exit", "quit"):
+                yield f"{node.func.id}()"
+            for word in node.keywords:
+                if word.arg == "allow_pickle" and getattr(word.value, "value", True) is not False:
+                    yield "allow_pickle=True"
+        if isinstance(node, ast.ExceptHandler) and [type(n) for n in node.body] == [ast.Pass]:
+            yield "an exception that is swallowed"
+
+
+# Needed by some runs only; an import of jdd must not wait for them or fail without them.
+LATE = (
+    "PIL", "matplotlib", "orbax", "safetensors", "sklearn", "tensorboardX", "tensorflow",
+    "tensorflow_datasets", "torch", "tqdm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_habits(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert list(offences(name(path), tree)) == []
+    top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+    assert [word for word in imports(top) if word.split(".")[0] in LATE] == []
+
+
+def test_the_lint_sees_what_it_is_for() -> None:
+    code = """
+import random
+import numpy as np
+from orbax import checkpoint
+np.random.seed(0)
+x = np.random.default_rng(0).normal()
+np.load("x.npz", allow_pickle=True)
+hash("x")
+y = jax.lax.conv_general_dilated(x)
+jax.pmap(f)
+try:
+    f()
+except ValueError:
+    pass
+"""
+    assert len(list(offences("jdd/x.py", ast.parse(code)))) == 8
+
+
+def test_every_method_has_its_files() -> None:
+    files = {path.stem for path in (ROOT / "jdd/methods").glob("*.py")} - {"base", "__init__"}
+    assert files == set(METHODS)
+    for method in files:
+        assert (ROOT / "configs" / f"{method}.py").exists()
+        assert (ROOT / "docs/methods" / f"{method}.md").exists()
+        assert f"docs/methods/{method}.md" in README

@@ -1,0 +1,200 @@
+"""A whole run on the tiny problem: its contract, resuming, interrupting, several seeds, the API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jdd
+from jdd import main, session
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.metrics import Metrics, read
+from tests import runs
+
+
+@pytest.fixture(scope="module")
+def done(tiny, tmp_path_factory):
+    """A finished tiny run and its result."""
+    place = tmp_path_factory.mktemp("done")
+    return place, runs.run(tiny, place)
+
+
+def without_times(result):
+    out = json.loads(json.dumps(result))
+    for name in ("seconds", "command", "summary"):
+        out.pop(name, None)
+    out["peak_memory_bytes"].pop("process")
+    return out
+
+
+def test_contract(done):
+    place, _ = done
+    for name in ("config.json", "experts", "checkpoints", "metrics.jsonl", "distilled.npz"):
+        assert (place / name).exists()
+    assert (place / "distilled.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (place / "report.html").read_text()
+    result = json.loads((place / "result.json").read_text())
+    wanted = {
+        "method", "dataset", "ipc", "seed", "accuracy", "baselines", "seconds",
+        "peak_memory_bytes", "device", "versions", "command",
+    }  # fmt: skip
+    assert wanted <= result.keys()
+    found = result["accuracy"]["ConvNet"]
+    assert found["n"] == 2 and 0 <= found["mean"] <= 1
+    np.testing.assert_allclose(found["std"], np.std(found["values"]))
+    assert result["baselines"]["random"]["n"] == 2
+    assert result["baselines"]["full"]["epochs"] == 1
+    assert result["peak_memory_bytes"]["xla_temporaries"]["distill"] > 0
+    with np.load(place / "distilled.npz", allow_pickle=False) as arrays:
+        assert arrays["images"].shape == (3, 8, 8, 3) and arrays["label_kind"] == "hard"
+        recipe = json.loads(str(arrays["recipe"]))
+    assert recipe["dataset"] == "toy" and recipe["train"]["lr"] == result["lr"]
+
+
+def test_metrics_have_no_step_twice(done):
+    rows = read(done[0] / "metrics.jsonl")
+    seen = [(row["stage"], row["step"]) for row in rows]
+    assert len(seen) == len(set(seen))
+    assert {"experts", "distill", "curve", "evaluate", "full"} == {stage for stage, _ in seen}
+    assert all("seconds" in row for row in rows)
+
+
+def test_finished_run_says_so_and_changes_nothing(done, tiny, capsys):
+    place, first = done
+    before = {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()}
+    again = runs.run({**tiny, "progress": True}, place)
+    assert "finished" in capsys.readouterr().out
+    assert without_times(again) == without_times(first)
+    after = {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()}
+    assert {p for p in after if before.get(p) != after[p]} <= {place / ".lock"}
+
+
+def test_more_nets_are_measured_later(done, tiny, tmp_path):
+    import shutil
+
+    place = tmp_path / "copy"
+    shutil.copytree(done[0], place)
+    image = (place / "distilled.npz").read_bytes()
+    result = runs.run({**tiny, "nets": "ConvNet,MLP"}, place)
+    assert set(result["accuracy"]) == {"ConvNet", "MLP"}
+    assert result["accuracy"]["ConvNet"] == done[1]["accuracy"]["ConvNet"]
+    assert (place / "distilled.npz").read_bytes() == image
+    longer = runs.run({**tiny, "steps": 8}, place)  # more steps go on from step 6
+    assert longer["steps"] == 8
+
+
+def test_several_synthesis_seeds(tiny, tmp_path, done):
+    keys = {**tiny, "runs": 2, "steps": 2, "experts.dir": str(done[0] / "experts")}
+    found = runs.run(keys, tmp_path)["accuracy"]["ConvNet"]
+    assert found["n"] == 4 and set(found["seeds"]) == {"0", "1"}
+    means = [one["mean"] for one in found["seeds"].values()]
+    np.testing.assert_allclose(found["std_over_seeds"], np.std(means))
+    sets = [DistilledSet.load(tmp_path / name) for name in ("distilled.npz", "distilled-s1.npz")]
+    assert not np.array_equal(sets[0].images, sets[1].images)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7, 11, 14])
+def test_interrupted_run_ends_bit_equal(done, tiny, tmp_path, monkeypatch, stop):
+    """Stop at the n-th chance to, wherever that is; the same command then finishes the run."""
+    chances = 0
+
+    def stopping(self):
+        nonlocal chances
+        chances += 1
+        return chances == stop
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(session.Session, "stopping", property(stopping))
+        runs.run(tiny, tmp_path)
+    result = runs.run(tiny, tmp_path)
+    assert without_times(result) == without_times(done[1])
+    assert (tmp_path / "distilled.npz").read_bytes() == (done[0] / "distilled.npz").read_bytes()
+    seen = [(row["stage"], row["step"]) for row in read(tmp_path / "metrics.jsonl")]
+    assert len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_process_goes_on(done, tiny, tmp_path, number):
+    args = [f"--config.{k}={v}" for k, v in {**tiny, "progress": True}.items()]
+    command = [sys.executable, "-m", "jdd.main", "--config=mtt", *args, f"--workdir={tmp_path}"]
+    child = subprocess.Popen(
+        command, cwd=Path(jdd.__file__).parents[1], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "checkpoints" / "distill").exists() and time.monotonic() < deadline:
+        assert child.poll() is None, "it ended before distilling"
+        time.sleep(0.05)
+    child.send_signal(number)
+    child.communicate(timeout=240)
+    assert child.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
+    result = runs.run(tiny, tmp_path)
+    assert result["accuracy"] == done[1]["accuracy"]
+    assert (tmp_path / "distilled.png").read_bytes() == (done[0] / "distilled.png").read_bytes()
+    seen = [(row["stage"], row["step"]) for row in read(tmp_path / "metrics.jsonl")]
+    assert len(seen) == len(set(seen))
+
+
+def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
+    keys = {**tiny, "lr_lr": 1e6, "experts.dir": str(done[0] / "experts")}
+    with pytest.raises(Diverged, match="lr_lr"):
+        runs.run(keys, tmp_path)
+    kept = DistilledSet.load(tmp_path / "distilled.npz")
+    assert np.isfinite(kept.images).all() and kept.recipe["steps"] < 6
+    args = [f"--config.{k}={v}" for k, v in keys.items()]
+    assert main.main(["--config=mtt", *args, f"--workdir={tmp_path}"]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_second_run_is_kept_out(tiny, tmp_path):
+    with session.locked(tmp_path), pytest.raises(BadInput, match=str(os.getpid())):
+        runs.run(tiny, tmp_path)
+
+
+def test_estimate_writes_nothing(tiny, tmp_path, capsys):
+    found = runs.run(tiny, tmp_path / "none", "estimate")
+    assert not (tmp_path / "none").exists()
+    out = capsys.readouterr().out
+    for stage in ("experts", "distill", "evaluate", "full"):
+        assert stage in out and found[stage]["seconds"] >= 0
+    assert found["distill"]["temporaries_bytes"] > 0
+
+
+def test_any_saved_set_is_evaluated(done, tmp_path):
+    result = jdd.evaluate(
+        done[0] / "distilled.npz", tmp_path / "e", nets=["ConvNet", "MLP"], eval={"n": 2}
+    )
+    assert set(result["accuracy"]) == {"ConvNet", "MLP"}
+    assert (tmp_path / "e" / "report.html").exists()
+    # The same nets on the same set by the same recipe.
+    assert result["accuracy"]["ConvNet"]["n"] == 2
+
+
+def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path):
+    keys = {**tiny, "experts.dir": str(done[0] / "experts")}
+    dset = jdd.distill("mtt", tmp_path, **keys)
+    np.testing.assert_array_equal(dset.images, jdd.load(done[0] / "distilled.npz").images)
+
+
+def test_metrics_survive_a_cut_line_and_forget_what_is_done_again(tmp_path):
+    metrics = Metrics(tmp_path)
+    for step in (1, 2, 3):
+        metrics.log("distill", step, loss=float("nan") if step == 2 else 1.0)
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "distill", "st')
+    metrics = Metrics(tmp_path)
+    metrics.truncate("distill", 2)
+    metrics.log("distill", 2, loss=5.0)  # there already: not written twice
+    metrics.log("distill", 3, loss=2.0)
+    metrics.close()
+    rows = read(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1.0), (2, None), (3, 2.0)]
