@@ -28,8 +28,13 @@ def distill(
     loaded = configs.load(config, overrides)
     resolved, _ = configs.resolve(loaded.config)
     place = Path(workdir or configs.default_workdir(resolved, loaded.spec))
-    pipeline.run(loaded, str(place), command=f"jdd.distill({config!r}, {str(place)!r})")
+    pipeline.run(loaded, str(place), command=_call("distill", config, place, overrides))
     return DistilledSet.load(place / "distilled.npz")
+
+
+def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
+    rest = f", **{overrides!r}" if overrides else ""
+    return f"jdd.{name}({first!r}, {str(place)!r}{rest})"
 
 
 def evaluate(

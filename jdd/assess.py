@@ -43,21 +43,24 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     """
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
-    given = {k: configs.flat(loaded.config)[k] for k in loaded.explicit}
+    said = configs.flat(loaded.config)
+    given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     known = {name: given[key] for key, name in SAID.items() if key in given}
     dset, dataset = _read(source, known, given)
-    recipe = dset.recipe
     values = _values(dset, given)
     config, _ = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     check_workdir(place, config)
-    digest = hashlib.sha256(np.ascontiguousarray(dset.images).tobytes()).hexdigest()
-    dset = dset._replace(recipe=recipe | {"fingerprint": fingerprint([digest, recipe["train"]])})
+    evaluate.fits(dset, dataset)
+    seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
+    dset = dset._replace(recipe=dset.recipe | seed)
     with jax.default_matmul_precision(config.precision), locked(place):
         work = Work(config, dataset, place, command)
-        evaluate.fits(dset, dataset)
         session = Session(place, bool(config.tensorboard), bool(config.progress))
         with session.signals():
             write_config(work)
+            made_from = dset.recipe.get("data_fingerprint")
+            if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
+                session.say("these are not the real images that the set was made from")
             for line in dataset.notes:
                 session.say(line)
             dset.save(work.set_path(int(config.seed)))
@@ -73,16 +76,17 @@ def _read(
     source: Path, known: dict[str, Any], given: Mapping[str, Any]
 ) -> tuple[DistilledSet, Any]:
     """Return the set and the real data it is tested on."""
-    if source.suffix == ".npz":  # says itself what it was made from
+    if not source.exists():
+        raise BadInput(f"--set={source}", "no such file or folder", "the path of a distilled set")
+    try:
         dset = interop.load(source, **known)
-        return dset, data.load(_data(dset.recipe, given))
-    if "data.name" not in given:
-        raise BadInput(
-            f"--set={source}", "it does not say what it was made from", "--config.data.name=cifar10"
-        )
-    dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
-    known |= {"transform": dataset.transform}
-    return interop.load(source, **known), dataset
+    except interop.NeedsTransform:
+        if "data.name" not in given:
+            raise
+        # Somebody else's whitened tensors: their whitening is fitted on the real data again.
+        dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
+        return interop.load(source, **known, transform=dataset.transform), dataset
+    return dset, data.load(_data(dset.recipe, given))
 
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,4 +118,12 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         "baselines.full": False,  # hours on a large set; asked for by --config.baselines.full=true
     }
     known = {k: v for k, v in said.items() if k in keys}
-    return known | dict(given)
+    fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.whitens}
+    return known | dict(given) | fixed
+
+
+def _digest(dset: DistilledSet) -> str:
+    """Return the hash of all of a set that its accuracy depends on."""
+    arrays = [dset.images, dset.labels, *(a for a in dset.transform[:4] if a is not None)]
+    parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
+    return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])

@@ -93,6 +93,12 @@ def _lookup(nested: dict[str, Any], where: Any) -> Any:
     return at
 
 
+def latest(directory: str | os.PathLike[str]) -> int | None:
+    """Return the newest step saved in a directory of ``Steps``, or None; opens nothing."""
+    found = Path(directory).glob("[0-9]*")
+    return max((int(p.name) for p in found if p.name.isdigit()), default=None)
+
+
 class Steps:
     """Checkpoints of one run by step number, the latest ``keep`` of them."""
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jdd import configfile
 from jdd.configfile import bundled, config_dir, flat, from_arg, method_file, nested, schema
+from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.schema import AUTO, COMMON, Key, show
 
@@ -120,10 +121,14 @@ def settle(
     known: dict[str, Any] = {}
     if facts is not None:
         known["data.dsa"] = facts.dsa
-    size = config.data.size or (shape[0] if shape else 0)
+    size = config.data.size
     if size:
-        known["net.depth"] = _depth(size)
-    known["data.source"] = _source(config, facts)
+        shape = (size, size, shape[2] if shape else 3)
+    if shape:
+        known["net.depth"] = auto_depth(shape)
+    if config.net.name == "ConvNet":  # the other nets have widths and norms of their own
+        known |= {"net.width": 128, "net.norm": "instance"}
+    known["data.source"] = _source(config)
     for name, value in (_FALLBACK | known | row).items():
         if values.get(name) == AUTO and name not in getattr(module, "DERIVED", {}):
             values[name] = value
@@ -179,7 +184,7 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     if facts.settings != name:
         source += f"; the figure is for {facts.settings} itself, not for {name}"
     protocol = _ALL_THE_DATA | getattr(module, "PROTOCOL", {}) | row["values"]
-    protocol |= {"data.dsa": facts.dsa, "net.depth": _depth(facts.shape[0])}
+    protocol |= {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)}
     values = flat(config)
     differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
     figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
@@ -190,25 +195,16 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
 _ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}
 
 
-def _depth(size: int) -> int:
-    return 3 if size <= 32 else 4 if size <= 64 else 5
-
-
 def _facts(name: str) -> Any:
     from jdd.data import facts
 
     return facts.lookup(name)
 
 
-def _source(config: ConfigDict, facts: Any) -> str:
-    path = config.data.path
-    if not path:
-        return facts.source if facts is not None else "tfds"
-    if path.endswith(".npz"):
-        return "npz"
-    if facts is not None and facts.tfds and (Path(path).expanduser() / facts.tfds).is_dir():
-        return "tfds"
-    return "folder"
+def _source(config: ConfigDict) -> str:
+    from jdd.data.sources.raw import source_of
+
+    return source_of(config.data.name, config.data.source, config.data.path)
 
 
 def _check_dataset(config: ConfigDict) -> None:
@@ -295,7 +291,8 @@ def changed(saved: Mapping[str, Any], config: ConfigDict) -> tuple[list[Change],
         default = keys[name].default if name in keys else None
         before, after = old.get(name, default), new.get(name, default)
         before = tuple(before) if isinstance(before, list) else before
-        if name not in old and before == AUTO or before == after:
+        # 'auto' is what only the data will settle: it is checked again once they are loaded.
+        if name not in old and before == AUTO or after in (before, AUTO):
             continue
         free = name in keys and keys[name].resumable
         (accepted if free else refused).append(Change(name, before, after))

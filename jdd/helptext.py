@@ -17,6 +17,7 @@ MODES = {
     "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
     "report": "write report.html again",
+    "export": "write the set of --set for other programs, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
 }
 _FLAGS = {
@@ -26,6 +27,7 @@ _FLAGS = {
     "--workdir=DIR": "where the run lives; the same command again resumes it",
     "": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
+    "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

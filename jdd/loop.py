@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import checkpoint, parallel, rng
-from jdd.errors import Diverged, Interrupted
+from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
 from jdd.session import Session
 
@@ -123,15 +123,16 @@ def run(
       Interrupted: a signal arrived; the state is checkpointed.
     """
     config, metrics = problem.config, session.metrics
-    steps, total = (
-        checkpoint.Steps(session.workdir / "checkpoints" / stage, config.keep),
-        int(config.steps),
-    )
+    steps = checkpoint.Steps(session.workdir / "checkpoints" / stage, config.keep)
+    total = int(config.steps)
     carry = start(method, seed)
     found = steps.latest()
     if found is not None:
         carry = jax.tree.map(jnp.asarray, steps.restore(found, carry))
     at = int(carry.step)
+    if at > total:
+        steps.close()
+        raise BadInput("config.steps", f"{total}, and {at} are done", f"{at} or more, or a new run")
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
     metrics.start(stage)
@@ -147,8 +148,9 @@ def run(
                 observe(at, carry.state)
             if session.stopping:
                 raise Interrupted(f"interrupted at step {at}; the same command goes on from here")
-            batch = problem.gather(method.sample(rng.host(seed, f"{stage}/sample", at), at))
+            batch = problem.gather(method.sample(rng.host(seed, "distill/sample", at), at))
             carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
+            session.temporaries[stage] = gradient.temporaries
             at += 1
             if at % int(config.log_every) == 0 or at == total:
                 _log(session, stage, at, recent, bar)
@@ -160,7 +162,6 @@ def run(
         if observe is not None:
             observe(at, carry.state)
     finally:
-        session.temporaries[stage] = gradient.temporaries
         # The carry is always the last good one, whatever ended the loop.
         steps.save(int(carry.step), carry)
         steps.close()
@@ -172,9 +173,8 @@ def run(
 def _ensure(recent: dict[str, jax.Array], stage: str, at: int) -> None:
     if bool(recent["ok"]):
         return
-    seen = ", ".join(f"{k} {float(v):.4g}" for k, v in recent.items() if k != "ok")
     raise Diverged(
-        f"{stage} diverged by step {at} ({seen}); the last good set is kept. Try a ten times "
+        f"{stage} diverged by step {at}; the last good set is kept. Try a ten times "
         "smaller --config.lr_img or --config.lr_lr, a smaller --config.lr_student, or "
         "--config.pix_init=real, with a new --workdir"
     )

@@ -54,8 +54,11 @@ def _run(argv: list[str]) -> int:
         hint = f"did you mean {near}? " if near else ""
         found = f"unknown mode {flags.mode!r}"
         raise BadInput("--mode", found, f"{hint}(modes: {', '.join(MODES)})")
-    if flags.set is not None and flags.mode != "evaluate":
-        raise BadInput("--set", f"given with --mode={flags.mode}", "--mode=evaluate reads it")
+    if flags.set is not None and flags.mode not in ("evaluate", "export"):
+        allowed = "--mode=evaluate and --mode=export read it"
+        raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
+    if flags.mode == "export":
+        return _export(flags)
     loaded = config_lib.load(flags.config, overrides)
 
     # Only now: --help and mistakes answer without waiting for JAX.
@@ -65,6 +68,17 @@ def _run(argv: list[str]) -> int:
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
     if result.get("summary"):
         print(result["summary"], flush=True)
+    return 0
+
+
+def _export(flags: argparse.Namespace) -> int:
+    for name in ("set", "to"):
+        if not getattr(flags, name):
+            raise BadInput(f"--{name}", "missing", "--mode=export --set=distilled.npz --to=PATH")
+    from jdd import api
+
+    folder = not os.path.splitext(flags.to)[1]
+    print(f"written: {api.export(flags.set, flags.to, 'png' if folder else None)}")
     return 0
 
 
@@ -100,10 +114,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--mode", default="all")
     parser.add_argument("--workdir")
     parser.add_argument("--set")
+    parser.add_argument("--to")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
-    names = ["--config", "--mode", "--workdir", "--set", "--help", "--version"]
+    names = ["--config", "--mode", "--workdir", "--set", "--to", "--help", "--version"]
     if unknown:
         word = unknown[0].partition("=")[0]
         if word.startswith("-"):
@@ -112,7 +127,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set"):
+    for name in ("config", "workdir", "set", "to"):
         if getattr(flags, name) == "":
             raise BadInput(f"--{name}", "empty", f"--{name}=PATH, or leave it out")
     return flags

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
+from jdd import checkpoint, data
 from jdd import config as configs
-from jdd import data
 from jdd.errors import BadInput
 from jdd.files import write_atomic
 from jdd.session import Session, clock, locked
@@ -52,6 +52,7 @@ def run(
     check_workdir(place, config)
     with jax.default_matmul_precision(config.precision):
         work = prepare(config, place, command)
+        check_workdir(place, work.config)
         chosen = stages(work.config)
         _check_mode(mode, chosen)
         if mode == "estimate":
@@ -100,24 +101,43 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
     config, place = work.config, work.workdir
     session = Session(place, bool(config.tensorboard), bool(config.progress))
     with session.signals():
-        if mode == "all" and all(stage.done(work) for stage in chosen):
+        if mode == "all" and not any(_needed(stage, work, chosen) for stage in chosen):
             session.say(f"{place} is finished; its result:")
             return finish(work)
+        _check_steps(work)
         write_config(work)
         for line in (*notes, *work.data.notes):
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
             _require(stage, work, mode)
-            if stage.done(work) and not (mode == stage.name == "report"):
+            if not _needed(stage, work, chosen if mode == "all" else []) and mode != "report":
                 session.say(f"{stage.name}: complete")
                 continue
             stage.run(work, session)
             session.metrics.stop(stage.name)
-        if report.STAGE in wanted or mode in ("evaluate", "full"):
-            if evaluate.STAGE.done(work) and not report.STAGE.done(work):
-                report.STAGE.run(work, session)
-        return finish(work)
+        measured = distill.STAGE.done(work) and evaluate.STAGE.done(work)
+        if measured and mode in ("all", "evaluate", "full") and not report.STAGE.done(work):
+            report.STAGE.run(work, session)
+        return finish(work, report.STAGE.done(work))
+
+
+def _needed(stage: Stage, work: Work, chosen: list[Stage]) -> bool:
+    """Tell whether a stage has to run: experts that nothing will read any more need not."""
+    if stage.done(work):
+        return False
+    readers = [other for other in chosen if stage.name in other.inputs and not stage.inputs]
+    return not readers or not all(reader.done(work) for reader in readers)
+
+
+def _check_steps(work: Work) -> None:
+    """Refuse fewer steps than are done, before anything is written."""
+    for seed in work.seeds:
+        done = checkpoint.latest(work.workdir / "checkpoints" / f"distill{work.suffix(seed)}")
+        if done is not None and done > int(work.config.steps):
+            raise BadInput(
+                "config.steps", f"{work.config.steps}, and {done} are done", f"{done} or more"
+            )
 
 
 def _require(stage: Stage, work: Work, mode: str) -> None:
@@ -138,11 +158,16 @@ def write_config(work: Work) -> None:
         write_atomic(path, lambda file: file.write(text.encode()))
 
 
-def finish(work: Work) -> dict[str, Any]:
-    """Return result.json, with its last line for the person as ``summary``."""
+def finish(work: Work, fresh: bool = True) -> dict[str, Any]:
+    """Return result.json, with its last line for the person as ``summary``.
+
+    ``fresh`` says whether the file is of the run's present state.
+    """
     path = work.workdir / "result.json"
-    if not path.exists():
-        return {"summary": f"{work.workdir} has no result yet: run without --mode for all stages"}
+    if not path.exists() or not fresh:
+        return {
+            "summary": f"{work.workdir} has no result of this state yet: run without --mode for it"
+        }
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {**found, "summary": headline(found, work.workdir)}
 
@@ -163,7 +188,8 @@ def headline(found: dict[str, Any], place: Path) -> str:
     if whole:
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
-    what = f"{found['method'].upper()} on {found['dataset']}, {found['ipc']} image(s) per class"
+    method = found["method"].upper() or "A set"
+    what = f"{method} on {found['dataset']}, {found['ipc']} image(s) per class"
     return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
 
 

@@ -61,7 +61,13 @@ COMMON: dict[str, Key] = {
     ),
     # The net that is distilled with: experts and students.
     "net.name": Key(str, "ConvNet", "net of the experts and students"),
-    "net.width": Key(int, 128, "channels of each ConvNet block", minimum=1),
+    "net.width": Key(
+        int,
+        AUTO,
+        "channels of the first block (auto: the net's own, ConvNet 128)",
+        auto=True,
+        minimum=1,
+    ),
     "net.depth": Key(
         int,
         AUTO,
@@ -70,7 +76,11 @@ COMMON: dict[str, Key] = {
         minimum=1,
     ),
     "net.norm": Key(
-        str, "instance", "normalisation", choices=("instance", "batch", "group", "layer", "none")
+        str,
+        AUTO,
+        "normalisation (auto: the net's own, ConvNet instance)",
+        choices=("instance", "batch", "group", "layer", "none"),
+        auto=True,
     ),
     "net.act": Key(str, "relu", "activation", choices=("relu", "sigmoid", "leaky", "swish")),
     "net.pool": Key(str, "avg", "pooling", choices=("avg", "max", "none")),
@@ -82,8 +92,10 @@ COMMON: dict[str, Key] = {
         "where images come from (auto: by the path, else the dataset's own source)",
         choices=("digits", "npz", "folder", "tfds"),
         auto=True,
+        resumable=True,
     ),
-    "data.path": Key(str, "", "file, folder or archive; for tfds its data_dir"),
+    # Data that moved is still the same data; the expert store knows it by its content.
+    "data.path": Key(str, "", "file, folder or archive; for tfds its data_dir", resumable=True),
     "data.size": Key(
         int, 0, "resize images to this many pixels a side (0: as they are)", minimum=0
     ),
@@ -151,7 +163,7 @@ COMMON: dict[str, Key] = {
     ),
     # The nets trained on real images whose trajectories are matched.
     "experts.dir": Key(str, "", "expert store, shared between runs ('': experts/ in the workdir)"),
-    "experts.count": Key(int, 100, "expert trajectories", resumable=True, minimum=1),
+    "experts.count": Key(int, 100, "expert trajectories", minimum=1),
     "experts.epochs": Key(
         int, AUTO, "epochs each expert is trained (auto: as many as are read)", auto=True, minimum=1
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -18,11 +19,12 @@ from jdd.metrics import Metrics
 
 
 @contextlib.contextmanager
-def locked(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the directory's lock; a second run is told who holds it.
+def locked(directory: str | os.PathLike[str], waiting: Session | None = None) -> Iterator[None]:
+    """Hold the directory's lock; a second run is told who holds it, or with ``waiting`` waits.
 
     Raises:
       BadInput: the directory cannot be written, or another run holds the lock.
+      Interrupted: a signal arrived while waiting.
     """
     path = Path(directory)
     try:
@@ -33,20 +35,34 @@ def locked(directory: str | os.PathLike[str]) -> Iterator[None]:
             str(directory), f"cannot be written ({error.strerror})", "a directory you may write"
         ) from error
     with handle:
-        try:
-            # The kernel drops the lock with the process, however it ends: no stale locks.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        told = False
+        while not _flock(handle):
             handle.seek(0)
             holder = handle.read().strip() or "another process"
-            raise BadInput(
-                str(directory), f"in use by {holder}", "wait for it, or give another --workdir"
-            ) from error
+            if waiting is None:
+                raise BadInput(
+                    str(directory), f"in use by {holder}", "wait for it, or give another --workdir"
+                )
+            if not told:
+                waiting.say(f"{directory} is in use by {holder}: waiting for it ...")
+            told = True
+            waiting.check()
+            time.sleep(1)
         handle.seek(0)
         handle.truncate()
         handle.write(f"process {os.getpid()}")
         handle.flush()
         yield
+
+
+def _flock(handle: IO[str]) -> bool:
+    """Tell whether the lock was had; a file system without locks lets every run through."""
+    try:
+        # The kernel drops the lock with the process, however it ends: no stale locks.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
 
 
 class Session:
@@ -74,7 +90,8 @@ class Session:
             if self._signal is not None:
                 raise KeyboardInterrupt
             self._signal = number
-            self.say("stopping: saving first (again to stop at once) ...")
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"stopping: saving first (again to stop at once) ...\n")
 
         before: dict[int, Any] = {}
         with contextlib.suppress(ValueError):  # not the main thread (a notebook server, a test)

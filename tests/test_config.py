@@ -353,7 +353,7 @@ def test_resume_accepts_some_keys_and_lists_the_others():
         lambda: config_lib.check_resume(saved, other, "runs/x"),
         "--workdir=runs/x",
         "config.seed was 0, now 1",
-        "config.lr_img was 100, now 3",
+        "config.lr_img was 20, now 3",
         "may change: steps, nets, ",
     )
     assert "steps was" not in str(error)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -90,6 +91,21 @@ def test_more_nets_are_measured_later(done, tiny, tmp_path):
     assert (place / "distilled.npz").read_bytes() == image
     longer = runs.run({**tiny, "steps": 8}, place)  # more steps go on from step 6
     assert longer["steps"] == 8
+    with pytest.raises(BadInput, match="config.steps: 3, and 8 are done"):
+        runs.run({**tiny, "steps": 3}, place)
+
+
+def test_several_devices(done, tiny, tmp_path):
+    """Two groups of experts, two evaluation nets and two segments, on two simulated devices."""
+    from jdd.checkpoint import restore
+
+    keys = {**tiny, "experts.count": 4, "segments": 2, "steps": 2, "devices": 2}
+    result = runs.run(keys, tmp_path)
+    assert result["device"].startswith("2 x") and result["accuracy"]["ConvNet"]["n"] == 2
+    like = runs.work(tiny, done[0]).store._like
+    one, two = (restore(p / "experts" / "g0000" / "e0002", like) for p in (done[0], tmp_path))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_several_synthesis_seeds(tiny, tmp_path, done):
@@ -176,6 +192,61 @@ def test_any_saved_set_is_evaluated(done, tmp_path):
     assert (tmp_path / "e" / "report.html").exists()
     # The same nets on the same set by the same recipe.
     assert result["accuracy"]["ConvNet"]["n"] == 2
+
+
+def test_foreign_set_from_the_command_line(done, toy, tmp_path, capsys):
+    """Somebody else's pictures: a zip of class folders, told only its dataset."""
+    import zipfile
+
+    jdd.export(done[0] / "distilled.npz", tmp_path / "png", "png")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as out:
+        for file in (tmp_path / "png").rglob("*.png"):
+            out.write(file, file.relative_to(tmp_path / "png"))
+    words = [
+        "--mode=evaluate", f"--set={tmp_path / 'set.zip'}", f"--workdir={tmp_path / 'e'}",
+        "--config.data.name=toy", f"--config.data.path={toy}", "--config.eval.epochs=20",
+        "--config.net.width=4", "--config.eval.n=2", "--config.baselines.random=0",
+    ]  # fmt: skip
+    assert main.main(words) == 0, capsys.readouterr().err
+    result = json.loads((tmp_path / "e" / "result.json").read_text())
+    assert result["ipc"] == 1 and result["published"] is None and result["method"] == ""
+    assert result["accuracy"]["ConvNet"]["n"] == 2
+
+
+def test_export_from_the_command_line(done, tmp_path):
+    words = ["--mode=export", f"--set={done[0] / 'distilled.npz'}"]
+    assert main.main([*words, f"--to={tmp_path / 'x.safetensors'}"]) == 0
+    found = jdd.load(tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(found.images, jdd.load(done[0] / "distilled.npz").images)
+    assert main.main(words) == 2
+
+
+def test_own_data_with_auto_depth_and_a_batch_norm_net(tiny, tmp_path, capsys):
+    """Nothing is known of the data before it is read: the second call still knows the run."""
+    keys = {k: v for k, v in tiny.items() if k not in ("net.depth", "net.width")}
+    keys |= {"net.name": "ConvNetBN", "steps": 1, "eval.curve": 0, "experts.batch": 25}
+    first = runs.run(keys, tmp_path)
+    assert set(first["accuracy"]) == {"ConvNet"}  # config.nets as it stands
+    again = runs.run({**keys, "progress": True}, tmp_path)
+    assert "finished" in capsys.readouterr().out and again["accuracy"] == first["accuracy"]
+
+
+def test_a_diverging_evaluation_net_is_told_and_counts(done, tiny, tmp_path, capsys):
+    keys = {**tiny, "experts.dir": str(done[0] / "experts"), "eval.lr": 1e30, "steps": 1}
+    keys |= {"baselines.random": 0, "progress": True}
+    result = runs.run(keys, tmp_path)
+    assert "diverged at rate" in capsys.readouterr().out
+    assert result["accuracy"]["ConvNet"]["n"] == 2
+
+
+def test_one_stage_alone(tiny, done, tmp_path):
+    keys = {**tiny, "experts.dir": str(done[0] / "experts"), "steps": 1, "eval.curve": 0}
+    assert "no result" in runs.run(keys, tmp_path, "full")["summary"]
+    assert "no result" in runs.run(keys, tmp_path, "distill")["summary"]
+    assert runs.run(keys, tmp_path, "evaluate")["accuracy"]
+    (tmp_path / "report.html").unlink()
+    runs.run(keys, tmp_path, "report")
+    assert (tmp_path / "report.html").exists()
 
 
 def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path):

@@ -19,7 +19,7 @@ import numpy as np
 
 from jdd import parallel, rng
 from jdd.distilled import DistilledSet
-from jdd.errors import BadInput, Diverged
+from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
 from jdd.inner import fit
 from jdd.nets import Net
@@ -43,6 +43,8 @@ def plan(dset: DistilledSet) -> tuple[fit.Recipe, int, float]:
     if lr is None or not lr > 0:
         raise BadInput("the set's recipe", f"learning rate {lr}", "give --config.eval.lr=0.01")
     epochs, drop = int(train["epochs"]), train.get("drop")
+    if drop and not drop.get("reset_momentum", True):
+        raise BadInput("the set's recipe", "drop without reset_momentum", "reset_momentum true")
     recipe = fit.Recipe(
         momentum=float(train["momentum"]),
         weight_decay=float(train["weight_decay"]),
@@ -55,7 +57,7 @@ def plan(dset: DistilledSet) -> tuple[fit.Recipe, int, float]:
         label_kind=dset.label_kind,
         classes=dset.classes,
     )
-    return recipe, epochs + 1, float(lr)
+    return recipe, int(train.get("passes", epochs + 1)), float(lr)
 
 
 @lru_cache(maxsize=32)
@@ -91,9 +93,6 @@ def test_nets(
       test: split the nets are tested on.
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
       at_once: nets in one program, 0 for all.
-
-    Raises:
-      Diverged: a net's weights stopped being finite.
     """
     count, n = images.shape[:2]
     size = min(at_once or count, count)
@@ -106,16 +105,15 @@ def test_nets(
         x, y = jnp.asarray(images[members]), jnp.asarray(labels[members])
         ops, carry = rng.key(seed, f"{purpose}/ops"), init(keys[0])
         bar = session.bar(passes, f"{purpose}: {net.name} x{min(size, count - lo)}")
+        worst = 0.0
         for a, b in session.paced(0, passes * run.steps_per_epoch):
             carry, loss = advance(carry, keys[1], ops, x, y, jnp.float32(lr), a, b)
             worst = float(jnp.max(loss))
             bar.update(b // run.steps_per_epoch, f"loss {worst:.3f}")
-            if not np.isfinite(worst):
-                raise Diverged(
-                    f"{purpose}: a {net.name} diverged at rate {lr:.3g}; try a smaller "
-                    "--config.eval.lr"
-                )
         bar.close()
+        if not np.isfinite(worst):
+            # As published: a net that diverges is one of the n, and says something of the set.
+            session.say(f"{purpose}: a {net.name} diverged at rate {lr:.3g}; it counts as it is")
         found.append(accuracy(net, carry["variables"], test, session))
     return np.concatenate(found)[:count]
 

@@ -79,8 +79,9 @@ class Store:
             )
 
     def create(self) -> None:
-        """Write the settings file if it is not there."""
+        """Write the settings file, or check the one that is there."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._check()  # another run may have made it since
         path = self.directory / "store.json"
         if not path.exists():
             temporary = path.with_suffix(".tmp")

@@ -10,6 +10,7 @@ Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without mom
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
+from jdd.errors import Diverged
 from jdd.evaluation.accuracy import accuracy
 from jdd.experts.store import Store
 from jdd.inner import fit
@@ -35,7 +37,8 @@ def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Ar
     return init, own, ops
 
 
-def advance(train: fit.Fit, devices: Sequence[jax.Device]) -> Any:
+@lru_cache(maxsize=16)
+def advance(train: fit.Fit, devices: tuple[jax.Device, ...]) -> Any:
     """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device."""
 
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
@@ -64,31 +67,45 @@ def train(
       data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space.
       lr: constant learning rate.
       keep_all: False keeps only a group's last snapshot.
+
+    Raises:
+      Diverged: the loss of an epoch is not finite; that epoch is not stored.
+      Interrupted: a signal arrived; whole epochs are stored.
     """
     store.create()
     session.metrics.start(stage)
-    waiting = [g for g in range(groups) if store.epochs(g) < epochs]
-    if not waiting:
+    if store.has(groups, epochs):
         return
     images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
     run = fit.make(net, recipe, len(labels))
-    bar = session.bar(groups * epochs, stage, start=(groups - len(waiting)) * epochs)
-    while waiting:
-        now, waiting = waiting[: len(devices)], waiting[len(devices) :]
+    per_group = epochs * run.steps_per_epoch
+    bar = session.bar(groups * per_group, stage)
+    start = jax.jit(jax.vmap(run.init))
+    for lowest in range(0, groups, len(devices)):
+        # The same groups meet in one program whenever the run is started again: the same bits.
+        now = list(range(groups))[lowest : lowest + len(devices)]
+        if all(store.epochs(g) >= epochs for g in now):
+            continue
         init, own, ops = keys(seed, now, store.group)
         begin = min(store.epochs(g) for g in now) if not recipe.momentum else -1
-        carry = jax.jit(jax.vmap(run.init))(init)
+        carry = start(init)
         if begin < 0:
             _write(store, now, 0, carry)
             begin = 0
         else:
             carry["variables"] = _stack([store.read_group(g, begin) for g in now])
-        call = advance(run, devices[: len(now)])
+        call = advance(run, tuple(devices[: len(now)]))
         for epoch in range(begin, epochs):
             first, total, steps = epoch * run.steps_per_epoch, 0.0, run.steps_per_epoch
             for lo, hi in session.paced(first, first + steps):
                 carry, loss = call(carry, own, ops, images, labels, jnp.float32(lr), lo, hi)
                 total += float(jnp.mean(loss)) * (hi - lo)
+                bar.update(now[0] * per_group + hi * len(now), f"loss {float(jnp.mean(loss)):.3f}")
+            if not np.isfinite(total):
+                raise Diverged(
+                    f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
+                    "--config.experts.lr, with a new --workdir"
+                )
             _write(store, now, epoch + 1, carry)
             if not keep_all:
                 for g in now:
@@ -96,12 +113,10 @@ def train(
             done = now[0] * epochs + (epoch + 1) * len(now)
             scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
             if epoch + 1 == epochs and now[0] == 0:
-                scalars["accuracy"] = float(
-                    accuracy(net, carry["variables"], data.test, session).mean()
-                )
+                scalars["accuracy"] = float(accuracy(net, carry["variables"], data.test).mean())
             session.metrics.log(stage, done, **scalars)
-            bar.update(done, f"loss {total / steps:.3f}")
     bar.close()
+    advance.cache_clear()  # it holds the training images on every device
 
 
 def _write(store: Store, groups: Sequence[int], epoch: int, carry: Tree) -> None:

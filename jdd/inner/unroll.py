@@ -81,6 +81,7 @@ def unroll(
     data: Tree,
     fixed: Tree,
     how: str = "mixed",
+    constant: Tree = None,
 ) -> Tree:
     """Return theta_M after M inner steps, differentiable in ``theta``, ``hyper`` and ``data``.
 
@@ -92,6 +93,8 @@ def unroll(
       data: what every step shares and the outer loop moves.
       fixed: what is not differentiated, each leaf ``[M, ...]``.
       how: one of ``WAYS``.
+      constant: what is neither differentiated nor different from step to step, but traced (a rule
+        of its own may not close over it); if given, the loss gets ``(fixed_j, constant)``.
 
     Raises:
       BadInput: ``how`` is not one of ``WAYS``.
@@ -103,6 +106,7 @@ def unroll(
     def body(carry: tuple[Tree, Tree], xs: tuple[Tree, Tree]) -> tuple[tuple[Tree, Tree], None]:
         theta_j, state_j = carry
         hyper_j, fixed_j = xs
+        fixed_j = fixed_j if constant is None else (fixed_j, constant)
         return step(theta_j, state_j, hyper_j, data, fixed_j), None
 
     if how == "remat":

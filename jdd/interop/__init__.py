@@ -1,6 +1,6 @@
 """Sets made by other programs, and jdd's sets for other programs."""
 
 from jdd.interop.exchange import FORMATS, export, load
-from jdd.interop.foreign import Known
+from jdd.interop.foreign import Known, NeedsTransform
 
-__all__ = ["FORMATS", "Known", "export", "load"]
+__all__ = ["FORMATS", "Known", "NeedsTransform", "export", "load"]

@@ -17,6 +17,10 @@ from jdd.interop import class_folders
 WHITENED = "kornia_zca eps=0.1"
 
 
+class NeedsTransform(BadInput):
+    """The set's own space is not in its file: it follows from the real data."""
+
+
 class Known(NamedTuple):
     """What a person says about a set that does not say it itself; None is 'not said'.
 
@@ -104,8 +108,10 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             "std": np.ravel(transform.std).tolist(),
         },
         whitening="none" if transform.zca_matrix is None else WHITENED,
-        data=own.get("data") or {"source": "foreign", "path": where},
+        data=own.get("data") or {},
     )
+    if kind == "centred":
+        recipe["train"] = recipe["train"] | {"loss": "squared_error"}
     dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform)
     if not own:
         rate = 0.01 if found.lr is None else found.lr
@@ -240,7 +246,7 @@ def _transform(found: Found, known: Known, facts: Facts | None, where: str) -> T
         zca = given is not None and given.whitens
     if zca:
         if given is None or not given.whitens:
-            raise BadInput(
+            raise NeedsTransform(
                 where,
                 "its images are whitened, and the whitening is not in the file",
                 "give the dataset's (its images are needed to compute it)",
@@ -252,7 +258,7 @@ def _transform(found: Found, known: Known, facts: Facts | None, where: str) -> T
     mean, std = stats.get("mean") or (facts.mean if facts else ()), stats.get("std")
     std = std or (facts.std if facts else ())
     if not mean or not std:
-        raise BadInput(
+        raise NeedsTransform(
             where,
             f"mean and std of {facts.name if facts else 'its dataset'} are not in the table",
             "give the transform of the real data (a known dataset, or its images)",

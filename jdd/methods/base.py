@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdd import __version__
+from jdd import __version__, nets
 from jdd.distilled import DistilledSet
 from jdd.nets import Net
 
@@ -82,8 +82,9 @@ def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransforma
 
 
 def net_options(config: Any) -> dict[str, Any]:
-    """Return the options of the run's own net."""
-    return {k: v for k, v in dict(config.net).items() if k != "name"}
+    """Return the options of the run's own net: those it takes, where they are not its default."""
+    takes = nets.options_of(config.net.name)
+    return {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
 
 
 def recipe(problem: Problem, steps: int, **train: Any) -> dict[str, Any]:

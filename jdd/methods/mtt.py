@@ -63,8 +63,8 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int) -> Any:
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         rest = {k: v for k, v in item["start"].items() if k != "params"}
 
-        def inner(theta: Tree, shared: Tree, fixed: Tree) -> jax.Array:
-            images, target, weight = shared, onehot, None
+        def inner(theta: Tree, images: jax.Array, step: Tree) -> jax.Array:
+            (fixed, rest), target, weight = step, onehot, None
             if batch:
                 images, target = images[fixed["rows"]], target[fixed["rows"]]
                 weight = fixed["weight"]
@@ -77,9 +77,8 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int) -> Any:
             fixed |= {"rows": item["rows"], "weight": item["weight"]}
         rates = {"lr": jnp.broadcast_to(variables["lr"], (steps,))}
         start, target = item["start"]["params"], item["target"]["params"]
-        student = unroll.unroll(
-            inner, optim.sgd(), start, rates, variables["images"], fixed, config.unroll
-        )
+        moved, sgd = variables["images"], optim.sgd()
+        student = unroll.unroll(inner, sgd, start, rates, moved, fixed, config.unroll, rest)
         return trajectory_distance(student, target, start), (aux, {"lr": variables["lr"]})
 
     return objective

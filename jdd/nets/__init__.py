@@ -8,11 +8,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.nets.alexnet import AlexNet
 from jdd.nets.base import Net, Output, Variables, build
 from jdd.nets.conv import TooSmall
-from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet, auto_depth
+from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet
 from jdd.nets.lenet import LeNet
 from jdd.nets.mlp import MLP
 from jdd.nets.norm import NORMS

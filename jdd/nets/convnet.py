@@ -33,17 +33,6 @@ def first_padding(channels: int) -> int:
     return 3 if channels == 1 else 1
 
 
-def auto_depth(shape: tuple[int, int, int]) -> int:
-    """Depth for an image size: 3 up to 32 pixels, 4 up to 64, then 5.
-
-    Tiny images get fewer blocks, as many as leave the last normalisation more than one pixel.
-    """
-    size = max(shape[:2])
-    grown = 2 * first_padding(shape[2]) - 2
-    possible = (min(shape[:2]) + grown).bit_length() - 1
-    return max(1, min(3 if size <= 32 else 4 if size <= 64 else 5, possible))
-
-
 class ConvNet(nn.Module):
     """See the module's text; ``pool="none"`` keeps the size throughout."""
 

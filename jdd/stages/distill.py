@@ -52,6 +52,9 @@ def _observer(
     stage = loop.curve(f"distill{work.suffix(seed)}")
 
     def observe(at: int, state: State) -> None:
+        planned = session.temporaries.get(f"distill{work.suffix(seed)}")
+        if planned and not work.recall("temporaries").get(f"distill{work.suffix(seed)}"):
+            work.remember("temporaries", f"distill{work.suffix(seed)}", planned)
         if at not in points or session.metrics.has(stage, at):
             return
         dset = _complete(work, method, state, at, seed)
@@ -82,8 +85,6 @@ def _run(work: Work, session: Session) -> None:
             raise
         dset = _complete(work, method, state, int(work.config.steps), seed)
         _save(work, dset, seed)
-    if "temporaries" not in work.recall("measured"):
-        work.remember("measured", "temporaries", dict(session.temporaries))
 
 
 def _finished(work: Work, seed: int) -> bool:

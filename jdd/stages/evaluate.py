@@ -49,6 +49,9 @@ def fits(dset: DistilledSet, data: Any) -> None:
             f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give "
             "--config.data.name and --config.data.path",
         )
+    ours, theirs = list(data.class_names), list(dset.class_names)
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise BadInput("--set", f"classes in the order {theirs}", f"{data.name} has {ours}")
 
 
 def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
@@ -154,7 +157,9 @@ def _run(work: Work, session: Session) -> None:
         what = {"net": name, "seed": seed} if name else {"baseline": "random"}
         accuracy, n = known[key]["mean"], known[key]["n"]
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
-        if name == work.config.net.name:  # the accuracy curve ends with what is reported
+        if (
+            name == work.config.net.name and work.data.val is None
+        ):  # the accuracy curve ends with what is reported
             stage, std = curve(f"distill{work.suffix(seed)}"), known[key]["std"]
             last = int(work.config.steps)
             session.metrics.log(stage, last, accuracy=accuracy, std=std, n=n, net=name)
@@ -224,6 +229,8 @@ def _estimate(work: Work) -> Estimate:
 
 
 def _done(work: Work) -> bool:
+    if not all(work.set_path(seed).exists() for seed in work.seeds):
+        return False
     known = work.recall("evaluate")
     return all(key in known for key in _jobs(work))
 

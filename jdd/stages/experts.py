@@ -19,7 +19,7 @@ def _run(work: Work, session: Session) -> None:
     made = work.groups * work.store.group
     if made != asked:
         session.say(f"experts: {asked} asked for, {made} trained (groups of {work.store.group})")
-    with locked(work.store.directory):
+    with locked(work.store.directory, session):
         train.train(
             work.store, work.net, work.recipe(), float(config.experts.lr), work.data, work.groups,
             int(config.experts.epochs), int(config.experts.seed), session, work.devices,
@@ -28,7 +28,7 @@ def _run(work: Work, session: Session) -> None:
 
 def cost(work: Work, group: int, epochs: int, batches: int) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    data, devices = work.data, work.devices[:1]
+    data, devices = work.data, tuple(work.devices[:1])
     n = len(data.train.labels)
     run = fit.make(work.net, work.recipe(), n)
     images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)

@@ -22,25 +22,31 @@ from jdd.work import Work, fingerprint
 
 def _place(work: Work) -> Path:
     folder = cache.folder(work.config.data.cache_dir)
-    return folder / "full" / fingerprint(work.settings(1))
+    return folder / "full" / _identity(work)
+
+
+def _identity(work: Work) -> str:
+    return fingerprint([work.settings(1), int(work.config.baselines.full_epochs)])
 
 
 def _file(work: Work) -> Path:
-    return _place(work) / f"accuracy-{int(work.config.baselines.full_epochs)}.json"
+    return _place(work) / "accuracy.json"
 
 
 def result(work: Work) -> dict[str, Any] | None:
     """Return the baseline as result.json holds it, None when it is off or not yet run."""
-    if not work.config.baselines.full or not _file(work).exists():
+    if not work.config.baselines.full:
         return None
-    found: dict[str, Any] = json.loads(_file(work).read_text(encoding="utf-8"))
-    return found
+    if _file(work).exists():
+        return dict(json.loads(_file(work).read_text(encoding="utf-8")))
+    kept: dict[str, Any] | None = work.recall("full").get(_identity(work))  # a cleared cache
+    return kept
 
 
 def _run(work: Work, session: Session) -> None:
     epochs = int(work.config.baselines.full_epochs)
     store = Store(_place(work), work.settings(1), work.like)
-    with locked(store.directory):
+    with locked(store.directory, session):
         train.train(
             store, work.net, work.recipe(), float(work.config.experts.lr), work.data, 1, epochs,
             int(work.config.experts.seed), session, work.devices, stage="full", keep_all=False,
@@ -50,6 +56,7 @@ def _run(work: Work, session: Session) -> None:
         found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
         text = json.dumps({**found, "net": work.net.name}) + "\n"
         write_atomic(_file(work), lambda file: file.write(text.encode()))
+        work.remember("full", _identity(work), {**found, "net": work.net.name})
 
 
 def _estimate(work: Work) -> Estimate:
@@ -59,15 +66,13 @@ def _estimate(work: Work) -> Estimate:
 
 
 def _done(work: Work) -> bool:
-    return not work.config.baselines.full or _file(work).exists()
+    return not work.config.baselines.full or result(work) is not None
 
 
 STAGE = Stage(
     name="full",
     inputs=(),
-    fingerprint=lambda work: fingerprint(
-        [work.settings(1), int(work.config.baselines.full_epochs)]
-    ),
+    fingerprint=_identity,
     run=_run,
     estimate=_estimate,
     done=_done,

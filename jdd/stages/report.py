@@ -44,6 +44,9 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     """Return what result.json holds."""
     accuracy, random = evaluate.results(work)
     first = work.load_set(work.seeds[0])
+    recipe = first.recipe
+    ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
+    published = config.published(work.config) if ours else None
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
@@ -51,19 +54,19 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     peak = max(peak_memory(), int(measured.get("process", 0)))
     work.remember("measured", "process", peak)
     return {
-        "method": work.config.method,
+        "method": recipe["method"],
         "dataset": work.data.name,
-        "ipc": int(work.config.ipc),
+        "ipc": int(recipe["ipc"]),
         "seed": int(work.config.seed),
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
-        "published": config.published(work.config),
+        "published": published,
         "lr": first.lr,
-        "steps": int(work.config.steps),
+        "steps": int(recipe["steps"]),
         "seconds": {name: seconds for name, seconds in spent.items() if seconds},
         "peak_memory_bytes": {
             "process": peak,
-            "xla_temporaries": measured.get("temporaries", {}),
+            "xla_temporaries": work.recall("temporaries"),
         },
         "device": device(work),
         "versions": versions(),
