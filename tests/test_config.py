@@ -309,7 +309,9 @@ def test_own_dataset_needs_only_a_path(tmp_path):
 def test_known_dataset_with_a_prepared_folder_is_read_by_tfds(tmp_path):
     config = load("mtt.py:mnist", {"data.path": str(tmp_path)}).config
     assert resolve(config)[0].data.source == "folder"
-    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    assert resolve(config)[0].data.source == "folder"  # an empty folder is no prepared set
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{}")
     assert resolve(config)[0].data.source == "tfds"
 
 
