@@ -7,11 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tiny_distilled import NAMES, make
 
 from jdd import distilled
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from tests.tiny_distilled import NAMES, make
 
 
 @pytest.mark.parametrize("kind", ["hard", "probabilities", "logits", "centred"])

@@ -10,11 +10,11 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_distilled import NAMES, make
 
 from jdd import interop, picture
 from jdd.data.facts import FACTS
 from jdd.errors import BadInput
+from tests.tiny_distilled import NAMES, make
 
 OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening", "ipc")
 

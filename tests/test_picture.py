@@ -7,9 +7,9 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_distilled import make
 
 from jdd import picture
+from tests.tiny_distilled import make
 
 
 @pytest.mark.parametrize("zca", [False, True])

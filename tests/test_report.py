@@ -7,11 +7,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from tiny_distilled import make
 
 from jdd import report
 from jdd.errors import BadInput
 from jdd.report import html, svg
+from tests.tiny_distilled import make
 
 THIN = " "  # of the page's words, in which any space is one space
 
