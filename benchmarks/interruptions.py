@@ -26,12 +26,13 @@ from jdd.metrics import read
 ARGS = [
     "--config=quickstart",
     "--config.net.width=8",
-    "--config.steps=120",
-    "--config.experts.count=10",
-    "--config.experts.group=5",
+    "--config.steps=100",
+    "--config.experts.count=4",
+    "--config.experts.group=2",
     "--config.baselines.full=false",
-    "--config.checkpoint_every=25",
+    "--config.checkpoint_every=20",
     "--config.eval.curve=2",
+    "--config.eval.epochs=400",
 ]
 STAGES = ("experts", "distill", "evaluate")
 

@@ -10,8 +10,9 @@ The loss: with theta_0 = theta*_t of an expert and N = syn_steps student steps a
 |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2, with M = expert_epochs and t drawn from
 0 .. max_start_epoch-1. The set's images move by SGD(img_momentum) at lr_img, beta at lr_lr.
 
-Time and accuracy of jdd with these settings: not yet run. The authors' accuracies are in the
-table below; they are the best over evaluations on test data, jdd reports the last iterate.
+Time and accuracy of jdd with these settings in full: not yet run; smaller runs are in
+docs/results.md. The authors' accuracies are in the table below; they are the best over evaluations
+on test data, jdd reports the last iterate.
 """
 
 from jdd.config import Key, from_arg

