@@ -92,13 +92,14 @@ def main() -> None:
     flags = parser.parse_args()
     draw = random.Random(flags.seed)
     root = Path(tempfile.mkdtemp(prefix="jdd-interruptions-"))
-    subprocess.run(command(root / "whole"), check=True, capture_output=True)
-    whole, long = outcome(root / "whole"), spans(root / "whole")
+    for name in ("whole", "again"):  # the second one finds what the first has cached
+        subprocess.run(command(root / name), check=True, capture_output=True)
+    whole, long = outcome(root / "whole"), spans(root / "again")
     equal = 0
     for i in range(flags.runs):
         place, stage = root / f"run{i}", STAGES[i % len(STAGES)]
         number = signal.SIGTERM if i % 2 == 0 else signal.SIGKILL
-        wait = draw.uniform(0, 0.8) * long[stage]
+        wait = draw.uniform(0, 0.7) * long[stage]
         code, running = interrupted(place, stage, number, wait)
         done = read(place / "metrics.jsonl")
         last = f"{done[-1]['stage']} {done[-1]['step']}" if done else "the start"

@@ -45,7 +45,7 @@ _NAMES = (
 
 # Where no row is published (MNIST, digits, your own data, another IPC): starting points, not tuned
 # values.
-DEFAULTS = dict(zip(_NAMES, (30, 2, 10, 0, 100.0, 1e-5, 0.01, False, 1000), strict=True))
+DEFAULTS = dict(zip(_NAMES, (30, 2, 10, 0, 100.0, 1e-7, 0.01, False, 1000), strict=True))
 
 
 def _row(accuracy: float, std: float, *settings: float) -> dict:
