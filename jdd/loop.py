@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import checkpoint, parallel, rng
-from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.errors import Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
 from jdd.session import Session
 
@@ -130,9 +130,6 @@ def run(
     if found is not None:
         carry = jax.tree.map(jnp.asarray, steps.restore(found, carry))
     at = int(carry.step)
-    if at > total:
-        steps.close()
-        raise BadInput("config.steps", f"{total}, and {at} are done", f"{at} or more, or a new run")
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
     metrics.start(stage)

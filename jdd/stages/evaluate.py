@@ -157,9 +157,8 @@ def _run(work: Work, session: Session) -> None:
         what = {"net": name, "seed": seed} if name else {"baseline": "random"}
         accuracy, n = known[key]["mean"], known[key]["n"]
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
-        if (
-            name == work.config.net.name and work.data.val is None
-        ):  # the accuracy curve ends with what is reported
+        # The accuracy curve ends with what is reported, where both are on the same split.
+        if name == work.config.net.name and work.data.val is None:
             stage, std = curve(f"distill{work.suffix(seed)}"), known[key]["std"]
             last = int(work.config.steps)
             session.metrics.log(stage, last, accuracy=accuracy, std=std, n=n, net=name)
