@@ -17,8 +17,9 @@ on test data, jdd reports the last iterate.
 
 from jdd.config import Key, from_arg
 from jdd.errors import BadInput
+from jdd.schema import ESTIMATED
 
-KEYS = {
+KEYS = ESTIMATED | {
     "syn_steps": Key(int, "auto", "N: student steps on the set per match", auto=True, minimum=1),
     "expert_epochs": Key(int, "auto", "M: expert epochs they have to match", auto=True, minimum=1),
     "max_start_epoch": Key(
@@ -46,6 +47,16 @@ _NAMES = (
 # Where no row is published (MNIST, digits, your own data, another IPC): starting points, not tuned
 # values.
 DEFAULTS = dict(zip(_NAMES, (30, 2, 10, 0, 100.0, 1e-7, 0.01, False, 1000), strict=True))
+
+
+# The quick start's settings, found by trial at IPC 1.
+STARTS = {
+    "digits": {
+        "steps": 250, "syn_steps": 15, "expert_epochs": 2, "max_start_epoch": 5, "lr_img": 20.0,
+        "lr_lr": 1e-6, "lr_student": 0.02, "net.width": 32, "experts.count": 10,
+        "experts.group": 10, "experts.lr": 0.1,
+    },
+}  # fmt: skip
 
 
 def _row(accuracy: float, std: float, *settings: float) -> dict:
@@ -76,9 +87,9 @@ PUBLISHED = {
 PROTOCOL = {
     "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
     "net.pool": "avg", "img_momentum": 0.5, "lr_momentum": 0.5, "pix_init": "real", "segments": 1,
-    "align_corners": True, "experts.count": 100, "experts.lr": 0.01, "experts.momentum": 0.0,
-    "experts.weight_decay": 0.0, "experts.batch": 256, "eval.epochs": 1000, "eval.batch": 256,
-    "eval.lr": 0.0,
+    "align_corners": True, "estimator": "exact", "window": 0, "experts.count": 100,
+    "experts.lr": 0.01, "experts.momentum": 0.0, "experts.weight_decay": 0.0, "experts.batch": 256,
+    "eval.epochs": 1000, "eval.batch": 256, "eval.lr": 0.0,
 }  # fmt: skip
 
 
@@ -92,6 +103,12 @@ DERIVED = {"experts.epochs": _epochs_read}
 
 def check(values: dict) -> None:
     """Refuse resolved values that do not go together."""
+    steps, window = values["syn_steps"], values["window"]
+    if values["estimator"] == "truncated" and not 1 <= window <= steps:
+        raise BadInput("config.window", str(window), f"1 to {steps} (syn_steps)")
+    if values["estimator"] != "truncated" and window:
+        found = f"{window} with estimator={values['estimator']}"
+        raise BadInput("config.window", found, "0, or --config.estimator=truncated with it")
     need, have = _epochs_read(values), values["experts.epochs"]
     if have < need:
         raise BadInput(

@@ -63,7 +63,8 @@ def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) ->
     given = flat(overrides or {})
     method = given.get("method", values.get("method", COMMON["method"].default))
     keys = schema(str(method))
-    filled = {name: key.default for name, key in keys.items()}
+    dataset = str(given.get("data.name", values.get("data.name", "")))
+    filled = {name: key.default for name, key in keys.items()} | _starts(str(method), dataset)
     for name, value in values.items():
         try:
             filled[name] = configfile.checked(name, value, keys)
@@ -73,6 +74,11 @@ def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) ->
         filled[name] = configfile.checked(name, value, keys)
     explicit = set(given) | (set(values) if spec is not None else set())
     return Loaded(_locked(filled), frozenset(explicit), None if spec is None else str(spec))
+
+
+def _starts(method: str, dataset: str) -> dict[str, Any]:
+    """Return a method's own settings for a dataset that no paper has, by dotted name."""
+    return dict(getattr(method_file(method), "STARTS", {}).get(dataset, {}))
 
 
 def replace(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
@@ -161,8 +167,10 @@ def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
         return table[settings, ipc]["values"], note
     there = [str(i) for dataset, i in table if dataset == settings]
     rows = f" (its rows: ipc {', '.join(there)})" if there else ""
-    note = f"settings: no published {label} row for {name}, ipc {ipc}{rows}, so its defaults"
-    return module.DEFAULTS, note
+    own = _starts(config.method, name)
+    ours = "jdd's own" if own else "its defaults"
+    note = f"settings: no published {label} row for {name}, ipc {ipc}{rows}, so {ours}"
+    return module.DEFAULTS | {key: own[key] for key in module.DEFAULTS if key in own}, note
 
 
 def published(config: ConfigDict) -> dict[str, Any] | None:

@@ -56,7 +56,8 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
     ]
     if spec is None and not overrides:
         names = ", ".join(f"configs/{name}.py" for name in config_lib.bundled())
-        parts.append(f"bundled configs: {names}; --config=... --help lists the keys of one")
+        text = f"bundled configs: {names}; --config=... --help lists the keys of one"
+        parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
     else:
         parts.append(describe(config_lib.load(spec, overrides).config))
     return "\n\n".join(parts)

@@ -67,7 +67,8 @@ def make_step(
     """Return ``gradient(carry, batch)`` and ``update(carry, result, alive)``, both compiled.
 
     ``update`` takes the new state over only if it is valid and the loss finite; otherwise the old
-    carry stays for good: the ``ok`` among the metrics it returns is the next ``alive``.
+    carry stays for good: the ``ok`` among the metrics it returns is the next ``alive``. A step
+    whose loss the method does not accept leaves everything but the step count as it is.
     """
 
     @jax.jit
@@ -76,9 +77,14 @@ def make_step(
         moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
         state = State(optax.apply_updates(carry.state.variables, moves), aux)
         state = method.advance(state, rng.key(seed, "advance", carry.step))
-        ok = alive & jnp.isfinite(loss) & method.valid(state)
-        new = Carry(state, optimizer, carry.step + 1)
-        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, carry)
+        accepted = method.accept(loss)
+        ok = alive & jnp.isfinite(loss) & (method.valid(state) | ~accepted)
+        state, optimizer = jax.tree.map(
+            lambda new, old: jnp.where(ok & accepted, new, old),
+            (state, optimizer),
+            (carry.state, carry.optimizer),
+        )
+        kept = Carry(state, optimizer, carry.step + ok)
         norms = {f"grad_{k}": optax.global_norm(g) for k, g in grads.items()}
         return kept, {"loss": loss, **metrics, **norms, "ok": ok}
 
@@ -145,7 +151,7 @@ def run(
                 observe(at, carry.state)
             if session.stopping:
                 raise Interrupted(f"interrupted at step {at}; the same command goes on from here")
-            batch = problem.gather(method.sample(rng.host(seed, "distill/sample", at), at))
+            batch = problem.gather(method.sample(seed, at))
             carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
             session.temporaries[stage] = gradient.temporaries
             at += 1

@@ -46,12 +46,6 @@ COMMON: dict[str, Key] = {
         int, AUTO, "distillation steps (outer iterations)", auto=True, resumable=True, minimum=0
     ),
     "runs": Key(int, 1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1),
-    "unroll": Key(
-        str,
-        "mixed",
-        "how the meta-gradient is computed: mixed-mode scan, rematerialised or plain reverse",
-        choices=("mixed", "remat", "reverse"),
-    ),
     "align_corners": Key(bool, True, "DSA's scale and rotate: align_corners of the sampling grid"),
     "nets": Key(
         Strings,
@@ -191,6 +185,27 @@ COMMON: dict[str, Key] = {
         bool, False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True
     ),
     "progress": Key(bool, True, "show a progress bar on a terminal", resumable=True),
+}
+
+# Keys of the methods that differentiate through training.
+UNROLLED: dict[str, Key] = {
+    "unroll": Key(
+        str,
+        "mixed",
+        "how the exact meta-gradient is computed",
+        choices=("mixed", "remat", "reverse"),
+    ),
+}
+
+# ... from an expert's weights, where the estimator is a choice.
+ESTIMATED: dict[str, Key] = UNROLLED | {
+    "estimator": Key(
+        str,
+        "exact",
+        "meta-gradient: exact, or of the last steps, or with TESLA's frozen adjoint",
+        choices=("exact", "truncated", "tesla"),
+    ),
+    "window": Key(int, 0, "steps that estimator=truncated differentiates through", minimum=0),
 }
 
 

@@ -1,6 +1,7 @@
-"""Inner optimisers: pure updates that a meta-gradient can pass through.
+"""Inner optimisers: pure updates that a meta-gradient can pass through, state and all.
 
-Notation: theta weights, g inner gradient, alpha learning rate, s the optimiser's state.
+Notation: theta weights, g inner gradient, alpha learning rate (``hyper['lr']``, a scalar), s the
+optimiser's state, wd weight decay, which is PyTorch's: g + wd theta takes the place of g.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+
+from jdd.errors import BadInput
 
 Tree = Any
 
@@ -26,10 +30,84 @@ class InnerOptimizer(NamedTuple):
     linear: bool
 
 
-def sgd() -> InnerOptimizer:
-    """Plain gradient descent, theta' = theta - alpha g, with alpha = ``hyper['lr']`` (scalar)."""
+NAMES = ("sgd", "momentum", "adam")
+
+
+def make(name: str, momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptimizer:
+    """Return the inner optimiser called ``name``; ``momentum`` is read by 'momentum' alone.
+
+    Raises:
+      BadInput: ``name`` is not one of ``NAMES``.
+    """
+    if name == "sgd":
+        return sgd(weight_decay)
+    if name == "momentum":
+        return sgd_momentum(momentum, weight_decay)
+    if name == "adam":
+        return adam(weight_decay=weight_decay)
+    raise BadInput("config.inner", f"{name!r}", f"one of {', '.join(NAMES)}")
+
+
+def _decayed(g: Tree, theta: Tree, weight_decay: float) -> Tree:
+    if not weight_decay:
+        return g
+    return jax.tree.map(lambda d, p: d + weight_decay * p, g, theta)
+
+
+def sgd(weight_decay: float = 0.0) -> InnerOptimizer:
+    """Plain gradient descent, theta' = theta - alpha (g + wd theta)."""
 
     def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+        g = _decayed(g, theta, weight_decay)
         return jax.tree.map(lambda p, d: p - hyper["lr"] * d, theta, g), state
 
     return InnerOptimizer(lambda theta: (), update, linear=True)
+
+
+def sgd_momentum(momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptimizer:
+    """Heavy ball as PyTorch's SGD: v' = m v + g + wd theta, theta' = theta - alpha v', v_0 = 0."""
+
+    def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+        g = _decayed(g, theta, weight_decay)
+        velocity = jax.tree.map(lambda v, d: momentum * v + d, state, g)
+        return jax.tree.map(lambda p, v: p - hyper["lr"] * v, theta, velocity), velocity
+
+    return InnerOptimizer(lambda theta: jax.tree.map(jnp.zeros_like, theta), update, linear=True)
+
+
+def adam(
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 1e-16,
+    weight_decay: float = 0.0,
+) -> InnerOptimizer:
+    """Adam, differentiable everywhere; t = 1, 2, ... counts the steps.
+
+    m' = b1 m + (1 - b1) g,  v' = b2 v + (1 - b2) g^2,
+    theta' = theta - alpha (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t) + eps_root) + eps)
+
+    The root's derivative is infinite at v = 0, where a weight has never had a gradient (a dead
+    ReLU, a border pixel): 0 * inf makes the whole meta-gradient NaN. ``eps_root`` = eps^2 leaves
+    such a weight's step what it would be (m = 0) and every other's unchanged to first order.
+
+    Source: Kingma & Ba, ICLR 2015, algorithm 1; ``eps_root`` is optax's name for it.
+    """
+
+    def init(theta: Tree) -> Tree:
+        zeros = jax.tree.map(jnp.zeros_like, theta)
+        return {"m": zeros, "v": zeros, "t": jnp.zeros((), jnp.float32)}
+
+    def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+        g = _decayed(g, theta, weight_decay)
+        t = jax.lax.stop_gradient(state["t"]) + 1
+        m = jax.tree.map(lambda a, d: b1 * a + (1 - b1) * d, state["m"], g)
+        v = jax.tree.map(lambda a, d: b2 * a + (1 - b2) * d * d, state["v"], g)
+
+        def step(p: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+            c1, c2 = (1 - jnp.asarray(x, p.dtype) ** t.astype(p.dtype) for x in (b1, b2))
+            return p - hyper["lr"] * (a / c1) / (jnp.sqrt(b / c2 + eps_root) + eps)
+
+        return jax.tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
+
+    return InnerOptimizer(init, update, linear=False)

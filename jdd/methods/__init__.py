@@ -8,7 +8,10 @@ from typing import Any
 from jdd.errors import BadInput, nearest
 from jdd.methods.base import Method, Problem
 
-METHODS = {"mtt": "jdd.methods.mtt"}
+METHODS = {
+    "mtt": "jdd.methods.mtt",
+    "tesla": "jdd.methods.tesla",
+}
 
 
 def make(config: Any, problem: Problem) -> Method:

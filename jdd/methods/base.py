@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jdd import __version__, nets
+from jdd import __version__, nets, rng
 from jdd.distilled import DistilledSet
 from jdd.nets import Net
 
@@ -36,9 +36,14 @@ class Problem(NamedTuple):
         """Return the arrays that a method's indices stand for, items on axis 0.
 
         ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
-        stacked variables; everything else passes through.
+        stacked variables; ``real`` holds rows of training images, ``[k, b]``, and becomes their
+        ``images`` and ``labels``; everything else passes through.
         """
-        batch = {name: value for name, value in indices.items() if name != "snapshots"}
+        apart = ("snapshots", "real")
+        batch = {name: value for name, value in indices.items() if name not in apart}
+        if "real" in indices:
+            train, rows = self.data.train, indices["real"]
+            batch["real"] = {"images": train.images[rows], "labels": train.labels[rows]}
         for name, pairs in indices.get("snapshots", {}).items():
             trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
             batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
@@ -49,20 +54,22 @@ class Method(NamedTuple):
     """A method that optimises a synthetic set.
 
     init:      ``(seed) -> State``.
-    sample:    ``(numpy generator, step) -> indices``, on the host, small; never the arrays.
+    sample:    ``(seed, step) -> indices``, on the host, small; never the arrays.
     objective: ``(variables, aux, item, key) -> (loss, (aux, metrics))``.
     advance:   ``(state, key) -> state`` between steps.
     distilled: ``(state, steps) -> DistilledSet``.
     optimizer: the outer optimiser over ``variables``.
+    accept:    ``(loss) -> bool array``; False skips the update of one step, the step counts.
     valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
     """
 
     init: Callable[[int], State]
-    sample: Callable[[np.random.Generator, int], dict[str, Any]]
+    sample: Callable[[int, int], dict[str, Any]]
     objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
     distilled: Callable[[State, int], DistilledSet]
     optimizer: optax.GradientTransformation
     advance: Callable[[State, jax.Array], State] = lambda state, key: state
+    accept: Callable[[jax.Array], jax.Array] = lambda loss: jnp.asarray(True)
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
 
 
@@ -79,6 +86,17 @@ def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransforma
     """
     parts = {n: optax.sgd(rate, momentum=m or None) for n, (rate, m) in rates.items()}
     return optax.multi_transform(parts, {name: name for name in rates})
+
+
+def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np.ndarray, int]:
+    """Return the rows ``[min(batch, n)]`` of one step of a shuffled loader, and its epoch.
+
+    An epoch is a permutation cut into whole batches; what is left over waits for the next one.
+    """
+    batch = min(batch, n)
+    epoch, place = divmod(step, n // batch)
+    order = rng.host(seed, purpose, epoch).permutation(n)
+    return order[place * batch : (place + 1) * batch], epoch
 
 
 def net_options(config: Any) -> dict[str, Any]:

@@ -9,7 +9,10 @@ One outer step, with theta* an expert's weights and S the synthetic images:
     beta <- SGD(0.5) step of rate lr_lr   with dL/dbeta
 
 l is cross-entropy with fixed hard labels, A_j is DSA with one operation a batch and parameters of
-each image's own. Both gradients are exact, through all N steps (``inner/unroll.py``).
+each image's own. Both gradients are exact, through all N steps (``inner/unroll.py``), by default.
+
+What FTD, TESLA and DATM change is a ``Variation`` of this file; estimator and way of computing it
+are keys of their own (``config.estimator``, ``config.unroll``).
 
 Differs from the authors' code: expert and start epoch are drawn independently each step (theirs
 goes through a shuffled file of experts); a rate beta <= 0 counts as divergence, with its advice,
@@ -18,7 +21,8 @@ instead of a failure at evaluation; several segments may be averaged in a step (
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +33,7 @@ from jdd.augment import dsa
 from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy
+from jdd.matching.losses import cross_entropy, targets
 from jdd.matching.trajectory import trajectory_distance
 from jdd.methods.base import Method, Problem, State, all_finite, outer_sgd, recipe
 
@@ -55,30 +59,73 @@ def chunks(draw: np.random.Generator, n: int, batch: int, steps: int) -> tuple[A
     return np.stack(rows).astype(np.int32), np.stack(weights).astype(np.float32)
 
 
-def _objective(problem: Problem, labels: np.ndarray, batch: int) -> Any:
+class Variation(NamedTuple):
+    """What a trajectory-matching method changes of MTT; the defaults are MTT.
+
+    start:       ``(seed) -> (images, labels)`` to begin with; None for ``pix_init``'s, hard labels.
+    label_kind:  kind of the labels that ``start`` returns and the set is saved with.
+    label_rate:  rate and momentum of the labels' SGD; None for labels that are not learned.
+    teacher:     the labels of a step are softmax(f(S; theta*_{t+M})), without a gradient.
+    epochs:      ``(step) -> (low, high)``: start epochs are drawn from low .. high - 1.
+    most:        a step whose loss is above this is skipped.
+    ema:         decay of the average of the images that is saved; 0 saves the last ones.
+    """
+
+    start: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
+    label_kind: str = "hard"
+    label_rate: tuple[float, float] | None = None
+    teacher: bool = False
+    epochs: Callable[[int], tuple[int, int]] | None = None
+    most: float | None = None
+    ema: float = 0.0
+
+
+def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
+    """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
+    data, ipc = problem.data, int(config.ipc)
+    if config.pix_init == "real":
+        draw = rng.host(seed, "mtt/init")
+        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
+    noise = jax.random.normal(rng.key(seed, "mtt/init"), (ipc * data.classes, *data.shape))
+    return np.asarray(noise)
+
+
+def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
     steps = int(config.syn_steps)
-    onehot = jax.nn.one_hot(labels, data.classes)
+
+    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
+        fixed, still = step
+        images, target, weight = moved["images"], (moved | still)["target"], None
+        if batch:
+            images, target = images[fixed["rows"]], target[fixed["rows"]]
+            weight = fixed["weight"]
+        images = dsa.dsa(fixed["key"], images, data.dsa, align_corners=config.align_corners)
+        out = net.apply({**still["rest"], "params": theta}, images, train=True)
+        return cross_entropy(out.logits, target, weight)
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
-        rest = {k: v for k, v in item["start"].items() if k != "params"}
-
-        def inner(theta: Tree, images: jax.Array, step: Tree) -> jax.Array:
-            (fixed, rest), target, weight = step, onehot, None
-            if batch:
-                images, target = images[fixed["rows"]], target[fixed["rows"]]
-                weight = fixed["weight"]
-            images = dsa.dsa(fixed["key"], images, data.dsa, align_corners=config.align_corners)
-            out = net.apply({**rest, "params": theta}, images, train=True)
-            return cross_entropy(out.logits, target, weight)
-
+        moved: dict[str, Any] = {"images": variables["images"]}
+        still: dict[str, Any] = {
+            "rest": {k: v for k, v in item["start"].items() if k != "params"},
+        }
+        if vary.label_rate is not None:
+            moved["target"] = targets(variables["labels"], vary.label_kind, data.classes)
+        elif vary.teacher:
+            said = net.apply(item["target"], variables["images"], train=False).logits
+            still["target"] = jax.lax.stop_gradient(jax.nn.softmax(said))
+            aux = aux | {"labels": still["target"]}
+        else:
+            still["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)
         fixed: dict[str, Any] = {"key": jax.random.split(key, steps)}
         if batch:
             fixed |= {"rows": item["rows"], "weight": item["weight"]}
         rates = {"lr": jnp.broadcast_to(variables["lr"], (steps,))}
         start, target = item["start"]["params"], item["target"]["params"]
-        moved, sgd = variables["images"], optim.sgd()
-        student = unroll.unroll(inner, sgd, start, rates, moved, fixed, config.unroll, rest)
+        student = unroll.unroll(
+            inner, optim.sgd(), start, rates, moved, fixed, config.unroll, still,
+            config.estimator, int(config.window),
+        )  # fmt: skip
         return trajectory_distance(student, target, start), (aux, {"lr": variables["lr"]})
 
     return objective
@@ -86,24 +133,36 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int) -> Any:
 
 def make(config: Any, problem: Problem) -> Method:
     """Build MTT for a resolved config and its problem."""
+    return build(config, problem, Variation())
+
+
+def build(config: Any, problem: Problem, vary: Variation) -> Method:
+    """Build a variation of MTT for a resolved config and its problem."""
     data = problem.data
     ipc, classes = int(config.ipc), data.classes
     n, k = ipc * classes, int(config.segments)
     batch = int(config.batch_syn) if 0 < int(config.batch_syn) < n else 0
-    labels = np.repeat(np.arange(classes, dtype=np.int32), ipc)
+    hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
+    learned = vary.label_rate is not None
 
     def init(seed: int) -> State:
-        if config.pix_init == "real":
-            draw = rng.host(seed, "mtt/init")
-            images = data.train.images[draw_per_class(draw, data.train.labels, classes, ipc)]
-        else:
-            images = jax.random.normal(rng.key(seed, "mtt/init"), (n, *data.shape))
+        given = vary.start(seed) if vary.start else (first_images(config, problem, seed), hard)
+        images, labels = (jnp.asarray(x, jnp.float32) for x in given)
         lr = jnp.asarray(config.lr_student, jnp.float32)
-        return State({"images": jnp.asarray(images, jnp.float32), "lr": lr}, {})
+        variables, aux = {"images": images, "lr": lr}, dict[str, jax.Array]()
+        if learned:
+            variables["labels"] = labels
+        if vary.teacher:
+            aux["labels"] = jax.nn.one_hot(hard, classes)
+        if vary.ema:
+            aux["images"] = images
+        return State(variables, aux)
 
-    def sample(draw: np.random.Generator, step: int) -> dict[str, Any]:
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        draw = rng.host(seed, "distill/sample", step)
+        low, high = vary.epochs(step) if vary.epochs else (0, int(config.max_start_epoch))
         expert = draw.integers(0, int(config.experts.count), k)
-        epoch = draw.integers(0, int(config.max_start_epoch), k)
+        epoch = draw.integers(low, high, k)
         start = np.stack([expert, epoch], axis=1)
         target = np.stack([expert, epoch + int(config.expert_epochs)], axis=1)
         indices: dict[str, Any] = {"snapshots": {"start": start, "target": target}}
@@ -113,27 +172,41 @@ def make(config: Any, problem: Problem) -> Method:
             indices["weight"] = np.stack([weight for _, weight in drawn])
         return indices
 
+    def advance(state: State, key: jax.Array) -> State:
+        if not vary.ema:
+            return state
+        mean = vary.ema * state.aux["images"] + (1 - vary.ema) * state.variables["images"]
+        return state._replace(aux=state.aux | {"images": mean})
+
     def distilled(state: State, steps: int) -> DistilledSet:
         lr = float(state.variables["lr"])
+        labels: Any = hard
+        if learned or vary.teacher:
+            labels = (state.variables if learned else state.aux)["labels"]
         return DistilledSet(
-            images=np.asarray(state.variables["images"]),
-            labels=labels,
-            label_kind="hard",
+            images=np.asarray((state.aux if vary.ema else state.variables)["images"]),
+            labels=np.asarray(labels),
+            label_kind="probabilities" if vary.teacher else vary.label_kind,
             lr=lr,
             recipe=recipe(problem, steps, lr=lr),
             transform=data.transform,
         )
 
+    rates = {
+        "images": (float(config.lr_img), float(config.img_momentum)),
+        "lr": (float(config.lr_lr), float(config.lr_momentum)),
+    }
+    if vary.label_rate is not None:
+        rates["labels"] = vary.label_rate
+    most = vary.most
+    gate = {} if most is None else {"accept": lambda loss: loss <= most}
     return Method(
         init=init,
         sample=sample,
-        objective=_objective(problem, labels, batch),
+        objective=_objective(problem, hard, batch, vary),
         distilled=distilled,
-        optimizer=outer_sgd(
-            {
-                "images": (float(config.lr_img), float(config.img_momentum)),
-                "lr": (float(config.lr_lr), float(config.lr_momentum)),
-            }
-        ),
+        optimizer=outer_sgd(rates),
+        advance=advance,
         valid=lambda s: jnp.logical_and(all_finite(s.variables), s.variables["lr"] > 0),
+        **gate,
     )

@@ -104,7 +104,7 @@ def _estimate(work: Work) -> Estimate:
     problem = work.problem._replace(experts=Blank())
     method = methods.make(work.config, problem)
     carry = loop.start(method, work.seeds[0])
-    batch = problem.gather(method.sample(rng.host(0, "estimate"), 0))
+    batch = problem.gather(method.sample(0, 0))
     gradient, update = loop.make_step(method, work.seeds[0], work.devices)
     alive = jnp.asarray(True)
     step = timed(lambda: update(carry, gradient(carry, batch), alive)[0], 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,8 +53,11 @@ def images_and_rate():
     return jnp.asarray(draw.standard_normal((CLASSES, *SHAPE))), jnp.asarray(0.7)
 
 
-@pytest.mark.parametrize("strategy", ["none", "color_crop_cutout_flip_scale_rotate"])
-@pytest.mark.parametrize("whiten", [False, True], ids=["plain", "zca"])
+@pytest.mark.parametrize(
+    "strategy, whiten",
+    [("none", True), ("color_crop_cutout_flip_scale_rotate", False)],
+    ids=["zca", "dsa"],
+)
 def test_meta_gradient_is_exact(strategy, whiten):
     with jax.enable_x64(True):
         x, lr = images_and_rate()
@@ -72,19 +77,7 @@ def test_meta_gradient_is_exact(strategy, whiten):
         np.testing.assert_allclose(exact[1], numeric, rtol=1e-5)
 
 
-def test_ways_agree_and_values_do_not_depend_on_them():
-    with jax.enable_x64(True):
-        x, lr = images_and_rate()
-        found = {
-            how: jax.jit(jax.value_and_grad(make_loss(how, "color_flip", False)))(x, lr)
-            for how in unroll.WAYS
-        }
-        for value, grad in found.values():
-            np.testing.assert_allclose(value, found["reverse"][0], rtol=1e-12)
-            np.testing.assert_allclose(grad, found["reverse"][1], rtol=1e-10, atol=1e-14)
-
-
-def scalar_problem(how: str):
+def scalar_problem(how: str, estimator: str = "exact"):
     """The facts' scalar case: l = (theta x - 1)^2 / 2, beta 0.1, theta0 = 1, theta* = 0.5."""
 
     def inner(theta, xs, j):
@@ -92,7 +85,9 @@ def scalar_problem(how: str):
 
     def loss(xs):
         rates = {"lr": jnp.full((2,), 0.1)}
-        end = unroll.unroll(inner, optim.sgd(), jnp.asarray(1.0), rates, xs, jnp.arange(2), how)
+        end = unroll.unroll(
+            inner, optim.sgd(), jnp.asarray(1.0), rates, xs, jnp.arange(2), how, None, estimator
+        )
         return (end - 0.5) ** 2
 
     return loss
@@ -103,6 +98,180 @@ def test_known_scalar_case(how):
     with jax.enable_x64(True):
         grad = jax.grad(scalar_problem(how))(jnp.asarray([1.0, 2.0]))
         np.testing.assert_allclose(grad, [-0.036, -0.18], rtol=1e-9)
+
+
+def test_tesla_departs_in_the_known_scalar_case():
+    """The last image's gradient is the same; the first one's effect on step 2 is left out."""
+    with jax.enable_x64(True):
+        grad = jax.grad(scalar_problem("mixed", "tesla"))(jnp.asarray([1.0, 2.0]))
+        np.testing.assert_allclose(grad, [-0.060, -0.18], rtol=1e-9)
+
+
+OPTIMIZERS = {
+    "sgd": (optim.sgd(), 0.7),
+    "decayed": (optim.sgd(weight_decay=0.05), 0.7),
+    "momentum": (optim.sgd_momentum(0.9, 0.01), 0.3),
+    "adam": (optim.adam(), 0.02),
+}
+
+
+def trained(name: str, how: str, estimator: str = "exact", window: int = 0):
+    """Return ``f(data, rates)``: a real loss after four steps on augmented images."""
+    net = nets.make("ConvNet", SHAPE, CLASSES, width=3, depth=1, act="sigmoid")
+    start = double(net.init(jax.random.key(0))["params"])
+    real = jnp.asarray(np.random.default_rng(5).standard_normal((4, *SHAPE)))
+    truth = jax.nn.one_hot(jnp.arange(4) % CLASSES, CLASSES, dtype=jnp.float64)
+
+    def inner(theta, data, key):
+        x = dsa.dsa(key, data["images"], "color_scale")
+        logits = net.apply({"params": theta}, x, train=True).logits
+        return cross_entropy(logits, jax.nn.softmax(data["labels"]))
+
+    def loss(data, rates, first=None):
+        keys = jax.random.split(jax.random.key(3), 4)
+        end = unroll.unroll(
+            inner, OPTIMIZERS[name][0], start, {"lr": rates}, data, keys, how, None, estimator,
+            window, first,
+        )  # fmt: skip
+        return cross_entropy(net.apply({"params": end}, real, train=True).logits, truth)
+
+    return loss
+
+
+@functools.cache
+def gradient(*args):
+    """Compile once for all tests."""
+    return jax.jit(jax.grad(trained(*args), argnums=(0, 1)))
+
+
+def problem_data(name: str):
+    draw = np.random.default_rng(1)
+    images = jnp.asarray(draw.standard_normal((CLASSES, *SHAPE)))
+    labels = jnp.asarray(draw.standard_normal((CLASSES, CLASSES)))
+    rates = jnp.asarray(OPTIMIZERS[name][1] * np.asarray([1.0, 0.8, 1.2, 0.9]))
+    return {"images": images, "labels": labels}, rates
+
+
+def close(found, wanted, tolerance):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_meta_gradient_through_each_optimiser(name):
+    """Finite differences wrt images, labels and every step's rate; the three ways to 1e-10."""
+    with jax.enable_x64(True):
+        args = problem_data(name)
+        found = {how: gradient(name, how)(*args) for how in unroll.WAYS}
+        for how in unroll.WAYS:
+            close(found[how], found["reverse"], 1e-10)
+        loss = jax.jit(trained(name, "reverse"))
+        leaves, tree = jax.tree.flatten(args)
+        draw = np.random.default_rng(2)
+        for i, leaf in enumerate(leaves):
+            v = jnp.asarray(draw.standard_normal(leaf.shape))
+            h = 1e-5 * float(jnp.abs(leaf).max())
+            ends = [
+                loss(*jax.tree.unflatten(tree, [*leaves[:i], leaf + s * h * v, *leaves[i + 1 :]]))
+                for s in (1, -1)
+            ]
+            exact = jnp.vdot(jax.tree.leaves(found["mixed"])[i], v)
+            np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", unroll.WAYS)
+def test_the_whole_window_is_the_exact_gradient(how):
+    with jax.enable_x64(True):
+        args = problem_data("momentum")
+        close(
+            gradient("momentum", how, "truncated", 4)(*args),
+            gradient("momentum", how)(*args),
+            1e-10,
+        )
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_window_is_exact_from_where_it_starts(name):
+    with jax.enable_x64(True):
+        data, rates = problem_data(name)
+        part = gradient(name, "mixed", "truncated", 2)
+        at_end, middle = part(data, rates), part(data, rates, jnp.asarray(1))
+        assert not np.any(at_end[1][:2]) and np.all(at_end[1][2:])
+        assert not np.any(middle[1][3:]) and not np.any(middle[1][:1]) and np.all(middle[1][1:3])
+        # A rate's gradient inside the window is complete: nothing before it depends on the rate.
+        np.testing.assert_allclose(
+            at_end[1][2:], gradient(name, "mixed")(data, rates)[1][2:], rtol=1e-10
+        )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_tesla_is_exact_where_nothing_follows(name):
+    """The frozen adjoint is the exact one in the last step, and not before."""
+    with jax.enable_x64(True):
+        args = problem_data(name)
+        tesla, exact = gradient(name, "mixed", "tesla")(*args), gradient(name, "mixed")(*args)
+        np.testing.assert_allclose(tesla[1][3], exact[1][3], rtol=1e-10)
+        assert not np.allclose(tesla[0]["images"], exact[0]["images"], rtol=1e-3)
+
+
+def test_tesla_against_its_published_formula():
+    """(2 / D) d/dS (beta^2 G - beta r) . g_j and (2 / D) (beta G - r) . G, G and theta_j held."""
+    net = nets.make("ConvNet", SHAPE, CLASSES, width=3, depth=1)
+    with jax.enable_x64(True):
+        start, target = (double(net.init(jax.random.key(i))["params"]) for i in (0, 1))
+        images = jnp.asarray(np.random.default_rng(1).standard_normal((CLASSES, *SHAPE)))
+        y, beta, keys = jnp.eye(CLASSES), jnp.asarray(0.3), jax.random.split(jax.random.key(3), 3)
+
+        def inner(theta, x, key):
+            x = dsa.dsa(key, x, "flip_scale")
+            return cross_entropy(net.apply({"params": theta}, x, train=True).logits, y)
+
+        def loss(x, lr):
+            rates = {"lr": jnp.broadcast_to(lr, (3,))}
+            end = unroll.unroll(inner, optim.sgd(), start, rates, x, keys, estimator="tesla")
+            return trajectory_distance(end, target, start)
+
+        found = jax.jit(jax.grad(loss, argnums=(0, 1)))(images, beta)
+        flat = lambda tree: jnp.concatenate([p.ravel() for p in jax.tree.leaves(tree)])  # noqa: E731
+        theta, thetas, total = start, [], 0.0
+        grad = jax.jit(jax.grad(inner))
+        for key in keys:
+            g = grad(theta, images, key)
+            thetas.append(theta)
+            total = total + flat(g)
+            theta = jax.tree.map(lambda p, d: p - beta * d, theta, g)
+        r = flat(start) - flat(target)
+        v, d = beta**2 * total - beta * r, jnp.sum(r**2)
+
+        def projected(x, theta, key):
+            return flat(jax.grad(inner)(theta, x, key)) @ v
+
+        pull = jax.jit(jax.grad(projected))
+        wanted = sum(pull(images, theta, key) for theta, key in zip(thetas, keys, strict=True))
+        close(found, (2 / d * wanted, 2 / d * (beta * total - r) @ total), 1e-10)
+
+
+def test_adam_has_a_gradient_where_the_inner_one_is_zero():
+    """A weight without any gradient has v = 0, where the root's derivative is infinite."""
+
+    def inner(theta, data, j):
+        return jnp.sum(jnp.sin(theta[:2] * data)) * (1.0 + j)
+
+    def loss(data):
+        rates = {"lr": jnp.full((3,), 0.1)}
+        end = unroll.unroll(inner, optim.adam(), jnp.ones(3), rates, data, jnp.arange(3.0))
+        return jnp.sum(end**2)
+
+    grad = jax.grad(loss)(jnp.asarray([0.3, 0.7]))
+    assert np.all(np.isfinite(grad)) and np.all(grad != 0)
+
+
+def test_window_that_does_not_fit_is_bad_input():
+    with jax.enable_x64(True):
+        with pytest.raises(BadInput, match="config.window: 5; 1 to 4"):
+            trained("sgd", "mixed", "truncated", 5)(*problem_data("sgd"))
+        with pytest.raises(BadInput, match="config.estimator.*tesla"):
+            trained("sgd", "mixed", "telsa")(*problem_data("sgd"))
 
 
 def test_hyper_per_step_and_second_linearity_path():

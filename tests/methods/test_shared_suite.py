@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,10 @@ from jdd.methods import METHODS
 from jdd.session import Session
 from tests import runs
 
-KEYS = {"mtt": {"segments": 3, "pix_init": "noise"}}
+KEYS: dict[str, dict[str, Any]] = {
+    "mtt": {"segments": 3, "pix_init": "noise"},
+    "tesla": {"segments": 3, "pix_init": "noise", "teacher_label": True, "estimator": "exact"},
+}
 
 
 @pytest.fixture(scope="module", params=sorted(METHODS))
@@ -28,7 +33,7 @@ def made(request, tiny, tmp_path_factory):
 
 def batch_of(made, step=0):
     method, work, _ = made
-    return work.problem.gather(method.sample(rng.host(0, "test", step), step))
+    return work.problem.gather(method.sample(0, step))
 
 
 def test_state_has_the_shapes_of_the_set(made):
@@ -43,7 +48,7 @@ def test_state_has_the_shapes_of_the_set(made):
 
 def test_sampling_is_a_function_of_seed_and_step(made):
     method = made[0]
-    first, again = (method.sample(rng.host(0, "test", 3), 3) for _ in range(2))
+    first, again = (method.sample(0, 3) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
