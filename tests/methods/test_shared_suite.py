@@ -17,7 +17,7 @@ from tests import runs
 
 KEYS: dict[str, dict[str, Any]] = {
     "mtt": {"segments": 3, "pix_init": "noise"},
-    "tesla": {"segments": 3, "pix_init": "noise", "teacher_label": True, "estimator": "exact"},
+    "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
 }
 
 
