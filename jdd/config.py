@@ -31,6 +31,7 @@ __all__ = [
 _FALLBACK: dict[str, Any] = {
     "steps": 1000,
     "data.zca": False,
+    "net.init": "torch",
     "eval.epochs": 1000,
     "eval.lr": 0.0,
     "baselines.full_epochs": 50,
@@ -191,8 +192,8 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     source = row["source"]
     if facts.settings != name:
         source += f"; the figure is for {facts.settings} itself, not for {name}"
-    protocol = _ALL_THE_DATA | getattr(module, "PROTOCOL", {}) | row["values"]
-    protocol |= {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)}
+    protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
+    protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
     values = flat(config)
     differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
     figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}

@@ -8,6 +8,7 @@ schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It bri
   STARTS     {dataset: {values}}: our own settings, by dotted name, where no paper has any
   PROTOCOL   further values of the published protocol, by dotted name
   DERIVED    {key: rule(values)} for keys whose 'auto' follows from others
+  STAGES     the stages, where they are not all of them, or (values) -> the stages
   check      (values) -> None, refuses resolved values that do not go together
 of which all but KEYS and DEFAULTS may be missing.
 """

@@ -47,6 +47,7 @@ RECIPE: dict[str, Any] = {
         "order": "shuffled",  # or sequential, classwise: see inner/fit.py
         "per_class": 0,
         "classes_per_step": 0,
+        "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/starts.py
     },
     "augment": {"name": "none", "strategy": "", "align_corners": True},
     "normalisation": {"mean": [], "std": []},

@@ -78,6 +78,13 @@ COMMON: dict[str, Key] = {
     ),
     "net.act": Key(str, "relu", "activation", choices=("relu", "sigmoid", "leaky", "swish")),
     "net.pool": Key(str, "avg", "pooling", choices=("avg", "max", "none")),
+    "net.init": Key(
+        str,
+        AUTO,
+        "initial weights: PyTorch's defaults, or normal after Xavier with zero biases",
+        choices=("torch", "xavier"),
+        auto=True,
+    ),
     # The real images.
     "data.name": Key(str, "", "dataset: a known name, or any name of your own with data.path"),
     "data.source": Key(

@@ -114,8 +114,11 @@ def test_nets(
     session: Session,
     devices: Sequence[jax.Device],
     at_once: int = 0,
+    start: Tree = None,
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the test accuracies ``[k]`` (fractions).
+
+    With a dict of test splits, return a column for each: ``[k, splits]``.
 
     Args:
       images: ``[k, n, h, w, c]``; equal sets are given as a broadcast view.
@@ -123,6 +126,7 @@ def test_nets(
       test: split the nets are tested on.
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
       at_once: nets in one program, 0 for all.
+      start: stacked variables that the nets start from, in turn; None for fresh ones.
     """
     count, n = images.shape[:2]
     size = min(at_once or count, count)
@@ -136,6 +140,9 @@ def test_nets(
         keys = [jnp.stack([rng.key(seed, f"{purpose}/{w}", i) for i in members]) for w in "io"]
         x, y = jnp.asarray(images[members]), jnp.asarray(labels[members])
         ops, carry = rng.key(seed, f"{purpose}/ops"), init(keys[0])
+        if start is not None:
+            given = np.asarray(members) % len(jax.tree.leaves(start)[0])
+            carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
         for a, b in session.paced(0, total):
@@ -146,7 +153,9 @@ def test_nets(
         if not np.isfinite(worst):
             # As published: a net that diverges is one of the n, and says something of the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        found.append(accuracy(net, carry["variables"], test, session))
+        splits = list(test.values()) if isinstance(test, dict) else [test]
+        columns = [accuracy(net, carry["variables"], split, session) for split in splits]
+        found.append(np.stack(columns, axis=1) if isinstance(test, dict) else columns[0])
     return np.concatenate(found)[:count]
 
 

@@ -11,6 +11,7 @@ from jdd.methods.base import Method, Problem
 METHODS = {
     "mtt": "jdd.methods.mtt",
     "tesla": "jdd.methods.tesla",
+    "dd": "jdd.methods.dd",
 }
 
 

@@ -102,7 +102,8 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
 def net_options(config: Any) -> dict[str, Any]:
     """Return the options of the run's own net: those it takes, where they are not its default."""
     takes = nets.options_of(config.net.name)
-    return {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
+    given = {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
+    return {k: v for k, v in given.items() if (k, v) != ("init", "torch")}
 
 
 def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
             "order": "shuffled",
             "per_class": 0,
             "classes_per_step": 0,
+            "init": {"kind": "fresh"},
             **train,
             "steps": int(config.eval.steps) or train.get("steps"),
         },

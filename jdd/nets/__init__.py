@@ -10,8 +10,9 @@ import jax
 
 from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
+from jdd.nets.alexcifar import AlexCifarNet
 from jdd.nets.alexnet import AlexNet
-from jdd.nets.base import Net, Output, Variables, build
+from jdd.nets.base import INITS, Net, Output, Variables, build
 from jdd.nets.conv import TooSmall
 from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet
 from jdd.nets.lenet import LeNet
@@ -27,6 +28,7 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "MLP": (MLP, {}, ("width",)),
     "LeNet": (LeNet, {}, ()),
     "AlexNet": (AlexNet, {}, ("width", "norm")),
+    "AlexCifarNet": (AlexCifarNet, {}, ("width",)),
     "VGG11": (VGG11, {}, ("width", "norm")),
     "ResNet18": (ResNet18, {}, ("width", "norm")),
     "ResNet18_AP": (ResNet18, {"pooled": True}, ("width", "norm")),
@@ -36,7 +38,7 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "ResNet18BN": (ResNet18, {"norm": "batch"}, ("width",)),
     "ResNet18BN_AP": (ResNet18, {"norm": "batch", "pooled": True}, ("width",)),
 }
-_WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS)}
+_WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init": INITS}
 
 NAMES = tuple(_TABLE)
 __all__ = ["NAMES", "Net", "Output", "Variables", "auto_depth", "make", "options_of"]
@@ -48,7 +50,7 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
     in proportion; and for ConvNet ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64,
     then 5), ``norm`` (instance, batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish),
-    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too.
+    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too. All take ``init`` (torch, xavier).
 
     Raises:
       BadInput: an unknown net or option, a value an option cannot have, images too small.
@@ -67,7 +69,8 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     if options.get("norm") == "group" and options.get("width", 4) % 4:
         found = f"{options['width']} with norm=group"
         raise BadInput("config.net.width", found, "a multiple of the 4 groups")
-    net = build(name, module(classes, **fixed, **options), shape)
+    start = options.pop("init", INITS[0])
+    net = build(name, module(classes, **fixed, **options), shape, start)
     try:
         jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0))
     except TooSmall as error:
@@ -82,11 +85,11 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
 
 def options_of(name: str) -> tuple[str, ...]:
     """Return the options that ``make`` takes for a net."""
-    return _TABLE[name][2]
+    return (*_TABLE[name][2], "init")
 
 
 def _checked(net: str, key: str, value: Any) -> Any:
-    where, allowed = f"config.net.{key}", _TABLE[net][2]
+    where, allowed = f"config.net.{key}", options_of(net)
     if key not in allowed:
         takes = f"{net} takes {', '.join(allowed) or 'no options'}"
         raise BadInput(where, f"not an option of {net}", takes)

@@ -97,12 +97,16 @@ def flatten(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-def draw(key: jax.Array, shapes: Variables) -> Variables:
+INITS = ("torch", "xavier")
+
+
+def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
     """Give declared variables their starting values, float32.
 
     A layer with a kernel draws it and its bias from U(-b, b), b = 1 / sqrt(fan_in); scales and
     running variances are 1, other biases and running means 0. There is one draw for the whole net:
-    XLA needs seconds to compile a draw for every layer.
+    XLA needs seconds to compile a draw for every layer. With ``start='xavier'`` a kernel is
+    N(0, 2 / (fan_in + fan_out)) and its bias 0 (Glorot & Bengio 2010, gain 1).
     """
 
     def values(layer: Variables) -> int:
@@ -110,7 +114,11 @@ def draw(key: jax.Array, shapes: Variables) -> Variables:
             return sum(math.prod(leaf.shape) for leaf in layer.values())
         return sum(values(child) for child in layer.values() if isinstance(child, dict))
 
-    uniform = jax.random.uniform(key, (values(shapes),), jnp.float32, -1, 1)
+    normal, count = start == "xavier", values(shapes)
+    if normal:
+        drawn = jax.random.normal(key, (count,), jnp.float32)
+    else:
+        drawn = jax.random.uniform(key, (count,), jnp.float32, -1, 1)
     used = 0
 
     def fill(layer: Variables) -> Variables:
@@ -120,9 +128,10 @@ def draw(key: jax.Array, shapes: Variables) -> Variables:
             if isinstance(leaf, dict):
                 filled[name] = fill(leaf)
             elif "kernel" in layer:
-                bound = 1 / math.sqrt(math.prod(layer["kernel"].shape[:-1]))
+                scale = _scale(layer["kernel"].shape, normal)
                 size = math.prod(leaf.shape)
-                filled[name] = uniform[used : used + size].reshape(leaf.shape) * bound
+                values_here = drawn[used : used + size].reshape(leaf.shape)
+                filled[name] = values_here * (0.0 if normal and name == "bias" else scale)
                 used += size
             else:
                 value = 1 if name in ("scale", "var") else 0
@@ -130,6 +139,12 @@ def draw(key: jax.Array, shapes: Variables) -> Variables:
         return filled
 
     return fill(shapes)
+
+
+def _scale(kernel: tuple[int, ...], normal: bool) -> float:
+    field = math.prod(kernel[:-2])
+    fan_in, fan_out = field * kernel[-2], field * kernel[-1]
+    return math.sqrt(2 / (fan_in + fan_out)) if normal else 1 / math.sqrt(fan_in)
 
 
 def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Array]:
@@ -143,8 +158,10 @@ def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Arr
     return flat
 
 
-def build(name: str, module: nn.Module, shape: tuple[int, int, int]) -> Net:
-    """Wrap a Linen module ``(x, train) -> (logits, features)`` as a Net for images of ``shape``."""
+def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str = "torch") -> Net:
+    """Wrap a Linen module ``(x, train) -> (logits, features)`` as a Net for images of ``shape``;
+    ``start``, one of ``INITS``, is how it is initialised.
+    """
 
     def declare() -> Variables:
         variables = module.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32), False)
@@ -152,7 +169,7 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int]) -> Net:
 
     @jax.jit
     def init(key: jax.Array) -> Variables:
-        return draw(key, jax.eval_shape(declare))
+        return draw(key, jax.eval_shape(declare), start)
 
     def apply(
         variables: Variables, x: jax.Array, train: bool = False, taps: bool = False

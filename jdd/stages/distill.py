@@ -31,6 +31,9 @@ def _complete(work: Work, method: Method, state: State, steps: int, seed: int) -
     """Return the method's set with the run's identity and its way of evaluation in the recipe."""
     found = method.distilled(state, steps)
     recipe = found.recipe | {"fingerprint": identity(work), "command": work.command, "seed": seed}
+    train = recipe["train"]
+    if train["init"]["kind"] == "fixed":  # each synthesis run has its own
+        recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
     if float(work.config.eval.lr) > 0:
         recipe["train"] = recipe["train"] | {"lr": float(work.config.eval.lr)}
     return found._replace(recipe=recipe)

@@ -15,6 +15,7 @@ from jdd.data import Split, draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
+from jdd.evaluation.starts import kinds, starts
 from jdd.loop import curve
 from jdd.nets import Net
 from jdd.session import Session
@@ -70,7 +71,12 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
 def measure(
     work: Work, dset: DistilledSet, net: Net, n: int, test: Split, purpose: str, session: Session
 ) -> dict[str, Any]:
-    """Train ``n`` fresh nets on the set by its recipe; return mean, std, n and values."""
+    """Train ``n`` nets on the set by its recipe; return mean, std, n and values.
+
+    Nets that the recipe does not start afresh are as many as there are starts, at most.
+    """
+    start = starts(work, dset, net)
+    n = kinds(start, n)
     found = train_eval.test_nets(
         net,
         train_eval.plan(dset),
@@ -82,12 +88,16 @@ def measure(
         session,
         work.devices,
         int(work.config.eval.at_once),
+        start,
     )
     return train_eval.summary(found)
 
 
 def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``."""
+    """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
+
+    They lie class by class, or as the set does where its order counts.
+    """
     data, classes = work.data, work.data.classes
     per_class = len(dset.images) // classes
     train = data.train
@@ -98,6 +108,9 @@ def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray,
             for i in range(draws)
         ]
     )
+    if dset.recipe["train"]["order"] == "sequential":
+        place = np.argsort(np.argsort(dset.classes_of_images, kind="stable"), kind="stable")
+        index = index[:, place]
     flat = in_space_of(dset, Split(train.images[index.ravel()], train.labels), data).images
     return flat.reshape(*index.shape, *flat.shape[1:]), train.labels[index]
 
@@ -118,6 +131,7 @@ def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str
         session,
         work.devices,
         int(work.config.eval.at_once),
+        starts(work, dset, work.net),
     )
     return {**train_eval.summary(found), "net": work.net.name}
 

@@ -1,0 +1,195 @@
+"""DD: dataset distillation (Wang, Zhu, Torralba, Efros 2018).
+
+With S batches X_0 .. X_{S-1} of k images a class, E passes over them, T = S E:
+
+    theta_0 ~ p(theta_0)
+    theta_{t+1} = theta_t - eta_t grad_theta l(X_{t mod S}, y; theta_t),      t = 0 .. T-1
+    L = l(real batch; theta_T)
+    X, r <- Adam(0.01, betas 0.5, 0.999) with dL/dX, dL/dr;   eta_t = softplus(r_t)
+
+l is cross-entropy, y are fixed hard labels, every step has a rate of its own. Both rates of Adam
+halve every 40 epochs of the real loader. p is the net's random initialisation, one fixed draw of
+it, or the last snapshots of a pool of pretrained nets (``init``). The tasks: ``adapt`` pretrains
+the pool on another dataset; ``attack`` relabels one class of the real batch, so that the steps
+make a trained net mistake it.
+
+A set is stored batch by batch, as it is used: image (s, c, i) is number (s C + c) k + i.
+
+Differs from the authors' code: memory does not grow with activations (``config.unroll``); the
+starts averaged in one step (``inits``) share its real batch; the fixed start is a function of the
+seed. ``docs/methods/dd.md`` has the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import rng
+from jdd.augment.crop_flip import crop_flip
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.inner import optim, unroll
+from jdd.matching.losses import cross_entropy, targets
+from jdd.methods.base import Method, Problem, State, recipe, shuffled
+
+Tree = Any
+FIXED = "dd/fixed"  # purpose of the key that the fixed start is drawn from
+
+
+def raw_rate(rate: float) -> float:
+    """Return r with softplus(r) = ``rate``, for rates above 0."""
+    return float(rate + np.log(-np.expm1(-rate)))
+
+
+def labels_of(classes: int, per_class: int, batches: int) -> np.ndarray:
+    """Return the labels of a set, batch by batch and class by class within: int32 [n]."""
+    return np.tile(np.repeat(np.arange(classes, dtype=np.int32), per_class), batches)
+
+
+def pool(config: Any) -> tuple[range, range]:
+    """Return the experts that are distilled with, and those kept for the test."""
+    count, last = int(config.experts.count), int(config.held_out)
+    return range(count - last), range(count - last, count)
+
+
+def _check_classes(config: Any, classes: int) -> None:
+    if config.task != "attack":
+        return
+    for name in ("attack_class", "target_class"):
+        if int(config[name]) >= classes:
+            raise BadInput(f"config.{name}", str(config[name]), f"0 to {classes - 1}")
+
+
+def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
+    net, data = problem.nets["student"], problem.data
+    batches = int(config.distill_steps)
+    steps = batches * int(config.distill_epochs)
+    target = targets(jnp.asarray(labels[: len(labels) // batches]), "hard", data.classes)
+
+    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
+        fixed, still = step
+        out = net.apply({**still["rest"], "params": theta}, moved[fixed["batch"]], train=True)
+        return cross_entropy(out.logits, still["target"])
+
+    def begin(item: Tree, key: jax.Array, dtype: Any) -> Tree:
+        if config.init == "pretrained":
+            return item["start"]
+        own = rng.key(item["seed"], FIXED) if config.init == "fixed" else key
+        return jax.tree.map(lambda x: x.astype(dtype), net.init(own))
+
+    def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
+        images, rates = variables["images"], jax.nn.softplus(variables["raw"])
+        init_key, augment_key = jax.random.split(key)
+        variables_0 = begin(item, init_key, images.dtype)
+        rest = {k: v for k, v in variables_0.items() if k != "params"}
+        theta = unroll.unroll(
+            inner, optim.sgd(), variables_0["params"], {"lr": rates},
+            images.reshape(batches, -1, *images.shape[1:]),
+            {"batch": jnp.arange(steps) % batches}, config.unroll,
+            {"rest": rest, "target": target.astype(images.dtype)},
+            config.estimator, int(config.window),
+        )  # fmt: skip
+        real, truth = item["real"]["images"], item["real"]["labels"]
+        if config.real_augment == "crop_flip":
+            real = crop_flip(augment_key, real)
+        if config.task == "attack":
+            truth = jnp.where(truth == int(config.attack_class), int(config.target_class), truth)
+        out = net.apply({**rest, "params": theta}, real, train=False)
+        loss = cross_entropy(out.logits, targets(truth, "hard", data.classes))
+        return loss, (aux, {"lr": jnp.mean(rates)})
+
+    return objective
+
+
+def adam(config: Any, per_epoch: int) -> optax.GradientTransformation:
+    """Return the outer optimiser: Adam(0.5, 0.999), halved every ``decay_epochs`` epochs."""
+
+    def one(rate: float) -> optax.GradientTransformation:
+        every = int(config.decay_epochs) * per_epoch
+        schedule = optax.exponential_decay(rate, every, 0.5, staircase=True)
+        return optax.adam(schedule, b1=0.5, b2=0.999)
+
+    parts = {"images": one(float(config.lr_img)), "raw": one(float(config.lr_lr))}
+    return optax.multi_transform(parts, {name: name for name in parts})
+
+
+def starts(config: Any) -> dict[str, Any]:
+    """Return what the nets of an evaluation start from, for the set's recipe."""
+    if config.init == "random":
+        return {"kind": "fresh"}
+    if config.init == "fixed":
+        return {"kind": "fixed", "seed": int(config.seed), "purpose": FIXED}
+    return {
+        "kind": "experts",
+        "experts": list(pool(config)[1]),
+        "epoch": int(config.experts.epochs),
+    }
+
+
+def make(config: Any, problem: Problem) -> Method:
+    """Build DD for a resolved config and its problem.
+
+    Raises:
+      BadInput: a class of the attack that the data do not have.
+    """
+    data = problem.data
+    ipc, classes = int(config.ipc), data.classes
+    _check_classes(config, classes)
+    batches, repeats = int(config.distill_steps), int(config.distill_epochs)
+    k, n = int(config.inits), len(data.train.labels)
+    labels = labels_of(classes, ipc // batches, batches)
+    real = min(int(config.batch_real), n)
+
+    def init(seed: int) -> State:
+        images = jax.random.normal(rng.key(seed, "dd/init"), (len(labels), *data.shape))
+        raw = jnp.full((batches * repeats,), raw_rate(float(config.lr_student)), jnp.float32)
+        return State({"images": images, "raw": raw}, {})
+
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        rows, _ = shuffled(seed, "dd/real", step, n, real)
+        indices: dict[str, Any] = {"real": np.broadcast_to(rows, (k, len(rows)))}
+        if config.init == "fixed":
+            indices["seed"] = np.full(k, seed, np.int32)
+        if config.init == "pretrained":
+            draw = rng.host(seed, "dd/start", step)
+            expert = draw.choice(pool(config)[0], k)
+            epoch = np.full(k, int(config.experts.epochs))
+            indices["snapshots"] = {"start": np.stack([expert, epoch], axis=1)}
+        return indices
+
+    def distilled(state: State, steps: int) -> DistilledSet:
+        rates = [float(r) for r in np.asarray(jax.nn.softplus(state.variables["raw"]))]
+        train = {
+            "optimizer": "sgd",
+            "lr": rates,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "batch": len(labels) // batches,
+            "order": "sequential",
+            "steps": len(rates),
+            "epochs": repeats,
+            "passes": repeats,
+            "drop": None,
+            "init": starts(config),
+        }
+        return DistilledSet(
+            images=np.asarray(state.variables["images"]),
+            labels=labels,
+            label_kind="hard",
+            lr=None,
+            recipe=recipe(problem, steps, **train),
+            transform=data.transform,
+        )
+
+    return Method(
+        init=init,
+        sample=sample,
+        objective=_objective(config, problem, labels),
+        distilled=distilled,
+        optimizer=adam(config, n // real),
+    )
