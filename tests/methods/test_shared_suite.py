@@ -16,6 +16,7 @@ from jdd.session import Session
 from tests import runs
 
 KEYS: dict[str, dict[str, Any]] = {
+    "ftd": {"segments": 3, "pix_init": "noise", "ema": 0.5},
     "mtt": {"segments": 3, "pix_init": "noise"},
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
 }
