@@ -137,6 +137,8 @@ class Work:
 class _Untrained:
     """A store of experts that nobody has trained."""
 
+    trained = False
+
     def __init__(self, net: Net):
         self._net = net
 

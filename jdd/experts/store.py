@@ -42,6 +42,8 @@ class Store:
       BadInput: the directory holds experts made with other settings; they are named.
     """
 
+    trained = True
+
     def __init__(
         self,
         directory: str | os.PathLike[str],

@@ -45,10 +45,11 @@ def result(work: Work) -> dict[str, Any] | None:
 
 def _run(work: Work, session: Session) -> None:
     epochs = int(work.config.baselines.full_epochs)
+    recipe = work.recipe(flat=False)
     store = Store(_place(work), work.settings(1, flat=False), work.like)
     with locked(store.directory, session):
         train.train(
-            store, work.net, work.recipe(flat=False), float(work.config.experts.lr), work.data, 1, epochs,
+            store, work.net, recipe, float(work.config.experts.lr), work.data, 1, epochs,
             int(work.config.experts.seed), session, work.devices, stage="full", keep_all=False,
         )  # fmt: skip
         last = store.read_group(0, store.epochs(0))

@@ -16,6 +16,13 @@ from jdd.session import Session
 from tests import runs
 
 KEYS: dict[str, dict[str, Any]] = {
+    "datm": {
+        "segments": 3,
+        "experts.epochs": 3,
+        "current_max_start_epoch": 1,
+        "expansion_end": 4,
+        "threshold": 0.0,
+    },
     "ftd": {"segments": 3, "pix_init": "noise", "ema": 0.5},
     "mtt": {"segments": 3, "pix_init": "noise"},
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
