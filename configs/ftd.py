@@ -27,8 +27,8 @@ KEYS = MTT.KEYS | {
 _NAMES = (*MTT.DEFAULTS, "ema", "experts.sam_rho", "experts.sam_alpha")
 DEFAULTS = MTT.DEFAULTS | {"ema": 0.99, "experts.sam_rho": 0.01, "experts.sam_alpha": 1.0}
 
-# Found by trial at IPC 1: MTT's, with an average as long as a short run has use for, and half of its
-# experts, since each costs twice as much.
+# Found by trial at IPC 1: MTT's, with an average as long as a short run has use for, and half of
+# its experts, since each costs twice as much.
 STARTS = {
     "digits": MTT.STARTS["digits"] | {"ema": 0.95, "experts.count": 5, "experts.group": 5},
 }
