@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
     ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
     and ``classes_per_step`` (0: all): see the module's text. ``strategy`` is DSA's, '' for no
-    augmentation.
+    augmentation. ``sam_rho`` and ``sam_alpha``: see ``flat_gradient``; 0 for the plain gradient.
     """
 
     optimizer: str = "sgd"
@@ -51,6 +51,8 @@ class Recipe(NamedTuple):
     order: str = "shuffled"
     per_class: int = 0
     classes_per_step: int = 0
+    sam_rho: float = 0.0
+    sam_alpha: float = 0.0
 
 
 ORDERS = ("shuffled", "sequential", "classwise")
@@ -75,6 +77,37 @@ def classwise_rows(
     chosen = jax.random.permutation(which, classes)[: classes_per_step or classes]
     order = jnp.argsort(jax.random.uniform(within, (len(chosen), ipc)), axis=1)
     return (chosen[:, None] * ipc + order[:, :per_class]).ravel()
+
+
+def flat_gradient(
+    gradient: Callable[[Tree], Tree], params: Tree, rho: float, alpha: float, first: Tree = None
+) -> Tree:
+    """Return the direction of one step of adaptive GSAM, which looks for flat minima.
+
+        g = gradient(w),  e = rho w^2 g / ||w g||,  g' = gradient(w + e)
+        direction = g' - alpha (g - g' <g, g'> / ||g'||^2)
+
+    Products are elementwise, norms run over all parameters; where a norm is 0 so is its term.
+
+    Args:
+      gradient: of one and the same batch each time it is called.
+      first: gradient(w), where it is known.
+
+    Source: GSAM (Zhuang et al., ICLR 2022) with ASAM's scaling (Kwon et al., ICML 2021), as FTD
+    trains its experts.
+    """
+    g = gradient(params) if first is None else first
+    size = _length(jax.tree.map(jnp.multiply, params, g))
+    scale = rho / jnp.where(size > 0, size, 1.0)
+    there = gradient(jax.tree.map(lambda w, x: w + scale * jnp.square(w) * x, params, g))
+    squared = jnp.square(_length(there))
+    shared = sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), g, there)))
+    along = jnp.where(squared > 0, shared / jnp.where(squared > 0, squared, 1.0), 0.0)
+    return jax.tree.map(lambda x, y: y - alpha * (x - along * y), g, there)
+
+
+def _length(tree: Tree) -> jax.Array:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
 
 
 class Keys(NamedTuple):
@@ -134,6 +167,11 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
             return loss_fn(out.logits, target), out.stats
 
         (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(variables["params"])
+        if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves
+            grads = flat_gradient(
+                lambda params: jax.grad(objective, has_aux=True)(params)[0],
+                variables["params"], recipe.sam_rho, recipe.sam_alpha, grads,
+            )  # fmt: skip
         params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
         new = {**variables, "params": params}
         if stats:

@@ -9,6 +9,8 @@ from jdd.errors import BadInput, nearest
 from jdd.methods.base import Method, Problem
 
 METHODS = {
+    "datm": "jdd.methods.datm",
+    "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",
     "tesla": "jdd.methods.tesla",
 }
