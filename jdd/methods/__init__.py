@@ -10,6 +10,7 @@ from jdd.methods.base import Method, Problem
 
 METHODS = {
     "mtt": "jdd.methods.mtt",
+    "ratbptt": "jdd.methods.ratbptt",
     "tesla": "jdd.methods.tesla",
 }
 
