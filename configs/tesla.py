@@ -25,7 +25,7 @@ DEFAULTS = MTT.DEFAULTS | {"teacher_label": False}
 STARTS = MTT.STARTS
 
 
-def _row(accuracy: float, std: float, source: str, *settings: float) -> dict:
+def _row(accuracy: float, std: float | None, source: str, *settings: float) -> dict:
     return {
         "values": dict(zip(_NAMES, (*settings[:-1], 10000, settings[-1]), strict=True)),
         "accuracy": accuracy,

@@ -30,6 +30,7 @@ SAID = {
     "eval.lr": "lr",
     "eval.epochs": "epochs",
     "eval.batch": "batch",
+    "eval.steps": "steps",
     "data.dsa": "dsa",
     "align_corners": "align_corners",
     "net.name": "net",
@@ -115,6 +116,7 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         "steps": int(recipe.get("steps") or 0),
         "eval.epochs": int(train["epochs"]),
         "eval.batch": int(train["batch"]),
+        "eval.steps": int(train["steps"] or 0),
         "baselines.full": False,  # hours on a large set; asked for by --config.baselines.full=true
     }
     known = {k: v for k, v in said.items() if k in keys}

@@ -34,15 +34,19 @@ RECIPE: dict[str, Any] = {
     "steps": 0,
     "net": {"name": "ConvNet", "options": {}},
     "train": {
-        "optimizer": "sgd",
-        "lr": 0.01,
+        "optimizer": "sgd",  # or adam
+        "lr": 0.01,  # or a list: a rate for every step
         "momentum": 0.9,
         "weight_decay": 5e-4,
         "batch": 256,
         "epochs": 1000,
         "passes": 1001,
+        "steps": None,  # this many steps, in place of passes
         "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
         "loss": "cross_entropy",
+        "order": "shuffled",  # or sequential, classwise: see inner/fit.py
+        "per_class": 0,
+        "classes_per_step": 0,
     },
     "augment": {"name": "none", "strategy": "", "align_corners": True},
     "normalisation": {"mean": [], "std": []},

@@ -133,6 +133,9 @@ COMMON: dict[str, Key] = {
         auto=True,
         minimum=0,
     ),
+    "eval.steps": Key(
+        int, 0, "training steps on the set, in place of epochs (0: the method's own)", minimum=0
+    ),
     "eval.batch": Key(int, 256, "images per training step", minimum=1),
     "eval.lr": Key(
         float,

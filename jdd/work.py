@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jdd import nets, parallel
+from jdd import nets, parallel, rng
 from jdd.configfile import method_file
 from jdd.distilled import DistilledSet
 from jdd.experts.store import Store
@@ -92,6 +92,11 @@ class Work:
         return Problem(self.data, {"student": self.net}, store, self.config)
 
     @property
+    def blank(self) -> Problem:
+        """The problem with untrained nets in place of experts, to foretell what a run costs."""
+        return self.problem._replace(experts=_Untrained(self.net))
+
+    @property
     def seeds(self) -> list[int]:
         """Synthesis seeds."""
         return [int(self.config.seed) + i for i in range(int(self.config.runs))]
@@ -126,6 +131,16 @@ class Work:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError:
             return {}  # a file somebody cut: its values are measured again
+
+
+class _Untrained:
+    """A store of experts that nobody has trained."""
+
+    def __init__(self, net: Net):
+        self._net = net
+
+    def read(self, expert: int, epoch: int) -> Any:
+        return jax.device_get(self._net.init(rng.key(expert, "estimate", epoch)))
 
 
 @functools.lru_cache(maxsize=64)

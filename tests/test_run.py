@@ -235,7 +235,7 @@ def test_a_diverging_evaluation_net_is_told_and_counts(done, tiny, tmp_path, cap
     keys = {**tiny, "experts.dir": str(done[0] / "experts"), "eval.lr": 1e30, "steps": 1}
     keys |= {"baselines.random": 0, "progress": True}
     result = runs.run(keys, tmp_path)
-    assert "diverged at rate" in capsys.readouterr().out
+    assert "a ConvNet diverged; it counts" in capsys.readouterr().out
     assert result["accuracy"]["ConvNet"]["n"] == 2
 
 

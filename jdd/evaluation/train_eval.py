@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +28,46 @@ from jdd.session import Session
 Tree = Any
 
 
-def plan(dset: DistilledSet) -> tuple[fit.Recipe, int, float]:
-    """Return a set's training recipe, its passes and its learning rate.
+class Plan(NamedTuple):
+    """How the nets of an evaluation are trained: ``steps`` steps, or ``passes`` over the set."""
+
+    recipe: fit.Recipe
+    lr: float | tuple[float, ...]
+    passes: int
+    steps: int = 0
+
+    def length(self, run: fit.Fit) -> int:
+        """Return the number of steps."""
+        return self.steps or self.passes * run.steps_per_epoch
+
+
+def plan(dset: DistilledSet) -> Plan:
+    """Return how nets are trained on a set, as its recipe says.
 
     Raises:
-      BadInput: the recipe names an optimiser or a loss that is not known, or holds no rate.
+      BadInput: the recipe names what is not known, or holds no rate.
     """
     train, augment = dset.recipe["train"], dset.recipe["augment"]
-    if train["optimizer"] != "sgd":
-        raise BadInput("the set's recipe", f"optimizer {train['optimizer']!r}", "sgd")
-    if train["loss"] not in ("cross_entropy", "squared_error"):
-        raise BadInput("the set's recipe", f"loss {train['loss']!r}", "cross_entropy")
+    where = "the set's recipe"
+    for name, known in (
+        ("optimizer", ("sgd", "adam")),
+        ("loss", ("cross_entropy", "squared_error")),
+        ("order", fit.ORDERS),
+    ):
+        if train[name] not in known:
+            raise BadInput(where, f"{name} {train[name]!r}", f"one of {', '.join(known)}")
     lr = train["lr"] if train["lr"] is not None else dset.lr
-    if lr is None or not lr > 0:
-        raise BadInput("the set's recipe", f"learning rate {lr}", "give --config.eval.lr=0.01")
+    rates = tuple(float(r) for r in lr) if isinstance(lr, list | tuple) else ()
+    if lr is None or not all(r > 0 for r in rates or (lr,)):
+        raise BadInput(where, f"learning rate {lr}", "give --config.eval.lr=0.01")
+    steps = int(train["steps"] or 0)
+    if rates and steps > len(rates):
+        raise BadInput(where, f"{steps} steps, {len(rates)} rates", "give --config.eval.lr=0.01")
     epochs, drop = int(train["epochs"]), train.get("drop")
     if drop and not drop.get("reset_momentum", True):
-        raise BadInput("the set's recipe", "drop without reset_momentum", "reset_momentum true")
+        raise BadInput(where, "drop without reset_momentum", "reset_momentum true")
     recipe = fit.Recipe(
+        optimizer=train["optimizer"],
         momentum=float(train["momentum"]),
         weight_decay=float(train["weight_decay"]),
         batch=int(train["batch"]),
@@ -56,8 +78,18 @@ def plan(dset: DistilledSet) -> tuple[fit.Recipe, int, float]:
         loss=train["loss"],
         label_kind=dset.label_kind,
         classes=dset.classes,
+        rates=bool(rates),
+        order=train["order"],
+        per_class=int(train["per_class"]),
+        classes_per_step=int(train["classes_per_step"]),
     )
-    return recipe, int(train.get("passes", epochs + 1)), float(lr)
+    if (
+        recipe.order == "classwise"
+        and not 1 <= recipe.per_class <= len(dset.images) // dset.classes
+    ):
+        raise BadInput(where, f"{recipe.per_class} images of a class a step", "1 to its IPC")
+    passes = int(train.get("passes") or epochs + 1)
+    return Plan(recipe, rates or float(lr), passes, steps or len(rates))
 
 
 @lru_cache(maxsize=32)
@@ -73,9 +105,7 @@ def trainer(run: fit.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
 
 def test_nets(
     net: Net,
-    recipe: fit.Recipe,
-    passes: int,
-    lr: float,
+    planned: Plan,
     images: np.ndarray,
     labels: np.ndarray,
     test: Any,
@@ -96,7 +126,9 @@ def test_nets(
     """
     count, n = images.shape[:2]
     size = min(at_once or count, count)
-    run = fit.make(net, recipe, n)
+    run = fit.make(net, planned.recipe, n)
+    total, lr = planned.length(run), jnp.asarray(planned.lr, jnp.float32)
+    unit = 1 if planned.steps else run.steps_per_epoch
     init, advance = trainer(run, tuple(devices))
     found: list[np.ndarray] = []
     for lo in range(0, count, size):
@@ -104,16 +136,16 @@ def test_nets(
         keys = [jnp.stack([rng.key(seed, f"{purpose}/{w}", i) for i in members]) for w in "io"]
         x, y = jnp.asarray(images[members]), jnp.asarray(labels[members])
         ops, carry = rng.key(seed, f"{purpose}/ops"), init(keys[0])
-        bar = session.bar(passes, f"{purpose}: {net.name} x{min(size, count - lo)}")
+        bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
-        for a, b in session.paced(0, passes * run.steps_per_epoch):
-            carry, loss = advance(carry, keys[1], ops, x, y, jnp.float32(lr), a, b)
+        for a, b in session.paced(0, total):
+            carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b)
             worst = float(jnp.max(loss))
-            bar.update(b // run.steps_per_epoch, f"loss {worst:.3f}")
+            bar.update(b // unit, f"loss {worst:.3f}")
         bar.close()
         if not np.isfinite(worst):
             # As published: a net that diverges is one of the n, and says something of the set.
-            session.say(f"{purpose}: a {net.name} diverged at rate {lr:.3g}; it counts as it is")
+            session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
         found.append(accuracy(net, carry["variables"], test, session))
     return np.concatenate(found)[:count]
 

@@ -1,7 +1,11 @@
 """Ordinary training of a network, written once for experts, evaluation nets and the full baseline.
 
-SGD as PyTorch has it:  v <- m v + (g + wd theta),  theta <- theta - lr v   (v starts at g).
-An epoch is a fresh permutation, batches of ``batch``, the last one as short as it comes.
+The optimiser is one of ``inner/optim.py``. The order of the images is one of
+
+``shuffled``    an epoch is a fresh permutation, cut into batches, the last as short as it comes;
+``sequential``  step t takes batch t mod S of the S = n // batch ones, in the order they are stored;
+``classwise``   a step draws ``per_class`` images of each of ``classes_per_step`` classes, afresh;
+                the set is class-major.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.augment import dsa
+from jdd.inner import optim
 from jdd.matching import losses
 from jdd.nets import Net
 
@@ -23,9 +28,14 @@ Tree = Any
 class Recipe(NamedTuple):
     """Everything that fixes a training run but its data, rate and keys; hashable.
 
-    ``drop_epoch`` is the first epoch (from 0) at ``lr * drop_factor`` with the momentum zeroed,
-    negative for a constant rate. ``strategy`` is DSA's, '' for no augmentation.
+    ``optimizer`` is sgd (with ``momentum``, 0 for none) or adam. ``drop_epoch`` is the first epoch
+    (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
+    ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
+    and ``classes_per_step`` (0: all): see the module's text. ``strategy`` is DSA's, '' for no
+    augmentation.
     """
+
+    optimizer: str = "sgd"
 
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -37,6 +47,34 @@ class Recipe(NamedTuple):
     loss: str = "cross_entropy"
     label_kind: str = "hard"
     classes: int = 10
+    rates: bool = False
+    order: str = "shuffled"
+    per_class: int = 0
+    classes_per_step: int = 0
+
+
+ORDERS = ("shuffled", "sequential", "classwise")
+
+
+def optimizer_of(recipe: Recipe) -> optim.InnerOptimizer:
+    """Return a recipe's optimiser."""
+    name = recipe.optimizer
+    if name == "sgd" and recipe.momentum:
+        name = "momentum"
+    return optim.make(name, recipe.momentum, recipe.weight_decay)
+
+
+def classwise_rows(
+    key: jax.Array, classes: int, ipc: int, per_class: int, classes_per_step: int = 0
+) -> jax.Array:
+    """Draw ``per_class`` rows of each of ``classes_per_step`` classes (0: all), class-major.
+
+    Neither a class nor an image is drawn twice; ``[per_class * classes_per_step]``.
+    """
+    which, within = jax.random.split(key)
+    chosen = jax.random.permutation(which, classes)[: classes_per_step or classes]
+    order = jnp.argsort(jax.random.uniform(within, (len(chosen), ipc)), axis=1)
+    return (chosen[:, None] * ipc + order[:, :per_class]).ravel()
 
 
 class Keys(NamedTuple):
@@ -67,14 +105,15 @@ class Fit(NamedTuple):
 def make(net: Net, recipe: Recipe, n: int) -> Fit:
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets."""
     batch = min(recipe.batch, n)
-    rest = n % batch
-    per_epoch = n // batch + bool(rest)
+    rest = n % batch if recipe.order == "shuffled" else 0
+    per_epoch = n // batch + bool(rest) if recipe.order != "classwise" else 1
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
+    optimizer = optimizer_of(recipe)
 
     def init(key: jax.Array) -> Tree:
         variables = net.init(key)
-        velocity = jax.tree.map(jnp.zeros_like, variables["params"]) if recipe.momentum else ()
-        return {"variables": variables, "velocity": velocity, "order": jnp.arange(n)}
+        state = optimizer.init(variables["params"])
+        return {"variables": variables, "optimizer": state, "order": jnp.arange(n)}
 
     def augmented(images: jax.Array, keys: Keys, step: jax.Array) -> jax.Array:
         if recipe.strategy in ("", "none"):
@@ -85,7 +124,7 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
             op, own, images, recipe.strategy, siamese=False, align_corners=recipe.align_corners
         )
 
-    def sgd(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
+    def update(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
         variables = carry["variables"]
         target = losses.targets(labels, recipe.label_kind, recipe.classes)
         x = augmented(images, keys, step)
@@ -95,38 +134,41 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
             return loss_fn(out.logits, target), out.stats
 
         (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(variables["params"])
-        grads = jax.tree.map(lambda g, p: g + recipe.weight_decay * p, grads, variables["params"])
-        velocity = carry["velocity"]
-        if recipe.momentum:
-            velocity = jax.tree.map(lambda v, g: recipe.momentum * v + g, velocity, grads)
-            grads = velocity
-        params = jax.tree.map(lambda p, g: p - lr * g, variables["params"], grads)
+        params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
         new = {**variables, "params": params}
         if stats:
             new["batch_stats"] = stats
-        return {**carry, "variables": new, "velocity": velocity}, loss
+        return {**carry, "variables": new, "optimizer": state}, loss
 
     def one(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
         epoch, j = step // per_epoch, step % per_epoch
+        lr = lr[step] if recipe.rates else lr
         if recipe.drop_epoch >= 0:
-            dropped = epoch >= recipe.drop_epoch
-            lr = jnp.where(dropped, lr * recipe.drop_factor, lr)
-            if recipe.momentum:
-                fresh = jnp.logical_and(epoch == recipe.drop_epoch, j == 0)
-                zeroed = jax.tree.map(lambda v: jnp.where(fresh, 0.0, v), carry["velocity"])
-                carry = {**carry, "velocity": zeroed}
+            lr = jnp.where(epoch >= recipe.drop_epoch, lr * recipe.drop_factor, lr)
+            fresh = jnp.logical_and(epoch == recipe.drop_epoch, j == 0)
+            begun = optimizer.init(carry["variables"]["params"])
+            state = jax.tree.map(lambda new, s: jnp.where(fresh, new, s), begun, carry["optimizer"])
+            carry = {**carry, "optimizer": state}
+        draw = jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
+        if recipe.order == "classwise":
+            rows = classwise_rows(
+                draw, recipe.classes, n // recipe.classes, recipe.per_class, recipe.classes_per_step
+            )
+            return update(carry, keys, images[rows], labels[rows], lr, step)
+        if recipe.order == "sequential":
+            x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
+            return update(carry, keys, x, y, lr, step)
         if per_epoch == 1:  # the whole set in one batch: its order says nothing
-            return sgd(carry, keys, images, labels, lr, step)
-        shuffle = jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
+            return update(carry, keys, images, labels, lr, step)
         order = jax.lax.cond(
-            j == 0, lambda: jax.random.permutation(shuffle, n), lambda: carry["order"]
+            j == 0, lambda: jax.random.permutation(draw, n), lambda: carry["order"]
         )
         carry = {**carry, "order": order}
 
         def take(size: int) -> Callable[[], Tree]:
             def run() -> Tree:
                 index = jax.lax.dynamic_slice(order, (j * batch,), (size,))
-                return sgd(carry, keys, images[index], labels[index], lr, step)
+                return update(carry, keys, images[index], labels[index], lr, step)
 
             return run
 

@@ -28,7 +28,7 @@ class Known(NamedTuple):
       transform: of the real data as the set's makers used it; needed for whitening.
       zca: how the images are whitened: none, kornia or kip; True is kornia, False none.
       space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (in [0, 1]).
-      method, net, net_options, lr, epochs, batch: of the evaluation recipe.
+      method, net, net_options, lr, epochs, steps, batch: of the evaluation recipe.
       dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.
       align_corners: of DSA; MTT's code has True, DC's False.
       label_kind: 'probabilities', 'logits' or 'centred' for soft labels.
@@ -46,6 +46,7 @@ class Known(NamedTuple):
     net_options: dict[str, Any] | None = None
     lr: float | None = None
     epochs: int | None = None
+    steps: int | None = None
     batch: int | None = None
     dsa: str | None = None
     align_corners: bool | None = None
@@ -156,7 +157,11 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
     if known.epochs is not None:
         # The published schedule: E + 1 passes, the rate drops after pass E // 2 + 1.
         train["epochs"], train["passes"] = int(known.epochs), int(known.epochs) + 1
-        train["drop"]["after_epoch"] = int(known.epochs) // 2 + 1
+        if train["drop"]:
+            train["drop"]["after_epoch"] = int(known.epochs) // 2 + 1
+        train["steps"] = None
+    if known.steps is not None:
+        train["steps"] = int(known.steps) or None
     if known.dsa is not None:
         strategy = known.dsa
         if strategy == "auto":

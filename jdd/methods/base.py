@@ -106,8 +106,10 @@ def net_options(config: Any) -> dict[str, Any]:
     return {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
 
 
-def recipe(problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
+def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     """Return how the set is to be used, as data: the published protocol, then ``train``'s changes.
+
+    ``config.eval.steps``, where somebody gave it, goes over both.
 
     Source: the protocol DC, DSA, DM and MTT share (facts in each paper's experiments section).
     """
@@ -123,7 +125,7 @@ def recipe(problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
         "shape": list(data.shape),
         "ipc": int(config.ipc),
         "seed": int(config.seed),
-        "steps": steps,
+        "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
         "train": {
             "optimizer": "sgd",
@@ -135,7 +137,11 @@ def recipe(problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
             "passes": epochs + 1,
             "drop": {"after_epoch": epochs // 2 + 1, "factor": 0.1, "reset_momentum": True},
             "loss": "cross_entropy",
+            "order": "shuffled",
+            "per_class": 0,
+            "classes_per_step": 0,
             **train,
+            "steps": int(config.eval.steps) or train.get("steps"),
         },
         "augment": {
             "name": "none" if strategy == "none" else "dsa",

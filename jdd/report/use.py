@@ -40,13 +40,19 @@ def recipe(evidence: Evidence) -> Html | None:
         ("Net", _named(net)),
         (
             "Optimiser",
-            f"{train.get('optimizer', '')}, momentum {_n(train, 'momentum')}, "
-            f"weight decay {_n(train, 'weight_decay')}",
+            str(train.get("optimizer", ""))
+            + (f", momentum {_n(train, 'momentum')}" if train.get("optimizer") == "sgd" else "")
+            + f", weight decay {_n(train, 'weight_decay')}",
         ),
-        ("Learning rate", f"{number(_rate(evidence))}{' (learned)' if learned else ''}"),
+        (
+            "Learning rate",
+            f"one for each of {len(train['lr'])} steps"
+            if isinstance(train.get("lr"), list)
+            else f"{number(_rate(evidence))}{' (learned)' if learned else ''}",
+        ),
         (
             "Schedule",
-            f"{_n(train, 'epochs')} epochs in batches of {_n(train, 'batch')}"
+            _length(train)
             + (
                 f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
                 + (" and momentum starts anew" if drop.get("reset_momentum") else "")
@@ -142,17 +148,29 @@ def _torch(evidence: Evidence) -> str:
     augment = _augment(mapping(evidence.recipe, "augment"))
     batch, rate = real(train.get("batch")), _rate(evidence)
     passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
+    steps, rates = real(train.get("steps")), isinstance(train.get("lr"), list)
+    options = f"lr={rate:.6g}, weight_decay={_n(train, 'weight_decay')}"
+    if train.get("optimizer") == "adam":
+        make = f"torch.optim.Adam(net.parameters(), {options})"
+    else:
+        make = f"torch.optim.SGD(net.parameters(), {options}, momentum={_n(train, 'momentum')})"
     lines = [
         "import numpy as np, torch",
-        "from torch.optim import SGD",
         'z = np.load("distilled.npz")',
         'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
         f'y = torch.from_numpy(z["labels"]){after}',
-        f"sgd = dict(momentum={_n(train, 'momentum')}, weight_decay={_n(train, 'weight_decay')})",
-        f"opt = SGD(net.parameters(), lr={rate:.6g}, **sgd)",
-        f"for epoch in range({passes:.0f}):",
+        f"opt = {make}",
+        f"for step in range({steps:.0f}):" if steps else f"for epoch in range({passes:.0f}):",
     ]
-    if batch is not None and batch < len(dataset.images):
+    if rates:
+        lines.append('    opt.param_groups[0]["lr"] = recipe["train"]["lr"][step]')
+    if train.get("order") == "sequential":
+        lines.append(f"    # the next {_n(train, 'batch')} images as they are stored")
+    elif train.get("order") == "classwise":
+        some = real(train.get("classes_per_step"))
+        which = f"{some:.0f} random classes" if some else "every class"
+        lines.append(f"    # {_n(train, 'per_class')} random image(s) of {which}")
+    elif batch is not None and batch < len(dataset.images):
         lines.append(f"    # in shuffled batches of {number(batch)}")
     if augment != "none":
         lines.append("    # augment x as the recipe says")
@@ -164,7 +182,7 @@ def _torch(evidence: Evidence) -> str:
         rate *= real(drop.get("factor")) or 0.1
         lines += [
             f"    if epoch == {_n(drop, 'after_epoch')}:",
-            f"        opt = SGD(net.parameters(), lr={rate:.6g}, **sgd)",
+            f"        opt = {make.replace(options, f'lr={rate:.6g}, ' + options.split(', ')[1])}",
         ]
     return "\n".join(lines)
 
@@ -180,6 +198,17 @@ def _jdd() -> str:
         "s.images, s.labels, s.recipe",
     ]
     return "\n".join(lines)
+
+
+def _length(train: Mapping[str, Any]) -> str:
+    order = train.get("order")
+    if order == "classwise":
+        what = f"{_n(train, 'per_class')} image(s) of a class a step"
+    else:
+        what = f"batches of {_n(train, 'batch')}" + (", in order" if order == "sequential" else "")
+    if real(train.get("steps")):
+        return f"{_n(train, 'steps')} steps, {what}"
+    return f"{_n(train, 'epochs')} epochs in {what}"
 
 
 def _named(net: Mapping[str, Any]) -> str:

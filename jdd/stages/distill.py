@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 
-from jdd import loop, methods, picture, rng
+from jdd import loop, methods, picture
 from jdd.distilled import DistilledSet
 from jdd.errors import Diverged
 from jdd.methods.base import Method, State
@@ -96,12 +95,7 @@ def _finished(work: Work, seed: int) -> bool:
 
 def _estimate(work: Work) -> Estimate:
     """Time one outer step on freshly initialised weights: no expert is needed."""
-
-    class Blank:
-        def read(self, expert: int, epoch: int) -> Any:
-            return work.net.init(rng.key(expert, "estimate", epoch))
-
-    problem = work.problem._replace(experts=Blank())
+    problem = work.blank
     method = methods.make(work.config, problem)
     carry = loop.start(method, work.seeds[0])
     batch = problem.gather(method.sample(0, 0))

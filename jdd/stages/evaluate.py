@@ -28,6 +28,7 @@ def settings(work: Work) -> dict[str, Any]:
     return {
         "n": int(config.eval.n),
         "epochs": int(config.eval.epochs),
+        "steps": int(config.eval.steps),
         "batch": int(config.eval.batch),
         "lr": float(config.eval.lr),
         "at_once": int(config.eval.at_once),
@@ -73,12 +74,9 @@ def measure(
     work: Work, dset: DistilledSet, net: Net, n: int, test: Split, purpose: str, session: Session
 ) -> dict[str, Any]:
     """Train ``n`` fresh nets on the set by its recipe; return mean, std, n and values."""
-    recipe, passes, lr = train_eval.plan(dset)
     found = train_eval.test_nets(
         net,
-        recipe,
-        passes,
-        lr,
+        train_eval.plan(dset),
         train_eval.repeated(dset.images, n),
         train_eval.repeated(dset.labels, n),
         in_space_of(dset, test, work.data),
@@ -111,12 +109,10 @@ def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str
     """Train one net on each of ``baselines.random`` draws of real images by the same recipe."""
     draws = int(work.config.baselines.random)
     images, labels = random_sets(work, dset, draws)
-    recipe, passes, lr = train_eval.plan(dset)
+    planned = train_eval.plan(dset)
     found = train_eval.test_nets(
         work.net,
-        recipe._replace(label_kind="hard"),
-        passes,
-        lr,
+        planned._replace(recipe=planned.recipe._replace(label_kind="hard")),
         images,
         labels,
         in_space_of(dset, work.data.test, work.data),
@@ -192,30 +188,30 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def cost(work: Work, net: Net, n: int) -> Estimate:
-    """Foretell the training of ``n`` nets on the set, timing a few steps on blank images."""
+    """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
     import jax.numpy as jnp
 
+    from jdd import methods
     from jdd.inner import fit
     from jdd.parallel import temporaries
     from jdd.stages.base import timed
 
-    config, data = work.config, work.data
-    size = int(config.ipc) * data.classes
-    strategy = "" if data.dsa == "none" else data.dsa
-    recipe = fit.Recipe(
-        batch=int(config.eval.batch), strategy=strategy, classes=data.classes, drop_epoch=1
-    )
-    run = fit.make(net, recipe, size)
-    count = min(int(config.eval.at_once) or n, n)
+    method = methods.make(work.config, work.blank)
+    dset = method.distilled(method.init(work.seeds[0]), 0)
+    planned = train_eval.plan(dset)
+    run = fit.make(net, planned.recipe, len(dset.images))
+    count = min(int(work.config.eval.at_once) or n, n)
     init, advance = train_eval.trainer(run, tuple(work.devices[:1]))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(count)]) for w in "io"]
-    images = jnp.zeros((count, size, *data.shape))
-    labels = jnp.zeros((count, size), jnp.int32)
-    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, jnp.float32(0.01))
+    images, labels = (
+        jnp.asarray(train_eval.repeated(a, count)) for a in (dset.images, dset.labels)
+    )
+    lr = jnp.asarray(planned.lr, jnp.float32)
+    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr)
     compiled = advance.lower(*args, np.int32(0), np.int32(10)).compile()
     step = timed(lambda: compiled(*args, np.int32(0), np.int32(10))) / 10
     rounds = -(-n // count) * -(-count // len(work.devices)) / count
-    total = step * (int(config.eval.epochs) + 1) * run.steps_per_epoch * rounds
+    total = step * planned.length(run) * rounds
     return Estimate(total, temporaries(compiled), f"{n} x {net.name}, {step * 1e3:.1f} ms a step")
 
 
