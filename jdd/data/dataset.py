@@ -70,8 +70,8 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
     Args:
       data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
         size (side to resize to, 0: as found); zca (none, kornia or kip); val
-        (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved out where the source has no
-        test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa (auto or a strategy).
+        (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
+        out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa (auto or a strategy).
 
     Returns:
       The Dataset, its images float32 in the net's input space.
@@ -208,8 +208,8 @@ def _transform(
         fit = fit_zca if kornia else fit_kip_zca
         arrays = dict(zip(names, fit(train, scale), strict=True))
         told = cache.write(file, arrays)
-    mean, matrix, inverse, image = (arrays.get(n) for n in ("mean", "matrix", "inverse", "image"))
-    fitted = whitening(mean, matrix, inverse, train.shape[-1], image)
+    mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
+    fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"))
     return fitted, (told,) if told else ()
 
 

@@ -122,7 +122,8 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool) -> Any:
         init_key, inner_key, real_key = jax.random.split(key, 3)
         dtype = variables["images"].dtype
         fresh = jax.tree.map(lambda x: x.astype(dtype), net.init(init_key))
-        moved, still = {"images": variables["images"]}, {}
+        moved: dict[str, Any] = {"images": variables["images"]}
+        still: dict[str, Any] = {}
         if learned:
             moved["target"] = variables["labels"]
         else:

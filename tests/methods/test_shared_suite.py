@@ -18,8 +18,13 @@ from tests import runs
 KEYS: dict[str, dict[str, Any]] = {
     "mtt": {"segments": 3, "pix_init": "noise"},
     "ratbptt": {
-        "inits": 3, "unroll_steps": 4, "window": 2, "batch_real": 12, "lr_img": 0.05,
-        "lr_student": 0.02, "learn_labels": True, "per_class": 1, "classes_per_step": 2,
+        "inits": 3,
+        "unroll_steps": 6,
+        "window": 4,
+        "batch_real": 30,
+        "lr_img": 0.02,
+        "lr_student": 0.05,
+        "learn_labels": True,
     },
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
 }
@@ -108,13 +113,18 @@ def test_gradient_agrees_with_finite_differences(made):
         np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
 
 
+def agree(a, b):
+    """Equal to rounding; an entry far smaller than the array's largest is rounded as that one."""
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=max(1e-6, 3e-5 * float(np.abs(a).max())))
+
+
 def test_one_device_equals_several(made):
     method = made[0]
     carry, batch = loop.start(method, 0), batch_of(made)
     one = loop.make_step(method, 0, jax.devices()[:1])[0](carry, batch)
     for count in (2, 3):  # 3 items on 2 devices are padded
         many = loop.make_step(method, 0, jax.devices()[:count])[0](carry, batch)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), one, many)
+        jax.tree.map(agree, one, many)
 
 
 def test_resumed_run_is_bit_equal(made, tmp_path):
@@ -136,7 +146,7 @@ def test_resumed_run_is_bit_equal(made, tmp_path):
 
 
 def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
-    one = {name: 1 for name in ("segments", "inits") if name in made[2]}
+    one = {"segments": 1} if "segments" in made[2] else {}
     keys = {**made[2], "steps": 40, "log_every": 10, **one}
     result = runs.run(keys, tmp_path)
     from jdd.metrics import read
