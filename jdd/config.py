@@ -30,7 +30,7 @@ __all__ = [
 # rate the set has learned, which is not known before it is distilled.
 _FALLBACK: dict[str, Any] = {
     "steps": 1000,
-    "data.zca": False,
+    "data.zca": "none",
     "eval.epochs": 1000,
     "eval.lr": 0.0,
     "baselines.full_epochs": 50,
@@ -135,6 +135,8 @@ def settle(
     if config.net.name == "ConvNet":  # the other nets have widths and norms of their own
         known |= {"net.width": 128, "net.norm": "instance"}
     known["data.source"] = _source(config)
+    keys = schema(config.method)
+    row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
     for name, value in (_FALLBACK | known | row).items():
         if values.get(name) == AUTO and name not in getattr(module, "DERIVED", {}):
             values[name] = value
@@ -191,9 +193,11 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     source = row["source"]
     if facts.settings != name:
         source += f"; the figure is for {facts.settings} itself, not for {name}"
-    protocol = _ALL_THE_DATA | getattr(module, "PROTOCOL", {}) | row["values"]
-    protocol |= {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)}
+    protocol = _ALL_THE_DATA | {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)}
+    protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
     values = flat(config)
+    keys = schema(config.method)
+    protocol = {key: configfile.checked(key, value, keys) for key, value in protocol.items()}
     differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
     figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
     return figures | {"protocol_differs": differs}

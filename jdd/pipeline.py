@@ -110,7 +110,7 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
-            _require(stage, work, mode)
+            _require(stage, work, mode, chosen)
             if not _needed(stage, work, chosen if mode == "all" else []) and mode != "report":
                 session.say(f"{stage.name}: complete")
                 continue
@@ -140,9 +140,9 @@ def _check_steps(work: Work) -> None:
             )
 
 
-def _require(stage: Stage, work: Work, mode: str) -> None:
+def _require(stage: Stage, work: Work, mode: str, chosen: list[Stage]) -> None:
     for name in stage.inputs:
-        if not STAGES[name].done(work):
+        if STAGES[name] in chosen and not STAGES[name].done(work):
             raise BadInput(
                 f"--mode={mode}",
                 f"the output of {name} is not in {work.workdir}",

@@ -25,6 +25,7 @@ class Key(NamedTuple):
     resumable: bool = False  # may change when a run is started again
     minimum: float | None = None
     maximum: float | None = None
+    stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
 
 
 Strings = tuple[str, ...]
@@ -93,7 +94,14 @@ COMMON: dict[str, Key] = {
     "data.size": Key(
         int, 0, "resize images to this many pixels a side (0: as they are)", minimum=0
     ),
-    "data.zca": Key(bool, AUTO, "ZCA whitening instead of mean and std", auto=True),
+    "data.zca": Key(
+        str,
+        AUTO,
+        "ZCA whitening instead of mean and std; true: kornia, false: none",
+        choices=("none", "kornia", "kip"),
+        auto=True,
+        stands=tuple((w, "kornia") for w in _TRUE) + tuple((w, "none") for w in _FALSE),
+    ),
     "data.val": Key(
         float, 0.0, "validation images taken from train: a fraction below 1, or a count", minimum=0
     ),
@@ -226,6 +234,7 @@ def coerce(name: str, key: Key, value: Any) -> Any:
     """
     if key.auto and isinstance(value, str) and value.strip().lower() == AUTO:
         return AUTO
+    value = dict(key.stands).get(str(value).strip().lower(), value) if key.stands else value
     try:
         result = _CONVERT[key.type](value)
     except (TypeError, ValueError, OverflowError):

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from jdd import nets, parallel, rng
+from jdd.configfile import method_file
 from jdd.distilled import DistilledSet
 from jdd.experts.store import Store
 from jdd.files import write_atomic
@@ -51,14 +52,15 @@ class Work:
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
         """Return what experts are made with: all that must agree for them to share a store."""
         experts, data = self.config.experts, self.data
-        whitened = data.transform.zca_matrix is not None
         recipe = self.recipe(flat)
         # Named only where they are used: what was made before they existed stays as it was.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
+        # Stores of before there were kinds say 'zca' for kornia's.
+        whitening = {"kornia": "zca"}.get(data.transform.kind, data.transform.kind)
         return sam | {
             "dataset": data.name,
             "data": data.fingerprint,
-            "whitening": "zca" if whitened else "none",
+            "whitening": whitening,
             "net": self.config.net.name,
             "net_options": net_options(self.config),
             "lr": float(experts.lr),
@@ -90,7 +92,9 @@ class Work:
     @property
     def problem(self) -> Problem:
         """The problem a method is made for."""
-        return Problem(self.data, {"student": self.net}, self.store, self.config)
+        read = "experts" in getattr(method_file(self.config.method), "STAGES", ("experts",))
+        store = self.store if read else None
+        return Problem(self.data, {"student": self.net}, store, self.config)
 
     @property
     def blank(self) -> Problem:

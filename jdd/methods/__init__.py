@@ -12,6 +12,7 @@ METHODS = {
     "datm": "jdd.methods.datm",
     "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",
+    "ratbptt": "jdd.methods.ratbptt",
     "tesla": "jdd.methods.tesla",
 }
 
