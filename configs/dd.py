@@ -7,8 +7,7 @@
 The set is ``distill_steps`` batches, used in order ``distill_epochs`` times; each step has a
 learned rate of its own. What is measured is exactly those steps on nets never seen before.
 
-    init = random | fixed | pretrained: what the steps start from (auto: random for basic)
-    task = basic | adapt | attack:      docs/methods/dd.md
+    init = random | fixed | pretrained: what the steps start from, docs/methods/dd.md
 
 Time and accuracy of jdd with these settings in full: not yet run.
 """
@@ -19,14 +18,7 @@ from jdd.schema import ESTIMATED
 
 KEYS = ESTIMATED | {
     "init": Key(
-        str,
-        "auto",
-        "what the steps start from (auto: random; pretrained for adapt and attack)",
-        choices=("random", "fixed", "pretrained"),
-        auto=True,
-    ),
-    "task": Key(
-        str, "basic", "what the steps are to do to a net", choices=("basic", "adapt", "attack")
+        str, "random", "what the steps start from", choices=("random", "fixed", "pretrained")
     ),
     "distill_steps": Key(
         int, "auto", "S: batches of the set, ipc / S images a class each (auto: ipc)",
@@ -35,7 +27,7 @@ KEYS = ESTIMATED | {
     "distill_epochs": Key(int, 3, "E: times the batches are gone through", minimum=1),
     "lr_student": Key(float, "auto", "every step's rate at the start", auto=True, minimum=0),
     "lr_img": Key(float, 0.01, "Adam's rate for the images", minimum=0),
-    "lr_lr": Key(float, 0.01, "Adam's rate for the raw rates (softplus of them is used)", minimum=0),
+    "lr_lr": Key(float, 0.01, "Adam's rate for the steps' raw rates", minimum=0),
     "decay_epochs": Key(int, 40, "both halve after this many epochs of real images", minimum=1),
     "batch_real": Key(int, 1024, "real images of the outer loss", minimum=1),
     "real_augment": Key(
@@ -45,10 +37,6 @@ KEYS = ESTIMATED | {
     "held_out": Key(
         int, "auto", "pretrained nets kept for the test (auto: a fifth)", auto=True, minimum=1
     ),
-    "source.name": Key(str, "", "adapt: dataset that the nets are pretrained on"),
-    "source.path": Key(str, "", "its file, folder or archive", resumable=True),
-    "attack_class": Key(int, 0, "attack: class that is to be mistaken", minimum=0),
-    "target_class": Key(int, 1, "attack: class that it is to be taken for", minimum=0),
 }  # fmt: skip
 
 # Where no row is published: the authors' MNIST settings, fewer steps.
@@ -83,18 +71,15 @@ PUBLISHED = {
 }  # fmt: skip
 
 PROTOCOL = {
-    "init": "random", "task": "basic", "distill_steps": 10, "distill_epochs": 3, "lr_img": 0.01,
+    "init": "random", "distill_steps": 10, "distill_epochs": 3, "lr_img": 0.01,
     "lr_lr": 0.01, "decay_epochs": 40, "batch_real": 1024, "inits": 1, "estimator": "exact",
     "window": 0, "eval.lr": 0.0, "eval.steps": 0,
 }  # fmt: skip
 
 DERIVED = {
-    "init": lambda values: "random" if values["task"] == "basic" else "pretrained",
     "distill_steps": lambda values: values["ipc"],
     "held_out": lambda values: max(1, values["experts.count"] // 5),
 }
-
-LAST_SNAPSHOT = True  # of an expert, no more is read
 
 
 def STAGES(values: dict) -> tuple[str, ...]:
@@ -105,7 +90,7 @@ def STAGES(values: dict) -> tuple[str, ...]:
 
 def check(values: dict) -> None:
     """Refuse resolved values that do not go together."""
-    ipc, batches, task = values["ipc"], values["distill_steps"], values["task"]
+    ipc, batches = values["ipc"], values["distill_steps"]
     if ipc % batches:
         fit = ", ".join(str(i) for i in range(1, ipc + 1) if ipc % i == 0)
         raise BadInput("config.distill_steps", f"{batches} at ipc {ipc}", f"one of {fit}, or auto")
@@ -118,14 +103,6 @@ def check(values: dict) -> None:
         raise BadInput("config.window", found, "0, or --config.estimator=truncated with it")
     if values["lr_student"] <= 0:
         raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
-    if task != "basic" and values["init"] != "pretrained":
-        raise BadInput("config.init", f"{values['init']} with task={task}", "pretrained, or auto")
-    if (task == "adapt") != bool(values["source.name"]):
-        found = f"{values['source.name']!r} with task={task}"
-        raise BadInput("config.source.name", found, "a dataset with --config.task=adapt, else ''")
-    if task == "attack" and values["attack_class"] == values["target_class"]:
-        found = f"{values['target_class']}, the attack_class itself"
-        raise BadInput("config.target_class", found, "another class")
     pool, tested = values["experts.count"], values["held_out"]
     if values["init"] == "pretrained" and tested >= pool:
         raise BadInput(

@@ -15,6 +15,7 @@ import numpy as np
 
 from jdd import config as configs
 from jdd import data, interop, picture
+from jdd.data.transform import Transform
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.pipeline import check_workdir, finish, write_config
@@ -92,9 +93,8 @@ def _read(
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     said = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
-    whitened = bool(said.get("zca")) and said.get("zca") != "auto"
-    base = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], "zca": whitened}
-    merged = {**base, **said, "zca": whitened}
+    zca = said.get("zca", "none")
+    merged = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], **said, "zca": zca}
     if not merged.get("source"):
         merged["source"] = "auto"
     return merged
@@ -120,12 +120,17 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         "baselines.full": False,  # hours on a large set; asked for by --config.baselines.full=true
     }
     known = {k: v for k, v in said.items() if k in keys}
-    fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.whitens}
+    fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed
+
+
+def _arrays(transform: Transform) -> list[np.ndarray | None]:
+    # The inverse follows from the matrix, and a loaded set does not hold it.
+    return [*transform[:4], transform.zca_image]
 
 
 def _digest(dset: DistilledSet) -> str:
     """Return the hash of all of a set that its accuracy depends on."""
-    arrays = [dset.images, dset.labels, *(a for a in dset.transform[:4] if a is not None)]
+    arrays = [dset.images, dset.labels, *(a for a in _arrays(dset.transform) if a is not None)]
     parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
     return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])

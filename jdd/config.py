@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jdd import configfile
-from jdd.configfile import bundled, config_dir, flat, from_arg, method_file, nested, schema
+from jdd.configfile import (
+    bundled,
+    config_dir,
+    flat,
+    from_arg,
+    method_file,
+    nested,
+    schema,
+    stage_names,
+)
 from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.schema import AUTO, COMMON, Key, show
@@ -23,14 +32,14 @@ from jdd.schema import AUTO, COMMON, Key, show
 __all__ = [
     "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
     "default_workdir", "flat", "from_arg", "from_json", "load", "method_file", "published",
-    "replace", "resolve", "schema", "settle", "to_json",
+    "replace", "resolve", "schema", "settle", "stage_names", "to_json",
 ]  # fmt: skip
 
 # What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
 # rate the set has learned, which is not known before it is distilled.
 _FALLBACK: dict[str, Any] = {
     "steps": 1000,
-    "data.zca": False,
+    "data.zca": "none",
     "net.init": "torch",
     "eval.epochs": 1000,
     "eval.lr": 0.0,
@@ -136,6 +145,8 @@ def settle(
     if config.net.name == "ConvNet":  # the other nets have widths and norms of their own
         known |= {"net.width": 128, "net.norm": "instance"}
     known["data.source"] = _source(config)
+    keys = schema(config.method)
+    row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
     for name, value in (_FALLBACK | known | row).items():
         if values.get(name) == AUTO and name not in getattr(module, "DERIVED", {}):
             values[name] = value
@@ -195,6 +206,8 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
     protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
     values = flat(config)
+    keys = schema(config.method)
+    protocol = {key: configfile.checked(key, value, keys) for key, value in protocol.items()}
     differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
     figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
     return figures | {"protocol_differs": differs}

@@ -165,6 +165,16 @@ def schema(method: str) -> dict[str, Key]:
     return COMMON | method_file(method).KEYS
 
 
+# Methods that need other stages name them in their config file.
+STAGES = ("experts", "distill", "evaluate", "report", "full")
+
+
+def stage_names(config: ConfigDict) -> tuple[str, ...]:
+    """Return the names of the stages of a config's method, in order."""
+    names = getattr(method_file(config.method), "STAGES", STAGES)
+    return tuple(names(flat(config)) if callable(names) else names)
+
+
 def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:
     """Return ``value`` in the type of key ``name``, or say what is wrong with either."""
     if name not in keys:

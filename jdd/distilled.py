@@ -149,6 +149,8 @@ def to_arrays(dataset: DistilledSet) -> dict[str, np.ndarray]:
     if transform.zca_matrix is not None:
         arrays["zca_mean"] = np.asarray(transform.zca_mean, np.float32)
         arrays["zca_matrix"] = np.asarray(transform.zca_matrix, np.float32)
+        if transform.zca_image is not None:
+            arrays["zca_image"] = np.asarray(transform.zca_image, np.float32)
     return arrays
 
 
@@ -170,7 +172,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
         for name in ("mean", "std")
     )
     lr = float(_scalar(arrays, "lr", where)) if "lr" in arrays else None
-    transform = Transform(mean, std, arrays.get("zca_mean"), arrays.get("zca_matrix"))
+    whitening = [arrays.get(name) for name in ("zca_mean", "zca_matrix", "zca_image")]
+    transform = Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
     dataset = DistilledSet(
         np.asarray(arrays["images"]),
         np.asarray(arrays["labels"]),
@@ -315,6 +318,9 @@ def check_transform(transform: Transform, shape: tuple[int, ...], where: str) ->
             )
     if transform.zca_matrix is None or transform.zca_mean is None:
         return
+    if transform.zca_image is not None and np.shape(transform.zca_image) != (2,):
+        shape_found = list(np.shape(transform.zca_image))
+        raise BadInput(where, f"zca_image has shape {shape_found}", "a mean and a length")
     mean, matrix = np.shape(transform.zca_mean), np.shape(transform.zca_matrix)
     if mean != (size,) or matrix != (size, size):
         raise BadInput(

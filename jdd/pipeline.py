@@ -20,15 +20,11 @@ from jdd.work import Work
 STAGES: dict[str, Stage] = {
     s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, report)
 }
-# Methods that need other stages name them in their config file.
-DEFAULT = ("experts", "distill", "evaluate", "report", "full")
 
 
 def stages(config: Any) -> list[Stage]:
     """Return the stages of a config's method, in order."""
-    names = getattr(configs.method_file(config.method), "STAGES", DEFAULT)
-    names = names(configs.flat(config)) if callable(names) else names
-    return [STAGES[name] for name in names]
+    return [STAGES[name] for name in configs.stage_names(config)]
 
 
 def run(

@@ -25,6 +25,7 @@ class Key(NamedTuple):
     resumable: bool = False  # may change when a run is started again
     minimum: float | None = None
     maximum: float | None = None
+    stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
 
 
 Strings = tuple[str, ...]
@@ -100,7 +101,14 @@ COMMON: dict[str, Key] = {
     "data.size": Key(
         int, 0, "resize images to this many pixels a side (0: as they are)", minimum=0
     ),
-    "data.zca": Key(bool, AUTO, "ZCA whitening instead of mean and std", auto=True),
+    "data.zca": Key(
+        str,
+        AUTO,
+        "ZCA whitening instead of mean and std; true: kornia, false: none",
+        choices=("none", "kornia", "kip"),
+        auto=True,
+        stands=tuple((w, "kornia") for w in _TRUE) + tuple((w, "none") for w in _FALSE),
+    ),
     "data.val": Key(
         float, 0.0, "validation images taken from train: a fraction below 1, or a count", minimum=0
     ),
@@ -174,6 +182,12 @@ COMMON: dict[str, Key] = {
     "experts.lr": Key(float, 0.01, "expert learning rate (SGD, constant)", minimum=0),
     "experts.momentum": Key(float, 0.0, "expert momentum", minimum=0, maximum=1),
     "experts.weight_decay": Key(float, 0.0, "expert weight decay", minimum=0),
+    "experts.sam_rho": Key(
+        float, 0.0, "radius of adaptive GSAM, for flat experts (0: plain gradients)", minimum=0
+    ),
+    "experts.sam_alpha": Key(
+        float, 0.0, "GSAM: share of the orthogonal gradient that is taken off", minimum=0
+    ),
     "experts.batch": Key(int, 256, "real images per expert step", minimum=1),
     "experts.group": Key(
         int, 5, "experts trained at once: the unit of storing and resuming", minimum=1
@@ -227,6 +241,7 @@ def coerce(name: str, key: Key, value: Any) -> Any:
     """
     if key.auto and isinstance(value, str) and value.strip().lower() == AUTO:
         return AUTO
+    value = dict(key.stands).get(str(value).strip().lower(), value) if key.stands else value
     try:
         result = _CONVERT[key.type](value)
     except (TypeError, ValueError, OverflowError):

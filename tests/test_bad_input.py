@@ -178,6 +178,7 @@ def test_other_config_and_other_experts(capsys, tiny, tmp_path):
     for other, word in (
         ({"net.width": 8}, "net_options"),
         ({"data.zca": "true"}, "whitening"),
+        ({"data.zca": "kip"}, "whitening"),
         ({"data.name": "other"}, "dataset"),
     ):
         refused(capsys, {**keys, **other}, workdir=tmp_path / "new", says=(str(store), word))

@@ -15,7 +15,7 @@ from tests.tiny_distilled import NAMES, make
 
 
 @pytest.mark.parametrize("kind", ["hard", "probabilities", "logits", "centred"])
-@pytest.mark.parametrize("zca", [False, True])
+@pytest.mark.parametrize("zca", ["none", "kornia", "kip"])
 def test_load_returns_what_was_saved(tmp_path, kind, zca):
     saved = make(kind=kind, zca=zca, lr=None if kind == "logits" else 0.1)
     found = DistilledSet.load(saved.save(tmp_path / "a.npz"))
@@ -24,7 +24,7 @@ def test_load_returns_what_was_saved(tmp_path, kind, zca):
     assert found.labels.dtype == (np.int32 if kind == "hard" else np.float32)
     assert (found.label_kind, found.lr) == (kind, saved.lr)
     assert found.class_names == NAMES and found.recipe["train"]["lr"] == 0.0213
-    assert found.transform.whitens == zca
+    assert found.transform.kind == zca and found.transform.whitens == (zca != "none")
     pixels = found.transform.inverse(found.images)
     np.testing.assert_allclose(pixels, saved.transform.inverse(saved.images), atol=1e-5)
     assert list(found.classes_of_images) == [0, 0, 1, 1, 2, 2]
@@ -126,6 +126,10 @@ def test_pickled_and_truncated_and_missing_files_are_refused(tmp_path):
         ({"lr": np.asarray([0.1, 0.2])}, "lr is not one number"),
         ({"lr": np.asarray(np.inf)}, "finite"),
         ({"mean": np.zeros(2, np.float32)}, "mean"),
+        (
+            {"zca_mean": np.zeros(48), "zca_matrix": np.eye(48), "zca_image": np.zeros(3)},
+            "zca_image",
+        ),
         ({"zca_mean": np.zeros(48), "zca_matrix": np.zeros((4, 4))}, "whitening"),
         ({"schema_version": np.asarray(99)}, "newer"),
     ],

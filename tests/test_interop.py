@@ -20,7 +20,9 @@ OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
-@pytest.mark.parametrize("kind, zca, lr", [("hard", True, 0.02), ("probabilities", False, None)])
+@pytest.mark.parametrize(
+    "kind, zca, lr", [("hard", True, 0.02), ("hard", "kip", 0.02), ("probabilities", False, None)]
+)
 def test_exports_come_back_bit_equal(tmp_path, suffix, kind, zca, lr):
     pytest.importorskip({".pt": "torch", ".safetensors": "safetensors"}.get(suffix, "numpy"))
     before = make(kind=kind, zca=zca, lr=lr)
@@ -30,6 +32,9 @@ def test_exports_come_back_bit_equal(tmp_path, suffix, kind, zca, lr):
     assert (after.lr, after.label_kind, after.class_names) == (lr, kind, NAMES)
     if zca:
         np.testing.assert_array_equal(after.transform.zca_matrix, before.transform.zca_matrix)
+        assert after.transform.kind == before.transform.kind
+        pixels = before.transform.inverse(before.images)
+        np.testing.assert_allclose(after.transform.forward(pixels), before.images, atol=1e-4)
     else:
         np.testing.assert_array_equal(after.transform.mean, before.transform.mean)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jdd.data.transform import fit_zca, normalisation, whitening
+from jdd.data import transform as transforms
+from jdd.data.transform import fit_kip_zca, fit_zca, normalisation, whitening, whitening_kind
 from jdd.distilled import DistilledSet, make_recipe
 
 NAMES = ("ant", "bee/wasp", "crow")
@@ -15,16 +16,21 @@ def make(
     shape: tuple[int, int, int] = (4, 4, 3),
     names: tuple[str, ...] = NAMES,
     kind: str = "hard",
-    zca: bool = False,
+    zca: bool | str = False,
     lr: float | None = 0.0213,
     dataset: str = "insects",
 ) -> DistilledSet:
     """Return a set of smooth random pictures, ``ipc`` for each of ``names``."""
     draw, classes = np.random.default_rng(0), len(names)
     pixels = draw.uniform(0.1, 0.9, (classes * ipc, *shape)).astype(np.float32)
-    if zca:
+    white = whitening_kind(zca)
+    if white != "none":
         real = draw.uniform(0, 1, (200, *shape)).astype(np.float32)
-        transform = whitening(*fit_zca(real), shape[-1])
+        if white == "kornia":
+            transform = whitening(*fit_zca(real), shape[-1])
+        else:
+            mean, matrix, inverse, image = fit_kip_zca(real)
+            transform = whitening(mean, matrix, inverse, shape[-1], image)
     else:
         transform = normalisation(np.full(shape[-1], 0.4), np.linspace(0.2, 0.3, shape[-1]))
     labels = np.repeat(np.arange(classes), ipc)
@@ -38,7 +44,7 @@ def make(
         steps=50,
         train={"lr": 0.0213},
         normalisation={"mean": transform.mean, "std": transform.std},
-        whitening="kornia_zca eps=0.1" if zca else "none",
+        whitening=transforms.NAMES[white],
         command="python -m jdd.main --config=configs/mtt.py",
     )
     return DistilledSet(transform.forward(pixels), labels, kind, lr, recipe, transform)

@@ -6,7 +6,7 @@ from jdd.data.dataset import Dataset, Split, load, load_raw
 from jdd.data.facts import FACTS, Facts, lookup
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
-from jdd.data.transform import Transform, fit_zca, normalisation, whitening
+from jdd.data.transform import Transform, fit_kip_zca, fit_zca, normalisation, whitening
 
 __all__ = [
     "DEFAULTS",
@@ -18,6 +18,7 @@ __all__ = [
     "Transform",
     "class_indices",
     "draw_per_class",
+    "fit_kip_zca",
     "fit_zca",
     "load",
     "load_raw",

@@ -15,12 +15,15 @@ from jdd.data.sampler import class_indices
 from jdd.data.sources import Raw, Request, read, request_of
 from jdd.data.sources.raw import setting
 from jdd.data.transform import (
+    NAMES,
     ZCA_EPS,
     Transform,
     channel_stats,
+    fit_kip_zca,
     fit_zca,
     normalisation,
     whitening,
+    whitening_kind,
 )
 from jdd.errors import BadInput
 
@@ -66,9 +69,10 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
 
     Args:
       data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
-        size (side to resize to, 0: as found); zca (bool); val (fraction below 1 or count of
-        training images to hold out, 0: none); test (fraction carved out where the source has no
-        test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa (auto or a strategy).
+        size (side to resize to, 0: as found); zca (none, kornia or kip); val
+        (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
+        out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
+        (auto or a strategy).
 
     Returns:
       The Dataset, its images float32 in the net's input space.
@@ -80,7 +84,7 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
     raw = load_raw(data_config)
     train = raw.splits["train"][0]
     digests = [_digest(*raw.splits[name]) for name in sorted(raw.splits)]
-    zca = bool(setting(data_config, "zca"))
+    zca = whitening_kind(setting(data_config, "zca"))
     transform, told = _transform(request, train, raw.scale, zca, digests)
     names, channels = sorted(raw.splits), train.shape[-1]
     del train
@@ -189,20 +193,24 @@ def _digest(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def _transform(
-    request: Request, train: np.ndarray, scale: float, zca: bool, digests: list[str]
+    request: Request, train: np.ndarray, scale: float, zca: str, digests: list[str]
 ) -> tuple[Transform, tuple[str, ...]]:
     known = request.facts
-    if not zca:
+    if zca == "none":
         if known and known.mean:
             return normalisation(np.array(known.mean), np.array(known.std)), ()
         return normalisation(*channel_stats(train, scale)), ()
-    file = cache.file(request.cache_dir, "zca", [digests, scale, ZCA_EPS])
-    arrays, told = cache.read(file, ("mean", "matrix", "inverse")), ""
+    kornia = zca == "kornia"
+    stem = "zca" if kornia else "zca_kip"
+    names = ("mean", "matrix", "inverse") if kornia else ("mean", "matrix", "inverse", "image")
+    file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS])
+    arrays, told = cache.read(file, names), ""
     if arrays is None:
-        mean, matrix, inverse = fit_zca(train, scale)
-        arrays = {"mean": mean, "matrix": matrix, "inverse": inverse}
+        fit = fit_zca if kornia else fit_kip_zca
+        arrays = dict(zip(names, fit(train, scale), strict=True))
         told = cache.write(file, arrays)
-    fitted = whitening(arrays["mean"], arrays["matrix"], arrays["inverse"], train.shape[-1])
+    mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
+    fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"))
     return fitted, (told,) if told else ()
 
 
@@ -212,7 +220,7 @@ def _fingerprint(names: list[str], digests: list[str], raw: Raw, transform: Tran
     The whitening matrix is named by its formula, since its last bits depend on the machine's
     linear algebra while the images decide all the rest.
     """
-    how = f"kornia_zca eps={ZCA_EPS}" if transform.whitens else "normalise"
+    how = NAMES[transform.kind] if transform.whitens else "normalise"
     parts = [*names, *digests, *raw.class_names, repr(raw.scale), how]
     digest = hashlib.sha256("\n".join(parts).encode())
     digest.update(transform.mean.tobytes() + transform.std.tobytes())

@@ -1,4 +1,11 @@
-"""From pixels in [0, 1] to a net's input and back: per-channel normalisation or ZCA whitening."""
+"""From pixels in [0, 1] to a net's input and back: per-channel normalisation or ZCA whitening.
+
+Two published whitenings are kinds of ``config.data.zca``; they are not interchangeable:
+
+``kornia``  pixels centred by their mean over the training images, eigenvalues + 0.1 (MTT's).
+``kip``     each image centred and scaled to length 1 by itself, eigenvalues + 0.1 of their mean
+            (KIP's, RaT-BPTT's).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +13,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jdd.errors import BadInput
+
 ZCA_EPS = 0.1
+KINDS = ("none", "kornia", "kip")
+# What the recipe of a set calls them.
+NAMES = {"none": "none", "kornia": f"kornia_zca eps={ZCA_EPS}", "kip": f"kip_zca eps={ZCA_EPS}"}
 _ROWS = 2048  # images a chunk: bounds the temporaries, large enough for a full-speed product
 
 
 class Transform(NamedTuple):
-    """The affine map of a dataset, d = h * w * c.
+    """The map of a dataset, d = h * w * c; affine but for ``zca_image``.
 
     ``mean`` (c,) and ``std`` (c,) normalise; with whitening they are 0 and 1 and the flattened
     image goes through ``zca_mean`` (d,) and the symmetric ``zca_matrix`` (d, d) instead.
     ``zca_inverse`` is the matrix's inverse; None means it is computed when it is needed.
+
+    ``zca_image`` (2,) says that every image is first centred by its own mean m and divided by its
+    own length r = |p - m| (kind 'kip'). It holds the training images' mean m and mean r, which
+    stand in for an image's own on the way back: contrast and brightness of the pictures are those
+    of an average image.
     """
 
     mean: np.ndarray
@@ -23,16 +40,25 @@ class Transform(NamedTuple):
     zca_mean: np.ndarray | None = None
     zca_matrix: np.ndarray | None = None
     zca_inverse: np.ndarray | None = None
+    zca_image: np.ndarray | None = None
 
     @property
     def whitens(self) -> bool:
         """Whether images are whitened rather than normalised."""
         return self.zca_matrix is not None
 
+    @property
+    def kind(self) -> str:
+        """'none', 'kornia' or 'kip'."""
+        if self.zca_matrix is None:
+            return "none"
+        return "kornia" if self.zca_image is None else "kip"
+
     def forward(self, pixels: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """Map pixels to a net's input space.
 
             x = (p - mean) / std        or, whitened,   x = (p - mu) W,   p = pixels / scale
+            or, whitened as 'kip',      x = (p - m) / r W
 
         Args:
           pixels: [n, h, w, c], any real dtype, in [0, scale].
@@ -58,11 +84,17 @@ class Transform(NamedTuple):
             part -= self.mean.astype(np.float32)
             part /= self.std.astype(np.float32)
             return part
-        rows = self._rows(part) - self.zca_mean.astype(np.float32)
+        rows = self._rows(part)
+        if self.zca_image is not None:
+            rows = own_scale(rows)
+        rows = rows - self.zca_mean.astype(np.float32)
         return (rows @ self.zca_matrix).reshape(part.shape)
 
     def inverse(self, x: np.ndarray) -> np.ndarray:
-        """Map a net's inputs back to pixels: the exact inverse of ``forward``, not clipped.
+        """Map a net's inputs back to pixels: the inverse of ``forward``, not clipped.
+
+        It is exact but for 'kip', where it gives back an image up to its own mean and length,
+        which ``forward`` does not read.
 
         Args:
           x: [n, h, w, c] in the net's input space.
@@ -79,7 +111,11 @@ class Transform(NamedTuple):
         back = self.zca_inverse
         if back is None:
             back = np.linalg.inv(self.zca_matrix.astype(np.float64)).astype(np.float32)
-        return (self._rows(x) @ back + self.zca_mean.astype(np.float32)).reshape(x.shape)
+        rows = self._rows(x) @ back + self.zca_mean.astype(np.float32)
+        if self.zca_image is not None:
+            mean, length = self.zca_image.astype(np.float32)
+            rows = rows * length + mean
+        return rows.reshape(x.shape)
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         rows = images.reshape(len(images), -1)
@@ -95,12 +131,35 @@ def normalisation(mean: np.ndarray, std: np.ndarray) -> Transform:
 
 
 def whitening(
-    mean: np.ndarray, matrix: np.ndarray, inverse: np.ndarray | None, channels: int
+    mean: np.ndarray,
+    matrix: np.ndarray,
+    inverse: np.ndarray | None,
+    channels: int,
+    image: np.ndarray | None = None,
 ) -> Transform:
     """Return the ZCA transform: mean and std are the identity, so nobody applies them twice."""
     return Transform(
-        np.zeros(channels, np.float32), np.ones(channels, np.float32), mean, matrix, inverse
+        np.zeros(channels, np.float32), np.ones(channels, np.float32), mean, matrix, inverse, image
     )
+
+
+def whitening_kind(value: bool | str) -> str:
+    """Return one of ``KINDS``; true and false are what older configs and callers say.
+
+    Raises:
+      BadInput: anything else.
+    """
+    kind = ("kornia" if value else "none") if isinstance(value, bool) else value
+    if kind not in KINDS:
+        raise BadInput("config.data.zca", repr(value), f"one of {', '.join(KINDS)}")
+    return kind
+
+
+def own_scale(rows: np.ndarray) -> np.ndarray:
+    """Centre each row by its own mean and divide it by its own length; a constant row gives 0."""
+    rows = rows - rows.mean(1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(length, np.asarray(1e-8, rows.dtype))
 
 
 def channel_stats(images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -166,3 +225,45 @@ def fit_zca(
     matrix = ((vectors / root) @ vectors.T).astype(np.float32)
     inverse = ((vectors * root) @ vectors.T).astype(np.float32)
     return (mean / scale).astype(np.float32), matrix, inverse
+
+
+def fit_kip_zca(
+    images: np.ndarray, scale: float = 1.0, eps: float = ZCA_EPS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fit ZCA whitening as KIP and RaT-BPTT use it.
+
+        q = (p - m) / |p - m|, m the image's own mean;  C = sum q^T q / n = U diag(s) U^T
+        W = U diag(s + eps mean(s))^(-1/2) U^T
+
+    q is not centred, and the regulariser is relative: it follows the scale of q.
+
+    Args:
+      images: [n, h, w, c] training images, in [0, scale]; flattened in (h, w, c) order.
+      scale: the value that means white.
+      eps: the relative regulariser.
+
+    Returns:
+      (zeros [d], W [d, d], W^-1 [d, d], [mean of m, mean of |p - m|]) in float32.
+
+    Source: Nguyen et al., Dataset Distillation with Infinitely Wide Convolutional Networks (NeurIPS
+    2021), appendix on data preprocessing.
+    """
+    rows = images.reshape(len(images), -1)
+    size = rows.shape[1]
+    covariance, means, lengths = np.zeros((size, size)), 0.0, 0.0
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS].astype(np.float64) / scale
+        own = own_scale(part)
+        covariance += own.T @ own
+        means += part.mean(1).sum()
+        lengths += np.linalg.norm(part - part.mean(1, keepdims=True), axis=1).sum()
+    covariance /= len(rows)
+    variances, vectors = np.linalg.eigh(covariance)
+    del covariance
+    variances = np.maximum(variances, 0.0)
+    root = np.sqrt(variances + eps * variances.mean())
+    root = np.where(root > 0, root, 1.0)  # all images constant: nothing to whiten
+    matrix = ((vectors / root) @ vectors.T).astype(np.float32)
+    inverse = ((vectors * root) @ vectors.T).astype(np.float32)
+    image = np.asarray([means / len(rows), lengths / len(rows)], np.float32)
+    return np.zeros(size, np.float32), matrix, inverse, image

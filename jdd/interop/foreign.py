@@ -9,12 +9,10 @@ import numpy as np
 
 from jdd import distilled
 from jdd.data.facts import FACTS, Facts, default_dsa, lookup
-from jdd.data.transform import Transform, normalisation
+from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, nearest
 from jdd.interop import class_folders
-
-WHITENED = "kornia_zca eps=0.1"
 
 
 class NeedsTransform(BadInput):
@@ -28,7 +26,7 @@ class Known(NamedTuple):
       dataset: name in jdd's table of datasets: class names, mean, std, DSA strategy.
       class_names: instead of the dataset's, in label order.
       transform: of the real data as the set's makers used it; needed for whitening.
-      zca: the images are whitened.
+      zca: how the images are whitened: none, kornia or kip; True is kornia, False none.
       space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (in [0, 1]).
       method, net, net_options, lr, epochs, steps, batch: of the evaluation recipe.
       dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.
@@ -41,7 +39,7 @@ class Known(NamedTuple):
     dataset: str | None = None
     class_names: tuple[str, ...] | None = None
     transform: Transform | None = None
-    zca: bool | None = None
+    zca: bool | str | None = None
     space: str | None = None
     method: str | None = None
     net: str | None = None
@@ -108,7 +106,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             "mean": np.ravel(transform.mean).tolist(),
             "std": np.ravel(transform.std).tolist(),
         },
-        whitening="none" if transform.zca_matrix is None else WHITENED,
+        whitening=NAMES[transform.kind],
         data=own.get("data") or {},
     )
     if kind == "centred":
@@ -130,13 +128,10 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
             f"was made from {recipe['dataset'] or 'an unnamed dataset'}",
             f"leave out dataset={known.dataset}",
         )
-    whitened = dataset.transform.zca_matrix is not None
-    if known.zca not in (None, whitened):
-        raise BadInput(
-            where,
-            f"its images are {'' if whitened else 'not '}whitened",
-            f"leave out zca={known.zca}",
-        )
+    kind = dataset.transform.kind
+    if known.zca is not None and whitening_kind(known.zca) != kind:
+        said = f"whitened ({kind})" if dataset.transform.whitens else "not whitened"
+        raise BadInput(where, f"its images are {said}", f"leave out zca={known.zca}")
     for name in ("class_names", "space", "label_kind", "label_order", "item"):
         if getattr(known, name) is not None:
             raise BadInput(where, f"a jdd set says its {name} itself", f"leave out {name}")
@@ -244,16 +239,19 @@ def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> s
 
 def _transform(found: Found, known: Known, facts: Facts | None, where: str) -> Transform:
     """Return the way from pixels to the space of the set, from what was given or the table."""
-    given, zca = known.transform, known.zca
-    if zca is None and found.recipe is not None:
-        zca = found.recipe["whitening"] != "none"
-    elif zca is None:
-        zca = given is not None and given.whitens
-    if zca:
-        if given is None or not given.whitens:
+    given = known.transform
+    if known.zca is not None:
+        kind = whitening_kind(known.zca)
+    elif found.recipe is not None:
+        said = found.recipe["whitening"]
+        kind = next((kind for kind, name in NAMES.items() if name == said), "kornia")
+    else:
+        kind = "none" if given is None else given.kind
+    if kind != "none":
+        if given is None or given.kind != kind:
             raise NeedsTransform(
                 where,
-                "its images are whitened, and the whitening is not in the file",
+                f"its images are whitened ({kind}), and the whitening is not in the file",
                 "give the dataset's (its images are needed to compute it)",
             )
         return given

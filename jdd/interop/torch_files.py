@@ -88,6 +88,8 @@ def write(dataset: DistilledSet, path: Path) -> Path:
     if "zca_matrix" in arrays:
         out["zca_mean"] = torch.from_numpy(arrays["zca_mean"][order])
         out["zca_matrix"] = torch.from_numpy(arrays["zca_matrix"][np.ix_(order, order)])
+    if "zca_image" in arrays:
+        out["zca_image"] = torch.from_numpy(arrays["zca_image"].copy())
     return write_atomic(path, lambda file: torch.save(out, file))
 
 

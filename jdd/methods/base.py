@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jdd import __version__, nets, rng
+from jdd.data.transform import NAMES
 from jdd.distilled import DistilledSet
 from jdd.nets import Net
 
@@ -153,7 +154,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
             "mean": [float(x) for x in data.transform.mean],
             "std": [float(x) for x in data.transform.std],
         },
-        "whitening": "none" if data.transform.zca_matrix is None else "kornia_zca eps=0.1",
+        "whitening": NAMES[data.transform.kind],
         "selection": "last",
         "data": {k: v for k, v in dict(config.data).items() if k != "cache_dir"},
         "data_fingerprint": data.fingerprint,

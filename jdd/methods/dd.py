@@ -9,9 +9,7 @@ With S batches X_0 .. X_{S-1} of k images a class, E passes over them, T = S E:
 
 l is cross-entropy, y are fixed hard labels, every step has a rate of its own. Both rates of Adam
 halve every 40 epochs of the real loader. p is the net's random initialisation, one fixed draw of
-it, or the last snapshots of a pool of pretrained nets (``init``). The tasks: ``adapt`` pretrains
-the pool on another dataset; ``attack`` relabels one class of the real batch, so that the steps
-make a trained net mistake it.
+it, or the last snapshots of a pool of pretrained nets (``init``).
 
 A set is stored batch by batch, as it is used: image (s, c, i) is number (s C + c) k + i.
 
@@ -32,7 +30,6 @@ import optax
 from jdd import rng
 from jdd.augment.crop_flip import crop_flip
 from jdd.distilled import DistilledSet
-from jdd.errors import BadInput
 from jdd.inner import optim, unroll
 from jdd.matching.losses import cross_entropy, targets
 from jdd.methods.base import Method, Problem, State, recipe, shuffled
@@ -55,14 +52,6 @@ def pool(config: Any) -> tuple[range, range]:
     """Return the experts that are distilled with, and those kept for the test."""
     count, last = int(config.experts.count), int(config.held_out)
     return range(count - last), range(count - last, count)
-
-
-def _check_classes(config: Any, classes: int) -> None:
-    if config.task != "attack":
-        return
-    for name in ("attack_class", "target_class"):
-        if int(config[name]) >= classes:
-            raise BadInput(f"config.{name}", str(config[name]), f"0 to {classes - 1}")
 
 
 def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
@@ -97,8 +86,6 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
         real, truth = item["real"]["images"], item["real"]["labels"]
         if config.real_augment == "crop_flip":
             real = crop_flip(augment_key, real)
-        if config.task == "attack":
-            truth = jnp.where(truth == int(config.attack_class), int(config.target_class), truth)
         out = net.apply({**rest, "params": theta}, real, train=False)
         loss = cross_entropy(out.logits, targets(truth, "hard", data.classes))
         return loss, (aux, {"lr": jnp.mean(rates)})
@@ -132,14 +119,9 @@ def starts(config: Any) -> dict[str, Any]:
 
 
 def make(config: Any, problem: Problem) -> Method:
-    """Build DD for a resolved config and its problem.
-
-    Raises:
-      BadInput: a class of the attack that the data do not have.
-    """
+    """Build DD for a resolved config and its problem."""
     data = problem.data
     ipc, classes = int(config.ipc), data.classes
-    _check_classes(config, classes)
     batches, repeats = int(config.distill_steps), int(config.distill_epochs)
     k, n = int(config.inits), len(data.train.labels)
     labels = labels_of(classes, ipc // batches, batches)

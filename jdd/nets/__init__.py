@@ -50,7 +50,8 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
     in proportion; and for ConvNet ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64,
     then 5), ``norm`` (instance, batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish),
-    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too. All take ``init`` (torch, xavier).
+    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too.
+    All take ``init`` (torch, xavier).
 
     Raises:
       BadInput: an unknown net or option, a value an option cannot have, images too small.

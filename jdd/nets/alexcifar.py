@@ -24,12 +24,15 @@ def overlapping_max_pool(x: jax.Array) -> jax.Array:
         raise TooSmall(f"a map of {h}x{w} cannot be pooled by 3x3")
     rows, cols = (h + 1) // 2, (w + 1) // 2
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    best = None
-    for a in range(3):
-        for b in range(3):
-            end = (n, a + 2 * rows - 1, b + 2 * cols - 1, c)
-            here = jax.lax.slice(padded, (0, a, b, 0), end, (1, 2, 2, 1))
-            best = here if best is None else jnp.where((here > best) | jnp.isnan(here), here, best)
+
+    def shifted(a: int, b: int) -> jax.Array:
+        end = (n, a + 2 * rows - 1, b + 2 * cols - 1, c)
+        return jax.lax.slice(padded, (0, a, b, 0), end, (1, 2, 2, 1))
+
+    best = shifted(0, 0)
+    for place in range(1, 9):
+        here = shifted(*divmod(place, 3))
+        best = jnp.where((here > best) | jnp.isnan(here), here, best)
     return best
 
 

@@ -111,9 +111,15 @@ def _numpy(evidence: Evidence) -> str:
     labels = "int32" if dataset.label_kind == "hard" else f"float32, {dataset.label_kind}"
     shape = tuple(dataset.images.shape)
     if dataset.transform.whitens:
+        own = [
+            "flat = pixels.reshape(len(pixels), -1)",
+            "flat = flat - flat.mean(1, keepdims=True)",
+            "flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)",
+        ]
+        mean = ['flat = pixels.reshape(len(pixels), -1) - z["zca_mean"]']
         move = [
             "# pixels: your images, (n, h, w, c) in [0, 1]",
-            'flat = pixels.reshape(len(pixels), -1) - z["zca_mean"]',
+            *(own if dataset.transform.kind == "kip" else mean),
             'x_test = (flat @ z["zca_matrix"]).reshape(pixels.shape)',
         ]
     else:

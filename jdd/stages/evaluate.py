@@ -51,6 +51,9 @@ def fits(dset: DistilledSet, data: Any) -> None:
             f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give "
             "--config.data.name and --config.data.path",
         )
+    if data.transform.kind == "kip" and dset.transform.kind != "kip":
+        # Each image has lost its own mean and length: there is no way to the set's space.
+        raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
     ours, theirs = list(data.class_names), list(dset.class_names)
     if ours != theirs and sorted(ours) == sorted(theirs):
         raise BadInput("--set", f"classes in the order {theirs}", f"{data.name} has {ours}")
@@ -60,7 +63,7 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
     """Return ``split`` in the input space of the set: its own normalisation and whitening."""
     ours, theirs = data.transform, dset.transform
     # zca_inverse is left out: it follows from the matrix, and a loaded set does not hold it.
-    fields = ("mean", "std", "zca_mean", "zca_matrix")
+    fields = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")
     pairs = [(getattr(ours, name), getattr(theirs, name)) for name in fields]
     same = all(
         b is not None and np.array_equal(a, b) if a is not None else b is None for a, b in pairs

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jdd.data import DEFAULTS, Transform, load, load_raw
+from jdd.errors import BadInput
 from tests.data.tiny_sets import refused, tree, write_folder, write_zip
 
 
@@ -39,9 +40,10 @@ def test_loading_twice_gives_the_same_and_settings_change_the_fingerprint():
     again = load({"name": "digits"})
     assert plain.fingerprint == again.fingerprint
     assert np.array_equal(plain.train.images, again.train.images)
-    others = [{"zca": True}, {"val": 0.1}, {"size": 6}]
+    others = [{"zca": True}, {"zca": "kip"}, {"val": 0.1}, {"size": 6}]
     prints = {load({"name": "digits", **other}).fingerprint for other in others}
-    assert len(prints | {plain.fingerprint}) == 4
+    assert len(prints | {plain.fingerprint}) == 5
+    assert load({"name": "digits", "zca": "kornia"}).fingerprint in prints  # what true means
 
 
 def test_zca_is_fitted_on_train_and_cached(monkeypatch):
@@ -57,6 +59,17 @@ def test_zca_is_fitted_on_train_and_cached(monkeypatch):
     second = load({"name": "digits", "zca": True})
     assert np.array_equal(first.test.images, second.test.images)
     assert first.fingerprint == second.fingerprint
+
+
+def test_kip_whitening_is_cached_apart(monkeypatch):
+    first = load({"name": "digits", "zca": "kip"})
+    assert first.transform.kind == "kip"
+    assert load({"name": "digits", "zca": True}).transform.kind == "kornia"
+    monkeypatch.setattr("jdd.data.dataset.fit_kip_zca", None)  # a second fit would fail
+    second = load({"name": "digits", "zca": "kip"})
+    assert np.array_equal(first.test.images, second.test.images)
+    with pytest.raises(BadInput, match="none, kornia, kip"):
+        load({"name": "digits", "zca": "frepo"})
 
 
 def test_a_validation_split_is_carved_out_on_request():

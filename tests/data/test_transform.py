@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jdd.data import Transform, fit_zca, normalisation, whitening
+from jdd.data import Transform, fit_kip_zca, fit_zca, normalisation, whitening
 from jdd.data.transform import channel_stats
 
 RNG = np.random.default_rng(0)
@@ -60,6 +60,53 @@ def test_zca_inverts(keep_inverse):
     np.testing.assert_allclose(transform.inverse(transform.forward(pixels)), pixels, atol=1e-4)
     # mean and std are the identity: normalising as well would change nothing
     assert transform.mean.tolist() == [0, 0, 0] and transform.std.tolist() == [1, 1, 1]
+
+
+def kip_by_svd(pixels):
+    """KIP's formula image by image: singular values of the matrix of unit images."""
+    q = []
+    for image in pixels.astype(np.float64):
+        centred = image.ravel() - image.mean()
+        q.append(centred / np.sqrt((centred**2).sum()))
+    q = np.stack(q)
+    _, s, vt = np.linalg.svd(q, full_matrices=True)
+    variances = np.zeros(q.shape[1])
+    variances[: len(s)] = s**2 / len(q)
+    added = variances + 0.1 * variances.mean()
+    return q, vt.T @ np.diag(added**-0.5) @ vt
+
+
+@pytest.mark.parametrize("n", [300, 7])
+def test_kip_whitening_agrees_with_an_independent_formula(n, monkeypatch):
+    monkeypatch.setattr("jdd.data.transform._ROWS", 64)
+    pixels = correlated(n)
+    mean, matrix, inverse, image = fit_kip_zca(pixels)
+    q, wanted = kip_by_svd(pixels)
+    assert matrix.dtype == np.float32 and not mean.any()
+    np.testing.assert_allclose(matrix, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(matrix @ inverse, np.eye(len(matrix)), atol=1e-3)
+    transform = whitening(mean, matrix, inverse, 3, image)
+    assert transform.kind == "kip"
+    out = transform.forward(pixels)
+    np.testing.assert_allclose(out.reshape(n, -1), q @ wanted, atol=1e-4)
+    np.testing.assert_allclose(transform.forward(pixels * 0.5 + 0.1), out, atol=1e-4)
+    # Back: the image itself, at the training images' mean brightness and length.
+    lengths = np.sqrt(((pixels - pixels.mean((1, 2, 3), keepdims=True)) ** 2).sum((1, 2, 3)))
+    wanted = q * lengths.mean() + pixels.mean()
+    back = transform.inverse(out)
+    np.testing.assert_allclose(back.reshape(n, -1), wanted, atol=1e-4)
+    np.testing.assert_allclose(transform.forward(back), out, atol=1e-4)
+
+
+def test_kip_whitening_of_bytes_and_of_an_image_of_one_value():
+    stored = RNG.integers(0, 256, (50, 4, 4, 1), np.uint8)
+    stored[3] = 77
+    found = fit_kip_zca(stored, 255.0)
+    for a, b in zip(found, fit_kip_zca(stored / np.float64(255)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    mean, matrix, inverse, image = found
+    out = whitening(mean, matrix, None, 1, image).forward(stored, 255.0)
+    assert np.isfinite(out).all() and not out[3].any()
 
 
 def test_normalisation_inverts_and_reads_bytes_in_chunks(monkeypatch):

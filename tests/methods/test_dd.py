@@ -146,9 +146,6 @@ def test_fixed_start_is_tested_on_itself_alone(keys, tmp_path):
         ({"distill_steps": 3}, "config.distill_steps"),
         ({"window": 2}, "config.window"),
         ({"estimator": "truncated", "window": 5}, "config.window"),
-        ({"task": "adapt"}, "config.source.name"),
-        ({"task": "attack", "init": "fixed"}, "config.init"),
-        ({"task": "attack", "target_class": 0}, "config.target_class"),
         ({"net.norm": "batch"}, "config.net.norm"),
     ],
 )

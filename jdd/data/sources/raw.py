@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "source": "auto",
     "path": "",
     "size": 0,
-    "zca": False,
+    "zca": "none",
     "val": 0.0,
     "test": 0.2,
     "cache_dir": "",

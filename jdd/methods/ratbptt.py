@@ -1,0 +1,239 @@
+"""RaT-BPTT: meta-gradients through a random window of training (Feng, Vedantam & Kempe, ICLR 2024).
+
+One outer step, with S, y the synthetic images and labels, T steps in the unroll, W in the window:
+
+    theta_0 ~ the net's initialisation,   s ~ U{0 .. T - W}
+    theta_{j+1} = Adam(theta_j, grad_theta l(A_j(S_{b_j}), y_{b_j}; theta_j)),   j = 0 .. s + W - 1
+    L = l(A(X), Y; theta_{s+W}),                                                 X, Y a real batch
+    S <- Adam step with clip(dL/dS),   y <- max(0, Adam step with dL/dy)
+
+The gradient passes the last W steps alone, Adam's moments included; theta_s and the moments there
+count as given. What comes after the window is not run. l is cross-entropy, A one augmentation a
+batch with parameters of each image's own. With g = dL/dS over all images,
+
+    m <- 0.9 m + 0.1 |g|,   clip(g) = g min(1, 2 m / |g|),       m starts as the first |g|
+
+s is drawn once an epoch of the real images, as in the authors' commands; ``window_draw=step``
+draws it at every step, ``window_draw=end`` fixes it at T - W.
+
+Differs from the authors' code: several (theta_0, s), each with a real batch of its own, may be
+averaged in a step (``inits``); Adam's root is guarded at 0; the start of m is not in print.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import rng
+from jdd.augment import dsa
+from jdd.data import draw_per_class
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.inner import optim, unroll
+from jdd.matching.losses import cross_entropy, targets
+from jdd.methods.base import Method, Problem, State, recipe, shuffled
+
+Tree = Any
+
+
+class ClipState(NamedTuple):
+    """The running mean of the gradient's norm, negative before the first gradient."""
+
+    norm: jax.Array
+
+
+def clip_by_mean_norm(factor: float, decay: float) -> optax.GradientTransformation:
+    """Return the clipping of a gradient at ``factor`` times the running mean of its norm.
+
+    m <- decay m + (1 - decay) |g| with the present norm first, then |g| <= factor m; m starts as
+    the first norm. ``factor`` 0 clips nothing.
+    """
+
+    def init(params: Tree) -> ClipState:
+        return ClipState(jnp.full((), -1.0, jnp.float32))
+
+    def update(grads: Tree, state: ClipState, params: Tree = None) -> tuple[Tree, ClipState]:
+        norm = optax.global_norm(grads)
+        mean = jnp.where(state.norm < 0, norm, decay * state.norm + (1 - decay) * norm)
+        most = factor * mean
+        shrink = jnp.where(norm > most, most / jnp.maximum(norm, 1e-30), 1.0) if factor else 1.0
+        return jax.tree.map(lambda g: g * shrink, grads), ClipState(jnp.asarray(mean, jnp.float32))
+
+    return optax.GradientTransformation(init, update)
+
+
+def class_rows(
+    draw: np.random.Generator, shape: tuple[int, ...], classes: int, ipc: int, some: int, each: int
+) -> np.ndarray:
+    """Return the rows ``[*shape, some * each]`` of batches of a class-major set, drawn afresh.
+
+    Every batch holds ``each`` different images of ``some`` different classes.
+    """
+    which = draw.random((*shape, classes)).argsort(-1)[..., :some]
+    image = draw.random((*shape, some, ipc)).argsort(-1)[..., :each]
+    return (which[..., None] * ipc + image).reshape(*shape, some * each).astype(np.int32)
+
+
+def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
+    """Return the images of step 0: N(0, 1) brought to unit L2 norm each, or real ones."""
+    data, ipc = problem.data, int(config.ipc)
+    if config.pix_init == "real":
+        draw = rng.host(seed, "ratbptt/init")
+        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
+    noise = jax.random.normal(rng.key(seed, "ratbptt/init"), (ipc * data.classes, *data.shape))
+    norms = jnp.sqrt(jnp.sum(jnp.square(noise), axis=(1, 2, 3), keepdims=True))
+    return np.asarray(noise / norms)
+
+
+def window_start(config: Any, seed: int, step: int, epoch: int, item: int) -> int:
+    """Return s, the first step of an item's window, 0 .. T - W."""
+    last = int(config.unroll_steps) - int(config.window)
+    if config.window_draw == "end":
+        return last
+    at = step if config.window_draw == "step" else epoch
+    return int(rng.host(seed, f"ratbptt/window/{item}", at).integers(0, last + 1))
+
+
+def _objective(problem: Problem, hard: np.ndarray, whole: bool) -> Any:
+    config, net, data = problem.config, problem.nets["student"], problem.data
+    steps, learned = int(config.unroll_steps), bool(config.learn_labels)
+    inner_optimizer = optim.make(
+        config.inner, float(config.inner_momentum), float(config.inner_decay)
+    )
+
+    def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
+        return dsa.dsa(key, images, data.dsa, align_corners=config.align_corners)
+
+    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
+        fixed, still = step
+        images, target = moved["images"], (moved | still)["target"]
+        if not whole:
+            images, target = images[fixed["rows"]], target[fixed["rows"]]
+        variables = {**still["rest"], "params": theta}
+        out = net.apply(variables, augmented(images, fixed["key"]), train=True)
+        return cross_entropy(out.logits, target)
+
+    def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
+        init_key, inner_key, real_key = jax.random.split(key, 3)
+        dtype = variables["images"].dtype
+        fresh = jax.tree.map(lambda x: x.astype(dtype), net.init(init_key))
+        moved: dict[str, Any] = {"images": variables["images"]}
+        still: dict[str, Any] = {}
+        if learned:
+            moved["target"] = variables["labels"]
+        else:
+            still["target"] = targets(jnp.asarray(hard), "hard", data.classes)
+        still["rest"] = {k: v for k, v in fresh.items() if k != "params"}
+        fixed: dict[str, Any] = {"key": jax.random.split(inner_key, steps)}
+        if not whole:
+            fixed["rows"] = item["rows"]
+        rates = {"lr": jnp.full((steps,), float(config.lr_student), dtype)}
+        student = unroll.unroll(
+            inner, inner_optimizer, fresh["params"], rates, moved, fixed, config.unroll, still,
+            "truncated", int(config.window), item["start"],
+        )  # fmt: skip
+        real = augmented(item["real"]["images"], real_key)
+        out = net.apply({**still["rest"], "params": student}, real, train=True)
+        target = targets(item["real"]["labels"], "hard", data.classes)
+        right = jnp.argmax(out.logits, axis=-1) == item["real"]["labels"]
+        metrics = {"real_accuracy": jnp.mean(right.astype(dtype))}
+        return cross_entropy(out.logits, target), (aux, metrics)
+
+    return objective
+
+
+def _sizes(config: Any, classes: int) -> tuple[int, int]:
+    """Return classes a batch and images of each, with 0 (all) worked out."""
+    ipc = int(config.ipc)
+    some, each = int(config.classes_per_step) or classes, int(config.per_class) or ipc
+    if some > classes:
+        raise BadInput("config.classes_per_step", str(some), f"1 to {classes}, or 0 for all")
+    if each > ipc:
+        raise BadInput("config.per_class", str(each), f"1 to {ipc} (ipc), or 0 for all")
+    return some, each
+
+
+def training(config: Any, classes: int) -> dict[str, Any]:
+    """Return the inner loop, T steps of it, as a recipe's section ``train``."""
+    some, each = _sizes(config, classes)
+    whole = (some, each) == (classes, int(config.ipc))
+    return {
+        "optimizer": "adam" if config.inner == "adam" else "sgd",
+        "lr": float(config.lr_student),
+        "momentum": float(config.inner_momentum) if config.inner == "momentum" else 0.0,
+        "weight_decay": float(config.inner_decay),
+        "batch": some * each,
+        "order": "shuffled" if whole else "classwise",
+        "per_class": each,
+        "classes_per_step": some,
+        "steps": int(config.unroll_steps),
+        "drop": None,
+    }
+
+
+def make(config: Any, problem: Problem) -> Method:
+    """Build RaT-BPTT for a resolved config and its problem.
+
+    Raises:
+      BadInput: a step asks for more classes or images than there are.
+    """
+    data = problem.data
+    ipc, classes, k = int(config.ipc), data.classes, int(config.inits)
+    steps, learned = int(config.unroll_steps), bool(config.learn_labels)
+    some, each = _sizes(config, classes)
+    whole = (some, each) == (classes, ipc)
+    hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
+
+    def init(seed: int) -> State:
+        images = jnp.asarray(first_images(config, problem, seed), jnp.float32)
+        return State({"images": images, **_first_labels()}, {})
+
+    def _first_labels() -> dict[str, jax.Array]:
+        return {"labels": jax.nn.one_hot(hard, classes)} if learned else {}
+
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        n, batch = len(data.train.labels), int(config.batch_real)
+        at = [shuffled(seed, "ratbptt/real", step * k + i, n, batch) for i in range(k)]
+        starts = [window_start(config, seed, step, at[i][1], i) for i in range(k)]
+        indices: dict[str, Any] = {
+            "real": np.stack([rows for rows, _ in at]),
+            "start": np.asarray(starts, np.int32),
+        }
+        if not whole:
+            draw = rng.host(seed, "distill/sample", step)
+            indices["rows"] = class_rows(draw, (k, steps), classes, ipc, some, each)
+        return indices
+
+    def advance(state: State, key: jax.Array) -> State:
+        if not learned:
+            return state
+        labels = jnp.maximum(state.variables["labels"], 0.0)
+        return state._replace(variables=state.variables | {"labels": labels})
+
+    def distilled(state: State, done: int) -> DistilledSet:
+        return DistilledSet(
+            images=np.asarray(state.variables["images"]),
+            labels=np.asarray(state.variables["labels"]) if learned else hard,
+            label_kind="probabilities" if learned else "hard",
+            lr=None,
+            recipe=recipe(problem, done, **training(config, classes)),
+            transform=data.transform,
+        )
+
+    clip = clip_by_mean_norm(float(config.clip), 0.9)
+    parts = {"images": optax.chain(clip, optax.adam(float(config.lr_img)))}
+    if learned:
+        parts["labels"] = optax.adam(float(config.lr_img))
+    return Method(
+        init=init,
+        sample=sample,
+        objective=_objective(problem, hard, whole),
+        distilled=distilled,
+        optimizer=optax.multi_transform(parts, {name: name for name in parts}),
+        advance=advance,
+    )
