@@ -71,7 +71,8 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
       data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
         size (side to resize to, 0: as found); zca (none, kornia or kip); val
         (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
-        out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa (auto or a strategy).
+        out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
+        (auto or a strategy).
 
     Returns:
       The Dataset, its images float32 in the net's input space.

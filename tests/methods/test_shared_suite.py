@@ -22,9 +22,11 @@ KEYS: dict[str, dict[str, Any]] = {
         "unroll_steps": 6,
         "window": 4,
         "batch_real": 30,
-        "lr_img": 0.02,
+        "lr_img": 0.005,
+        "window_draw": "end",
         "lr_student": 0.05,
         "learn_labels": True,
+        "data.dsa": "rotate",
     },
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
 }
