@@ -89,6 +89,7 @@ PROTOCOL = {
     "net.pool": "avg", "img_momentum": 0.5, "lr_momentum": 0.5, "pix_init": "real", "segments": 1,
     "align_corners": True, "estimator": "exact", "window": 0, "experts.count": 100,
     "experts.lr": 0.01, "experts.momentum": 0.0, "experts.weight_decay": 0.0, "experts.batch": 256,
+    "experts.sam_rho": 0.0, "experts.sam_alpha": 0.0,
     "eval.epochs": 1000, "eval.batch": 256, "eval.lr": 0.0,
 }  # fmt: skip
 

@@ -54,16 +54,20 @@ def _length(args: Sequence[Tree], in_axes: Sequence[int | None]) -> int:
 
 
 def spread(
-    fn: Callable[..., Tree], in_axes: Sequence[int | str | None], devices: Sequence[jax.Device]
+    fn: Callable[..., Tree],
+    in_axes: Sequence[int | str | None],
+    devices: Sequence[jax.Device],
+    together: bool = True,
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    vmap within a device, pmap across devices. An argument's entry in ``in_axes`` is 0 (one slice an
+    vmap within a device (one item after another unless ``together``), pmap across devices. An
+    argument's entry in ``in_axes`` is 0 (one slice an
     item), "device" (axis 0 has one slice a device, shared by that device's items) or None (shared
     by all).
     """
     inner = [0 if axis == 0 else None for axis in in_axes]
-    mapped = jax.vmap(fn, in_axes=tuple(inner))
+    mapped = jax.vmap(fn, in_axes=tuple(inner)) if together else _in_turn(fn, inner)
     if len(devices) == 1:
 
         @jax.jit
@@ -99,6 +103,21 @@ def spread(
         return _join(across(*ready), length)
 
     return call
+
+
+def _in_turn(fn: Callable[..., Tree], in_axes: Sequence[int | None]) -> Callable[..., Tree]:
+    """Return what ``jax.vmap`` computes, one item after another."""
+
+    def mapped(*args: Tree) -> Tree:
+        def one(items: list[Tree]) -> Tree:
+            left = iter(items)
+            return fn(
+                *(a if axis is None else next(left) for a, axis in zip(args, in_axes, strict=True))
+            )
+
+        return jax.lax.map(one, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
+
+    return mapped
 
 
 def _layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:

@@ -175,6 +175,12 @@ COMMON: dict[str, Key] = {
     "experts.lr": Key(float, 0.01, "expert learning rate (SGD, constant)", minimum=0),
     "experts.momentum": Key(float, 0.0, "expert momentum", minimum=0, maximum=1),
     "experts.weight_decay": Key(float, 0.0, "expert weight decay", minimum=0),
+    "experts.sam_rho": Key(
+        float, 0.0, "radius of adaptive GSAM, for flat experts (0: plain gradients)", minimum=0
+    ),
+    "experts.sam_alpha": Key(
+        float, 0.0, "GSAM: share of the orthogonal gradient that is taken off", minimum=0
+    ),
     "experts.batch": Key(int, 256, "real images per expert step", minimum=1),
     "experts.group": Key(
         int, 5, "experts trained at once: the unit of storing and resuming", minimum=1

@@ -35,8 +35,8 @@ class Work:
         options = net_options(self.config) if own else {}
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
-    def recipe(self) -> fit.Recipe:
-        """Return the training recipe of the experts and of the full baseline."""
+    def recipe(self, flat: bool = True) -> fit.Recipe:
+        """Return the training recipe of the experts; not ``flat``: of the full baseline."""
         experts = self.config.experts
         return fit.Recipe(
             momentum=float(experts.momentum),
@@ -45,14 +45,19 @@ class Work:
             strategy="" if self.data.dsa == "none" else self.data.dsa,
             align_corners=bool(self.config.align_corners),
             classes=self.data.classes,
+            sam_rho=float(experts.sam_rho) if flat else 0.0,
+            sam_alpha=float(experts.sam_alpha) if flat and experts.sam_rho else 0.0,
         )
 
-    def settings(self, group: int) -> dict[str, Any]:
+    def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
         """Return what experts are made with: all that must agree for them to share a store."""
         experts, data = self.config.experts, self.data
+        recipe = self.recipe(flat)
+        # Named only where they are used: what was made before they existed stays as it was.
+        sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
         # Stores of before there were kinds say 'zca' for kornia's.
         whitening = {"kornia": "zca"}.get(data.transform.kind, data.transform.kind)
-        return {
+        return sam | {
             "dataset": data.name,
             "data": data.fingerprint,
             "whitening": whitening,
@@ -135,6 +140,8 @@ class Work:
 
 class _Untrained:
     """A store of experts that nobody has trained."""
+
+    trained = False
 
     def __init__(self, net: Net):
         self._net = net

@@ -100,7 +100,10 @@ def trainer(run: fit.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
         return run.advance(carry, fit.Keys(own, ops), *rest)
 
     axes = (0, 0, None, 0, 0, None, None, None)
-    return parallel.spread(run.init, (0,), devices), parallel.spread(advance, axes, devices)
+    return (
+        parallel.spread(run.init, (0,), devices),
+        parallel.spread(advance, axes, devices, run.together),
+    )
 
 
 def test_nets(

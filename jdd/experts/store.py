@@ -25,6 +25,9 @@ from jdd.errors import BadInput
 
 Tree = Any
 
+# What a store means by a setting that it does not name.
+_UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0}
+
 
 class Store:
     """A directory of expert snapshots made with one set of settings.
@@ -38,6 +41,8 @@ class Store:
     Raises:
       BadInput: the directory holds experts made with other settings; they are named.
     """
+
+    trained = True
 
     def __init__(
         self,
@@ -67,15 +72,16 @@ class Store:
             raise BadInput(
                 str(path), "not an expert store's settings", "another --config.experts.dir"
             ) from error
-        names = sorted({*found, *self.settings})
-        wrong = [n for n in names if found.get(n) != self.settings.get(n)]
+        found, mine = _UNNAMED | found, _UNNAMED | self.settings
+        names = sorted({*found, *mine})
+        wrong = [n for n in names if found.get(n) != mine.get(n)]
         if wrong:
             told = ", ".join(f"{n}={found.get(n)!r}" for n in wrong)
-            mine = ", ".join(f"{n}={self.settings.get(n)!r}" for n in wrong)
+            asked = ", ".join(f"{n}={mine.get(n)!r}" for n in wrong)
             raise BadInput(
                 f"expert store {self.directory}",
                 f"made with {told}",
-                f"this run has {mine}: give another --config.experts.dir",
+                f"this run has {asked}: give another --config.experts.dir",
             )
 
     def create(self) -> None:

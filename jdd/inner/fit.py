@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
     ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
     and ``classes_per_step`` (0: all): see the module's text. ``strategy`` is DSA's, '' for no
-    augmentation.
+    augmentation. ``sam_rho`` and ``sam_alpha``: see ``flat_gradient``; 0 for the plain gradient.
     """
 
     optimizer: str = "sgd"
@@ -51,6 +51,8 @@ class Recipe(NamedTuple):
     order: str = "shuffled"
     per_class: int = 0
     classes_per_step: int = 0
+    sam_rho: float = 0.0
+    sam_alpha: float = 0.0
 
 
 ORDERS = ("shuffled", "sequential", "classwise")
@@ -77,6 +79,37 @@ def classwise_rows(
     return (chosen[:, None] * ipc + order[:, :per_class]).ravel()
 
 
+def flat_gradient(
+    gradient: Callable[[Tree], Tree], params: Tree, rho: float, alpha: float, first: Tree = None
+) -> Tree:
+    """Return the direction of one step of adaptive GSAM, which looks for flat minima.
+
+        g = gradient(w),  e = rho w^2 g / ||w g||,  g' = gradient(w + e)
+        direction = g' - alpha (g - g' <g, g'> / ||g'||^2)
+
+    Products are elementwise, norms run over all parameters; where a norm is 0 so is its term.
+
+    Args:
+      gradient: of one and the same batch each time it is called.
+      first: gradient(w), where it is known.
+
+    Source: GSAM (Zhuang et al., ICLR 2022) with ASAM's scaling (Kwon et al., ICML 2021), as FTD
+    trains its experts.
+    """
+    g = gradient(params) if first is None else first
+    size = _length(jax.tree.map(jnp.multiply, params, g))
+    scale = rho / jnp.where(size > 0, size, 1.0)
+    there = gradient(jax.tree.map(lambda w, x: w + scale * jnp.square(w) * x, params, g))
+    squared = jnp.square(_length(there))
+    shared = sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), g, there)))
+    along = jnp.where(squared > 0, shared / jnp.where(squared > 0, squared, 1.0), 0.0)
+    return jax.tree.map(lambda x, y: y - alpha * (x - along * y), g, there)
+
+
+def _length(tree: Tree) -> jax.Array:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+
 class Keys(NamedTuple):
     """Keys of one net: ``own`` for its shuffles and draws, ``ops`` shared by nets trained together.
 
@@ -93,12 +126,19 @@ class Fit(NamedTuple):
     """``init(key) -> carry``; ``advance(carry, keys, images, labels, lr, lo, hi) -> carry, loss``.
 
     Steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) are run; the loss is their
-    mean. ``steps_per_epoch`` counts the short last batch.
+    mean. ``steps_per_epoch`` counts the short last batch. ``together``: several nets are faster in
+    one vmap than one after another.
     """
 
     init: Callable[[jax.Array], Tree]
     advance: Callable[..., tuple[Tree, jax.Array]]
     steps_per_epoch: int
+    together: bool = True
+
+
+# On CPU nets share nothing but overhead: past this many bytes of one net's activations a vmap only
+# drives them out of the caches. A step on more images than that sums the gradients of parts.
+_CACHED = 4 << 20
 
 
 @lru_cache(maxsize=64)
@@ -109,6 +149,7 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     per_epoch = n // batch + bool(rest) if recipe.order != "classwise" else 1
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
     optimizer = optimizer_of(recipe)
+    together = jax.default_backend() != "cpu" or net.activations(batch) < _CACHED
 
     def init(key: jax.Array) -> Tree:
         variables = net.init(key)
@@ -129,11 +170,31 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         target = losses.targets(labels, recipe.label_kind, recipe.classes)
         x = augmented(images, keys, step)
 
-        def objective(params: Tree) -> tuple[jax.Array, Tree]:
+        def objective(params: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
             out = net.apply({**variables, "params": params}, x, train=True)
             return loss_fn(out.logits, target), out.stats
 
-        (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(variables["params"])
+        def gradient(params: Tree) -> Tree:
+            part = jax.value_and_grad(objective, has_aux=True)
+            size = len(x) if "batch_stats" in variables else _cached(net, len(x), together)
+            if size == len(x):
+                return part(params, x, target)
+
+            def add(i: jax.Array, total: Tree) -> Tree:
+                lo = i * size
+                pieces = (jax.lax.dynamic_slice_in_dim(a, lo, size) for a in (x, target))
+                return jax.tree.map(jnp.add, total, part(params, *pieces))
+
+            first = part(params, x[:size], target[:size])
+            total = jax.lax.fori_loop(1, len(x) // size, add, first)
+            return jax.tree.map(lambda a: a * (size / len(x)), total)
+
+        (loss, stats), grads = gradient(variables["params"])
+        if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves
+            grads = flat_gradient(
+                lambda params: gradient(params)[1],
+                variables["params"], recipe.sam_rho, recipe.sam_alpha, grads,
+            )  # fmt: skip
         params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
         new = {**variables, "params": params}
         if stats:
@@ -186,4 +247,12 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))
         return carry, total / jnp.maximum(hi - lo, 1)
 
-    return Fit(init, advance, per_epoch)
+    return Fit(init, advance, per_epoch, together)
+
+
+def _cached(net: Net, images: int, together: bool) -> int:
+    """Return how many of a batch's images go through at a time: a divisor of their number."""
+    if together:
+        return images
+    most = max(1, 2 * _CACHED // net.activations(1))
+    return max(size for size in range(1, images + 1) if images % size == 0 and size <= most)

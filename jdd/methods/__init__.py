@@ -9,6 +9,8 @@ from jdd.errors import BadInput, nearest
 from jdd.methods.base import Method, Problem
 
 METHODS = {
+    "datm": "jdd.methods.datm",
+    "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",
     "ratbptt": "jdd.methods.ratbptt",
     "tesla": "jdd.methods.tesla",

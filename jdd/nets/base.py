@@ -47,6 +47,16 @@ class Net(NamedTuple):
     name: str
     init: Callable[[jax.Array], Variables]
     apply: Callable[..., Output]
+    shape: tuple[int, int, int] = (0, 0, 0)
+
+    def activations(self, images: int) -> int:
+        """Return the bytes of what one forward pass taps, in float32."""
+
+        def taps(x: jax.Array) -> dict[str, jax.Array]:
+            return self.apply(self.init(jax.random.key(0)), x, train=True, taps=True).taps
+
+        found = jax.eval_shape(taps, jax.ShapeDtypeStruct((images, *self.shape), jnp.float32))
+        return 4 * sum(leaf.size for leaf in jax.tree.leaves(found))
 
 
 def wide(vector: jax.Array, like: jax.Array) -> jax.Array:
@@ -166,4 +176,4 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int]) -> Net:
         (logits, features), new = results
         return Output(logits, features, new.get("batch_stats", stats), _flat(new.get("taps", {})))
 
-    return Net(name, init, apply)
+    return Net(name, init, apply, shape)

@@ -1,23 +1,30 @@
 """The only convolution of jdd, and the 2x2 poolings.
 
-XLA on CPU runs its own convolution tens of times slower inside ``lax.scan`` than the same sum
-written as patches and one matrix product, so on CPU that is what runs. Under ``vmap`` over
-different kernels it becomes a batched matrix product instead of a grouped convolution. Elsewhere
-the library convolution is the right choice.
+On CPU what is fast depends on which product of the three it is. XLA's own convolution is the
+fastest forward and for the input's gradient, a correlation of the cotangent with the turned kernel;
+for the kernel's gradient, and for nets of different kernels under ``vmap``, it falls back to plain
+loops, tens of times slower. So on CPU the convolution is a primitive of its own: bilinear, with a
+second one for the kernel's gradient, each the other's derivative, so that every order of
+differentiation stays within the fast forms. Elsewhere the library convolution is the right choice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 
 class TooSmall(ValueError):
     """A map has become too small for the next layer; ``nets.make`` says so to the user."""
 
 
-LOWERINGS = ("auto", "patches", "library")
+LOWERINGS = ("auto", "split", "patches", "library")
 
 
 def conv(
@@ -30,8 +37,9 @@ def conv(
       kernel: [kh, kw, c, o].
       stride: step of the output grid, the same for rows and columns.
       padding: zeros added on each of the four sides, in pixels.
-      lowering: "patches" (static slices and one product), "library" (XLA's convolution) or "auto"
-        (patches where the default backend is the CPU).
+      lowering: "library" (XLA's convolution), "patches" (static slices and one product), "split"
+        (this module's primitives: float32, stride 1, square kernels) or "auto": on CPU split where
+        it applies, else patches; elsewhere library.
 
     Returns:
       [n, (h + 2p - kh) // s + 1, (w + 2p - kw) // s + 1, o].
@@ -46,9 +54,27 @@ def conv(
         fit = f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit"
         raise TooSmall(f"{fit} a map of {x.shape[1]}x{x.shape[2]}")
     if lowering == "auto":
-        lowering = "patches" if jax.default_backend() == "cpu" else "library"
+        lowering = _on_cpu(x, kernel, stride) if jax.default_backend() == "cpu" else "library"
     if lowering == "patches":
-        return _by_patches(x, kernel, stride, padding)
+        return _patches(x, kernel.shape[0], kernel.shape[1], stride, padding) @ kernel.reshape(
+            -1, kernel.shape[-1]
+        )
+    if lowering == "split":
+        beyond = padding - kernel.shape[0] + 1
+        if beyond > 0:  # the input's gradient would be a correlation with negative padding
+            x = jnp.pad(x, ((0, 0), (beyond, beyond), (beyond, beyond), (0, 0)))
+        return _conv.bind(x, kernel, padding=padding - max(beyond, 0))
+    return _library(x, kernel, padding, stride)
+
+
+def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> str:
+    # XLA's fast CPU convolution is float32's; a 1x1 kernel is a plain product already.
+    square = kernel.shape[0] == kernel.shape[1] > 1
+    fits = square and stride == 1 and x.dtype == kernel.dtype == jnp.float32
+    return "split" if fits else "patches"
+
+
+def _library(x: jax.Array, kernel: jax.Array, padding: int, stride: int = 1) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -58,11 +84,11 @@ def conv(
     )
 
 
-def _by_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    kh, kw, channels, out = kernel.shape
+def _patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Array:
+    """Return the input under each place of the kernel, ``[n, rows, cols, kh kw c]``."""
     if padding:
         x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    n, h, w, _ = x.shape
+    n, h, w, channels = x.shape
     rows, cols = (h - kh) // stride + 1, (w - kw) // stride + 1
     slices = [
         lax.slice(
@@ -74,8 +100,124 @@ def _by_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> j
         for a in range(kh)
         for b in range(kw)
     ]
-    patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
-    return patches @ kernel.reshape(kh * kw * channels, out)
+    return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
+
+
+# The two primitives, with stride 1, x [n, h, w, c], k [s, s, c, o], y [n, h', w', o]:
+#   y  = conv(x, k)      y[n,i,j,o]  = sum_abc x[n,i+a-p,j+b-p,c] k[a,b,c,o]
+#   dk = conv_k(x, g)    dk[a,b,c,o] = sum_nij x[n,i+a-p,j+b-p,c] g[n,i,j,o]
+# Both are bilinear, and dx = conv(g, turned k) with padding s - 1 - p.
+
+_CHUNK = 8 << 20  # bytes of patches at a time: what is much larger goes through main memory
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, padding: int) -> jax.Array:
+    n, h, w, c = x.shape
+    _, rows, cols, out = g.shape
+    size = h + 2 * padding - rows + 1
+
+    turned = c >= out  # patches of the cotangent make the faster product, and no larger ones
+
+    def part(x: jax.Array, g: jax.Array) -> jax.Array:
+        if turned:
+            patches = _patches(g, size, size, 1, size - 1 - padding).reshape(-1, size * size * out)
+            return x.reshape(-1, c).T @ patches
+        patches = _patches(x, size, size, 1, padding).reshape(-1, size * size * c)
+        return patches.T @ g.reshape(-1, out)
+
+    def shaped(total: jax.Array) -> jax.Array:
+        if turned:
+            return jnp.flip(total.reshape(c, size, size, out), (1, 2)).transpose(1, 2, 0, 3)
+        return total.reshape(size, size, c, out)
+
+    many = max(1, _CHUNK // (4 * rows * cols * size * size * min(c, out)))
+    whole = n // many * many
+    if n <= 2 * many:
+        return shaped(part(x, g))
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        pair = (lax.dynamic_slice_in_dim(a, i * many, many) for a in (x, g))
+        return total + part(*pair)
+
+    # What does not divide comes first; a whole part where all does.
+    first = part(x[whole:], g[whole:]) if whole < n else part(x[:many], g[:many])
+    return shaped(lax.fori_loop(int(whole == n), whole // many, add, first))
+
+
+def _bilinear(name: str, fn: Any) -> Primitive:
+    """Make a primitive of ``fn(a, b, padding)``; its derivative rules are given afterwards."""
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(fn, static_argnames="padding"))
+    mlir.register_lowering(primitive, mlir.lower_fun(fn, multiple_results=False))
+
+    def shape(a: Any, b: Any, *, padding: int) -> Any:
+        found = jax.eval_shape(lambda a, b: fn(a, b, padding), a, b)
+        return a.update(shape=found.shape, dtype=found.dtype, weak_type=False)
+
+    primitive.def_abstract_eval(shape)
+    return primitive
+
+
+_conv = _bilinear("jdd_conv", _library)
+_conv_k = _bilinear("jdd_conv_kernel_gradient", _kernel_gradient)
+
+
+def _dx(cotangent: jax.Array, x: Any, kernel: jax.Array, *, padding: int) -> jax.Array:
+    return _conv.bind(cotangent, _turned(kernel), padding=kernel.shape[0] - 1 - padding)
+
+
+def _dk(cotangent: jax.Array, x: jax.Array, kernel: Any, *, padding: int) -> jax.Array:
+    return _conv_k.bind(x, cotangent, padding=padding)
+
+
+def _dk_x(cotangent: jax.Array, x: Any, g: jax.Array, *, padding: int) -> jax.Array:
+    return _dx(cotangent=g, x=x, kernel=cotangent, padding=padding)
+
+
+def _dk_g(cotangent: jax.Array, x: jax.Array, g: Any, *, padding: int) -> jax.Array:
+    return _conv.bind(x, cotangent, padding=padding)
+
+
+ad.defbilinear(_conv, _dx, _dk)
+ad.defbilinear(_conv_k, _dk_x, _dk_g)
+
+
+def _one_by_one(
+    primitive: Primitive, args: Sequence[jax.Array], axes: Sequence[Any], padding: int
+) -> tuple[jax.Array, int]:
+    # One after another, each on all cores, beats XLA's grouped convolution by far.
+    moved = [
+        a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True)
+    ]
+    mapped = [a for a, axis in zip(moved, axes, strict=True) if axis is not None]
+
+    def one(items: list[jax.Array]) -> jax.Array:
+        left = iter(items)
+        pair = [a if axis is None else next(left) for a, axis in zip(moved, axes, strict=True)]
+        return primitive.bind(*pair, padding=padding)
+
+    return lax.map(one, mapped), 0
+
+
+def _conv_batch(args: Sequence[jax.Array], axes: Sequence[Any], *, padding: int) -> Any:
+    x, kernel = args
+    if axes[1] is not None:
+        return _one_by_one(_conv, args, axes, padding)
+    x = jnp.moveaxis(x, axes[0], 0)
+    y = _conv.bind(x.reshape(-1, *x.shape[2:]), kernel, padding=padding)
+    return y.reshape(*x.shape[:2], *y.shape[1:]), 0
+
+
+def _conv_k_batch(args: Sequence[jax.Array], axes: Sequence[Any], *, padding: int) -> Any:
+    return _one_by_one(_conv_k, args, axes, padding)
+
+
+batching.primitive_batchers[_conv] = _conv_batch
+batching.primitive_batchers[_conv_k] = _conv_k_batch
 
 
 def _windows(x: jax.Array) -> jax.Array:

@@ -26,11 +26,11 @@ def _run(work: Work, session: Session) -> None:
         )  # fmt: skip
 
 
-def cost(work: Work, group: int, epochs: int, batches: int) -> Estimate:
+def cost(work: Work, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
     data, devices = work.data, tuple(work.devices[:1])
     n = len(data.train.labels)
-    run = fit.make(work.net, work.recipe(), n)
+    run = fit.make(work.net, work.recipe(flat), n)
     images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)

@@ -26,7 +26,7 @@ def _place(work: Work) -> Path:
 
 
 def _identity(work: Work) -> str:
-    return fingerprint([work.settings(1), int(work.config.baselines.full_epochs)])
+    return fingerprint([work.settings(1, flat=False), int(work.config.baselines.full_epochs)])
 
 
 def _file(work: Work) -> Path:
@@ -45,10 +45,11 @@ def result(work: Work) -> dict[str, Any] | None:
 
 def _run(work: Work, session: Session) -> None:
     epochs = int(work.config.baselines.full_epochs)
-    store = Store(_place(work), work.settings(1), work.like)
+    recipe = work.recipe(flat=False)
+    store = Store(_place(work), work.settings(1, flat=False), work.like)
     with locked(store.directory, session):
         train.train(
-            store, work.net, work.recipe(), float(work.config.experts.lr), work.data, 1, epochs,
+            store, work.net, recipe, float(work.config.experts.lr), work.data, 1, epochs,
             int(work.config.experts.seed), session, work.devices, stage="full", keep_all=False,
         )  # fmt: skip
         last = store.read_group(0, store.epochs(0))
@@ -62,7 +63,7 @@ def _run(work: Work, session: Session) -> None:
 def _estimate(work: Work) -> Estimate:
     if _done(work):
         return Estimate(0.0, 0, "cached, or off")
-    return experts.cost(work, 1, int(work.config.baselines.full_epochs), 1)
+    return experts.cost(work, 1, int(work.config.baselines.full_epochs), 1, flat=False)
 
 
 def _done(work: Work) -> bool:

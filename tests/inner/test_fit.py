@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from jdd import nets
+from jdd.augment import dsa
 from jdd.inner import fit
 
 CLASSES, IPC, SHAPE = 3, 4, (6, 6, 1)
@@ -87,3 +88,56 @@ def test_classwise_batches_have_each_class_alike():
         np.testing.assert_array_equal(np.bincount(drawn // IPC), [2, 2, 2])
     some = np.asarray(fit.classwise_rows(jax.random.key(0), CLASSES, IPC, 3, 2))
     assert sorted(np.bincount(some // IPC, minlength=3)) == [0, 3, 3]
+
+
+def test_flat_gradient_against_its_formula():
+    draw = np.random.default_rng(0)
+    matrix = draw.standard_normal((5, 5))
+    w, rho, alpha = draw.standard_normal(5), 0.3, 0.7
+
+    def slope(x):  # of x^T (M + M^T) x / 2 + sum x^4 / 4
+        return (matrix + matrix.T) @ x + x**3
+
+    g = slope(w)
+    there = slope(w + rho * w**2 * g / np.linalg.norm(w * g))
+    unit = there / np.linalg.norm(there)
+    expected = there - alpha * (g - (g @ unit) * unit)
+    with jax.enable_x64(True):
+        tree = {"a": jnp.asarray(w[:2]), "b": jnp.asarray(w[2:])}
+
+        def gradient(p):
+            x = jnp.concatenate([p["a"], p["b"]])
+            y = jnp.asarray(matrix + matrix.T) @ x + x**3
+            return {"a": y[:2], "b": y[2:]}
+
+        found = fit.flat_gradient(gradient, tree, rho, alpha)
+        np.testing.assert_allclose(np.concatenate([found["a"], found["b"]]), expected, rtol=1e-12)
+        nothing = jax.tree.map(jnp.zeros_like, tree)
+        still = fit.flat_gradient(gradient, nothing, rho, alpha)
+        jax.tree.map(np.testing.assert_array_equal, still, nothing)
+
+
+def test_sam_takes_both_gradients_on_one_augmented_batch():
+    net, images, labels = problem()
+    recipe = fit.Recipe(
+        momentum=0.0, weight_decay=0.0, classes=CLASSES, strategy="color_crop", sam_rho=0.1
+    )
+    run, keys = fit.make(net, recipe, N), fit.Keys(jax.random.key(1), jax.random.key(2))
+    carry, lr = run.init(jax.random.key(0)), jnp.float32(0.1)
+    moved, _ = jax.jit(run.advance)(carry, keys, images, labels, lr, 0, 1)
+    op = dsa.draw_op(jax.random.fold_in(keys.ops, 0), recipe.strategy)
+    own = jax.random.fold_in(jax.random.fold_in(keys.own, 1), 0)
+    x = dsa.apply(op, own, images, recipe.strategy, siamese=False, align_corners=True)
+
+    def loss(p):
+        logits = net.apply({"params": p}, x, train=True).logits
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    w = carry["variables"]["params"]
+    g = jax.grad(loss)(w)
+    norm = optax.global_norm(jax.tree.map(jnp.multiply, w, g))
+    there = jax.tree.map(lambda a, b: a + 0.1 * a * a * b / norm, w, g)
+    close(
+        moved["variables"]["params"],
+        jax.tree.map(lambda a, b: a - 0.1 * b, w, jax.grad(loss)(there)),
+    )

@@ -30,13 +30,15 @@ def _with_gradients(run, x, kernel):
 def test_lowerings_agree_in_values_and_gradients(size, stride, padding, h, w):
     x, kernel = _data(size, h, w)
     results = []
-    for lowering in ("patches", "library"):
+    split = stride == 1 and 1 < size
+    for lowering in ("library", "patches", *(["split"] if split else [])):
         run = functools.partial(conv, stride=stride, padding=padding, lowering=lowering)
         y, *grads = jax.jit(functools.partial(_with_gradients, run))(x, kernel)
         assert y.shape[1:3] == tuple((s + 2 * padding - size) // stride + 1 for s in (h, w))
         results.append((y, *grads))
-    for patches, library in zip(*results, strict=True):
-        np.testing.assert_allclose(patches, library, rtol=1e-4, atol=1e-4)
+    for other in results[1:]:
+        for found, library in zip(other, results[0], strict=True):
+            np.testing.assert_allclose(found, library, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
@@ -46,31 +48,69 @@ def test_lowerings_agree_under_vmap(axes):
         v if axis is None else jnp.stack([v, 2 * v, v - 1])
         for v, axis in zip((x, kernel), axes, strict=True)
     )
-    one, other = (
-        jax.jit(jax.vmap(functools.partial(conv, padding=1, lowering=lowering), axes))(x, kernel)
-        for lowering in ("patches", "library")
-    )
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+    def run(lowering):
+        def one(x, kernel):
+            return _with_gradients(functools.partial(conv, padding=1, lowering=lowering), x, kernel)
+
+        return jax.jit(jax.vmap(one, axes))(x, kernel)
+
+    library = run("library")
+    for lowering in ("patches", "split"):
+        for found, wanted in zip(run(lowering), library, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_second_derivatives_agree_in_float64():
+@pytest.mark.parametrize("padding", [0, 1, 3])
+@pytest.mark.parametrize("wide", ["in", "out"])
+def test_second_derivatives_agree_in_float64(padding, wide):
+    """jvp of grad and grad of grad, of kernels that widen and that narrow."""
     with jax.enable_x64(True):
-        x, kernel = _data(3, 5, 5, jnp.float64)
+        x, kernel = _data(3, 6, 5, jnp.float64)
+        if wide == "in":
+            kernel = kernel[..., :2]
 
-        def hessian_product(lowering):
+        def products(lowering):
             def loss(kernel, x):
-                y = jnp.tanh(conv(x, kernel, 2, 1, lowering))
+                y = jnp.tanh(conv(x, kernel, 1, padding, lowering))
                 return (y * y).sum()
 
             grad = jax.grad(loss, (0, 1))
-            return jax.jit(lambda *p: jax.jvp(grad, p, tuple(map(jnp.sin, p)))[1])(kernel, x)
 
-        for one, other in zip(hessian_product("patches"), hessian_product("library"), strict=True):
-            assert one.dtype == jnp.float64
-            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+            def norm(*p):
+                return sum((g**2).sum() for g in grad(*p))
+
+            def all_of_them(*p):
+                directions = tuple(map(jnp.sin, p))
+                return *jax.jvp(grad, p, directions)[1], *jax.grad(norm, (0, 1))(*p)
+
+            return jax.jit(all_of_them)(kernel, x)
+
+        library = products("library")
+        for lowering in ("patches", "split"):
+            for one, other in zip(products(lowering), library, strict=True):
+                assert one.dtype == jnp.float64
+                np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
 
 
-def test_the_cpu_takes_patches(monkeypatch):
+def test_kernel_gradient_in_chunks(monkeypatch):
+    """Many images go through in parts, the last one as short as it comes."""
+    rng = np.random.default_rng(1)
+    for images in (7, 8):
+        x = jnp.asarray(rng.normal(size=(images, 6, 6, 3)), jnp.float32)
+        kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 4)), jnp.float32)
+        run = functools.partial(conv, padding=1, lowering="split")
+        whole = _with_gradients(run, x, kernel)
+        with monkeypatch.context() as patch:
+            patch.setattr(conv_lib, "_CHUNK", 2 * 4 * 36 * 27)
+            jax.clear_caches()
+            parts = _with_gradients(run, x, kernel)
+        jax.clear_caches()
+        for one, other in zip(whole, parts, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_cpu_has_a_way_of_its_own(monkeypatch):
     x, kernel = _data(3, 6, 6)
     for backend, expected in (("cpu", False), ("gpu", True), ("tpu", True)):
         monkeypatch.setattr(conv_lib.jax, "default_backend", lambda backend=backend: backend)

@@ -1,0 +1,102 @@
+"""Do both sides compute the same? In float64, on the same weights, images and draws.
+
+In float32 no two implementations of a ReLU net agree closely: of the tens of millions of
+activations in an outer step some lie within rounding of zero, and each that falls on the other side
+changes the gradient by a jump. At width 128 the images' gradients of two float32 sides are a few
+thousandths apart. In float64 none does, and what is left is the mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import meta_step, peers, replay
+from benchmarks.meta_step import Size
+from benchmarks.peers import training as peer_training
+from jdd.inner import fit
+
+Tree = Any
+LIMIT = 1e-6
+STEPS = 4
+
+
+class Disagreement(AssertionError):
+    """The two sides do not compute the same, so that their times mean nothing."""
+
+
+def _double(tree: Tree) -> Tree:
+    def cast(x: Any) -> Any:
+        return jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(cast, tree)
+
+
+def outer_step(size: Size, estimator: str, theirs: ModuleType) -> dict[str, float]:
+    """Return how far apart loss and gradients are after a few steps, relative to jdd's.
+
+    Raises:
+      Disagreement: further than ``LIMIT``.
+    """
+    size = size._replace(steps=min(size.steps, STEPS))
+    with jax.enable_x64(True):
+        step = meta_step.make(size, estimator=estimator)
+        step = step._replace(variables=_double(step.variables), batch=_double(step.batch))
+        gradient, args = step.gradient()
+        (loss, _), grads = gradient(*args)
+        segment = replay.segment(step.variables, step.batch, step.labels)
+        draws = replay.draws(args[3][0], size.steps, step.strategy, step.variables["images"])
+        found = theirs.meta_gradient(segment, draws)
+        apart = {
+            "loss": replay.apart(found.loss, loss),
+            "images": replay.apart(found.images.permute(0, 2, 3, 1), grads["images"]),
+            "rate": replay.apart(found.rate, grads["lr"]),
+        }
+    return _checked(apart)
+
+
+def training(
+    size: Size, recipe: fit.Recipe, trainer: Callable[..., tuple[Any, Any]], ops_axis: bool
+) -> dict[str, float]:
+    """Return how far apart the weights are after a few steps of one batch, not augmented.
+
+    Raises:
+      Disagreement: further than ``LIMIT``.
+    """
+    recipe = recipe._replace(strategy="", batch=20)
+    with jax.enable_x64(True):
+        net = meta_step.net_of(size)
+        run = fit.make(net, recipe, recipe.batch)
+        init, advance = trainer(run, tuple(jax.devices()[:1]))
+        keys = jax.random.split(jax.random.key(0), 2)
+        x = jnp.asarray(meta_step.noise((recipe.batch, *size.shape)), jnp.float64)
+        y = jnp.arange(recipe.batch) % size.classes
+        carry = _double(init(keys))
+        theirs = replay.weights(jax.tree.map(lambda p: p[0], carry["variables"]["params"]))
+        before = [w.clone() for w in theirs]
+        many = tuple(jnp.broadcast_to(a, (2, *a.shape)) for a in (x, y))
+        ops = keys[:1] if ops_axis else keys[0]
+        carry, _ = advance(carry, keys, ops, *many, jnp.float64(0.01), 0, STEPS)
+        ours = replay.weights(jax.tree.map(lambda p: p[0], carry["variables"]["params"]))
+        peer_training.train(
+            [w.requires_grad_() for w in theirs],
+            replay.images(x),
+            replay.tensor(y).long(),
+            STEPS,
+            peer_training.Recipe(0.01, recipe.momentum, recipe.weight_decay, recipe.batch),
+        )
+        peers.wait()
+        moved = [[a.detach() - b for a, b in zip(w, before, strict=True)] for w in (theirs, ours)]
+    return _checked({"weights_moved": replay.apart(*moved)})
+
+
+def _checked(apart: dict[str, float]) -> dict[str, float]:
+    if not max(apart.values()) <= LIMIT:
+        raise Disagreement(f"jdd and its PyTorch peer differ, nothing is timed: {apart}")
+    assert all(np.isfinite(list(apart.values())))
+    return apart

@@ -1,0 +1,40 @@
+"""What a peer cannot do without: its forward and backward passes alone.
+
+No augmentation, no update, no distance, no draws; every pass starts from the same weights and
+frees its graph. A peer's time over this floor says how good a peer it is.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.peers import convnet
+from benchmarks.peers.mtt import Segment
+
+
+def meta(segment: Segment, steps: int, second_order: bool = True) -> None:
+    """Per student step: forward, backward with its graph, backward of that (weights and images).
+
+    Without ``second_order`` TESLA's: forward and backward, then forward, backward with its graph
+    and backward of that in the images alone.
+    """
+    theta = [w.detach().requires_grad_() for w in segment.start]
+    images = segment.images.detach().requires_grad_()
+    v = [w.detach() for w in segment.target]
+    for _ in range(steps):
+        if not second_order:
+            loss = F.cross_entropy(convnet.forward(theta, segment.images), segment.labels)
+            torch.autograd.grad(loss, theta)
+        loss = F.cross_entropy(convnet.forward(theta, images), segment.labels)
+        g = torch.autograd.grad(loss, theta, create_graph=True)
+        torch.autograd.grad(g, [*theta, images] if second_order else images, v)
+
+
+def training(weights: list[Tensor], images: Tensor, labels: Tensor, steps: int) -> None:
+    """Per training step: forward and backward."""
+    theta = [w.detach().requires_grad_() for w in weights]
+    for _ in range(steps):
+        loss = F.cross_entropy(convnet.forward(theta, images), labels)
+        torch.autograd.grad(loss, theta)

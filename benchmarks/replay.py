@@ -1,0 +1,107 @@
+"""The same numbers on both sides: jdd's weights, images and augmentation draws as PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import peers
+from benchmarks.peers import dsa as peer_dsa
+from benchmarks.peers.mtt import Segment
+from jdd.augment import dsa
+
+Tree = Any
+
+
+def tensor(array: Any) -> Tensor:
+    """Return an array as a tensor on PyTorch's device."""
+    return torch.tensor(np.asarray(array), device=peers.device())
+
+
+def images(array: Any) -> Tensor:
+    """[n, h, w, c] -> [n, c, h, w] in channels_last."""
+    moved = tensor(array).permute(0, 3, 1, 2)
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def weights(params: Tree) -> list[Tensor]:
+    """Return a ConvNet's parameters in the peer's order and layouts."""
+    found = []
+    blocks = [name for name in sorted(params) if name.startswith("conv")]
+    for name in blocks:
+        kernel = tensor(params[name]["kernel"]).permute(3, 2, 0, 1)
+        norm = params[name.replace("conv", "norm")]
+        found += [kernel.contiguous(memory_format=torch.channels_last)]
+        found += [tensor(x) for x in (params[name]["bias"], norm["scale"], norm["bias"])]
+    channels = found[-1].shape[0]
+    head = tensor(params["head"]["kernel"])  # [h w c, classes] with h = w
+    side = round((head.shape[0] / channels) ** 0.5)
+    by_channel = head.reshape(side, side, channels, -1).permute(3, 2, 0, 1)
+    return [*found, by_channel.flatten(1).contiguous(), tensor(params["head"]["bias"])]
+
+
+def segment(variables: Tree, batch: Tree, labels: np.ndarray) -> Segment:
+    """Return what one outer step reads; ``batch`` holds one item on axis 0."""
+    ends = [jax.tree.map(lambda x: x[0], batch[name]["params"]) for name in ("start", "target")]
+    return Segment(
+        weights(ends[0]),
+        weights(ends[1]),
+        images(variables["images"]),
+        tensor(labels).long(),
+        tensor(variables["lr"]),
+    )
+
+
+def draws(key: jax.Array, steps: int, strategy: str, images: jax.Array) -> list[peer_dsa.Draw]:
+    """Return what jdd's MTT objective draws from ``key`` for images [n, h, w, c]."""
+    keys = jax.random.split(key, steps)
+    return [drawn(k, strategy, images.shape, images.dtype.type) for k in keys]
+
+
+def drawn(key: jax.Array, strategy: str, shape: tuple[int, ...], dtype: Any) -> peer_dsa.Draw:
+    """Return what ``jdd.augment.dsa.dsa`` draws from ``key`` for images of ``dtype``."""
+    op_key, key = jax.random.split(key)
+    name = dsa.names(strategy)[int(dsa.draw_op(op_key, strategy))]
+    u = np.asarray(jax.random.uniform(key, (3, shape[0]), np.float32))
+    return name, tuple(tensor(p) for p in parameters(name, u, shape, dtype))
+
+
+def parameters(
+    name: str, u: np.ndarray, shape: tuple[int, ...], dtype: Any
+) -> tuple[np.ndarray, ...]:
+    """Turn jdd's three uniform draws an image, [3, n], into an operation's parameters."""
+    real = u.astype(dtype)
+    if name == "color":
+        return (real[0] - 0.5) * dsa.BRIGHTNESS, real[1] * dsa.SATURATION, real[2] + dsa.CONTRAST
+    if name == "crop":
+        most = [peer_dsa.reach(size) for size in shape[1:3]]
+        return tuple(_whole(d, 2 * m + 1) - m for d, m in zip(u, most, strict=False))
+    if name == "cutout":
+        counts = [size + 1 - peer_dsa.hole(size) % 2 for size in shape[1:3]]
+        return tuple(_whole(d, count) for d, count in zip(u, counts, strict=False))
+    if name == "flip":
+        return (u[0] < 0.5,)
+    if name == "scale":
+        low = 1 / dsa.SCALE
+        return tuple(real[:2] * dtype(dsa.SCALE - low) + dtype(low))
+    return ((real[0] - dtype(0.5)) * dtype(2 * dsa.ROTATE) * dtype(np.pi / 180),)
+
+
+def _whole(draw: np.ndarray, count: int) -> np.ndarray:
+    return np.floor(draw * np.float32(count)).astype(np.int64)
+
+
+def apart(found: Any, expected: Any) -> float:
+    """Return ||found - expected|| / ||expected|| of two arrays, or lists of arrays."""
+    a, b = (_flat(x) for x in (found, expected))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def _flat(values: Any) -> np.ndarray:
+    parts = values if isinstance(values, list) else [values]
+    arrays = [x.detach().cpu() if isinstance(x, Tensor) else x for x in parts]
+    return np.concatenate([np.asarray(x, np.float64).ravel() for x in arrays])

@@ -1,0 +1,157 @@
+"""DATM: matching trajectories of the right difficulty (Guo et al., ICLR 2024).
+
+MTT's loss on flat experts (as FTD's), with three changes:
+
+  window  the start epoch is t ~ U{T- .. U - 1}; U grows linearly from ``current_max_start_epoch``
+          to T+ over the first ``expansion_end`` steps, or is T+ from the start: early epochs hold
+          easy patterns, late ones hard patterns, which only larger sets have room for;
+  labels  z of the set are learned: logits, l is cross-entropy with softmax(z),
+          z <- SGD(label_momentum) step of rate lr_y with dL/dz;
+  start   images are real ones that an expert at its end classifies right, and z is the mean of the
+          logits of those experts, at their end, that do.
+
+A step whose loss is above ``threshold`` changes nothing.
+
+Differs from the authors' code: what MTT's differs in (``methods/mtt.py``); a class in which the
+experts together classify fewer images right than are needed is filled with those of highest mean
+log-probability, labelled by the mean over all experts (``correct_rows``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import rng
+from jdd.data import class_indices, draw_per_class
+from jdd.methods import mtt
+from jdd.methods.base import Method, Problem
+from jdd.nets import Net
+
+BATCH = 256  # images at a time
+
+# (expert, images [n, ...]) -> logits [n, classes]
+Logits = Callable[[int, np.ndarray], np.ndarray]
+
+
+def start_epochs(config: Any, step: int) -> tuple[int, int]:
+    """Return ``(low, high)``: the start epochs of a step are low .. high - 1."""
+    low, high = int(config.min_start_epoch), int(config.max_start_epoch)
+    first, end = int(config.current_max_start_epoch), int(config.expansion_end)
+    if first and step < end:
+        high = first + (high - first) * step // end
+    return low, high
+
+
+@lru_cache(maxsize=8)
+def _forward(net: Net) -> Any:
+    return jax.jit(lambda variables, x: net.apply(variables, x, train=False).logits)
+
+
+def final_logits(problem: Problem) -> Logits:
+    """Return the experts at their last epoch, as a function from images to logits."""
+    epoch = int(problem.config.experts.epochs)
+    forward = _forward(problem.nets["student"])
+
+    def logits(expert: int, images: np.ndarray) -> np.ndarray:
+        variables, found = problem.experts.read(expert, epoch), []
+        for lo in range(0, len(images), BATCH):
+            x = images[lo : lo + BATCH]
+            missing = BATCH - len(x)  # padded, to compile once
+            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+            found.append(np.asarray(forward(variables, x))[: BATCH - missing])
+        return np.concatenate(found)
+
+    return logits
+
+
+def correct_rows(
+    draw: np.random.Generator, logits: Logits, data: Any, ipc: int, experts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose ``ipc`` images of each class that an expert classifies right.
+
+    A class is gone through in random order; the first expert's are taken before the second's, and
+    so on. Where all experts together have too few, the rest is ranked by its mean log-probability.
+
+    Returns:
+      rows of ``data.train`` [classes * ipc], class-major; and how many of each class were ranked.
+    """
+    images = data.train.images
+    chosen, filled = [], np.zeros(data.classes, int)
+    for c, group in enumerate(class_indices(data.train.labels, data.classes)):
+        order, rows = draw.permutation(group), np.zeros(0, int)
+        score = np.zeros(len(order))
+        for expert in range(experts):
+            for lo in range(0, len(order), BATCH):
+                part = order[lo : lo + BATCH]
+                said = logits(expert, images[part])
+                score[lo : lo + BATCH] += said[:, c] - np.logaddexp.reduce(said, axis=1)
+                right = part[np.argmax(said, axis=1) == c]
+                rows = np.concatenate([rows, right[~np.isin(right, rows)]])
+                if len(rows) >= ipc:
+                    break
+            if len(rows) >= ipc:
+                break
+        filled[c] = max(0, ipc - len(rows))
+        ranked = order[np.argsort(-score, kind="stable")]
+        rows = np.concatenate([rows, ranked[~np.isin(ranked, rows)]])
+        chosen.append(rows[:ipc])
+    return np.concatenate(chosen), filled
+
+
+def mean_logits(logits: Logits, images: np.ndarray, hard: np.ndarray, experts: int) -> np.ndarray:
+    """Return each image's mean logits over the experts that classify it right; over all if none.
+
+    Args:
+      images: ``[n, h, w, c]``.
+      hard: their classes ``[n]``.
+    """
+    count = np.zeros((len(hard), 1))
+    right_sum: Any = 0.0
+    all_sum: Any = 0.0
+    for expert in range(experts):
+        said = np.asarray(logits(expert, images), np.float64)
+        right = (np.argmax(said, axis=1) == hard)[:, None]
+        right_sum, all_sum, count = right_sum + right * said, all_sum + said, count + right
+    return np.where(count > 0, right_sum / np.maximum(count, 1), all_sum / experts)
+
+
+def first_set(config: Any, problem: Problem, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and logits of step 0, class-major.
+
+    Raises:
+      BadInput: a class has fewer than IPC images.
+    """
+    data, ipc, experts = problem.data, int(config.ipc), int(config.experts.count)
+    logits, train = final_logits(problem), data.train
+    rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
+    # Nets that nobody has trained would be searched to the last for images that they have right.
+    if config.pix_init == "real" or not problem.experts.trained:
+        return train.images[rows], logits(0, train.images[rows])
+    draw = rng.host(seed, "datm/correct")
+    rows, filled = correct_rows(draw, logits, data, ipc, experts)
+    if filled.any() and config.progress:
+        told = ", ".join(f"{data.class_names[c]}: {filled[c]}" for c in np.flatnonzero(filled))
+        print(
+            f"start: the experts classify too few images right; taken though wrong: {told}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    return train.images[rows], mean_logits(logits, train.images[rows], train.labels[rows], experts)
+
+
+def make(config: Any, problem: Problem) -> Method:
+    """Build DATM for a resolved config and its problem."""
+    most = float(config.threshold)
+    vary = mtt.Variation(
+        start=lambda seed: first_set(config, problem, seed),
+        label_kind="logits",
+        label_rate=(float(config.lr_y), float(config.label_momentum)),
+        epochs=lambda step: start_epochs(config, step),
+        most=most if most > 0 else None,
+    )
+    return mtt.build(config, problem, vary)

@@ -1,0 +1,24 @@
+"""FTD: trajectory matching on flat expert trajectories (Du, Jiang, Tan, Zhou & Li, CVPR 2023).
+
+MTT's loss, sampling and optimisers. What is new:
+
+  experts    follow the direction of adaptive GSAM in place of the gradient (``experts.sam_rho``,
+             ``experts.sam_alpha``; ``inner/fit.py:flat_gradient``), so that a student who starts
+             a little beside the expert ends a little beside it;
+  images     that are saved are the average E <- d E + (1 - d) S over the steps, d = ``ema``; the
+             S that is optimised is not touched by it.
+
+Differs from the authors' code: what MTT's differs in (``methods/mtt.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jdd.methods import mtt
+from jdd.methods.base import Method, Problem
+
+
+def make(config: Any, problem: Problem) -> Method:
+    """Build FTD for a resolved config and its problem."""
+    return mtt.build(config, problem, mtt.Variation(ema=float(config.ema)))

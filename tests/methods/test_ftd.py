@@ -1,0 +1,64 @@
+"""FTD's average of the images, and its experts' place in a store."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import config as config_lib
+from jdd import loop
+from jdd.errors import BadInput
+from jdd.methods import ftd
+from tests import runs
+
+
+def test_the_saved_images_are_the_average_over_the_steps(tiny, tmp_path):
+    work = runs.work({**tiny, "method": "ftd", "ema": 0.7}, tmp_path)
+    method = ftd.make(work.config, work.blank)
+    _, update = loop.make_step(method, 0, jax.devices()[:1])
+    carry, alive = loop.start(method, 0), jnp.asarray(True)
+    mean = np.asarray(carry.state.variables["images"], np.float64)
+    draw = np.random.default_rng(0)
+    for _ in range(4):
+        grads = {"images": draw.standard_normal(mean.shape), "lr": 0.0}
+        grads = jax.tree.map(jnp.float32, grads)
+        carry, told = update(carry, ((jnp.float32(1.0), (carry.state.aux, {})), grads), alive)
+        mean = 0.7 * mean + 0.3 * np.asarray(carry.state.variables["images"], np.float64)
+    assert bool(told["ok"])
+    np.testing.assert_allclose(method.distilled(carry.state, 4).images, mean, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(carry.state.variables["images"], mean, atol=1e-2)
+
+
+def test_a_store_tells_plain_experts_from_flat_ones(tiny, tmp_path):
+    keys = {**tiny, "experts.dir": str(tmp_path / "x")}
+    plain = runs.work(keys, tmp_path)
+    plain.store.create()
+    written = json.loads((tmp_path / "x" / "store.json").read_text(encoding="utf-8"))
+    assert "sam_rho" not in written["settings"]  # as every store made before there was such a key
+    plain_ftd = {**keys, "method": "ftd", "experts.sam_rho": 0}
+    assert runs.work(plain_ftd, tmp_path).store.directory.exists()
+    with pytest.raises(BadInput, match="sam_rho=0.0.*this run has.*sam_rho=0.01"):
+        runs.work({**keys, "method": "ftd"}, tmp_path)
+    flat = runs.work({**tiny, "method": "ftd"}, tmp_path / "own")
+    assert flat.recipe().sam_rho == 0.01
+    # The whole-data baseline is everybody's: plain, and cached under one name.
+    assert flat.recipe(flat=False) == plain.recipe(flat=False) == plain.recipe()
+    assert flat.settings(1, flat=False) == plain.settings(1, flat=False)
+
+
+def test_an_average_that_never_moves_is_refused():
+    with pytest.raises(BadInput, match="config.ema"):
+        config_lib.resolve(config_lib.load("ftd.py:digits,ema=1").config)
+
+
+@pytest.mark.parametrize("method", ["ftd", "datm"])
+def test_published_rows_resolve(method):
+    for dataset, ipc in config_lib.method_file(method).PUBLISHED:
+        loaded = config_lib.load(f"{method}.py:{dataset}", {"ipc": ipc, "data.path": "x.zip"})
+        config, _ = config_lib.resolve(loaded.config)
+        assert config.experts.sam_rho == 0.01
+        assert config_lib.published(config)["protocol_differs"] == []
