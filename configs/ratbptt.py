@@ -74,8 +74,9 @@ DEFAULTS = dict(
 # Found by trial at IPC 1.
 STARTS = {
     "digits": {
-        "steps": 200, "unroll_steps": 60, "window": 20, "batch_real": 360, "lr_img": 0.01,
-        "lr_student": 0.005, "pix_init": "real", "net.width": 32, "experts.lr": 0.1,
+        "steps": 200, "unroll_steps": 60, "window": 20, "window_draw": "step", "batch_real": 512,
+        "lr_img": 0.05, "lr_student": 0.005, "learn_labels": False, "pix_init": "real",
+        "data.dsa": "none", "net.width": 32, "experts.lr": 0.1,
     },
 }  # fmt: skip
 

@@ -24,7 +24,9 @@ from jdd.nets import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md", "docs/methods/mtt.md")
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md") + tuple(
+    f"docs/methods/{method}.md" for method in METHODS
+)
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 
 

@@ -44,10 +44,11 @@ def stepped(inner, theta, state, g, t, lr, wd):
 
 
 @pytest.mark.parametrize(
-    "inner, way", [("adam", "mixed"), ("momentum", "remat"), ("sgd", "reverse")]
+    "inner, way, strategy",
+    [("adam", "mixed", "flip_rotate"), ("momentum", "remat", "rotate"), ("sgd", "reverse", "flip")],
 )
-def test_gradient_is_that_of_the_window(work_of, inner, way):
-    work = work_of(inner=inner, unroll=way)
+def test_gradient_is_that_of_the_window(work_of, inner, way, strategy):
+    work = work_of(inner=inner, unroll=way, **{"data.dsa": strategy})
     method, net = methods.make(work.config, work.problem), work.net
     state = method.init(0)
     item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
@@ -62,7 +63,7 @@ def test_gradient_is_that_of_the_window(work_of, inner, way):
         keys = jax.random.split(inner_key, 5)
 
         def entropy(params, images, target, at):
-            x = dsa.dsa(at, images, "flip_rotate", align_corners=False)
+            x = dsa.dsa(at, images, strategy, align_corners=False)
             logits = net.apply({"params": params}, x, train=True).logits
             return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), 1))
 
