@@ -99,9 +99,8 @@ def test_step_is_pure_and_compiles_once(made):
 def test_gradient_agrees_with_finite_differences(made):
     method = made[0]
     item = jax.tree.map(lambda x: x[0], batch_of(made))
-    if not isinstance(
-        item.get("start", {}), dict
-    ):  # a truncated gradient is the whole one where nothing comes before
+    # A truncated gradient is the whole one where nothing comes before the window.
+    if not isinstance(item.get("start", {}), dict):
         item["start"] = np.zeros((), np.int32)
     state = method.init(0)
     with jax.enable_x64(True):
