@@ -45,7 +45,7 @@ DEFAULTS = {
     "net.init": "xavier", "steps": 1000,
 }  # fmt: skip
 
-# The published nets; they are under whatever is typed. The digits' values were found by trial.
+# The published nets; they are under whatever is typed. The digits' values are short, not tuned.
 STARTS = {
     "mnist": {"net.name": "LeNet", "nets": ("LeNet",)},
     "cifar10": {"net.name": "AlexCifarNet", "nets": ("AlexCifarNet",)},
