@@ -95,7 +95,10 @@ def test(argv):
     ]
     which = [] if "--slow" in ours else ["-m", "not slow"]
     # Two processes: compiling, which is most of the time, uses one core. A file stays together.
-    spread = [] if theirs else ["-n", "2", "--dist", "loadfile"]
+    # A process that dies or hangs ends the run with its traceback, not with nothing.
+    limits = ["-o", "faulthandler_timeout=900", "-o", "faulthandler_exit_on_timeout=true"]
+    spread = ["-n", "2", "--dist", "loadfile", "--max-worker-restart=0", *limits]
+    spread = [] if theirs else spread
     steps = ([] if theirs else lint) + [["pytest", *spread, *which, *theirs]]
     env = dict(environment(), JAX_PLATFORMS=os.environ.get("JAX_PLATFORMS") or "cpu")
     begun = time.time()

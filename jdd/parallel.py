@@ -33,9 +33,9 @@ def pick(count: int = 0) -> list[jax.Device]:
 
 
 def _pad(tree: Tree, to: int) -> Tree:
-    def grow(x: jax.Array) -> jax.Array:
-        missing = to - x.shape[0]
-        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]) if missing else x
+    def grow(x: Any) -> Any:
+        missing, np_like = to - x.shape[0], np if isinstance(x, np.ndarray) else jnp
+        return np_like.concatenate([x, np_like.repeat(x[-1:], missing, 0)]) if missing else x
 
     return jax.tree.map(grow, tree)
 
@@ -45,7 +45,11 @@ def _split(tree: Tree, parts: int) -> Tree:
 
 
 def _join(tree: Tree, length: int) -> Tree:
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:length], tree)
+    # On the host: reshaping what lies across devices is a program over all of them for every array,
+    # and on simulated devices such programs can wait for each other for ever.
+    return jax.tree.map(
+        lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:length], jax.device_get(tree)
+    )
 
 
 def _length(args: Sequence[Tree], in_axes: Sequence[int | None]) -> int:
@@ -64,7 +68,7 @@ def spread(
     vmap within a device (one item after another unless ``together``), pmap across devices. An
     argument's entry in ``in_axes`` is 0 (one slice an
     item), "device" (axis 0 has one slice a device, shared by that device's items) or None (shared
-    by all).
+    by all). On one device the results stay there; from several they come as host arrays.
     """
     inner = [0 if axis == 0 else None for axis in in_axes]
     mapped = jax.vmap(fn, in_axes=tuple(inner)) if together else _in_turn(fn, inner)
