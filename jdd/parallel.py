@@ -8,7 +8,9 @@ its last item, whose results are dropped (or weigh nothing in a mean).
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -65,23 +67,25 @@ def spread(
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    vmap within a device (one item after another unless ``together``), pmap across devices. An
+    pmap across devices; within a device vmap, or one item after another unless ``together``. On a
+    lone CPU such items run side by side, a thread each: small nets then use all cores. An
     argument's entry in ``in_axes`` is 0 (one slice an
     item), "device" (axis 0 has one slice a device, shared by that device's items) or None (shared
     by all). On one device the results stay there; from several they come as host arrays.
     """
+
+    def pairs(args: Sequence[Tree]) -> list[tuple[Tree, int | str | None]]:
+        return list(zip(args, in_axes, strict=True))
+
     inner = [0 if axis == 0 else None for axis in in_axes]
     mapped = jax.vmap(fn, in_axes=tuple(inner)) if together else _in_turn(fn, inner)
+    if len(devices) == 1 and not together and devices[0].platform == "cpu":
+        return _side_by_side(fn, in_axes)
     if len(devices) == 1:
 
         @jax.jit
         def alone(*args: Tree) -> Tree:
-            return mapped(
-                *(
-                    jax.tree.map(lambda x: x[0], a) if axis == "device" else a
-                    for a, axis in zip(args, in_axes, strict=True)
-                )
-            )
+            return mapped(*(_slice(a, 0) if axis == "device" else a for a, axis in pairs(args)))
 
         return alone
     outer = [None if axis is None else 0 for axis in in_axes]
@@ -99,7 +103,7 @@ def spread(
         length = _length(args, inner)
         to = -(-length // len(devices)) * len(devices)
         ready = []
-        for place, (a, axis) in enumerate(zip(args, in_axes, strict=True)):
+        for place, (a, axis) in enumerate(pairs(args)):
             if axis is None:
                 ready.append(replicated(place, a))
             else:
@@ -122,6 +126,39 @@ def _in_turn(fn: Callable[..., Tree], in_axes: Sequence[int | None]) -> Callable
         return jax.lax.map(one, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
 
     return mapped
+
+
+def _slice(tree: Tree, i: int) -> Tree:
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def _side_by_side(
+    fn: Callable[..., Tree], in_axes: Sequence[int | str | None]
+) -> Callable[..., Tree]:
+    """Return what ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
+    one = jax.jit(fn)
+    compiled: set[Any] = set()
+
+    def call(*args: Tree) -> Tree:
+        length = _length(args, [0 if axis == 0 else None for axis in in_axes])
+
+        def item(i: int) -> Tree:
+            place = {0: i, "device": 0}
+            own = (
+                a if axis is None else _slice(a, place[axis])
+                for a, axis in zip(args, in_axes, strict=True)
+            )  # fmt: skip
+            return jax.block_until_ready(one(*own))
+
+        shapes = tuple((jnp.shape(x), getattr(x, "dtype", type(x))) for x in jax.tree.leaves(args))
+        alone = 0 if shapes in compiled else 1  # two threads would both compile it
+        compiled.add(shapes)
+        results = [item(i) for i in range(alone)]
+        with ThreadPoolExecutor(min(length, os.cpu_count() or 1)) as pool:
+            results += pool.map(item, range(alone, length))
+        return jax.tree.map(lambda *x: jnp.stack(x), *results)
+
+    return call
 
 
 def _layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:

@@ -29,6 +29,27 @@ def test_spread(count, items):
     np.testing.assert_allclose(again["b"], np.full(items, 2.0))
 
 
+@pytest.mark.parametrize("items", [1, 2, 5])
+def test_side_by_side_is_what_vmap_is(items):
+    """Items of a lone CPU run in threads, each by the same program."""
+    x = jnp.arange(items * 3.0).reshape(items, 3)
+    traced = []
+
+    def fn(row, shared, own, steps):
+        traced.append(1)
+        row = jax.lax.fori_loop(0, steps, lambda i, r: r + shared[0], row)
+        return {"a": row * jnp.sum(own)}
+
+    axes = (0, None, "device", None)
+    call = parallel.spread(fn, axes, jax.devices()[:1], together=False)
+    for steps in (2, 3):
+        out = call(x, np.ones(2), 2 * jnp.ones((1, 2)), steps)
+        np.testing.assert_allclose(out["a"], 4 * (x + steps))
+    assert len(traced) == 1
+    alone = call(x[-1:], np.ones(2), 2 * jnp.ones((1, 2)), 3)
+    np.testing.assert_array_equal(alone["a"][0], out["a"][-1])
+
+
 def objective(variables, aux, item, key):
     noise = jax.random.normal(key, ())
     loss = jnp.sum(variables["x"] ** 2 * item["w"]) + noise * jnp.sum(variables["x"])

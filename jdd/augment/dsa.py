@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,32 @@ def draw_op(key: jax.Array, strategy: str) -> jax.Array:
     return jax.random.randint(key, (), 0, max(1, len(names(strategy))))
 
 
+class Draw(NamedTuple):
+    """What a call draws: ``op``, a place in the strategy, and ``uniform``, [3, n] or [3, 1]."""
+
+    op: jax.Array | int
+    uniform: jax.Array
+
+
+def draw(key: jax.Array, images: int, strategy: str, siamese: bool = False) -> Draw:
+    """Draw operation and parameters for a batch of ``images`` images: what ``dsa`` draws.
+
+    Apart from ``augment``, so that the draws of many steps are one call of the generator.
+    """
+    op_key, key = jax.random.split(key)
+    return Draw(draw_op(op_key, strategy), _draws(key, images, siamese))
+
+
+def augment(drawn: Draw, images: jax.Array, strategy: str, align_corners: bool = True) -> jax.Array:
+    """Apply a drawn operation to a batch, [n, h, w, c]; arguments as in ``apply``."""
+    branches = [partial(_BRANCHES[name], align_corners=align_corners) for name in names(strategy)]
+    if not branches:
+        return images
+    if len(branches) == 1:
+        return branches[0](drawn.uniform, images)
+    return lax.switch(drawn.op, branches, drawn.uniform, images)
+
+
 def apply(
     op: jax.Array | int,
     key: jax.Array,
@@ -78,13 +105,9 @@ def apply(
     Returns:
       [n, h, w, c].
     """
-    branches = [partial(_BRANCHES[name], align_corners=align_corners) for name in names(strategy)]
-    if not branches:
+    if not names(strategy):
         return images
-    draws = _draws(key, images, siamese)
-    if len(branches) == 1:
-        return branches[0](draws, images)
-    return lax.switch(op, branches, draws, images)
+    return augment(Draw(op, _draws(key, len(images), siamese)), images, strategy, align_corners)
 
 
 def dsa(
@@ -103,8 +126,8 @@ def dsa(
     if mode not in ("S", "M"):
         raise BadInput("dsa mode", repr(mode), "'S' (one operation) or 'M' (all in their order)")
     if mode == "S":
-        op_key, key = jax.random.split(key)
-        return apply(draw_op(op_key, strategy), key, images, strategy, siamese, align_corners)
+        drawn = draw(key, len(images), strategy, siamese)
+        return augment(drawn, images, strategy, align_corners)
     for name in names(strategy):
         key, subkey = jax.random.split(key)
         images = apply(0, subkey, images, name, siamese, align_corners)
@@ -231,10 +254,10 @@ def _separable(images: jax.Array, by_row: jax.Array, by_col: jax.Array) -> jax.A
 # One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.
 
 
-def _draws(key: jax.Array, images: jax.Array, siamese: bool) -> jax.Array:
+def _draws(key: jax.Array, images: int, siamese: bool) -> jax.Array:
     # float32 whatever the images are, so that the draw does not depend on their dtype. One draw
     # serves all operations: a generator in every branch would be most of what XLA compiles.
-    return jax.random.uniform(key, (3, 1 if siamese else images.shape[0]), jnp.float32)
+    return jax.random.uniform(key, (3, 1 if siamese else images), jnp.float32)
 
 
 def _color(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:

@@ -136,11 +136,6 @@ class Fit(NamedTuple):
     together: bool = True
 
 
-# On CPU nets share nothing but overhead: past this many bytes of one net's activations a vmap only
-# drives them out of the caches. A step on more images than that sums the gradients of parts.
-_CACHED = 4 << 20
-
-
 @lru_cache(maxsize=64)
 def make(net: Net, recipe: Recipe, n: int) -> Fit:
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets."""
@@ -149,7 +144,7 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     per_epoch = n // batch + bool(rest) if recipe.order != "classwise" else 1
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
     optimizer = optimizer_of(recipe)
-    together = jax.default_backend() != "cpu" or net.activations(batch) < _CACHED
+    together = jax.default_backend() != "cpu"  # there nets share nothing but the caches
 
     def init(key: jax.Array) -> Tree:
         variables = net.init(key)
@@ -176,7 +171,7 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
 
         def gradient(params: Tree) -> Tree:
             part = jax.value_and_grad(objective, has_aux=True)
-            size = len(x) if "batch_stats" in variables else _cached(net, len(x), together)
+            size = net.part(len(x), "batch_stats" in variables)
             if size == len(x):
                 return part(params, x, target)
 
@@ -248,11 +243,3 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         return carry, total / jnp.maximum(hi - lo, 1)
 
     return Fit(init, advance, per_epoch, together)
-
-
-def _cached(net: Net, images: int, together: bool) -> int:
-    """Return how many of a batch's images go through at a time: a divisor of their number."""
-    if together:
-        return images
-    most = max(1, 2 * _CACHED // net.activations(1))
-    return max(size for size in range(1, images + 1) if images % size == 0 and size <= most)

@@ -20,14 +20,15 @@ Tree = Any
 class InnerOptimizer(NamedTuple):
     """An inner optimiser as data.
 
-    ``init(theta) -> s``; ``update(g, s, theta, hyper) -> (theta', s')``. ``linear`` says that the
-    update is affine in ``g``: its pull-back then does not depend on ``g``'s value, which lets the
-    mixed-mode rule run one fused forward-over-reverse pass.
+    ``init(theta) -> s``; ``update(g, s, theta, hyper) -> (theta', s')``. ``slope`` is there for an
+    update without state that is affine in g, theta' = slope(hyper) g + (what g has no part in): the
+    way back then needs no inner gradient, only its product with one direction, which a
+    forward-over-reverse pass yields by the way.
     """
 
     init: Callable[[Tree], Tree]
     update: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]]
-    linear: bool
+    slope: Callable[[Tree], jax.Array] | None = None
 
 
 NAMES = ("sgd", "momentum", "adam")
@@ -61,7 +62,7 @@ def sgd(weight_decay: float = 0.0) -> InnerOptimizer:
         g = _decayed(g, theta, weight_decay)
         return jax.tree.map(lambda p, d: p - hyper["lr"] * d, theta, g), state
 
-    return InnerOptimizer(lambda theta: (), update, linear=True)
+    return InnerOptimizer(lambda theta: (), update, lambda hyper: -hyper["lr"])
 
 
 def sgd_momentum(momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptimizer:
@@ -72,7 +73,7 @@ def sgd_momentum(momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptim
         velocity = jax.tree.map(lambda v, d: momentum * v + d, state, g)
         return jax.tree.map(lambda p, v: p - hyper["lr"] * v, theta, velocity), velocity
 
-    return InnerOptimizer(lambda theta: jax.tree.map(jnp.zeros_like, theta), update, linear=True)
+    return InnerOptimizer(lambda theta: jax.tree.map(jnp.zeros_like, theta), update)
 
 
 def adam(
@@ -110,4 +111,4 @@ def adam(
 
         return jax.tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
 
-    return InnerOptimizer(init, update, linear=False)
+    return InnerOptimizer(init, update)

@@ -41,6 +41,16 @@ def cross_entropy(
     return jnp.sum(weight * loss) / jnp.sum(weight)
 
 
+def cross_entropy_sum(logits: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return sum_i weight_i (-sum_k target_ik log softmax(logits_i)_k), for losses taken in parts.
+
+    Args:
+      logits, target: ``[n, classes]``.
+      weight: ``[n]``, of the whole batch's rows summing to 1 for its mean.
+    """
+    return -jnp.sum(weight * jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
+
+
 def squared_error(
     logits: jax.Array, target: jax.Array, weight: jax.Array | None = None
 ) -> jax.Array:

@@ -31,7 +31,7 @@ from jdd import rng
 from jdd.augment.crop_flip import crop_flip
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy, targets
+from jdd.matching.losses import cross_entropy, cross_entropy_sum, targets
 from jdd.methods.base import Method, Problem, State, recipe, shuffled
 
 Tree = Any
@@ -60,10 +60,14 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
     steps = batches * int(config.distill_epochs)
     target = targets(jnp.asarray(labels[: len(labels) // batches]), "hard", data.classes)
 
-    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
-        fixed, still = step
-        out = net.apply({**still["rest"], "params": theta}, moved[fixed["batch"]], train=True)
-        return cross_entropy(out.logits, still["target"])
+    def rows(moved: Tree, step: Tree) -> Tree:
+        images = moved[step[0]["batch"]]
+        weight = jnp.full(len(images), 1 / len(images), images.dtype)
+        return {"images": images, "target": step[1]["target"], "weight": weight}
+
+    def inner(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
+        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
+        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
 
     def begin(item: Tree, key: jax.Array, dtype: Any) -> Tree:
         if config.init == "pretrained":
@@ -76,8 +80,9 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
         init_key, augment_key = jax.random.split(key)
         variables_0 = begin(item, init_key, images.dtype)
         rest = {k: v for k, v in variables_0.items() if k != "params"}
+        part = net.part(len(labels) // batches, "batch_stats" in variables_0)
         theta = unroll.unroll(
-            inner, optim.sgd(), variables_0["params"], {"lr": rates},
+            unroll.Inner(inner, rows, part), optim.sgd(), variables_0["params"], {"lr": rates},
             images.reshape(batches, -1, *images.shape[1:]),
             {"batch": jnp.arange(steps) % batches}, config.unroll,
             {"rest": rest, "target": target.astype(images.dtype)},

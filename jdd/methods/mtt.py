@@ -33,7 +33,7 @@ from jdd.augment import dsa
 from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy, targets
+from jdd.matching.losses import cross_entropy_sum, targets
 from jdd.matching.trajectory import trajectory_distance
 from jdd.methods.base import Method, Problem, State, all_finite, outer_sgd, recipe
 
@@ -94,15 +94,19 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
     config, net, data = problem.config, problem.nets["student"], problem.data
     steps = int(config.syn_steps)
 
-    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
+    def rows(moved: Tree, step: Tree) -> Tree:
         fixed, still = step
-        images, target, weight = moved["images"], (moved | still)["target"], None
+        images, target = moved["images"], (moved | still)["target"]
+        weight = jnp.ones(len(images), images.dtype)
         if batch:
             images, target = images[fixed["rows"]], target[fixed["rows"]]
-            weight = fixed["weight"]
-        images = dsa.dsa(fixed["key"], images, data.dsa, align_corners=config.align_corners)
-        out = net.apply({**still["rest"], "params": theta}, images, train=True)
-        return cross_entropy(out.logits, target, weight)
+            weight = fixed["weight"].astype(images.dtype)
+        images = dsa.augment(fixed["drawn"], images, data.dsa, config.align_corners)
+        return {"images": images, "target": target, "weight": weight / jnp.sum(weight)}
+
+    def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
+        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
+        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         moved: dict[str, Any] = {"images": variables["images"]}
@@ -117,14 +121,16 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
             aux = aux | {"labels": still["target"]}
         else:
             still["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)
-        fixed: dict[str, Any] = {"key": jax.random.split(key, steps)}
+        keys, size = jax.random.split(key, steps), batch or len(labels)
+        fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if batch:
             fixed |= {"rows": item["rows"], "weight": item["weight"]}
         rates = {"lr": jnp.broadcast_to(variables["lr"], (steps,))}
         start, target = item["start"]["params"], item["target"]["params"]
+        part = net.part(size, "batch_stats" in item["start"])
         student = unroll.unroll(
-            inner, optim.sgd(), start, rates, moved, fixed, config.unroll, still,
-            config.estimator, int(config.window),
+            unroll.Inner(loss, rows, part), optim.sgd(), start, rates, moved, fixed,
+            config.unroll, still, config.estimator, int(config.window),
         )  # fmt: skip
         return trajectory_distance(student, target, start), (aux, {"lr": variables["lr"]})
 

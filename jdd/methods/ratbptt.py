@@ -35,7 +35,7 @@ from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy, targets
+from jdd.matching.losses import cross_entropy, cross_entropy_sum, targets
 from jdd.methods.base import Method, Problem, State, recipe, shuffled
 
 Tree = Any
@@ -99,24 +99,25 @@ def window_start(config: Any, seed: int, step: int, epoch: int, item: int) -> in
     return int(rng.host(seed, f"ratbptt/window/{item}", at).integers(0, last + 1))
 
 
-def _objective(problem: Problem, hard: np.ndarray, whole: bool) -> Any:
+def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
     steps, learned = int(config.unroll_steps), bool(config.learn_labels)
     inner_optimizer = optim.make(
         config.inner, float(config.inner_momentum), float(config.inner_decay)
     )
 
-    def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
-        return dsa.dsa(key, images, data.dsa, align_corners=config.align_corners)
-
-    def inner(theta: Tree, moved: Tree, step: Tree) -> jax.Array:
+    def rows(moved: Tree, step: Tree) -> Tree:
         fixed, still = step
         images, target = moved["images"], (moved | still)["target"]
         if not whole:
             images, target = images[fixed["rows"]], target[fixed["rows"]]
-        variables = {**still["rest"], "params": theta}
-        out = net.apply(variables, augmented(images, fixed["key"]), train=True)
-        return cross_entropy(out.logits, target)
+        images = dsa.augment(fixed["drawn"], images, data.dsa, config.align_corners)
+        weight = jnp.full(len(images), 1 / len(images), images.dtype)
+        return {"images": images, "target": target, "weight": weight}
+
+    def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
+        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
+        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         init_key, inner_key, real_key = jax.random.split(key, 3)
@@ -129,15 +130,19 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool) -> Any:
         else:
             still["target"] = targets(jnp.asarray(hard), "hard", data.classes)
         still["rest"] = {k: v for k, v in fresh.items() if k != "params"}
-        fixed: dict[str, Any] = {"key": jax.random.split(inner_key, steps)}
+        keys = jax.random.split(inner_key, steps)
+        fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if not whole:
             fixed["rows"] = item["rows"]
         rates = {"lr": jnp.full((steps,), float(config.lr_student), dtype)}
+        part = net.part(size, "batch_stats" in fresh)
         student = unroll.unroll(
-            inner, inner_optimizer, fresh["params"], rates, moved, fixed, config.unroll, still,
-            "truncated", int(config.window), item["start"],
+            unroll.Inner(loss, rows, part), inner_optimizer, fresh["params"], rates, moved, fixed,
+            config.unroll, still, "truncated", int(config.window), item["start"],
         )  # fmt: skip
-        real = augmented(item["real"]["images"], real_key)
+        real = dsa.dsa(
+            real_key, item["real"]["images"], data.dsa, align_corners=config.align_corners
+        )
         out = net.apply({**still["rest"], "params": student}, real, train=True)
         target = targets(item["real"]["labels"], "hard", data.classes)
         right = jnp.argmax(out.logits, axis=-1) == item["real"]["labels"]
@@ -232,7 +237,7 @@ def make(config: Any, problem: Problem) -> Method:
     return Method(
         init=init,
         sample=sample,
-        objective=_objective(problem, hard, whole),
+        objective=_objective(problem, hard, whole, some * each),
         distilled=distilled,
         optimizer=optax.multi_transform(parts, {name: name for name in parts}),
         advance=advance,

@@ -37,6 +37,9 @@ class Output(NamedTuple):
     taps: dict[str, jax.Array]
 
 
+PART = 20 << 20  # bytes of activations of one part of a batch, on CPU
+
+
 class Net(NamedTuple):
     """A net as two pure functions.
 
@@ -58,6 +61,17 @@ class Net(NamedTuple):
         found = jax.eval_shape(taps, jax.ShapeDtypeStruct((images, *self.shape), jnp.float32))
         return 4 * sum(leaf.size for leaf in jax.tree.leaves(found))
 
+    def part(self, images: int, whole: bool = False) -> int:
+        """Return how many of a batch's images go through at a time, a divisor of their number.
+
+        All of them, but on CPU, where a step works on what the caches hold; ``whole`` says that
+        they have to go together (batch norm).
+        """
+        if whole or jax.default_backend() != "cpu":
+            return images
+        most = max(1, PART // self.activations(1))
+        return max(size for size in range(1, images + 1) if images % size == 0 and size <= most)
+
 
 def wide(vector: jax.Array, like: jax.Array) -> jax.Array:
     """Give a per-channel vector the rank of ``like``, so that no rank is promoted silently."""
@@ -69,18 +83,20 @@ declared = nn.initializers.zeros_init()
 
 
 class Conv(nn.Module):
-    """Square convolution."""
+    """Square convolution; ``few``: one of few in its net (``conv.py``)."""
 
     features: int
     size: int = 3
     stride: int = 1
     padding: int = 1
     bias: bool = True
+    few: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        y = conv(x, self.param("kernel", declared, shape), self.stride, self.padding)
+        kernel = self.param("kernel", declared, shape)
+        y = conv(x, kernel, self.stride, self.padding, few=self.few)
         if self.bias:
             y = y + wide(self.param("bias", declared, (self.features,)), y)
         return y

@@ -1,6 +1,8 @@
 """The only convolution of jdd, and the 2x2 poolings.
 
-On CPU what is fast depends on which product of the three it is. XLA's own convolution is the
+On CPU the fastest form of a 3x3 convolution of many channels is Winograd's (``winograd.py``), which
+takes long to compile: nets of few layers, which are trained for many steps, ask for it. For the
+rest, what is fast depends on which product of the three it is. XLA's own convolution is the
 fastest forward and for the input's gradient, a correlation of the cotangent with the turned kernel;
 for the kernel's gradient, and for nets of different kernels under ``vmap``, it falls back to plain
 loops, tens of times slower. So on CPU the convolution is a primitive of its own: bilinear, with a
@@ -19,16 +21,23 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jdd.nets import winograd
+
 
 class TooSmall(ValueError):
     """A map has become too small for the next layer; ``nets.make`` says so to the user."""
 
 
-LOWERINGS = ("auto", "split", "patches", "library")
+LOWERINGS = ("auto", "winograd", "split", "patches", "library")
 
 
 def conv(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0, lowering: str = "auto"
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: int = 0,
+    lowering: str = "auto",
+    few: bool = False,
 ) -> jax.Array:
     """Correlate images with a kernel: ``y[n,i,j,o] = sum_abc x[n,si+a-p,sj+b-p,c] k[a,b,c,o]``.
 
@@ -38,8 +47,9 @@ def conv(
       stride: step of the output grid, the same for rows and columns.
       padding: zeros added on each of the four sides, in pixels.
       lowering: "library" (XLA's convolution), "patches" (static slices and one product), "split"
-        (this module's primitives: float32, stride 1, square kernels) or "auto": on CPU split where
-        it applies, else patches; elsewhere library.
+        (this module's primitives: float32, stride 1, square kernels), "winograd" (3x3, stride 1,
+        padding 1) or "auto": on CPU split where it applies, else patches; elsewhere library.
+      few: the net has few convolutions: "auto" may take winograd on CPU.
 
     Returns:
       [n, (h + 2p - kh) // s + 1, (w + 2p - kw) // s + 1, o].
@@ -54,9 +64,12 @@ def conv(
         fit = f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit"
         raise TooSmall(f"{fit} a map of {x.shape[1]}x{x.shape[2]}")
     if lowering == "auto":
-        lowering = _on_cpu(x, kernel, stride) if jax.default_backend() == "cpu" else "library"
+        cpu = jax.default_backend() == "cpu"
+        lowering = _on_cpu(x, kernel, stride, padding, few) if cpu else "library"
+    if lowering == "winograd":
+        return winograd.conv3x3(x, kernel)
     if lowering == "patches":
-        return _patches(x, kernel.shape[0], kernel.shape[1], stride, padding) @ kernel.reshape(
+        return patches(x, kernel.shape[0], kernel.shape[1], stride, padding) @ kernel.reshape(
             -1, kernel.shape[-1]
         )
     if lowering == "split":
@@ -67,10 +80,12 @@ def conv(
     return _library(x, kernel, padding, stride)
 
 
-def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> str:
+def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int, few: bool) -> str:
     # XLA's fast CPU convolution is float32's; a 1x1 kernel is a plain product already.
     square = kernel.shape[0] == kernel.shape[1] > 1
     fits = square and stride == 1 and x.dtype == kernel.dtype == jnp.float32
+    if fits and few and kernel.shape[0] == 3 and padding == 1 and min(kernel.shape[2:]) >= 64:
+        return "winograd"
     return "split" if fits else "patches"
 
 
@@ -84,7 +99,7 @@ def _library(x: jax.Array, kernel: jax.Array, padding: int, stride: int = 1) -> 
     )
 
 
-def _patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Array:
+def patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Array:
     """Return the input under each place of the kernel, ``[n, rows, cols, kh kw c]``."""
     if padding:
         x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -124,10 +139,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, padding: int) -> jax.Array:
 
     def part(x: jax.Array, g: jax.Array) -> jax.Array:
         if turned:
-            patches = _patches(g, size, size, 1, size - 1 - padding).reshape(-1, size * size * out)
-            return x.reshape(-1, c).T @ patches
-        patches = _patches(x, size, size, 1, padding).reshape(-1, size * size * c)
-        return patches.T @ g.reshape(-1, out)
+            taken = patches(g, size, size, 1, size - 1 - padding).reshape(-1, size * size * out)
+            return x.reshape(-1, c).T @ taken
+        taken = patches(x, size, size, 1, padding).reshape(-1, size * size * c)
+        return taken.T @ g.reshape(-1, out)
 
     def shaped(total: jax.Array) -> jax.Array:
         if turned:
@@ -243,9 +258,10 @@ def max_pool(x: jax.Array) -> jax.Array:
     computes x a second time with another rounding there is none, and the gradient is NaN.
     """
     windows = _windows(x)
-    rows = [_greater(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1)]
-    return _greater(*rows)
+    rows = [greater(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1)]
+    return greater(*rows)
 
 
-def _greater(first: jax.Array, second: jax.Array) -> jax.Array:
+def greater(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Return the elementwise maximum; the gradient goes to the first of equals, NaN is kept."""
     return jnp.where((second > first) | jnp.isnan(second), second, first)

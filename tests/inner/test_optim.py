@@ -56,6 +56,6 @@ def test_adam_is_optaxs():
 
 
 def test_names():
-    assert [optim.make(name).linear for name in optim.NAMES] == [True, True, False]
+    assert [optim.make(name).slope is not None for name in optim.NAMES] == [True, False, False]
     with pytest.raises(BadInput, match="config.inner.*momentum"):
         optim.make("adma")

@@ -179,6 +179,46 @@ def test_meta_gradient_through_each_optimiser(name):
             np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
 
 
+@pytest.mark.parametrize("estimator", ["exact", "tesla"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parts_of_a_batch_are_the_batch(name, estimator):
+    """One image at a time gives the gradient of all three: images, labels and rates."""
+    net = nets.make("ConvNet", SHAPE, CLASSES, width=3, depth=1, act="sigmoid")
+    with jax.enable_x64(True):
+        start = double(net.init(jax.random.key(0))["params"])
+
+        def rows(data, key):
+            x = dsa.dsa(key, data["images"], "color_scale")
+            return {"x": x, "y": jax.nn.softmax(data["labels"])}
+
+        def inner(theta, rows, key):
+            logits = net.apply({"params": theta}, rows["x"], train=True).logits
+            return -jnp.sum(rows["y"] * jax.nn.log_softmax(logits)) / CLASSES
+
+        def loss(data, rates, part):
+            end = unroll.unroll(
+                unroll.Inner(inner, rows, part), OPTIMIZERS[name][0], start, {"lr": rates}, data,
+                jax.random.split(jax.random.key(3), 4), estimator=estimator,
+            )  # fmt: skip
+            return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(end))
+
+        grad = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
+        data = problem_data(name)
+        close(grad(*data, 1), grad(*data, 0), 1e-9)  # sums in another order
+        if estimator == "exact":
+
+            def plain(theta, data, key):
+                return inner(theta, rows(data, key), key)
+
+            def reverse(data, rates):
+                keys = jax.random.split(jax.random.key(3), 4)
+                args = (OPTIMIZERS[name][0], start, {"lr": rates}, data, keys)
+                end = unroll.unroll(plain, *args, "reverse")
+                return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(end))
+
+            close(grad(*data, 1), jax.jit(jax.grad(reverse, argnums=(0, 1)))(*data), 1e-9)
+
+
 @pytest.mark.parametrize("how", unroll.WAYS)
 def test_the_whole_window_is_the_exact_gradient(how):
     with jax.enable_x64(True):
@@ -274,13 +314,13 @@ def test_window_that_does_not_fit_is_bad_input():
             trained("sgd", "mixed", "telsa")(*problem_data("sgd"))
 
 
-def test_hyper_per_step_and_second_linearity_path():
-    """An optimiser that is not linear in g takes the other branch of the rule."""
+def test_an_optimiser_that_is_not_linear_in_the_gradient():
+    """The rule keeps g where the update bends it."""
 
     def update(g, state, theta, hyper):
         return jax.tree.map(lambda p, d: p - hyper["lr"] * jnp.tanh(d), theta, g), state + 1
 
-    bent = optim.InnerOptimizer(lambda theta: jnp.zeros(()), update, linear=False)
+    bent = optim.InnerOptimizer(lambda theta: jnp.zeros(()), update)
 
     def inner(theta, data, j):
         return jnp.sum(jnp.sin(theta * data) ** 2) * (1 + j)

@@ -124,7 +124,7 @@ def test_bad_calls():
     with pytest.raises(TooSmall, match="5x5"):
         conv(x, kernel)
     with pytest.raises(ValueError, match="auto"):
-        conv(x, kernel, padding=2, lowering="winograd")
+        conv(x, kernel, padding=2, lowering="fourier")
     with pytest.raises(TooSmall):
         avg_pool(x[:, :1])
 
