@@ -67,7 +67,21 @@ DEFAULTS = {
 STARTS = {
     "mnist": {"net.name": "LeNet", "nets": ("LeNet",)},
     "cifar10": {"net.name": "AlexCifarNet", "nets": ("AlexCifarNet",)},
-    "digits": {"steps": 400, "net.width": 32, "inits": 2, "batch_real": 256},
+    "digits": {
+        "steps": 400,
+        "distill_epochs": 10,
+        "lr_student": 0.1,
+        "lr_img": 0.1,
+        "lr_lr": 0.02,
+        "batch_real": 128,
+        "inits": 2,
+        "net.width": 32,
+        "net.depth": 2,
+        "net.init": "torch",
+        "experts.lr": 0.1,
+        "experts.count": 25,
+        "experts.epochs": 20,
+    },
 }
 
 

@@ -194,8 +194,10 @@ def headline(found: dict[str, Any], place: Path) -> str:
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
     method = found["method"].upper() or "A set"
-    where = f"from {aim['source']} to {found['dataset']}" if "source" in aim else found["dataset"]
-    what = f"{method} on {where}, {found['ipc']} image(s) per class"
+    where = f"on {found['dataset']}"
+    if aim["kind"] == "adapt":
+        where = f"from {aim['source']} to {found['dataset']}"
+    what = f"{method} {where}, {found['ipc']} image(s) per class"
     if aim["kind"] == "attack":
         what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
