@@ -3,13 +3,20 @@
     python -m jdd.main --config=configs/dd.py:mnist,ipc=10 --workdir=runs/dd
     python -m jdd.main --config=configs/dd.py:cifar10,ipc=10,init=fixed
     python -m jdd.main --config=configs/dd.py:digits,ipc=1
+    python -m jdd.main --config=configs/dd.py:digits,ipc=1,objective=attack \\
+        --config.attack_class=9 --config.target_class=3
+    python -m jdd.main --config=configs/dd.py:digits,ipc=1,objective=adapt \\
+        --config.source.name=mnist --config.source.path=mnist_png.zip \\
+        --config.experts.count=10 --config.experts.epochs=2 --config.held_out=5
 
 The set is ``distill_steps`` batches, used in order ``distill_epochs`` times; each step has a
 learned rate of its own. What is measured is exactly those steps on nets never seen before.
 
     init = random | fixed | pretrained: what the steps start from, docs/methods/dd.md
+    objective = distill | adapt | attack: what they are for, docs/methods/dd.md
 
-Time and accuracy of jdd with these settings in full: not yet run.
+Digits, IPC 1: 85.1 +- 1.0 % (n = 5, seed 0) in a minute on 2 CPU cores. The published settings in
+full: not yet run.
 """
 
 from jdd.config import Key, from_arg
@@ -17,14 +24,30 @@ from jdd.errors import BadInput
 from jdd.schema import ESTIMATED
 
 KEYS = ESTIMATED | {
-    "init": Key(
-        str, "random", "what the steps start from", choices=("random", "fixed", "pretrained")
+    "objective": Key(
+        str, "distill", "train nets; adapt nets of another dataset; or attack trained nets",
+        choices=("distill", "adapt", "attack"),
     ),
+    "init": Key(
+        str, "auto", "what the steps start from (auto: random; to adapt or attack, pretrained)",
+        choices=("random", "fixed", "pretrained"), auto=True,
+    ),
+    "source.name": Key(str, "", "objective=adapt: the dataset the pretrained nets come from"),
+    "source.path": Key(str, "", "its file, folder or archive, as data.path", resumable=True),
+    "source.source": Key(
+        str, "auto", "where its images come from, as data.source",
+        choices=("digits", "npz", "folder", "tfds"), auto=True, resumable=True,
+    ),
+    "attack_class": Key(str, "", "objective=attack: images of this class, a name or a number ..."),
+    "target_class": Key(str, "", "... are to be taken for this one"),
     "distill_steps": Key(
         int, "auto", "S: batches of the set, ipc / S images a class each (auto: ipc)",
         auto=True, minimum=1,
     ),
-    "distill_epochs": Key(int, 3, "E: times the batches are gone through", minimum=1),
+    "distill_epochs": Key(
+        int, "auto", "E: times the batches are gone through (auto: 3, or what makes 10 steps)",
+        auto=True, minimum=1,
+    ),
     "lr_student": Key(float, "auto", "every step's rate at the start", auto=True, minimum=0),
     "lr_img": Key(float, 0.01, "Adam's rate for the images", minimum=0),
     "lr_lr": Key(float, 0.01, "Adam's rate for the steps' raw rates", minimum=0),
@@ -45,12 +68,17 @@ DEFAULTS = {
     "net.init": "xavier", "steps": 1000,
 }  # fmt: skip
 
-# The published nets; they are under whatever is typed. The digits' values are short, not tuned.
+# The published nets; they are under whatever is typed. The digits' values were chosen on a
+# validation split of the training images; deeper nets learn less from few steps there.
 STARTS = {
     "mnist": {"net.name": "LeNet", "nets": ("LeNet",)},
     "cifar10": {"net.name": "AlexCifarNet", "nets": ("AlexCifarNet",)},
-    "digits": {"steps": 400, "net.width": 32, "inits": 2, "batch_real": 256},
-}
+    "digits": {
+        "steps": 400, "lr_student": 0.1, "lr_img": 0.1, "lr_lr": 0.02, "batch_real": 128,
+        "inits": 2, "net.width": 32, "net.depth": 2, "net.init": "torch",
+        "experts.lr": 0.1, "experts.count": 25, "experts.epochs": 20,
+    },
+}  # fmt: skip
 
 
 def _row(accuracy: float, std: float, source: str, steps: int, **settings) -> dict:
@@ -71,25 +99,54 @@ PUBLISHED = {
 }  # fmt: skip
 
 PROTOCOL = {
-    "init": "random", "distill_steps": 10, "distill_epochs": 3, "lr_img": 0.01,
-    "lr_lr": 0.01, "decay_epochs": 40, "batch_real": 1024, "inits": 1, "estimator": "exact",
-    "window": 0, "eval.lr": 0.0, "eval.steps": 0,
+    "objective": "distill", "init": "random", "distill_steps": 10, "distill_epochs": 3,
+    "lr_img": 0.01, "lr_lr": 0.01, "decay_epochs": 40, "batch_real": 1024, "inits": 1,
+    "estimator": "exact", "window": 0, "eval.lr": 0.0, "eval.steps": 0,
 }  # fmt: skip
 
+
+def _source(values: dict) -> str:
+    """Return where the other dataset's images come from; that of the data where there is none."""
+    from jdd.data.sources.raw import source_of
+
+    name, path = values["source.name"], values["source.path"]
+    return source_of(name, "auto", path) if name else values["data.source"]
+
+
 DERIVED = {
+    "source.source": _source,
+    "init": lambda values: "random" if values["objective"] == "distill" else "pretrained",
     "distill_steps": lambda values: values["ipc"],
+    "distill_epochs": lambda values: max(3, -(-10 // values["distill_steps"])),
     "held_out": lambda values: max(1, values["experts.count"] // 5),
 }
 
 
 def STAGES(values: dict) -> tuple[str, ...]:
     """Return the stages of a config: experts only where nets are pretrained."""
-    stages = ("distill", "evaluate", "report", "full")
-    return ("experts", *stages) if values["init"] == "pretrained" else stages
+    first = ("experts",) if values["init"] == "pretrained" else ()
+    # The whole training set is no rival of an attack.
+    last = ("full",) if values["objective"] != "attack" else ()
+    return (*first, "distill", "evaluate", "report", *last)
 
 
 def check(values: dict) -> None:
     """Refuse resolved values that do not go together."""
+    _check_steps(values)
+    _check_objective(values)
+    if values["lr_student"] <= 0:
+        raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
+    pool, tested = values["experts.count"], values["held_out"]
+    if values["init"] == "pretrained" and tested >= pool:
+        raise BadInput(
+            "config.held_out", f"{tested} of {pool} experts", f"1 to {pool - 1}, or auto"
+        )
+    if values["net.norm"] == "batch" or values["net.name"].endswith(("BN", "BN_AP")):
+        found = "batch norm, whose running statistics no unroll carries"
+        raise BadInput("config.net.norm", found, "instance, group, layer or none")
+
+
+def _check_steps(values: dict) -> None:
     ipc, batches = values["ipc"], values["distill_steps"]
     if ipc % batches:
         fit = ", ".join(str(i) for i in range(1, ipc + 1) if ipc % i == 0)
@@ -101,16 +158,48 @@ def check(values: dict) -> None:
     if values["estimator"] != "truncated" and window:
         found = f"{window} with estimator={values['estimator']}"
         raise BadInput("config.window", found, "0, or --config.estimator=truncated with it")
-    if values["lr_student"] <= 0:
-        raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
-    pool, tested = values["experts.count"], values["held_out"]
-    if values["init"] == "pretrained" and tested >= pool:
-        raise BadInput(
-            "config.held_out", f"{tested} of {pool} experts", f"1 to {pool - 1}, or auto"
-        )
-    if values["net.norm"] == "batch" or values["net.name"].endswith(("BN", "BN_AP")):
-        found = "batch norm, whose running statistics no unroll carries"
-        raise BadInput("config.net.norm", found, "instance, group, layer or none")
+
+
+# The keys that belong to one objective alone.
+_OF = {
+    "source.name": "adapt", "source.path": "adapt",
+    "attack_class": "attack", "target_class": "attack",
+}  # fmt: skip
+
+
+def _check_objective(values: dict) -> None:
+    objective, net = values["objective"], values["net.name"]
+    for name, owner in _OF.items():
+        if values[name] and objective != owner:
+            found = f"{values[name]} with objective={objective}"
+            raise BadInput(f"config.{name}", found, f"it belongs to --config.objective={owner}")
+        if objective == owner and not values[name] and name != "source.path":
+            what = "the dataset of the pretrained nets" if owner == "adapt" else "a class"
+            raise BadInput(f"config.{name}", "empty", f"{what}: --config.{name}=...")
+    if objective == "distill":
+        return
+    if values["init"] != "pretrained":
+        found = f"{values['init']} with objective={objective}"
+        raise BadInput("config.init", found, "pretrained (or auto): trained nets are its subject")
+    if tuple(values["nets"]) != (net,):
+        found = f"{','.join(values['nets'])} with objective={objective}"
+        raise BadInput("config.nets", found, f"{net} alone: only net.name is pretrained")
+
+
+def fits(values: dict, data) -> None:
+    """Refuse resolved values that the dataset has no answer to."""
+    if values["objective"] != "attack":
+        return
+    from jdd.data.relabel import class_of
+
+    names = ("attack_class", "target_class")
+    labels = [class_of(values[name], data.class_names, f"config.{name}") for name in names]
+    if labels[0] == labels[1]:
+        found = f"{values['target_class']}, the class that is attacked"
+        raise BadInput("config.target_class", found, "another class")
+    if labels[0] not in data.test.labels:
+        found = f"{values['attack_class']}, of which there is no test image"
+        raise BadInput("config.attack_class", found, "a class with test images")
 
 
 def get_config(arg=None):

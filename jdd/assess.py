@@ -18,6 +18,7 @@ from jdd import data, interop, picture
 from jdd.data.transform import Transform
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.evaluation.starts import starts
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
 from jdd.stages import evaluate, full, report
@@ -49,14 +50,16 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     known = {name: given[key] for key, name in SAID.items() if key in given}
     dset, dataset = _read(source, known, given)
-    values = _values(dset, given)
+    values = _experts(dset, source) | _values(dset, given)
     config, _ = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     check_workdir(place, config)
     evaluate.fits(dset, dataset)
     seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
     dset = dset._replace(recipe=dset.recipe | seed)
+    work = Work(config, dataset, place, command)
+    for name in config.nets:
+        starts(work, dset, work.make_net(name))  # refuses what is not there, before any writing
     with jax.default_matmul_precision(config.precision), locked(place):
-        work = Work(config, dataset, place, command)
         session = Session(place, bool(config.tensorboard), bool(config.progress))
         with session.signals():
             write_config(work)
@@ -122,6 +125,13 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
     known = {k: v for k, v in said.items() if k in keys}
     fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed
+
+
+def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
+    """Return where the trained nets are that a set was made for, if they lie beside it."""
+    beside = source.resolve().parent / "experts"
+    made_for = dset.recipe["train"]["init"]["kind"] == "experts"
+    return {"experts.dir": str(beside)} if made_for and beside.is_dir() else {}
 
 
 def _arrays(transform: Transform) -> list[np.ndarray | None]:

@@ -10,6 +10,7 @@ schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It bri
   DERIVED    {key: rule(values)} for keys whose 'auto' follows from others
   STAGES     the stages, where they are not all of them, or (values) -> the stages
   check      (values) -> None, refuses resolved values that do not go together
+  fits       (values, dataset) -> None, refuses those that the loaded dataset does not allow
 of which all but KEYS and DEFAULTS may be missing.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ def prepare(config: Any, place: Path, command: str) -> Work:
     """Load the data and check all that a stage would otherwise stumble over an hour later."""
     loaded = data.load(config.data)
     config, _ = configs.resolve(config, shape=loaded.shape)
-    work = Work(config, loaded, place, command)
+    fits = getattr(configs.method_file(config.method), "fits", None)
+    if fits:
+        fits(configs.flat(config), loaded)
+    work = Work(config, loaded, place, command, data.origin(config, loaded))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if int(config.ipc) > min(counts):
         raise BadInput(
@@ -103,7 +107,7 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             return finish(work)
         _check_steps(work)
         write_config(work)
-        for line in (*notes, *work.data.notes):
+        for line in (*notes, *work.notes):
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
@@ -177,22 +181,39 @@ def percent(found: dict[str, Any]) -> str:
 
 def headline(found: dict[str, Any], place: Path) -> str:
     """Return the run's last line: what was reached, and where the report is."""
-    parts = [f"{net} {percent(a)} (n={a['n']})" for net, a in found["accuracy"].items()]
+    aim = found.get("objective") or {"kind": "distill"}
+    say = _attacked if aim["kind"] == "attack" else percent
+    parts = [
+        f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in found["accuracy"].items()
+    ]
     rivals = []
     random, whole = found["baselines"]["random"], found["baselines"]["full"]
     if random:
-        rivals.append(f"random real images {percent(random)}")
-    if whole:
+        rivals.append(f"random real images {say(random)}")
+    if whole and aim["kind"] != "attack":
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
     method = found["method"].upper() or "A set"
-    what = f"{method} on {found['dataset']}, {found['ipc']} image(s) per class"
+    where = f"on {found['dataset']}"
+    if aim["kind"] == "adapt":
+        where = f"from {aim['source']} to {found['dataset']}"
+    what = f"{method} {where}, {found['ipc']} image(s) per class"
+    if aim["kind"] == "attack":
+        what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
+
+
+def _attacked(found: dict[str, Any]) -> str:
+    return f"{percent(found['success'])} taken so, others right {percent(found['others'])}"
+
+
+def _before(found: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
+    return f" [before the steps: {say(found['before'])}]" if found.get("before") else ""
 
 
 def _estimate(work: Work, chosen: list[Stage], notes: list[str]) -> dict[str, Any]:
     """Print memory and time of each stage on this machine; write nothing."""
-    for line in (*notes, *work.data.notes):
+    for line in (*notes, *work.notes):
         print(line)
     print(f"{'stage':10} {'time':>14} {'XLA temporaries':>16}  measured")
     total, found = 0.0, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ from jdd.nets import Net
 
 
 class Work:
-    """One run: the resolved config and all that is made from it; made once, then only read."""
+    """One run: the resolved config and all that is made from it; made once, then only read.
 
-    def __init__(self, config: Any, data: Any, workdir: Path, command: str):
+    ``source`` is the dataset that experts are trained on, ``data`` itself unless another is given.
+    """
+
+    def __init__(self, config: Any, data: Any, workdir: Path, command: str, source: Any = None):
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
+        self.source = data if source is None else source
         self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
         self.net = self.make_net(config.net.name)
 
@@ -35,14 +39,23 @@ class Work:
         options = net_options(self.config) if own else {}
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
+    def taught(self, flat: bool = True) -> Any:
+        """Return what the experts are trained on; not ``flat``: the full baseline."""
+        return self.source if flat else self.data
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about the data, for the user."""
+        return self.data.notes + (self.source.notes if self.source is not self.data else ())
+
     def recipe(self, flat: bool = True) -> fit.Recipe:
         """Return the training recipe of the experts; not ``flat``: of the full baseline."""
-        experts = self.config.experts
+        experts, dsa = self.config.experts, self.taught(flat).dsa
         return fit.Recipe(
             momentum=float(experts.momentum),
             weight_decay=float(experts.weight_decay),
             batch=int(experts.batch),
-            strategy="" if self.data.dsa == "none" else self.data.dsa,
+            strategy="" if dsa == "none" else dsa,
             align_corners=bool(self.config.align_corners),
             classes=self.data.classes,
             sam_rho=float(experts.sam_rho) if flat else 0.0,
@@ -51,7 +64,7 @@ class Work:
 
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
         """Return what experts are made with: all that must agree for them to share a store."""
-        experts, data = self.config.experts, self.data
+        experts, data = self.config.experts, self.taught(flat)
         recipe = self.recipe(flat)
         # Named only where they are used: what was made before they existed stays as it was.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
@@ -78,11 +91,15 @@ class Work:
         """Abstract variables of the run's net."""
         return jax.eval_shape(self.net.init, jax.random.key(0))
 
+    @property
+    def store_path(self) -> Path:
+        """Where the expert store lies."""
+        return Path(self.config.experts.dir or self.workdir / "experts")
+
     @functools.cached_property
     def store(self) -> Store:
         """The expert store, checked against this run's settings."""
-        directory = Path(self.config.experts.dir or self.workdir / "experts")
-        return Store(directory, self.settings(int(self.config.experts.group)), self.like)
+        return Store(self.store_path, self.settings(int(self.config.experts.group)), self.like)
 
     @property
     def groups(self) -> int:
@@ -141,6 +158,7 @@ class _Untrained:
     """A store of experts that nobody has trained."""
 
     trained = False
+    settings: Mapping[str, Any] = {}
 
     def __init__(self, net: Net):
         self._net = net

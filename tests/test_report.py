@@ -133,6 +133,33 @@ def test_a_whole_run(tmp_path):
     assert page.words.index("ConvNet distilled with it") < page.words.index("AlexNet")
 
 
+def test_an_attack_is_told_by_its_own_figures(tmp_path):
+    aim = {"kind": "attack", "attack_class": 1, "target_class": 0}
+    names = {"attack_name": "one", "target_name": "zero"}
+    parts = {"success": _score(0.9), "others": _score(0.8)}
+    before = _score(0.95) | {"success": _score(0.02), "others": _score(0.96)}
+    accuracy = {"ConvNet": _score(0.55) | parts | {"before": before}}
+    random = {"random": _score(0.6) | {"success": _score(0.31), "others": _score(0.42)}}
+    result = RESULT | {"objective": aim | names, "accuracy": accuracy, "baselines": random}
+    dset = _set()
+    page = _write(tmp_path, result, (), dset._replace(recipe=dset.recipe | {"objective": aim}))
+    headline = f"a trained ConvNet takes 90.0{THIN}% of one for zero"
+    assert headline.replace(" ", "") in page.words.replace(" ", "")
+    assert "VGG11" not in page.words and "Net by net" not in page.words
+    row = page.words.partition("Images of the other classes, labelled right")[2]
+    row = row.partition("What the steps change")[2]
+    for figure in ("2.0", "90.0", "31.0", "96.0", "80.0", "42.0", "95.0", "55.0", "60.0"):
+        assert f"{figure}{THIN}±" in row, figure
+
+
+def test_nets_that_were_trained_before_are_not_called_fresh(tmp_path):
+    accuracy = {"ConvNet": _score(0.8) | {"before": _score(0.6)}}
+    aim = {"kind": "adapt", "source": "mnist"}
+    page = _write(tmp_path, RESULT | {"objective": aim, "accuracy": accuracy}, (), _set())
+    assert "Before the steps" in page.words and "trained on mnist before" in page.words
+    assert "fresh" not in page.words and f"60.0{THIN}±" in page.words
+
+
 def test_nothing_is_loaded_and_nothing_runs(tmp_path):
     evil = make(names=("<script>alert(1)</script>", '"><img src=x>', "&"))
     page = _write(tmp_path, RESULT, _rows(), evil)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jdd.data.dataset import Dataset, Split, load, load_raw
 from jdd.data.facts import FACTS, Facts, lookup
+from jdd.data.origin import origin
+from jdd.data.relabel import class_of, relabelled
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
 from jdd.data.transform import Transform, fit_kip_zca, fit_zca, normalisation, whitening
@@ -17,6 +19,7 @@ __all__ = [
     "Split",
     "Transform",
     "class_indices",
+    "class_of",
     "draw_per_class",
     "fit_kip_zca",
     "fit_zca",
@@ -24,6 +27,8 @@ __all__ = [
     "load_raw",
     "lookup",
     "normalisation",
+    "origin",
+    "relabelled",
     "source_of",
     "whitening",
 ]

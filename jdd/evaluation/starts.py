@@ -10,6 +10,8 @@ import numpy as np
 from jdd import rng
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.evaluation import aims
+from jdd.experts.store import Store
 from jdd.nets import Net
 
 Tree = Any
@@ -20,12 +22,15 @@ def starts(work: Any, dset: DistilledSet, net: Net) -> Tree:
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
     one draw that is a function of both, or ``{"kind": "experts", "experts", "epoch"}``, snapshots
-    of the run's expert store. Nets other than the set's own always start fresh.
+    of an expert store, whose settings are ``"store"`` (the run's own where they are not said). Nets
+    other than the set's own always start fresh.
 
     Raises:
-      BadInput: an unknown kind, or the experts are not there.
+      BadInput: an unknown kind, the experts are not there, or the set is for its own net alone.
     """
     init = dset.recipe["train"].get("init") or {"kind": "fresh"}
+    if net is not work.net:
+        _own_alone(dset, net, work.net)
     if init["kind"] == "fresh" or net is not work.net:
         return None
     if init["kind"] == "fixed":
@@ -33,12 +38,21 @@ def starts(work: Any, dset: DistilledSet, net: Net) -> Tree:
         return jax.tree.map(lambda a: np.asarray(a)[None], drawn)
     if init["kind"] != "experts":
         raise BadInput("the set's recipe", f"init {init['kind']!r}", "fresh, fixed or experts")
-    missing = [e for e in init["experts"] if work.store.epochs(e // work.store.group) < 0]
+    store = Store(work.store_path, init["store"], work.like) if "store" in init else work.store
+    missing = [e for e in init["experts"] if store.epochs(e // store.group) < int(init["epoch"])]
     if missing:
-        found = f"no experts in {work.store.directory}"
-        raise BadInput("the set was made for trained nets", found, "evaluate it in its own run")
-    trees = [work.store.read(int(expert), int(init["epoch"])) for expert in init["experts"]]
+        found = f"{len(missing)} of its {len(init['experts'])} are not in {store.directory}"
+        allowed = "give --config.experts.dir=..., the experts/ of the run that made it"
+        raise BadInput("the set was made for trained nets", found, allowed)
+    trees = [store.read(int(expert), int(init["epoch"])) for expert in init["experts"]]
     return jax.tree.map(lambda *a: np.stack(a), *trees)
+
+
+def _own_alone(dset: DistilledSet, net: Net, own: Net) -> None:
+    kind = aims.of(dset.recipe)["kind"]
+    if kind != "distill":
+        found = f"{net.name}, and the set is to {kind} trained nets"
+        raise BadInput("config.nets", found, f"{own.name} alone: no other is trained")
 
 
 def kinds(start: Tree, n: int) -> int:

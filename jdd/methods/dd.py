@@ -7,6 +7,11 @@ With S batches X_0 .. X_{S-1} of k images a class, E passes over them, T = S E:
     L = l(real batch; theta_T)
     X, r <- Adam(0.01, betas 0.5, 0.999) with dL/dX, dL/dr;   eta_t = softplus(r_t)
 
+Adapting (``objective=adapt``), theta_0 is pretrained on another dataset than the real batch is of.
+Attacking (``attack``), real images of a class K count as class T:
+
+    L = l(real batch, with labels K called T; theta_T)
+
 l is cross-entropy, y are fixed hard labels, every step has a rate of its own. Both rates of Adam
 halve every 40 epochs of the real loader. p is the net's random initialisation, one fixed draw of
 it, or the last snapshots of a pool of pretrained nets (``init``).
@@ -20,6 +25,7 @@ seed. ``docs/methods/dd.md`` has the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,6 +35,7 @@ import optax
 
 from jdd import rng
 from jdd.augment.crop_flip import crop_flip
+from jdd.data.relabel import class_of
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
 from jdd.matching.losses import cross_entropy, cross_entropy_sum, targets
@@ -54,10 +61,36 @@ def pool(config: Any) -> tuple[range, range]:
     return range(count - last), range(count - last, count)
 
 
+def objective_of(config: Any, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what the steps are for, as the recipe says it.
+
+    ``{"kind": "distill"}``, ``{"kind": "adapt", "source": dataset}`` or ``{"kind": "attack",
+    "attack_class": K, "target_class": T}``, classes as labels.
+
+    Raises:
+      BadInput: there is no class of that name.
+    """
+    found: dict[str, Any] = {"kind": str(config.objective)}
+    if config.objective == "adapt":
+        found["source"] = str(config.source.name)
+    if config.objective == "attack":
+        for name in ("attack_class", "target_class"):
+            found[name] = class_of(config[name], class_names, f"config.{name}")
+    return found
+
+
+def _wanted(labels: jax.Array, aim: dict[str, Any]) -> jax.Array:
+    """Return the labels that the trained net shall give: those of the attacker, if there is one."""
+    if aim["kind"] != "attack":
+        return labels
+    return jnp.where(labels == aim["attack_class"], aim["target_class"], labels)
+
+
 def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
     net, data = problem.nets["student"], problem.data
     batches = int(config.distill_steps)
     steps = batches * int(config.distill_epochs)
+    aim = objective_of(config, data.class_names)
     target = targets(jnp.asarray(labels[: len(labels) // batches]), "hard", data.classes)
 
     def rows(moved: Tree, step: Tree) -> Tree:
@@ -88,7 +121,7 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
             {"rest": rest, "target": target.astype(images.dtype)},
             config.estimator, int(config.window),
         )  # fmt: skip
-        real, truth = item["real"]["images"], item["real"]["labels"]
+        real, truth = item["real"]["images"], _wanted(item["real"]["labels"], aim)
         if config.real_augment == "crop_flip":
             real = crop_flip(augment_key, real)
         out = net.apply({**rest, "params": theta}, real, train=False)
@@ -110,8 +143,11 @@ def adam(config: Any, per_epoch: int) -> optax.GradientTransformation:
     return optax.multi_transform(parts, {name: name for name in parts})
 
 
-def starts(config: Any) -> dict[str, Any]:
-    """Return what the nets of an evaluation start from, for the set's recipe."""
+def starts(config: Any, store: Any) -> dict[str, Any]:
+    """Return what the nets of an evaluation start from, for the set's recipe.
+
+    Nets of an expert store come with its settings, by which the store is known again.
+    """
     if config.init == "random":
         return {"kind": "fresh"}
     if config.init == "fixed":
@@ -120,6 +156,7 @@ def starts(config: Any) -> dict[str, Any]:
         "kind": "experts",
         "experts": list(pool(config)[1]),
         "epoch": int(config.experts.epochs),
+        "store": dict(store.settings),
     }
 
 
@@ -162,14 +199,15 @@ def make(config: Any, problem: Problem) -> Method:
             "epochs": repeats,
             "passes": repeats,
             "drop": None,
-            "init": starts(config),
+            "init": starts(config, problem.experts),
         }
         return DistilledSet(
             images=np.asarray(state.variables["images"]),
             labels=labels,
             label_kind="hard",
             lr=None,
-            recipe=recipe(problem, steps, **train),
+            recipe=recipe(problem, steps, **train)
+            | {"objective": objective_of(config, data.class_names)},
             transform=data.transform,
         )
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from jdd.files import write_atomic
-from jdd.report import pictures, results, training, use
+from jdd.report import pictures, results, steps, training, use
 from jdd.report.evidence import Evidence, gather
 from jdd.report.html import Html, join, tag
 from jdd.report.style import CSS
@@ -34,6 +34,7 @@ def render(evidence: Evidence) -> str:
         results.headline(evidence),
         _missing(evidence),
         pictures.wall(evidence),
+        steps.table(evidence),
         results.comparison(evidence),
         training.curves(evidence),
         results.nets(evidence),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jdd.report import steps
 from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
 from jdd.report.training import total_seconds
@@ -25,7 +26,7 @@ def headline(evidence: Evidence) -> Html:
 def comparison(evidence: Evidence) -> Html | None:
     """Draw the accuracy beside random images, the whole set and the published number."""
     scores = evidence.scores
-    if not scores:
+    if not scores or steps.attacks(evidence):
         return None
     net, score = evidence.net, scores[evidence.net]
     rows = [_bar("This set", _nets(score, net), score, "ours")]
@@ -42,7 +43,7 @@ def comparison(evidence: Evidence) -> Html | None:
             rows.append(_no_bar(label))
     ticks = tag("div", *(tag("span", f"{t}") for t in (0, 25, 50, 75, 100)), cls="ticks")
     note = (
-        f"Test accuracy in percent of fresh nets trained by the recipe below: last iterate, "
+        f"Test accuracy in percent of {_tested(score)} trained by the recipe below: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation. Random images are as many, drawn from "
         "the training set, and train nets by the same recipe."
     )
@@ -72,6 +73,8 @@ def nets(evidence: Evidence) -> Html | None:
         tag("th", "n", cls="num"),
         tag("th", "Each net, 0 to 100 %", cls="strip") if drawn else None,
     )
+    if steps.attacks(evidence):
+        return None
     tried = [
         (name, "distilled with it" if name == made else "", score, "ours" if name == made else None)
         for name, score in scores.items()
@@ -116,6 +119,8 @@ def _sentence(evidence: Evidence) -> Html:
     each = f", {_word(int(per))} per class," if per == int(per) else ","
     if not scores:
         return join(count, each, f" distilled from {evidence.known('dataset') or 'a dataset'}")
+    if steps.attacks(evidence):
+        return join(count, each, " and ", steps.words(evidence))
     verb = " trains " if len(dataset.images) == 1 else " train "
     return join(count, each, verb, *_to(evidence), _against(evidence))
 
@@ -138,10 +143,13 @@ def _against(evidence: Evidence) -> str:
 
 def _boxes(evidence: Evidence) -> Html | None:
     scores, boxes = evidence.scores, []
-    if scores:
+    full = evidence.baseline("full")
+    if steps.attacks(evidence):
+        boxes += steps.boxes(evidence)
+    elif scores:
         score = scores[evidence.net]
         boxes.append((mean_std(score.mean, score.std, score.n), _nets(score, evidence.net)))
-        random, full = evidence.baseline("random"), evidence.baseline("full")
+        random = evidence.baseline("random")
         if random:
             gain = 100 * (score.mean - random.mean)
             sign = "+" if gain >= 0 else "−"
@@ -172,7 +180,13 @@ def _nets(score: Score, net: str) -> str:
     seeds = f", {len(score.seeds)} synthesis seeds" if len(score.seeds) > 1 else ""
     if score.n is None:
         return net + seeds
-    return f"{plural(score.n, 'fresh ' + net)}{seeds}"
+    fresh = "" if "before" in score.about else "fresh "
+    return f"{plural(score.n, fresh + net)}{seeds}"
+
+
+def _tested(score: Score) -> str:
+    """Name the nets that were trained: fresh, or those that the set was made for."""
+    return "nets the set was made for," if "before" in score.about else "fresh nets"
 
 
 def _differs(evidence: Evidence) -> Html | None:

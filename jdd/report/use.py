@@ -17,7 +17,7 @@ def snippets(evidence: Evidence) -> Html | None:
         return None
     blocks = [
         ("NumPy: the arrays, and test images in their space", _numpy(evidence)),
-        ("jdd: evaluate it on other nets", _jdd()),
+        ("jdd: evaluate it again", _jdd(evidence)),
         ("PyTorch: train any net on it", _torch(evidence)),
     ]
     parts = [
@@ -187,10 +187,12 @@ def _torch(evidence: Evidence) -> str:
     return "\n".join(lines)
 
 
-def _jdd() -> str:
+def _jdd(evidence: Evidence) -> str:
+    kind = mapping(evidence.recipe, "objective").get("kind", "distill")
+    others = " --config.nets=ConvNet,VGG11" if kind == "distill" else ""
     lines = [
         "python -m jdd.main --mode=evaluate \\",
-        "    --set=distilled.npz --config.nets=ConvNet,VGG11",
+        f"    --set=distilled.npz{others}",
         "",
         "# or from Python",
         "import jdd",

@@ -24,7 +24,8 @@ def identity(work: Work) -> str:
     free = {name for name, key in config.schema(work.config.method).items() if key.resumable}
     apart = ("eval.", "baselines.", "experts.dir", "data.path", "data.source")
     kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(apart)}
-    return fingerprint([kept, work.data.fingerprint, int(work.config.steps)])
+    other = [] if work.source is work.data else [work.source.fingerprint]
+    return fingerprint([kept, work.data.fingerprint, int(work.config.steps), *other])
 
 
 def _complete(work: Work, method: Method, state: State, steps: int, seed: int) -> DistilledSet:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jdd import rng
 from jdd.data import Split, draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.evaluation import train_eval
+from jdd.evaluation import aims, train_eval
+from jdd.evaluation.accuracy import accuracy
 from jdd.evaluation.starts import kinds, starts
 from jdd.loop import curve
 from jdd.nets import Net
@@ -72,20 +74,29 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
 
 
 def measure(
-    work: Work, dset: DistilledSet, net: Net, n: int, test: Split, purpose: str, session: Session
+    work: Work,
+    dset: DistilledSet,
+    net: Net,
+    n: int,
+    test: Split,
+    purpose: str,
+    session: Session,
+    before: bool = False,
 ) -> dict[str, Any]:
     """Train ``n`` nets on the set by its recipe; return mean, std, n and values.
 
-    Nets that the recipe does not start afresh are as many as there are starts, at most.
+    Nets that the recipe does not start afresh are as many as there are starts, at most; with
+    ``before`` the same figures of the nets before the steps are there too, as "before".
     """
     start = starts(work, dset, net)
     n = kinds(start, n)
+    asked = aims.splits(dset.recipe, in_space_of(dset, test, work.data))
     found = train_eval.test_nets(
         net,
         train_eval.plan(dset),
         train_eval.repeated(dset.images, n),
         train_eval.repeated(dset.labels, n),
-        in_space_of(dset, test, work.data),
+        asked,
         int(dset.recipe["seed"]),
         purpose,
         session,
@@ -93,13 +104,19 @@ def measure(
         int(work.config.eval.at_once),
         start,
     )
-    return train_eval.summary(found)
+    result = aims.summaries(asked, found)
+    if before and start is not None:
+        first = jax.tree.map(lambda a: a[:n], start)
+        columns = [accuracy(net, first, split, session) for split in asked.values()]
+        result["before"] = aims.summaries(asked, np.stack(columns, axis=1))
+    return result
 
 
 def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
-    They lie class by class, or as the set does where its order counts.
+    They lie class by class, or as the set does where its order counts; the labels of an attack are
+    those that the attacker wants.
     """
     data, classes = work.data, work.data.classes
     per_class = len(dset.images) // classes
@@ -115,7 +132,8 @@ def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray,
         place = np.argsort(np.argsort(dset.classes_of_images, kind="stable"), kind="stable")
         index = index[:, place]
     flat = in_space_of(dset, Split(train.images[index.ravel()], train.labels), data).images
-    return flat.reshape(*index.shape, *flat.shape[1:]), train.labels[index]
+    labels = aims.wanted(dset.recipe, train.labels)
+    return flat.reshape(*index.shape, *flat.shape[1:]), labels[index]
 
 
 def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str, Any]:
@@ -123,12 +141,13 @@ def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str
     draws = int(work.config.baselines.random)
     images, labels = random_sets(work, dset, draws)
     planned = train_eval.plan(dset)
+    asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
     found = train_eval.test_nets(
         work.net,
         planned._replace(recipe=planned.recipe._replace(label_kind="hard")),
         images,
         labels,
-        in_space_of(dset, work.data.test, work.data),
+        asked,
         int(dset.recipe["seed"]),
         "random",
         session,
@@ -136,7 +155,7 @@ def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str
         int(work.config.eval.at_once),
         starts(work, dset, work.net),
     )
-    return {**train_eval.summary(found), "net": work.net.name}
+    return {**aims.summaries(asked, found), "net": work.net.name}
 
 
 def _jobs(work: Work) -> dict[str, tuple[int, str]]:
@@ -161,7 +180,8 @@ def _run(work: Work, session: Session) -> None:
             fits(dset, work.data)
             if name:
                 net, n = work.make_net(name), int(work.config.eval.n)
-                found = measure(work, dset, net, n, work.data.test, "evaluate", session)
+                test = work.data.test
+                found = measure(work, dset, net, n, test, "evaluate", session, before=True)
             else:
                 found = measure_random(work, dset, session)
             work.remember("evaluate", key, found)
@@ -195,10 +215,10 @@ def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:
 def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
     if len(found) == 1:
         return dict(next(iter(found.values())))
-    values = [v for one in found.values() for v in one["values"]]
     means = [one["mean"] for one in found.values()]
     spread = train_eval.summary(means)["std"]
-    return {**train_eval.summary(values), "seeds": found, "std_over_seeds": spread}
+    merged = aims.merged(list(found.values()))
+    return {**merged, "seeds": found, "std_over_seeds": spread}
 
 
 def cost(work: Work, net: Net, n: int) -> Estimate:

@@ -21,14 +21,14 @@ def _run(work: Work, session: Session) -> None:
         session.say(f"experts: {asked} asked for, {made} trained (groups of {work.store.group})")
     with locked(work.store.directory, session):
         train.train(
-            work.store, work.net, work.recipe(), float(config.experts.lr), work.data, work.groups,
+            work.store, work.net, work.recipe(), float(config.experts.lr), work.source, work.groups,
             int(config.experts.epochs), int(config.experts.seed), session, work.devices,
         )  # fmt: skip
 
 
 def cost(work: Work, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    data, devices = work.data, tuple(work.devices[:1])
+    data, devices = work.taught(flat), tuple(work.devices[:1])
     n = len(data.train.labels)
     run = fit.make(work.net, work.recipe(flat), n)
     images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jdd import __version__, config
 from jdd import report as html
+from jdd.evaluation import aims
 from jdd.files import write_atomic
 from jdd.session import Session
 from jdd.stages import distill, evaluate, full
@@ -45,8 +46,9 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     accuracy, random = evaluate.results(work)
     first = work.load_set(work.seeds[0])
     recipe = first.recipe
+    aim = aims.named(recipe)
     ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
-    published = config.published(work.config) if ours else None
+    published = config.published(work.config) if ours and aim["kind"] == "distill" else None
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
@@ -58,6 +60,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "dataset": work.data.name,
         "ipc": int(recipe["ipc"]),
         "seed": int(work.config.seed),
+        "objective": aim,
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
         "published": published,
@@ -71,7 +74,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "device": device(work),
         "versions": versions(),
         "command": work.command,
-        "notes": list(work.data.notes),
+        "notes": list(work.notes),
         "fingerprint": _fingerprint(work),
     }
 

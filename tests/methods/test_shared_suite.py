@@ -37,7 +37,14 @@ KEYS: dict[str, dict[str, Any]] = {
         "data.dsa": "rotate",
     },
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
-    "dd": {"inits": 3, "lr_img": 0.05, "lr_lr": 0.05, "batch_real": 16, "nets": "ConvNet"},
+    "dd": {
+        "inits": 3,
+        "distill_epochs": 3,
+        "lr_img": 0.05,
+        "lr_lr": 0.05,
+        "batch_real": 16,
+        "nets": "ConvNet",
+    },
 }
 
 

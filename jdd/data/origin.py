@@ -1,0 +1,61 @@
+"""The dataset that pretrained nets come from, where it is not the one that is distilled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jdd.data.dataset import Dataset, load
+from jdd.errors import BadInput
+
+KEYS = ("name", "source", "path")  # config.source.KEY is said as config.data.KEY is
+
+
+def origin(config: Any, data: Dataset) -> Dataset:
+    """Return the dataset that ``config.source`` names, ``data`` itself where it names none.
+
+    It is brought to the size of ``data``, and normalised (or whitened) by its own images.
+
+    Args:
+      config: a resolved config; methods without a second dataset have no ``source``.
+      data: the dataset that is distilled.
+
+    Raises:
+      BadInput: it cannot be read, or its images or classes are not those of ``data``.
+    """
+    said = config.get("source")
+    if not said or not said.name:
+        return data
+    height, width, _ = data.shape
+    asked = dict(config.data) | {name: said[name] for name in KEYS}
+    asked |= {"val": 0.0, "size": height if height == width else 0}
+    try:
+        found = load(asked)
+    except BadInput as error:
+        raise _renamed(error) from None
+    _check(found, data)
+    told = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images",)
+    return found._replace(notes=told + tuple(f"{found.name}: {note}" for note in found.notes))
+
+
+def _check(found: Dataset, data: Dataset) -> None:
+    where = f"config.source.name={found.name}"
+    if found.shape != data.shape:
+        shapes = ["x".join(map(str, d.shape)) for d in (found, data)]
+        raise BadInput(where, f"images are {shapes[0]}", f"{data.name} has {shapes[1]}")
+    ours, theirs = list(data.class_names), list(found.class_names)
+    if ours != theirs:
+        raise BadInput(
+            where, f"classes {_few(theirs)}", f"those of {data.name}, in its order: {_few(ours)}"
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")
+
+
+def _renamed(error: BadInput) -> BadInput:
+    """Return an error of the loader with the keys as this dataset's are called."""
+    words = [error.where, error.found, error.allowed]
+    for name in KEYS:
+        words = [word.replace(f"config.data.{name}", f"config.source.{name}") for word in words]
+    return BadInput(*words)

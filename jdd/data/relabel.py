@@ -1,0 +1,31 @@
+"""Classes by the name a person types, and labels that say one class where they mean another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jdd.errors import BadInput, nearest
+
+
+def class_of(word: str, class_names: Sequence[str], where: str) -> int:
+    """Return the label of the class that ``word`` names; a number is a label where no name is it.
+
+    Raises:
+      BadInput: no class has that name or number.
+    """
+    names = list(class_names)
+    if word in names:
+        return names.index(word)
+    if word.isdigit() and int(word) < len(names):
+        return int(word)
+    near = nearest(word, names)
+    hint = f"did you mean {near}? " if near else ""
+    some = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise BadInput(where, repr(word), f"{hint}a class name ({some}) or 0 to {len(names) - 1}")
+
+
+def relabelled(labels: np.ndarray, attacked: int, target: int) -> np.ndarray:
+    """Return ``labels`` with class ``attacked`` called ``target``: int [n]."""
+    return np.where(labels == attacked, np.asarray(target, labels.dtype), labels)
