@@ -29,9 +29,9 @@ import jax.numpy as jnp
 from benchmarks import meta_step
 from benchmarks.meta_step import Size
 from benchmarks.timing import HERE, Bench, device, report
+from jdd import parallel
 from jdd.experts import train as experts
 from jdd.inner import fit
-from jdd.parallel import temporaries
 
 Row = dict[str, Any]
 PLOT = HERE.parent / "docs" / "img" / "cost_growth.png"
@@ -97,7 +97,7 @@ def measure_experts(group: int, size: Size, repeats: int) -> Row:
     carry = jax.jit(jax.vmap(run.init))(keys)
     x = jnp.asarray(meta_step.noise((recipe.batch, *size.shape)))
     args = (keys, keys[:1], x, jnp.arange(recipe.batch) % size.classes, jnp.float32(0.01), 0, 1)
-    planned = temporaries(advance.lower(carry, *args).compile())
+    planned = parallel.planned(advance, carry, *args)
     samples = _seconds(lambda: advance(carry, *args), repeats)
     return _row(group, size, samples, {"mixed": planned})
 

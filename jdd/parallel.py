@@ -7,6 +7,7 @@ its last item, whose results are dropped (or weigh nothing in a mean).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ def spread(
     inner = [0 if axis == 0 else None for axis in in_axes]
     mapped = jax.vmap(fn, in_axes=tuple(inner)) if together else _in_turn(fn, inner)
     if len(devices) == 1 and not together and devices[0].platform == "cpu":
-        return _side_by_side(fn, in_axes)
+        return _SideBySide(fn, in_axes)
     if len(devices) == 1:
 
         @jax.jit
@@ -132,33 +133,50 @@ def _slice(tree: Tree, i: int) -> Tree:
     return jax.tree.map(lambda x: x[i], tree)
 
 
-def _side_by_side(
-    fn: Callable[..., Tree], in_axes: Sequence[int | str | None]
-) -> Callable[..., Tree]:
-    """Return what ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
-    one = jax.jit(fn)
-    compiled: set[Any] = set()
+class _SideBySide:
+    """What ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
 
-    def call(*args: Tree) -> Tree:
-        length = _length(args, [0 if axis == 0 else None for axis in in_axes])
+    def __init__(self, fn: Callable[..., Tree], in_axes: Sequence[int | str | None]):
+        self._one = jax.jit(fn)
+        self._in_axes = in_axes
+        self._compiled: set[Any] = set()
+
+    def __call__(self, *args: Tree) -> Tree:
+        length = self._length(args)
 
         def item(i: int) -> Tree:
-            place = {0: i, "device": 0}
-            own = (
-                a if axis is None else _slice(a, place[axis])
-                for a, axis in zip(args, in_axes, strict=True)
-            )  # fmt: skip
-            return jax.block_until_ready(one(*own))
+            return jax.block_until_ready(self._one(*self._item(args, i)))
 
         shapes = tuple((jnp.shape(x), getattr(x, "dtype", type(x))) for x in jax.tree.leaves(args))
-        alone = 0 if shapes in compiled else 1  # two threads would both compile it
-        compiled.add(shapes)
+        alone = 0 if shapes in self._compiled else 1  # two threads would both compile it
+        self._compiled.add(shapes)
         results = [item(i) for i in range(alone)]
-        with ThreadPoolExecutor(min(length, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(self._threads(length)) as pool:
             results += pool.map(item, range(alone, length))
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
-    return call
+    def planned(self, *args: Tree) -> int:
+        """Return the bytes of temporaries of the calls that run at a time."""
+        one = self._one.lower(*self._item(args, 0)).compile()
+        return temporaries(one) * self._threads(self._length(args))
+
+    def _item(self, args: Sequence[Tree], i: int) -> list[Tree]:
+        at = {0: i, "device": 0}
+        pairs = zip(args, self._in_axes, strict=True)
+        return [a if axis is None else _slice(a, at[axis]) for a, axis in pairs]
+
+    def _length(self, args: Sequence[Tree]) -> int:
+        return _length(args, [0 if axis == 0 else None for axis in self._in_axes])
+
+    def _threads(self, length: int) -> int:
+        return min(length, os.cpu_count() or 1)
+
+
+def planned(call: Any, *args: Tree) -> int:
+    """Return the bytes of temporaries planned for a call that ``spread`` made for one device."""
+    if isinstance(call, _SideBySide):
+        return call.planned(*args)
+    return temporaries(call.lower(*args).compile())
 
 
 def _layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
@@ -198,7 +216,7 @@ class MeanGradient:
             shared, split = lay(shared, False), lay(_split(split, use), True)
         if items not in self._programs:
             mapped = self._across(use) if use > 1 else jax.jit(self._mean)
-            self._programs[items] = mapped.lower(*shared, *split).compile()
+            self._programs[items] = _compiled(mapped.lower(*shared, *split))
             self.temporaries = temporaries(self._programs[items])
         return self._programs[items](*shared, *split)
 
@@ -232,6 +250,18 @@ class MeanGradient:
         if axis:
             sums, count = jax.lax.psum((sums, count), axis)
         return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
+
+
+# The older of XLA's two CPU code generators takes two thirds of the memory to compile a meta-step,
+# and its code is as fast to 10 %.
+_CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+
+
+def _compiled(lowered: Any) -> Any:
+    if jax.default_backend() == "cpu":
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # a JAX that has only one of them
+            return lowered.compile(compiler_options=_CPU_OPTIONS)
+    return lowered.compile()
 
 
 def temporaries(compiled: Any) -> int:

@@ -3,7 +3,8 @@
     <store>/store.json            the settings all experts in it were made with
     <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
 
-A group is trained in one vmap; its bits depend on its size, so the size is one of the settings.
+A group is trained at once (in one vmap, but on a CPU); its bits may depend on its size, so the size
+is one of the settings.
 The number of experts and of epochs is not: a store grows in both directions. An item appears whole
 or not at all (Orbax renames it into place), so what exists is what is done.
 """

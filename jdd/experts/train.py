@@ -1,4 +1,4 @@
-"""Trains expert trajectories, a group in one vmap, groups in parallel over devices.
+"""Trains expert trajectories, a group at once, groups in parallel over devices.
 
 Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
 each epoch. An interrupted group goes on from its last whole epoch when its optimiser has no state

@@ -127,7 +127,7 @@ class Fit(NamedTuple):
 
     Steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) are run; the loss is their
     mean. ``steps_per_epoch`` counts the short last batch. ``together``: several nets are faster in
-    one vmap than one after another.
+    one vmap than each in a program of its own.
     """
 
     init: Callable[[jax.Array], Tree]

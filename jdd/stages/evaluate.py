@@ -227,7 +227,7 @@ def cost(work: Work, net: Net, n: int) -> Estimate:
 
     from jdd import methods
     from jdd.inner import fit
-    from jdd.parallel import temporaries
+    from jdd.parallel import planned as planned_bytes
     from jdd.stages.base import timed
 
     method = methods.make(work.config, work.blank)
@@ -241,12 +241,14 @@ def cost(work: Work, net: Net, n: int) -> Estimate:
         jnp.asarray(train_eval.repeated(a, count)) for a in (dset.images, dset.labels)
     )
     lr = jnp.asarray(planned.lr, jnp.float32)
-    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr)
-    compiled = advance.lower(*args, np.int32(0), np.int32(10)).compile()
-    step = timed(lambda: compiled(*args, np.int32(0), np.int32(10))) / 10
+    few = (np.int32(0), np.int32(10))
+    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *few)
+    step = timed(lambda: advance(*args)) / 10
     rounds = -(-n // count) * -(-count // len(work.devices)) / count
     total = step * planned.length(run) * rounds
-    return Estimate(total, temporaries(compiled), f"{n} x {net.name}, {step * 1e3:.1f} ms a step")
+    return Estimate(
+        total, planned_bytes(advance, *args), f"{n} x {net.name}, {step * 1e3:.1f} ms a step"
+    )
 
 
 def _estimate(work: Work) -> Estimate:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jdd.experts import train
 from jdd.inner import fit
-from jdd.parallel import temporaries
+from jdd.parallel import planned
 from jdd.session import Session, locked
 from jdd.stages.base import Estimate, Stage, timed
 from jdd.work import Work, fingerprint
@@ -36,12 +36,12 @@ def cost(work: Work, group: int, epochs: int, batches: int, flat: bool = True) -
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, devices)
     lr, lo, hi = jnp.float32(0.01), np.int32(0), np.int32(2)
-    compiled = call.lower(carry, own, ops, images, labels, lr, lo, hi).compile()
-    step = timed(lambda: compiled(carry, own, ops, images, labels, lr, lo, hi), 2) / 2
+    args = (carry, own, ops, images, labels, lr, lo, hi)
+    step = timed(lambda: call(*args), 2) / 2
     seconds = step * run.steps_per_epoch * epochs * -(-batches // len(work.devices))
     return Estimate(
         seconds,
-        temporaries(compiled),
+        planned(call, *args),
         f"{group} nets at once, {run.steps_per_epoch} steps an epoch of {step * 1e3:.0f} ms",
     )
 
