@@ -137,6 +137,9 @@ def check(values: dict) -> None:
     if values["lr_student"] <= 0:
         raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
     pool, tested = values["experts.count"], values["held_out"]
+    if values["init"] == "pretrained" and pool < 2:
+        found = f"{pool} for init=pretrained"
+        raise BadInput("config.experts.count", found, "2 or more: some are kept for the test")
     if values["init"] == "pretrained" and tested >= pool:
         raise BadInput(
             "config.held_out", f"{tested} of {pool} experts", f"1 to {pool - 1}, or auto"
@@ -197,9 +200,10 @@ def fits(values: dict, data) -> None:
     if labels[0] == labels[1]:
         found = f"{values['target_class']}, the class that is attacked"
         raise BadInput("config.target_class", found, "another class")
-    if labels[0] not in data.test.labels:
-        found = f"{values['attack_class']}, of which there is no test image"
-        raise BadInput("config.attack_class", found, "a class with test images")
+    for split, words in ((data.test, "test"), (data.val, "validation")):
+        if split is not None and labels[0] not in split.labels:
+            found = f"{values['attack_class']}, of which there is no {words} image"
+            raise BadInput("config.attack_class", found, f"a class with {words} images")
 
 
 def get_config(arg=None):

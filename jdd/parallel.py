@@ -7,7 +7,6 @@ its last item, whose results are dropped (or weigh nothing in a mean).
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -64,16 +63,19 @@ def spread(
     fn: Callable[..., Tree],
     in_axes: Sequence[int | str | None],
     devices: Sequence[jax.Device],
-    together: bool = True,
+    together: bool | None = None,
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    pmap across devices; within a device vmap, or one item after another unless ``together``. On a
-    lone CPU such items run side by side, a thread each: small nets then use all cores. An
+    pmap across devices; within a device vmap, or one item after another unless ``together``, which
+    by default they are but on a CPU: there nets share nothing but the caches. On a lone CPU such
+    items run side by side, a thread each, so that small nets too use all cores. An
     argument's entry in ``in_axes`` is 0 (one slice an
     item), "device" (axis 0 has one slice a device, shared by that device's items) or None (shared
     by all). On one device the results stay there; from several they come as host arrays.
     """
+
+    together = devices[0].platform != "cpu" if together is None else together
 
     def pairs(args: Sequence[Tree]) -> list[tuple[Tree, int | str | None]]:
         return list(zip(args, in_axes, strict=True))
@@ -139,26 +141,28 @@ class _SideBySide:
     def __init__(self, fn: Callable[..., Tree], in_axes: Sequence[int | str | None]):
         self._one = jax.jit(fn)
         self._in_axes = in_axes
-        self._compiled: set[Any] = set()
+        self._programs: dict[Any, Any] = {}
 
     def __call__(self, *args: Tree) -> Tree:
-        length = self._length(args)
-
-        def item(i: int) -> Tree:
-            return jax.block_until_ready(self._one(*self._item(args, i)))
-
-        shapes = tuple((jnp.shape(x), getattr(x, "dtype", type(x))) for x in jax.tree.leaves(args))
-        alone = 0 if shapes in self._compiled else 1  # two threads would both compile it
-        self._compiled.add(shapes)
-        results = [item(i) for i in range(alone)]
+        # Compiled and sliced here: a thread of its own knows nothing of this one's jax settings.
+        args = jax.tree.map(jnp.asarray, args)
+        program, length = self._program(args), self._length(args)
+        items = [self._item(args, i) for i in range(length)]
         with ThreadPoolExecutor(self._threads(length)) as pool:
-            results += pool.map(item, range(alone, length))
+            results = list(pool.map(lambda item: jax.block_until_ready(program(*item)), items))
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     def planned(self, *args: Tree) -> int:
         """Return the bytes of temporaries of the calls that run at a time."""
-        one = self._one.lower(*self._item(args, 0)).compile()
-        return temporaries(one) * self._threads(self._length(args))
+        args = jax.tree.map(jnp.asarray, args)
+        return temporaries(self._program(args)) * self._threads(self._length(args))
+
+    def _program(self, args: Sequence[Tree]) -> Any:
+        leaves, tree = jax.tree.flatten(args)
+        kind = (tree, *((x.shape, x.dtype) for x in leaves))
+        if kind not in self._programs:
+            self._programs[kind] = self._one.lower(*self._item(args, 0)).compile()
+        return self._programs[kind]
 
     def _item(self, args: Sequence[Tree], i: int) -> list[Tree]:
         at = {0: i, "device": 0}
@@ -169,7 +173,8 @@ class _SideBySide:
         return _length(args, [0 if axis == 0 else None for axis in self._in_axes])
 
     def _threads(self, length: int) -> int:
-        return min(length, os.cpu_count() or 1)
+        may = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return min(length, len(may(0)) if may else os.cpu_count() or 1)
 
 
 def planned(call: Any, *args: Tree) -> int:
@@ -258,10 +263,14 @@ _CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
 def _compiled(lowered: Any) -> Any:
-    if jax.default_backend() == "cpu":
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # a JAX that has only one of them
-            return lowered.compile(compiler_options=_CPU_OPTIONS)
-    return lowered.compile()
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=_CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return lowered.compile()  # a JAX that has only one of them
 
 
 def temporaries(compiled: Any) -> int:

@@ -154,7 +154,7 @@ COMMON: dict[str, Key] = {
     "eval.at_once": Key(
         int,
         0,
-        "nets trained in one program (0: all); fewer need less memory",
+        "nets trained at a time (0: all); fewer need less memory",
         resumable=True,
         minimum=0,
     ),

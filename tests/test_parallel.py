@@ -41,13 +41,19 @@ def test_side_by_side_is_what_vmap_is(items):
         return {"a": row * jnp.sum(own)}
 
     axes = (0, None, "device", None)
-    call = parallel.spread(fn, axes, jax.devices()[:1], together=False)
-    for steps in (2, 3):
-        out = call(x, np.ones(2), 2 * jnp.ones((1, 2)), steps)
-        np.testing.assert_allclose(out["a"], 4 * (x + steps))
-    assert len(traced) == 1
-    alone = call(x[-1:], np.ones(2), 2 * jnp.ones((1, 2)), 3)
+    call = parallel.spread(fn, axes, jax.devices()[:1])
+    # Settings of this thread that the others do not have: compiled once all the same.
+    with jax.default_matmul_precision("highest"):
+        for steps in (2, 3):
+            out = call(x, np.ones(2), 2 * jnp.ones((1, 2)), steps)
+            np.testing.assert_allclose(out["a"], 4 * (x + steps))
+        assert len(traced) == 1
+        alone = call(x[-1:], np.ones(2), 2 * jnp.ones((1, 2)), 3)
     np.testing.assert_array_equal(alone["a"][0], out["a"][-1])
+    with jax.enable_x64(True):
+        wide = call(jnp.ones((2, 3), jnp.float64), np.ones(2), jnp.ones((1, 2)), 1)["a"]
+    assert wide.dtype == jnp.float64
+    assert parallel.planned(call, x, np.ones(2), jnp.ones((1, 2)), 1) >= 0
 
 
 def objective(variables, aux, item, key):

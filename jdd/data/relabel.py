@@ -18,7 +18,7 @@ def class_of(word: str, class_names: Sequence[str], where: str) -> int:
     names = list(class_names)
     if word in names:
         return names.index(word)
-    if word.isdigit() and int(word) < len(names):
+    if word.isdecimal() and int(word) < len(names):
         return int(word)
     near = nearest(word, names)
     hint = f"did you mean {near}? " if near else ""

@@ -14,7 +14,7 @@ from jdd.nets import Net
 from jdd.session import Session
 
 Tree = Any
-BATCH = 200  # images at a time: patches of a wide ConvNet for several nets stay in memory
+BATCH = 200  # images at a time: what a wide ConvNet makes of them stays in memory
 
 
 @lru_cache(maxsize=64)
@@ -23,8 +23,7 @@ def _hits(net: Net) -> Any:
         guess = jnp.argmax(net.apply(variables, images, train=False).logits, axis=-1)
         return jnp.sum(guess == labels)
 
-    device = jax.local_devices()[0]
-    return parallel.spread(one, (0, None, None), [device], device.platform != "cpu")
+    return parallel.spread(one, (0, None, None), jax.local_devices()[:1])
 
 
 def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = None) -> np.ndarray:
@@ -35,6 +34,7 @@ def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = No
       split: images ``[n, h, w, c]`` in the nets' input space, labels ``[n]``.
     """
     hits: Any = 0
+    variables = jax.tree.map(jnp.asarray, variables)
     n = len(split.labels)
     for lo in range(0, n, BATCH):
         if session is not None:

@@ -60,6 +60,12 @@ def summaries(asked: Iterable[str], found: np.ndarray) -> dict[str, Any]:
     return {**first, **dict(zip(list(asked)[1:], more, strict=True))}
 
 
+def curve_point(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scalars that the accuracy curve logs of a summary; of an attack, both its own."""
+    own = {name: found[name]["mean"] for name in ("success", "others") if name in found}
+    return {"accuracy": found["mean"], "std": found["std"], "n": found["n"], **own}
+
+
 def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one summary of several, over all their values; nested summaries alike."""
     nested = [name for name, value in found[0].items() if isinstance(value, Mapping)]

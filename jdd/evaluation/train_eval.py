@@ -103,7 +103,7 @@ def trainer(run: fit.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
     axes = (0, 0, None, 0, 0, None, None, None)
     return (
         parallel.spread(run.init, (0,), devices),
-        parallel.spread(advance, axes, devices, run.together),
+        parallel.spread(advance, axes, devices),
     )
 
 
@@ -129,7 +129,7 @@ def test_nets(
       labels: ``[k, n]`` or ``[k, n, classes]``.
       test: split the nets are tested on.
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
-      at_once: nets in one program, 0 for all.
+      at_once: nets at a time, 0 for all.
       start: stacked variables that the nets start from, in turn; None for fresh ones.
     """
     count, n = images.shape[:2]

@@ -44,9 +44,7 @@ def advance(train: fit.Fit, devices: tuple[jax.Device, ...]) -> Any:
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
         return train.advance(carry, fit.Keys(own, ops), *rest)
 
-    return parallel.spread(
-        one, (0, 0, "device", None, None, None, None, None), devices, train.together
-    )
+    return parallel.spread(one, (0, 0, "device", None, None, None, None, None), devices)
 
 
 def train(

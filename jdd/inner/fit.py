@@ -126,14 +126,12 @@ class Fit(NamedTuple):
     """``init(key) -> carry``; ``advance(carry, keys, images, labels, lr, lo, hi) -> carry, loss``.
 
     Steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) are run; the loss is their
-    mean. ``steps_per_epoch`` counts the short last batch. ``together``: several nets are faster in
-    one vmap than each in a program of its own.
+    mean. ``steps_per_epoch`` counts the short last batch.
     """
 
     init: Callable[[jax.Array], Tree]
     advance: Callable[..., tuple[Tree, jax.Array]]
     steps_per_epoch: int
-    together: bool = True
 
 
 @lru_cache(maxsize=64)
@@ -144,7 +142,6 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     per_epoch = n // batch + bool(rest) if recipe.order != "classwise" else 1
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
     optimizer = optimizer_of(recipe)
-    together = jax.default_backend() != "cpu"  # there nets share nothing but the caches
 
     def init(key: jax.Array) -> Tree:
         variables = net.init(key)
@@ -242,4 +239,4 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))
         return carry, total / jnp.maximum(hi - lo, 1)
 
-    return Fit(init, advance, per_epoch, together)
+    return Fit(init, advance, per_epoch)

@@ -26,6 +26,8 @@ How the exact part is computed: three ways, equal to rounding error:
              one step's second-order graph; about 12 forward passes a step.
 ``reverse``  plain reverse over reverse: keeps every step's activations; about 9 forward passes.
 
+Only ``mixed`` and ``tesla`` take a step's rows in parts (``Inner.part``).
+
 Source: mixed-mode differentiation in bilevel problems, Kemaev et al., ICML 2025; the exact adjoint
 is what MTT (Cazenavette et al. 2022, section 3) defines and TESLA (Cui et al. 2023) approximates;
 truncation in the middle of training: RaT-BPTT (Feng et al. 2024).

@@ -25,20 +25,14 @@ def targets(labels: jax.Array, kind: str, classes: int) -> jax.Array:
     raise BadInput("label_kind", f"{kind!r}", f"one of {', '.join(KINDS)}")
 
 
-def cross_entropy(
-    logits: jax.Array, target: jax.Array, weight: jax.Array | None = None
-) -> jax.Array:
+def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     """Return the mean over the batch of -sum_k target_k log softmax(logits)_k (nats).
 
     Args:
       logits: ``[n, classes]``.
       target: ``[n, classes]``.
-      weight: ``[n]``; the mean is then weighted, so that padding with weight 0 drops out.
     """
-    loss = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
-    if weight is None:
-        return jnp.mean(loss)
-    return jnp.sum(weight * loss) / jnp.sum(weight)
+    return jnp.mean(-jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
 def cross_entropy_sum(logits: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
@@ -51,11 +45,6 @@ def cross_entropy_sum(logits: jax.Array, target: jax.Array, weight: jax.Array) -
     return -jnp.sum(weight * jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
-def squared_error(
-    logits: jax.Array, target: jax.Array, weight: jax.Array | None = None
-) -> jax.Array:
+def squared_error(logits: jax.Array, target: jax.Array) -> jax.Array:
     """Return the mean over the batch of 0.5 ||logits - target||^2, the loss of centred targets."""
-    loss = 0.5 * jnp.sum(jnp.square(logits - target), axis=-1)
-    if weight is None:
-        return jnp.mean(loss)
-    return jnp.sum(weight * loss) / jnp.sum(weight)
+    return jnp.mean(0.5 * jnp.sum(jnp.square(logits - target), axis=-1))

@@ -13,6 +13,7 @@ import optax
 from jdd import __version__, nets, rng
 from jdd.data.transform import NAMES
 from jdd.distilled import DistilledSet
+from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 
 Tree = Any
@@ -87,6 +88,20 @@ def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransforma
     """
     parts = {n: optax.sgd(rate, momentum=m or None) for n, (rate, m) in rates.items()}
     return optax.multi_transform(parts, {name: name for name in rates})
+
+
+def student_loss(net: Net) -> Callable[[Tree, Tree, Tree], jax.Array]:
+    """Return the inner loss of an ``unroll.Inner`` whose constant holds the net's other variables.
+
+    sum_i weight_i CE(net(images_i), target_i) over the rows; the weights of a batch sum to 1, so
+    that a row of weight 0 is padding.
+    """
+
+    def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
+        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
+        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
+
+    return loss
 
 
 def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np.ndarray, int]:

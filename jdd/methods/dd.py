@@ -38,8 +38,8 @@ from jdd.augment.crop_flip import crop_flip
 from jdd.data.relabel import class_of
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy, cross_entropy_sum, targets
-from jdd.methods.base import Method, Problem, State, recipe, shuffled
+from jdd.matching.losses import cross_entropy, targets
+from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 
 Tree = Any
 FIXED = "dd/fixed"  # purpose of the key that the fixed start is drawn from
@@ -98,10 +98,6 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
         weight = jnp.full(len(images), 1 / len(images), images.dtype)
         return {"images": images, "target": step[1]["target"], "weight": weight}
 
-    def inner(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
-        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
-        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
-
     def begin(item: Tree, key: jax.Array, dtype: Any) -> Tree:
         if config.init == "pretrained":
             return item["start"]
@@ -115,7 +111,8 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
         rest = {k: v for k, v in variables_0.items() if k != "params"}
         part = net.part(len(labels) // batches, "batch_stats" in variables_0)
         theta = unroll.unroll(
-            unroll.Inner(inner, rows, part), optim.sgd(), variables_0["params"], {"lr": rates},
+            unroll.Inner(student_loss(net), rows, part), optim.sgd(),
+            variables_0["params"], {"lr": rates},
             images.reshape(batches, -1, *images.shape[1:]),
             {"batch": jnp.arange(steps) % batches}, config.unroll,
             {"rest": rest, "target": target.astype(images.dtype)},

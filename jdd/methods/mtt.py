@@ -33,9 +33,9 @@ from jdd.augment import dsa
 from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy_sum, targets
+from jdd.matching.losses import targets
 from jdd.matching.trajectory import trajectory_distance
-from jdd.methods.base import Method, Problem, State, all_finite, outer_sgd, recipe
+from jdd.methods.base import Method, Problem, State, all_finite, outer_sgd, recipe, student_loss
 
 Tree = Any
 
@@ -104,10 +104,6 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         images = dsa.augment(fixed["drawn"], images, data.dsa, config.align_corners)
         return {"images": images, "target": target, "weight": weight / jnp.sum(weight)}
 
-    def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
-        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
-        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
-
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         moved: dict[str, Any] = {"images": variables["images"]}
         still: dict[str, Any] = {
@@ -129,7 +125,7 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         start, target = item["start"]["params"], item["target"]["params"]
         part = net.part(size, "batch_stats" in item["start"])
         student = unroll.unroll(
-            unroll.Inner(loss, rows, part), optim.sgd(), start, rates, moved, fixed,
+            unroll.Inner(student_loss(net), rows, part), optim.sgd(), start, rates, moved, fixed,
             config.unroll, still, config.estimator, int(config.window),
         )  # fmt: skip
         return trajectory_distance(student, target, start), (aux, {"lr": variables["lr"]})

@@ -35,8 +35,8 @@ from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.inner import optim, unroll
-from jdd.matching.losses import cross_entropy, cross_entropy_sum, targets
-from jdd.methods.base import Method, Problem, State, recipe, shuffled
+from jdd.matching.losses import cross_entropy, targets
+from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 
 Tree = Any
 
@@ -115,10 +115,6 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         weight = jnp.full(len(images), 1 / len(images), images.dtype)
         return {"images": images, "target": target, "weight": weight}
 
-    def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
-        out = net.apply({**step[1]["rest"], "params": theta}, rows["images"], train=True)
-        return cross_entropy_sum(out.logits, rows["target"], rows["weight"])
-
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         init_key, inner_key, real_key = jax.random.split(key, 3)
         dtype = variables["images"].dtype
@@ -137,7 +133,8 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         rates = {"lr": jnp.full((steps,), float(config.lr_student), dtype)}
         part = net.part(size, "batch_stats" in fresh)
         student = unroll.unroll(
-            unroll.Inner(loss, rows, part), inner_optimizer, fresh["params"], rates, moved, fixed,
+            unroll.Inner(student_loss(net), rows, part), inner_optimizer,
+            fresh["params"], rates, moved, fixed,
             config.unroll, still, "truncated", int(config.window), item["start"],
         )  # fmt: skip
         real = dsa.dsa(

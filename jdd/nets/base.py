@@ -64,13 +64,16 @@ class Net(NamedTuple):
     def part(self, images: int, whole: bool = False) -> int:
         """Return how many of a batch's images go through at a time, a divisor of their number.
 
-        All of them, but on CPU, where a step works on what the caches hold; ``whole`` says that
-        they have to go together (batch norm).
+        All of them, but on CPU, where a step works on what the caches hold: there the largest
+        divisor whose activations take at most ``PART`` bytes, unless it is a poor one (of 37
+        images it would be 1). ``whole`` says that they have to go together (batch norm).
         """
         if whole or jax.default_backend() != "cpu":
             return images
         most = max(1, PART // self.activations(1))
-        return max(size for size in range(1, images + 1) if images % size == 0 and size <= most)
+        divisors = [size for size in range(1, images + 1) if images % size == 0]
+        found = max(size for size in divisors if size <= most)
+        return found if 4 * found >= min(most, images) else min(s for s in divisors if s > found)
 
 
 def wide(vector: jax.Array, like: jax.Array) -> jax.Array:

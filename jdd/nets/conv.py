@@ -48,7 +48,7 @@ def conv(
       padding: zeros added on each of the four sides, in pixels.
       lowering: "library" (XLA's convolution), "patches" (static slices and one product), "split"
         (this module's primitives: float32, stride 1, square kernels), "winograd" (3x3, stride 1,
-        padding 1) or "auto": on CPU split where it applies, else patches; elsewhere library.
+        padding 1) or "auto": on CPU what is fastest there (``_on_cpu``); elsewhere library.
       few: the net has few convolutions: "auto" may take winograd on CPU.
 
     Returns:
@@ -56,7 +56,7 @@ def conv(
 
     Raises:
       TooSmall: the kernel does not fit into the padded image.
-      ValueError: an unknown lowering.
+      ValueError: an unknown lowering, or winograd for what it is not.
     """
     if lowering not in LOWERINGS:
         raise ValueError(f"lowering: {lowering!r}; one of {', '.join(LOWERINGS)}")
@@ -67,6 +67,8 @@ def conv(
         cpu = jax.default_backend() == "cpu"
         lowering = _on_cpu(x, kernel, stride, padding, few) if cpu else "library"
     if lowering == "winograd":
+        if (*kernel.shape[:2], stride, padding) != (3, 3, 1, 1):
+            raise ValueError("winograd: 3x3 kernels, stride 1, padding 1")
         return winograd.conv3x3(x, kernel)
     if lowering == "patches":
         return patches(x, kernel.shape[0], kernel.shape[1], stride, padding) @ kernel.reshape(
@@ -81,12 +83,14 @@ def conv(
 
 
 def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int, few: bool) -> str:
-    # XLA's fast CPU convolution is float32's; a 1x1 kernel is a plain product already.
-    square = kernel.shape[0] == kernel.shape[1] > 1
-    fits = square and stride == 1 and x.dtype == kernel.dtype == jnp.float32
-    if fits and few and kernel.shape[0] == 3 and padding == 1 and min(kernel.shape[2:]) >= 64:
+    square = kernel.shape[0] == kernel.shape[1] > 1 and stride == 1
+    # With few channels the 36 products are too small to pay for the transforms.
+    large = min(kernel.shape[2:]) >= 64 and min(x.shape[1:3]) >= 7
+    exact = x.dtype == kernel.dtype and x.dtype in (jnp.float32, jnp.float64)
+    if few and exact and square and kernel.shape[0] == 3 and padding == 1 and large:
         return "winograd"
-    return "split" if fits else "patches"
+    # XLA's fast CPU convolution is float32's; a 1x1 kernel is a plain product already.
+    return "split" if square and x.dtype == kernel.dtype == jnp.float32 else "patches"
 
 
 def _library(x: jax.Array, kernel: jax.Array, padding: int, stride: int = 1) -> jax.Array:

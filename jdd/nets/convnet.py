@@ -56,7 +56,7 @@ class ConvNet(nn.Module):
             if i == 1 and self._folds(x, padding):
                 x = self._folded(x, padding)
                 continue
-            x = Conv(self.width, padding=padding, few=True, name=f"conv{i}")(x)
+            x = Conv(self.width, padding=padding, few=self.depth <= 4, name=f"conv{i}")(x)
             x = norm(self.norm, f"norm{i}")(x, train)
             x = POOLS[self.pool](ACTIVATIONS[self.act](x))
             tap(self, f"block{i}", x)

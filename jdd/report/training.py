@@ -11,6 +11,7 @@ from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import THIN, Html, duration, percent, size, tag
 
+ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
 COLOURS = 6  # s0 to s5 in the style sheet
 
 
@@ -25,12 +26,13 @@ def curves(evidence: Evidence) -> Html | None:
         lines if any(len(line.x) > 1 for line in lines) else [] for lines in (accuracy, loss, rate)
     )
     beside = bool(accuracy) and bool(loss) and bool(rate)
+    attacked = any(set(ATTACKED) & row.keys() for row in evidence.rows)
     charts = []
     if accuracy:
         marks = [
             (f"{words} {percent(found.mean)}", found.mean)
             for name, words in (("random", "random images"), ("full", "whole training set"))
-            if (found := evidence.baseline(name))
+            if not attacked and (found := evidence.baseline(name))
         ]
         drawn = svg.chart(
             accuracy,
@@ -43,7 +45,10 @@ def curves(evidence: Evidence) -> Html | None:
         )
         charts.append(
             _figure(
-                "Accuracy of nets trained on the set", drawn, accuracy, "tall" if beside else None
+                "Nets under attack" if attacked else "Accuracy of nets trained on the set",
+                drawn,
+                accuracy,
+                "tall" if beside else None,
             )
         )
     for lines, title in ((loss, "Loss"), (rate, "Learned learning rate")):
@@ -158,7 +163,13 @@ def _accuracy(evidence: Evidence) -> list[svg.Line]:
         if seed is None or real(row["step"]) is None or real(row.get("accuracy")) is None:
             continue
         names = (str(row.get("net", evidence.net)), _named(evidence, seed, several))
-        groups.setdefault(", ".join(name for name in names if name), []).append(row)
+        label = ", ".join(name for name in names if name)
+        for measure, words in ATTACKED.items():
+            if real(row.get(measure)) is not None:
+                own = {**row, "accuracy": row[measure], "std": None}
+                groups.setdefault(f"{label}: {words}", []).append(own)
+        if not set(ATTACKED) & row.keys():
+            groups.setdefault(label, []).append(row)
     lines = []
     for i, (name, rows) in enumerate(groups.items()):
         rows = sorted(rows, key=lambda row: row["step"])

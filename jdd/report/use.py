@@ -18,7 +18,12 @@ def snippets(evidence: Evidence) -> Html | None:
     blocks = [
         ("NumPy: the arrays, and test images in their space", _numpy(evidence)),
         ("jdd: evaluate it again", _jdd(evidence)),
-        ("PyTorch: train any net on it", _torch(evidence)),
+        (
+            "PyTorch: train any net on it"
+            if mapping(evidence.recipe, "objective").get("kind", "distill") == "distill"
+            else "PyTorch: the steps, on one of the pretrained nets",
+            _torch(evidence),
+        ),
     ]
     parts = [
         tag("figure", tag("figcaption", title), tag("pre", tag("code", code)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jdd import loop, methods, picture
 from jdd.distilled import DistilledSet
 from jdd.errors import Diverged
+from jdd.evaluation import aims
 from jdd.methods.base import Method, State
 from jdd.session import Session
 from jdd.stages import evaluate
@@ -65,9 +66,7 @@ def _observer(
         found = evaluate.measure(
             work, dset, work.net, int(config.eval.curve_n), held_out, "curve", session
         )
-        session.metrics.log(
-            stage, at, accuracy=found["mean"], std=found["std"], n=found["n"], net=work.net.name
-        )
+        session.metrics.log(stage, at, **aims.curve_point(found), net=work.net.name)
 
     return observe
 

@@ -192,9 +192,8 @@ def _run(work: Work, session: Session) -> None:
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == work.config.net.name and work.data.val is None:
-            stage, std = curve(f"distill{work.suffix(seed)}"), known[key]["std"]
-            last = int(work.config.steps)
-            session.metrics.log(stage, last, accuracy=accuracy, std=std, n=n, net=name)
+            stage, last = curve(f"distill{work.suffix(seed)}"), int(work.config.steps)
+            session.metrics.log(stage, last, **aims.curve_point(known[key]), net=name)
 
 
 def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -125,6 +125,8 @@ def test_bad_calls():
         conv(x, kernel)
     with pytest.raises(ValueError, match="auto"):
         conv(x, kernel, padding=2, lowering="fourier")
+    with pytest.raises(ValueError, match="3x3"):
+        conv(x, kernel, padding=2, lowering="winograd")
     with pytest.raises(TooSmall):
         avg_pool(x[:, :1])
 
