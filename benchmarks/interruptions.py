@@ -99,7 +99,7 @@ def main() -> None:
     for i in range(flags.runs):
         place, stage = root / f"run{i}", STAGES[i % len(STAGES)]
         number = signal.SIGTERM if i % 2 == 0 else signal.SIGKILL
-        wait = draw.uniform(0, 0.7) * long[stage]
+        wait = draw.uniform(0, 0.4) * long[stage]
         code, running = interrupted(place, stage, number, wait)
         done = read(place / "metrics.jsonl")
         last = f"{done[-1]['stage']} {done[-1]['step']}" if done else "the start"
