@@ -158,10 +158,13 @@ class _SideBySide:
         return temporaries(self._program(args)) * self._threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
-        leaves, tree = jax.tree.flatten(args)
-        kind = (tree, *((x.shape, x.dtype) for x in leaves))
+        item = self._item(args, 0)
+        leaves, tree = jax.tree.flatten(item)
+        # What is compiled by hand has to be kept apart by hand: precision is no one's argument.
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        kind = (tree, precision, *((x.shape, x.dtype) for x in leaves))
         if kind not in self._programs:
-            self._programs[kind] = self._one.lower(*self._item(args, 0)).compile()
+            self._programs[kind] = self._one.lower(*item).compile()
         return self._programs[kind]
 
     def _item(self, args: Sequence[Tree], i: int) -> list[Tree]:

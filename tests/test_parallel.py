@@ -50,6 +50,9 @@ def test_side_by_side_is_what_vmap_is(items):
         assert len(traced) == 1
         alone = call(x[-1:], np.ones(2), 2 * jnp.ones((1, 2)), 3)
     np.testing.assert_array_equal(alone["a"][0], out["a"][-1])
+    assert len(traced) == 1  # however many items there are
+    call(x, np.ones(2), 2 * jnp.ones((1, 2)), 2)
+    assert len(traced) == 2  # another precision is another program
     with jax.enable_x64(True):
         wide = call(jnp.ones((2, 3), jnp.float64), np.ones(2), jnp.ones((1, 2)), 1)["a"]
     assert wide.dtype == jnp.float64
