@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jdd.report import steps
 from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
@@ -29,7 +31,7 @@ def comparison(evidence: Evidence) -> Html | None:
     if not scores or steps.attacks(evidence):
         return None
     net, score = evidence.net, scores[evidence.net]
-    rows = [_bar("This set", _nets(score, net), score, "ours")]
+    rows = [bar("This set", _nets(score, net), score, "ours")]
     kinds = (
         ("random", "Random real images", "draws", "other"),
         ("full", "Whole training set", "nets", "other"),
@@ -38,10 +40,9 @@ def comparison(evidence: Evidence) -> Html | None:
     for name, label, unit, css in kinds:
         found = evidence.baseline(name)
         if found is not None:
-            rows.append(_bar(label, _about(name, found, unit), found, css))
+            rows.append(bar(label, _about(name, found, unit), found, css))
         elif name != "published":
             rows.append(_no_bar(label))
-    ticks = tag("div", *(tag("span", f"{t}") for t in (0, 25, 50, 75, 100)), cls="ticks")
     note = (
         f"Test accuracy in percent of {_tested(score)} trained by the recipe below: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation. Random images are as many, drawn from "
@@ -54,7 +55,7 @@ def comparison(evidence: Evidence) -> Html | None:
         "section",
         tag("h2", "Accuracy"),
         tag("p", note, cls="note"),
-        tag("div", *rows, ticks, cls="bars"),
+        tag("div", *rows, ticks(), cls="bars"),
         _differs(evidence),
     )
 
@@ -97,11 +98,16 @@ def nets(evidence: Evidence) -> Html | None:
     return tag("section", tag("h2", heading), tag("div", table, cls="scroll"), _by_seed(evidence))
 
 
+def method(evidence: Evidence) -> str:
+    """Return the method's name as it is written: an abbreviation in capitals."""
+    name = evidence.known("method")
+    return name.upper() if len(name) <= 5 else name
+
+
 def _what(evidence: Evidence) -> str:
     ipc = evidence.known("ipc")
-    method = evidence.known("method")
     parts = [
-        method.upper() if len(method) <= 5 else method,
+        method(evidence),
         evidence.known("dataset"),
         f"{plural(int(ipc), 'image')} per class" if ipc.isdigit() else "",
     ]
@@ -214,11 +220,20 @@ def _about(name: str, score: Score, unit: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _bar(label: str, about: str, score: Score, css: str) -> Html:
+def ticks() -> Html:
+    """Return the scale below bars, in percent."""
+    return tag("div", *(tag("span", f"{t}") for t in (0, 25, 50, 75, 100)), cls="ticks")
+
+
+def bar(
+    label: str, about: str, score: Score, css: str, marks: Sequence[tuple[str, float]] = ()
+) -> Html:
+    """Return one accuracy as a bar with its spread, and ``marks`` (class, value) to hold it to."""
     inner: list[object] = [tag("i", style=f"width:{_place(score.mean)}", cls="bar")]
     if score.std and (score.n is None or score.n > 1):
         low, high = max(0.0, score.mean - score.std), min(1.0, score.mean + score.std)
         inner.append(tag("i", style=f"left:{_place(low)};width:{_place(high - low)}", cls="std"))
+    inner += [tag("u", style=f"left:{_place(at)}", cls=kind) for kind, at in marks]
     value = mean_std(score.mean, score.std, score.n if css != "paper" else 2)
     return tag(
         "div",
