@@ -70,6 +70,8 @@ def _run(argv: list[str]) -> int:
 
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
+    if result.get("table"):
+        print(result["table"] + "\n")
     if result.get("summary"):
         print(result["summary"], flush=True)
     return 0

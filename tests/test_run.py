@@ -35,6 +35,7 @@ def without_times(result):
     for name in ("seconds", "command", "summary"):
         out.pop(name, None)
     out["peak_memory_bytes"].pop("process")
+    out["nets"] = {name: cost["parameters"] for name, cost in out["nets"].items()}
     return out
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jdd.report import steps
-from jdd.report.evidence import Evidence, Score, mapping
+from jdd.report.evidence import Evidence, Score, mapping, real, score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
 from jdd.report.training import total_seconds
 
@@ -63,39 +64,63 @@ def comparison(evidence: Evidence) -> Html | None:
 def nets(evidence: Evidence) -> Html | None:
     """Tabulate every net the set was tried on, each single accuracy as a dot."""
     scores = evidence.scores
-    if not scores:
+    if not scores or steps.attacks(evidence):
         return None
-    made = mapping(evidence.recipe, "net").get("name")
-    drawn = any(score.values for score in scores.values())
+    drawn = any(one.values for one in scores.values())
+    costs = mapping(evidence.result, "nets")
+    paper = mapping(evidence.result, "published_nets")
+    printed = mapping(paper, "values")
+    heads = ("Accuracy", "n", *["Published"] * bool(printed), *["Parameters", "Time"] * bool(costs))
     head = tag(
         "tr",
         tag("th", "Net"),
-        tag("th", "Accuracy", cls="num"),
-        tag("th", "n", cls="num"),
+        *(tag("th", word, cls="num") for word in heads),
         tag("th", "Each net, 0 to 100 %", cls="strip") if drawn else None,
     )
-    if steps.attacks(evidence):
-        return None
-    tried = [
-        (name, "distilled with it" if name == made else "", score, "ours" if name == made else None)
-        for name, score in scores.items()
+    rows = []
+    for name, about, found, css in _tried(evidence):
+        figures = [mean_std(found.mean, found.std, found.n), str(found.n or DASH)]
+        figures += [_printed(score(printed.get(name)))] * bool(printed)
+        figures += _costs(mapping(costs, name)) if costs else []
+        label = join(name, tag("small", f" {about}") if about else None)
+        cells = [tag("td", label), *(tag("td", figure, cls="num") for figure in figures)]
+        strip = tag("td", _strip(found), cls="strip") if drawn else None
+        rows.append(tag("tr", *cells, strip, cls=css))
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
+    heading = "Across architectures" if len(scores) > 1 else "Net by net"
+    note = f"Published: {paper.get('source')}." if printed else None
+    return tag(
+        "section",
+        tag("h2", heading),
+        tag("div", table, cls="scroll"),
+        tag("p", note, cls="note after") if note else None,
+        _by_seed(evidence),
+    )
+
+
+def _tried(evidence: Evidence) -> list[tuple[str, str, Score, str | None]]:
+    """Return the rows of the table of nets: name, about it, accuracy, class."""
+    made = mapping(evidence.recipe, "net").get("name")
+    rows: list[tuple[str, str, Score, str | None]] = [
+        (name, "distilled with it" if name == made else "", one, "ours" if name == made else None)
+        for name, one in evidence.scores.items()
     ]
     for name, label in (("random", "Random real images"), ("full", "Whole training set")):
         found = evidence.baseline(name)
         if found is not None:
-            tried.append((label, str(found.about.get("net") or ""), found, "base"))
-    rows = []
-    for label, about, score, css in tried:
-        cells = [
-            tag("td", label, tag("small", f" {about}") if about else None),
-            tag("td", mean_std(score.mean, score.std, score.n), cls="num"),
-            tag("td", score.n or DASH, cls="num"),
-            tag("td", _strip(score), cls="strip") if drawn else None,
-        ]
-        rows.append(tag("tr", *cells, cls=css))
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    heading = "Across architectures" if len(scores) > 1 else "Net by net"
-    return tag("section", tag("h2", heading), tag("div", table, cls="scroll"), _by_seed(evidence))
+            rows.append((label, str(found.about.get("net") or ""), found, "base"))
+    return rows
+
+
+def _printed(found: Score | None) -> str:
+    return mean_std(found.mean, found.std, 2) if found else DASH
+
+
+def _costs(found: Mapping[str, Any]) -> list[str]:
+    """Return a net's number of parameters, and the time that training and testing it took."""
+    count, seconds = real(found.get("parameters")), real(found.get("seconds"))
+    said = f"{count:,.0f}".replace(",", THIN) if count else DASH
+    return [said, duration(seconds) if seconds is not None else DASH]
 
 
 def method(evidence: Evidence) -> str:

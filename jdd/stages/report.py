@@ -49,6 +49,9 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     aim = aims.named(recipe)
     ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
     published = config.published(work.config) if ours and aim["kind"] == "distill" else None
+    across = None
+    if aim["kind"] == "distill":
+        across = config.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
@@ -64,6 +67,8 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
         "published": published,
+        "published_nets": across,
+        "nets": evaluate.costs(work),
         "lr": first.lr,
         "steps": int(recipe["steps"]),
         "seconds": {name: seconds for name, seconds in spent.items() if seconds},
