@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,9 @@ def test_runs_are_sorted_and_their_figures_kept(three: Path) -> None:
     assert best["seconds_without_full"] == pytest.approx(35.0) and best["seconds"]["full"] == 700.0
     assert (best["method"], best["steps"], best["command"]) == ("dm", 1000, RESULT["command"])
     table = [line.split() for line in found["summary"].splitlines()]
-    assert table[1][:6] == ["run", "method", "ConvNet", "AlexNet", "MLP", "random"]
-    assert table[2][:9] == ["b", "DM", "90.0", "±", "1.4", "(5)", "-", "-", "70.4"]
+    assert table[1][:6] == ["run", "method", "ConvNet", "random", "published", "AlexNet"]
+    assert table[2][:7] == ["b", "DM", "90.0", "±", "1.4", "(5)", "70.4"]
+    assert table[2][10:13] == ["-", "-", "-"]  # published, AlexNet, MLP
     assert table[4][:2] == ["c", "DC"] and "90.0 ± 2.0" in found["summary"]
 
 
@@ -158,6 +160,29 @@ def test_odd_results_are_no_trouble(tmp_path: Path) -> None:
     assert [run["run"] for run in found["groups"][0]["runs"]] == ["a", "b"]
     assert found["groups"][0]["differs"]["training"]["not known"] == ["b"]
     assert "on MLP" in Page((tmp_path / "page.html").read_text()).words
+
+
+def test_classes_of_other_names_go_by_their_order() -> None:
+    from jdd.report.compare import _columns
+
+    cells = _columns(make(names=("0", "1", "2")), ("zero", "one"), 1)
+    assert [cell.count("<img") for cell in cells] == [1, 1]
+    cells = _columns(make(names=("one", "zero", "two")), ("zero", "ten"), 2)
+    assert [cell.count("<img") for cell in cells] == [2, 0]
+
+
+def test_the_commit_is_that_of_the_checkout() -> None:
+    from jdd.stages import report
+
+    place = Path(jdd.__file__).parents[1]
+    if not (place / ".git").exists():
+        assert report.commit() is None
+        return
+    head = subprocess.run(
+        ["git", "-C", str(place), "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout
+    found = str(report.commit()).removesuffix("-dirty")
+    assert len(found) >= 7 and head.startswith(found) and report.versions()["commit"]
 
 
 def test_names_tell_runs_apart(tmp_path: Path) -> None:

@@ -135,19 +135,21 @@ def _bars(group: Group) -> Html:
 
 def _nets(group: Group) -> Html:
     """Tabulate a column a net, random images and the published figure."""
-    heads = ("Run", *group.nets, "Random images", "Published")
+    first, *others = group.nets
+    heads = ("Run", first, "Random images", "Published", *others)
     head = [tag("th", word, cls="num" if at else None) for at, word in enumerate(heads)]
     rows = []
     for place, run in enumerate(group.runs):
         evidence = run.evidence
-        cells = [_with_n(evidence.scores.get(net)) for net in group.nets]
+        cells = [_with_n(evidence.scores.get(first))]
         cells.append(_with_n(evidence.baseline("random"), "num aside"))
         published = evidence.baseline("published")
         figure = mean_std(published.mean, published.std, 2) if published else DASH
         cells.append(tag("td", figure, cls="num aside"))
+        cells += [_with_n(evidence.scores.get(net)) for net in others]
         name = tag("td", called(run), tag("small", run.name))
         rows.append(tag("tr", name, *cells, cls="ours" if place == 0 else None))
-    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), cls="across")
     return join(tag("h3", "Net by net"), tag("div", table, cls="scroll"), _sources(group))
 
 
@@ -237,6 +239,8 @@ def _images(group: Group, room: int) -> Html | None:
 
 def _columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[Html]:
     groups = dict(zip(dataset.class_names, picture.by_class(dataset), strict=True))
+    if not set(names) & set(groups):  # other words for the same classes: by their order
+        groups = dict(zip(names, groups.values(), strict=False))
     chosen = [groups.get(name, np.zeros(0, int))[:each] for name in names]
     index = np.concatenate(chosen).astype(int)
     few = dataset._replace(images=dataset.images[index])

@@ -148,11 +148,13 @@ def _table(group: Group) -> str:
         scores = [evidence.scores.get(net) for net in group.nets]
         published = evidence.baseline("published")
         figure = plain.accuracy(published.mean, published.std, 2) if published else "-"
-        cells = [run.name, compare.called(run), *map(_cell, scores)]
-        cells += [_cell(evidence.baseline("random")), figure]
+        first, *others = map(_cell, scores)
+        cells = [run.name, compare.called(run), first]
+        cells += [_cell(evidence.baseline("random")), figure, *others]
         cells += [duration(seconds) if seconds else "-", size(memory) if memory else "-"]
         rows.append([cell.replace(THIN, " ") for cell in cells])
-    head = ["run", "method", *group.nets, "random", "published", "time", "memory"]
+    net, *more = group.nets
+    head = ["run", "method", net, "random", "published", *more, "time", "memory"]
     return plain.table(head, rows, left=2)
 
 

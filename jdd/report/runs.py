@@ -232,7 +232,9 @@ def _labels(run: Run, net: str) -> str:
 
 def _versions(run: Run, net: str) -> str:
     found = mapping(run.evidence.result, "versions")
-    return ", ".join(f"{name} {found[name]}" for name in ("jdd", "jax") if found.get(name))
+    return ", ".join(
+        f"{name} {found[name]}" for name in ("jdd", "commit", "jax") if found.get(name)
+    )
 
 
 def _said(run: Run, name: str) -> str:

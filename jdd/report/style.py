@@ -126,6 +126,7 @@ monospace}
 pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin-top:14px}summary{cursor:pointer;color:var(--soft);font-size:14.5px;margin-bottom:8px}
 .stages{display:flex;gap:2px;height:18px;margin:12px 0 10px;border-radius:4px;overflow:hidden}
+.across td:first-child,.costs td:first-child{min-width:110px}
 td .stages{margin:0;height:14px;min-width:120px}.costs td.num,.costs th.num{padding-right:14px}
 .costs{font-size:14px}
 .stages i{min-width:2px;background:currentColor}

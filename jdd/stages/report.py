@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from jdd import __version__, config
@@ -34,11 +36,25 @@ def device(work: Work) -> str:
     return f"{len(work.devices)} x {kind}{where}"
 
 
+def commit() -> str | None:
+    """Return the commit that jdd runs from, '-dirty' if changed; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return done.stdout.strip() or None
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python, jdd and the packages that shape its numbers."""
+    own = {"jdd": __version__} | ({"commit": found} if (found := commit()) else {})
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {name: metadata.version(name) for name in names}
-    return {"jdd": __version__, "python": platform.python_version(), **found}
+    packages = {name: metadata.version(name) for name in names}
+    return {**own, "python": platform.python_version(), **packages}
 
 
 def result(work: Work, session: Session) -> dict[str, Any]:
