@@ -83,6 +83,7 @@ def test_the_page_says_what_is_not_alike(three: Path) -> None:
     page = Page((three / "page.html").read_text())
     for words in (
         "Of 3 runs on digits, 2 images per class, DM comes first",
+        "These runs differ in net tested, nets trained (n), training, learning rate: see below.",
         "Not alike: accuracies",
         "Not alike: times and memory",
         "300 epochs in batches of 256",

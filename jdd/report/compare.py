@@ -74,7 +74,7 @@ def _left_out(found: Found) -> Html | None:
             tag(
                 "p",
                 "Accuracies are compared within each part below, and not between them: these are "
-                "other datasets, or other numbers of images.",
+                "other datasets, other numbers of images, or other aims.",
             )
         )
     if found.passed:
@@ -106,6 +106,8 @@ def _note(group: Group) -> Html:
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):
         words += " How often an attack succeeds is in each run's own report."
+    if group.unlike:
+        words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
     return tag("p", words, cls="note")
 
 
