@@ -142,8 +142,7 @@ def settle(
         shape = (size, size, shape[2] if shape else 3)
     if shape:
         known["net.depth"] = auto_depth(shape)
-    if config.net.name == "ConvNet":  # the other nets have widths and norms of their own
-        known |= {"net.width": 128, "net.norm": "instance"}
+    known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
     known["data.source"] = _source(config)
     keys = schema(config.method)
     row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
@@ -221,6 +220,13 @@ def _facts(name: str) -> Any:
     from jdd.data import facts
 
     return facts.lookup(name)
+
+
+def _own_options(net: str) -> dict[str, Any]:
+    """Return what 'auto' is for a net; most nets have widths and norms of their own."""
+    from jdd.nets import OWN
+
+    return OWN.get(net, {})
 
 
 def _source(config: ConfigDict) -> str:

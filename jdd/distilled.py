@@ -43,6 +43,7 @@ RECIPE: dict[str, Any] = {
         "passes": 1001,
         "steps": None,  # this many steps, in place of passes
         "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
+        "schedule": None,  # or {"kind": "warmup_cosine", "warmup": steps, "final": part of lr}
         "loss": "cross_entropy",
         "order": "shuffled",  # or sequential, classwise: see inner/fit.py
         "per_class": 0,

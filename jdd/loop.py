@@ -75,6 +75,7 @@ def make_step(
     def update(carry: Carry, result: Tree, alive: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
         (loss, (aux, metrics)), grads = result
         moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
+        aux = carry.state.aux if aux is None else aux
         state = State(optax.apply_updates(carry.state.variables, moves), aux)
         state = method.advance(state, rng.key(seed, "advance", carry.step))
         accepted = method.accept(loss)

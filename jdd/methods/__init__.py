@@ -10,6 +10,7 @@ from jdd.methods.base import Method, Problem
 
 METHODS = {
     "datm": "jdd.methods.datm",
+    "frepo": "jdd.methods.frepo",
     "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",
     "ratbptt": "jdd.methods.ratbptt",
