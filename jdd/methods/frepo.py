@@ -32,12 +32,19 @@ import numpy as np
 import optax
 
 from jdd import nets, rng
-from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.inner import optim
 from jdd.matching.losses import centred, squared_error
 from jdd.matching.ridge import label_margin, predict
-from jdd.methods.base import Method, Problem, State, net_options, recipe, shuffled
+from jdd.methods.base import (
+    Method,
+    Problem,
+    State,
+    first_images,
+    net_options,
+    recipe,
+    shuffled,
+)
 from jdd.nets import Net
 
 Tree = Any
@@ -151,7 +158,7 @@ def _objective(config: Any, pool: Pool, classes: int) -> Any:
             "margin": margin,
             "real_accuracy": jnp.mean(right.astype(found.dtype)),
         }
-        return regression + weight * margin, (None, metrics)
+        return regression + weight * margin, ({}, metrics)
 
     return objective
 
@@ -191,16 +198,6 @@ def training(config: Any, n: int) -> dict[str, Any]:
     }
 
 
-def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
-    """Return the images of step 0, class by class: real ones, or N(0, 1)."""
-    data, ipc = problem.data, int(config.ipc)
-    if config.pix_init == "noise":
-        shape = (ipc * data.classes, *data.shape)
-        return np.asarray(jax.random.normal(rng.key(seed, "frepo/init"), shape))
-    draw = rng.host(seed, "frepo/init")
-    return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
-
-
 def make(config: Any, problem: Problem) -> Method:
     """Build FRePo for a resolved config and its problem."""
     data = problem.data
@@ -213,7 +210,7 @@ def make(config: Any, problem: Problem) -> Method:
     )  # fmt: skip
 
     def init(seed: int) -> State:
-        images = jnp.asarray(first_images(config, problem, seed), jnp.float32)
+        images = jnp.asarray(first_images(config, problem, seed, "frepo/init"), jnp.float32)
         variables = {"images": images, "labels": centred(jnp.asarray(hard), data.classes)}
         return State(variables, pool.init(rng.key(seed, "frepo/pool")))
 
