@@ -266,8 +266,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
         images=images.astype(np.float32),
         labels=labels,
         lr=None if dataset.lr is None else float(dataset.lr),
-        # Through JSON, so that a set in memory equals the set read back.
-        recipe=json.loads(recipe_json(dataset.recipe)),
+        recipe=json.loads(recipe_json(dataset.recipe)),  # as it will be read back
     )
 
 
