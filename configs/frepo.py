@@ -72,8 +72,8 @@ DEFAULTS = dict(zip(_NAMES, (False, "none", 3e-3, 3e-4, 5000), strict=True))
 # Found by trial.
 STARTS = {
     "digits": {
-        "steps": 1000, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 16, "batch_real": 512,
-        "pool_steps": 100, "lr_pool": 3e-3, "eval.steps": 600, "experts.lr": 0.1,
+        "steps": 600, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 32, "batch_real": 512,
+        "lr_pool": 3e-3, "eval.steps": 400, "experts.lr": 0.1,
     },
 }  # fmt: skip
 
