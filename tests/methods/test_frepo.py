@@ -12,6 +12,7 @@ from jdd import config, methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.methods import frepo
+from jdd.stages import evaluate
 from tests import runs
 
 KEYS = {
@@ -232,7 +233,7 @@ def test_the_pool_has_batch_norm_and_the_tested_nets_none(made, work_of):
 
 
 def test_recipe_is_the_published_training(made):
-    work, method, _ = made
+    _, method, _ = made
     dset = method.distilled(method.init(0), 7)
     train = dset.recipe["train"]
     assert dset.label_kind == "centred" and train["loss"] == "squared_error"
@@ -248,4 +249,19 @@ def test_recipe_is_the_published_training(made):
         1000, 1000, 2000, 20000, 5000, 10000, 40000, 40000, 40000,
     ]  # fmt: skip
     assert frepo.test_steps(32) == 2000  # nearer to 100 by ratio
-    del work
+
+
+def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypatch):
+    work, method, _ = made
+    seen = {}
+
+    def caught(net, planned, images, labels, asked, *rest):
+        seen.update(kind=planned.recipe.label_kind, labels=labels, images=images)
+        return np.zeros((len(images), 1))
+
+    monkeypatch.setattr(evaluate.train_eval, "test_nets", caught)
+    state = method.init(0)
+    evaluate.measure_random(work, method.distilled(state, 0), None)
+    assert seen["kind"] == "centred" and seen["images"].shape[1:] == (6, 8, 8, 3)
+    for labels in seen["labels"]:
+        np.testing.assert_allclose(labels, state.variables["labels"], atol=1e-6)
