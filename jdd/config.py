@@ -143,8 +143,7 @@ def settle(
         known["data.dsa"] = facts.dsa
     if shape:
         known["net.depth"] = auto_depth(shape)
-    if config.net.name == "ConvNet":  # the other nets have widths and norms of their own
-        known |= {"net.width": 128, "net.norm": "instance"}
+    known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     keys = schema(config.method)
     row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
@@ -247,6 +246,13 @@ def _facts(name: str) -> Any:
     from jdd.data import facts
 
     return facts.lookup(name)
+
+
+def _own_options(net: str) -> dict[str, Any]:
+    """Return what 'auto' is for a net; most nets have widths and norms of their own."""
+    from jdd.nets import OWN
+
+    return OWN.get(net, {})
 
 
 def _check_dataset(config: ConfigDict) -> None:

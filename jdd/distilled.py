@@ -43,6 +43,7 @@ RECIPE: dict[str, Any] = {
         "passes": 1001,
         "steps": None,  # this many steps, in place of passes
         "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
+        "schedule": None,  # or {"kind": "warmup_cosine", "warmup": steps, "final": part of lr}
         "loss": "cross_entropy",
         "order": "shuffled",  # or sequential, classwise: see inner/fit.py
         "per_class": 0,
@@ -265,8 +266,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
         images=images.astype(np.float32),
         labels=labels,
         lr=None if dataset.lr is None else float(dataset.lr),
-        # Through JSON, so that a set in memory equals the set read back.
-        recipe=json.loads(recipe_json(dataset.recipe)),
+        recipe=json.loads(recipe_json(dataset.recipe)),  # as it will be read back
     )
 
 

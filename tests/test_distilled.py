@@ -15,7 +15,7 @@ from tests.tiny_distilled import NAMES, make
 
 
 @pytest.mark.parametrize("kind", ["hard", "probabilities", "logits", "centred"])
-@pytest.mark.parametrize("zca", ["none", "kornia", "kip"])
+@pytest.mark.parametrize("zca", ["none", "kornia", "kip", "frepo"])
 def test_load_returns_what_was_saved(tmp_path, kind, zca):
     saved = make(kind=kind, zca=zca, lr=None if kind == "logits" else 0.1)
     found = DistilledSet.load(saved.save(tmp_path / "a.npz"))

@@ -198,6 +198,7 @@ def test_several_synthesis_seeds(tmp_path):
         ("probabilities", "none"),
         ("logits", "kornia"),
         ("centred", "none"),
+        ("centred", "frepo"),
     ],
 )
 def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
@@ -205,10 +206,14 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     import numpy as np
 
     from jdd.report.evidence import gather
-    from jdd.report.use import _numpy, _torch
+    from jdd.report.use import _numpy, _torch, recipe
 
     dataset = make(kind=kind, zca=zca)
     dataset.recipe["train"]["passes"] = 3
+    if zca == "frepo":
+        schedule = {"kind": "warmup_cosine", "warmup": 500, "final": 0.01}
+        own = {"optimizer": "adam", "steps": 8, "drop": None, "schedule": schedule}
+        dataset.recipe["train"] |= own | {"loss": "squared_error"}
     dataset.save(tmp_path / "distilled.npz")
     monkeypatch.chdir(tmp_path)
     evidence = gather(tmp_path)
@@ -218,6 +223,14 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     names["net"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     exec(_torch(evidence), names)
     assert torch.isfinite(names["loss"])
+    if zca == "frepo":
+        from jdd.inner.fit import scheduled
+
+        found = [names["rate"](t) for t in range(8)]
+        np.testing.assert_allclose(found, scheduled(1.0, 8, schedule), rtol=1e-5, atol=1e-6)
+        wanted = 0.5 * (names["net"](names["x"]) - names["y"]).square().sum(1).mean()
+        assert abs(wanted - names["loss"]) < 0.1 * wanted
+        assert "4 steps of linear warm-up, then a cosine to 0.01" in str(recipe(evidence))
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from jdd.data import transform as transforms
-from jdd.data.transform import fit_kip_zca, fit_zca, normalisation, whitening, whitening_kind
+from jdd.data.transform import (
+    fit_frepo_zca,
+    fit_kip_zca,
+    fit_zca,
+    normalisation,
+    whitening,
+    whitening_kind,
+)
 from jdd.distilled import DistilledSet, make_recipe
 
 NAMES = ("ant", "bee/wasp", "crow")
@@ -28,6 +35,10 @@ def make(
         real = draw.uniform(0, 1, (200, *shape)).astype(np.float32)
         if white == "kornia":
             transform = whitening(*fit_zca(real), shape[-1])
+        elif white == "frepo":
+            first = normalisation(np.full(shape[-1], 0.4), np.linspace(0.2, 0.3, shape[-1]))
+            fitted = fit_frepo_zca(real, 1.0, first)
+            transform = whitening(*fitted, shape[-1], first=first)
         else:
             mean, matrix, inverse, image = fit_kip_zca(real)
             transform = whitening(mean, matrix, inverse, shape[-1], image)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from jdd.augment import dc, dsa
+from jdd.augment import dc, dsa, frepo
 from jdd.errors import BadInput, nearest
 
-KINDS: dict[str, ModuleType] = {"dsa": dsa, "dc": dc}
+KINDS: dict[str, ModuleType] = {"dsa": dsa, "dc": dc, "frepo": frepo}
 
 
 def kind(name: str) -> ModuleType:

@@ -8,7 +8,14 @@ from jdd.data.origin import origin
 from jdd.data.relabel import class_of, relabelled
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
-from jdd.data.transform import Transform, fit_kip_zca, fit_zca, normalisation, whitening
+from jdd.data.transform import (
+    Transform,
+    fit_frepo_zca,
+    fit_kip_zca,
+    fit_zca,
+    normalisation,
+    whitening,
+)
 
 __all__ = [
     "DEFAULTS",
@@ -21,6 +28,7 @@ __all__ = [
     "class_indices",
     "class_of",
     "draw_per_class",
+    "fit_frepo_zca",
     "fit_kip_zca",
     "fit_zca",
     "load",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from jdd.data.transform import (
     ZCA_EPS,
     Transform,
     channel_stats,
+    fit_frepo_zca,
     fit_kip_zca,
     fit_zca,
     normalisation,
@@ -69,7 +70,7 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
 
     Args:
       data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
-        size (side to resize to, 0: as found); zca (none, kornia or kip); val
+        size (side to resize to, 0: as found); zca (none, kornia, kip or frepo); val
         (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
         (auto or a strategy).
@@ -192,25 +193,32 @@ def _digest(images: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+_FITS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
+    "kornia": lambda images, scale, first: fit_zca(images, scale),
+    "kip": lambda images, scale, first: fit_kip_zca(images, scale),
+    "frepo": fit_frepo_zca,
+}
+
+
 def _transform(
     request: Request, train: np.ndarray, scale: float, zca: str, digests: list[str]
 ) -> tuple[Transform, tuple[str, ...]]:
-    known = request.facts
-    if zca == "none":
-        if known and known.mean:
-            return normalisation(np.array(known.mean), np.array(known.std)), ()
-        return normalisation(*channel_stats(train, scale)), ()
-    kornia = zca == "kornia"
-    stem = "zca" if kornia else "zca_kip"
-    names = ("mean", "matrix", "inverse") if kornia else ("mean", "matrix", "inverse", "image")
-    file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS])
+    known, first = request.facts, None
+    if zca in ("none", "frepo"):
+        stats = (known.mean, known.std) if known and known.mean else channel_stats(train, scale)
+        first = normalisation(np.array(stats[0]), np.array(stats[1]))
+        if zca == "none":
+            return first, ()
+    stem = {"kornia": "zca"}.get(zca, f"zca_{zca}")
+    names = ("mean", "matrix", "inverse", "image")[: 4 if zca == "kip" else 3]
+    stated = [] if first is None else [[*map(float, first.mean), *map(float, first.std)]]
+    file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS, *stated])
     arrays, told = cache.read(file, names), ""
     if arrays is None:
-        fit = fit_zca if kornia else fit_kip_zca
-        arrays = dict(zip(names, fit(train, scale), strict=True))
+        arrays = dict(zip(names, _FITS[zca](train, scale, first), strict=True))
         told = cache.write(file, arrays)
     mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
-    fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"))
+    fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"), first)
     return fitted, (told,) if told else ()
 
 

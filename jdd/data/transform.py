@@ -1,10 +1,12 @@
 """From pixels in [0, 1] to a net's input and back: per-channel normalisation or ZCA whitening.
 
-Two published whitenings are kinds of ``config.data.zca``; they are not interchangeable:
+Three published whitenings are kinds of ``config.data.zca``; they are not interchangeable:
 
 ``kornia``  pixels centred by their mean over the training images, eigenvalues + 0.1 (MTT's).
 ``kip``     each image centred and scaled to length 1 by itself, eigenvalues + 0.1 of their mean
             (KIP's, RaT-BPTT's).
+``frepo``   channels normalised first, then centred by the mean image, eigenvalues + 0.1 of their
+            mean (FRePo's).
 """
 
 from __future__ import annotations
@@ -16,18 +18,19 @@ import numpy as np
 from jdd.errors import BadInput
 
 ZCA_EPS = 0.1
-KINDS = ("none", "kornia", "kip")
+KINDS = ("none", "kornia", "kip", "frepo")
 # What the recipe of a set calls them.
-NAMES = {"none": "none", "kornia": f"kornia_zca eps={ZCA_EPS}", "kip": f"kip_zca eps={ZCA_EPS}"}
+NAMES = {"none": "none"} | {kind: f"{kind}_zca eps={ZCA_EPS}" for kind in KINDS[1:]}
 _ROWS = 2048  # images a chunk: bounds the temporaries, large enough for a full-speed product
 
 
 class Transform(NamedTuple):
     """The map of a dataset, d = h * w * c; affine but for ``zca_image``.
 
-    ``mean`` (c,) and ``std`` (c,) normalise; with whitening they are 0 and 1 and the flattened
-    image goes through ``zca_mean`` (d,) and the symmetric ``zca_matrix`` (d, d) instead.
-    ``zca_inverse`` is the matrix's inverse; None means it is computed when it is needed.
+    ``mean`` (c,) and ``std`` (c,) normalise; with whitening the flattened image then goes through
+    ``zca_mean`` (d,) and the symmetric ``zca_matrix`` (d, d). Only kind 'frepo' has both, with the
+    others mean and std are 0 and 1. ``zca_inverse`` is the matrix's inverse; None means it is
+    computed when it is needed.
 
     ``zca_image`` (2,) says that every image is first centred by its own mean m and divided by its
     own length r = |p - m| (kind 'kip'). It holds the training images' mean m and mean r, which
@@ -49,16 +52,19 @@ class Transform(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """'none', 'kornia' or 'kip'."""
+        """One of ``KINDS``."""
         if self.zca_matrix is None:
             return "none"
-        return "kornia" if self.zca_image is None else "kip"
+        if self.zca_image is not None:
+            return "kip"
+        return "frepo" if np.any(self.mean != 0) or np.any(self.std != 1) else "kornia"
 
     def forward(self, pixels: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """Map pixels to a net's input space.
 
             x = (p - mean) / std        or, whitened,   x = (p - mu) W,   p = pixels / scale
             or, whitened as 'kip',      x = (p - m) / r W
+            or, whitened as 'frepo',    x = ((p - mean) / std - mu) W
 
         Args:
           pixels: [n, h, w, c], any real dtype, in [0, scale].
@@ -80,9 +86,9 @@ class Transform(NamedTuple):
         return out
 
     def _forward(self, part: np.ndarray) -> np.ndarray:
+        part -= self.mean.astype(np.float32)
+        part /= self.std.astype(np.float32)
         if self.zca_matrix is None or self.zca_mean is None:
-            part -= self.mean.astype(np.float32)
-            part /= self.std.astype(np.float32)
             return part
         rows = self._rows(part)
         if self.zca_image is not None:
@@ -106,16 +112,16 @@ class Transform(NamedTuple):
           ValueError: the images are of another size than the whitening matrix.
         """
         x = np.asarray(x, np.float32)
-        if self.zca_matrix is None or self.zca_mean is None:
-            return x * self.std.astype(np.float32) + self.mean.astype(np.float32)
-        back = self.zca_inverse
-        if back is None:
-            back = np.linalg.inv(self.zca_matrix.astype(np.float64)).astype(np.float32)
-        rows = self._rows(x) @ back + self.zca_mean.astype(np.float32)
-        if self.zca_image is not None:
-            mean, length = self.zca_image.astype(np.float32)
-            rows = rows * length + mean
-        return rows.reshape(x.shape)
+        if self.zca_matrix is not None and self.zca_mean is not None:
+            back = self.zca_inverse
+            if back is None:
+                back = np.linalg.inv(self.zca_matrix.astype(np.float64)).astype(np.float32)
+            rows = self._rows(x) @ back + self.zca_mean.astype(np.float32)
+            if self.zca_image is not None:
+                mean, length = self.zca_image.astype(np.float32)
+                rows = rows * length + mean
+            x = rows.reshape(x.shape)
+        return x * self.std.astype(np.float32) + self.mean.astype(np.float32)
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         rows = images.reshape(len(images), -1)
@@ -136,11 +142,15 @@ def whitening(
     inverse: np.ndarray | None,
     channels: int,
     image: np.ndarray | None = None,
+    first: Transform | None = None,
 ) -> Transform:
-    """Return the ZCA transform: mean and std are the identity, so nobody applies them twice."""
-    return Transform(
-        np.zeros(channels, np.float32), np.ones(channels, np.float32), mean, matrix, inverse, image
-    )
+    """Return the ZCA transform, after the normalisation ``first`` where one is given ('frepo').
+
+    Otherwise mean and std are the identity, so nobody applies them twice.
+    """
+    if first is None:
+        first = Transform(np.zeros(channels, np.float32), np.ones(channels, np.float32))
+    return Transform(first.mean, first.std, mean, matrix, inverse, image)
 
 
 def whitening_kind(value: bool | str) -> str:
@@ -267,3 +277,50 @@ def fit_kip_zca(
     inverse = ((vectors * root) @ vectors.T).astype(np.float32)
     image = np.asarray([means / len(rows), lengths / len(rows)], np.float32)
     return np.zeros(size, np.float32), matrix, inverse, image
+
+
+def fit_frepo_zca(
+    images: np.ndarray, scale: float, first: Transform, eps: float = ZCA_EPS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit ZCA whitening as FRePo uses it, of images that ``first`` has normalised by channel.
+
+        q = (p - mean) / std,  mu = mean of q,  C = sum (q - mu)^T (q - mu) / n
+        C + eps tr(C) / d I = U diag(s) U^T,    W = U diag(s)^(-1/2) U^T
+
+    With fewer images than pixels the d - n smallest s count as 1: nothing is known along them.
+
+    Args:
+      images: [n, h, w, c] training images, in [0, scale]; flattened in (h, w, c) order.
+      scale: the value that means white.
+      first: the normalisation by channel.
+      eps: the relative regulariser.
+
+    Returns:
+      (mu [d], W [d, d], W^-1 [d, d]) in float32.
+
+    Source: FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022), its released code's preprocessing.
+    """
+    n, size = len(images), int(np.prod(images.shape[1:]))
+    channels = images.shape[-1]
+    shift = np.tile(first.mean.astype(np.float64), size // channels)
+    unit = np.tile(first.std.astype(np.float64), size // channels)
+
+    def rows(start: int) -> np.ndarray:
+        part = images[start : start + _ROWS].reshape(-1, size).astype(np.float64)
+        return (part / scale - shift) / unit
+
+    mean = sum(rows(start).sum(0) for start in range(0, n, _ROWS)) / n
+    covariance = np.zeros((size, size))
+    for start in range(0, n, _ROWS):
+        part = rows(start) - mean
+        covariance += part.T @ part
+    covariance /= n
+    variances, vectors = np.linalg.eigh(covariance)  # in rising order
+    del covariance
+    variances = np.maximum(variances, 0.0)
+    variances = variances + eps * variances.mean()
+    variances[: max(0, size - n)] = 1.0
+    root = np.sqrt(np.where(variances > 0, variances, 1.0))  # all images alike
+    matrix = ((vectors / root) @ vectors.T).astype(np.float32)
+    inverse = ((vectors * root) @ vectors.T).astype(np.float32)
+    return np.asarray(mean, np.float32), matrix, inverse

@@ -65,6 +65,10 @@ def plan(dset: DistilledSet) -> Plan:
     steps = int(train["steps"] or 0)
     if rates and steps > len(rates):
         raise BadInput(where, f"{steps} steps, {len(rates)} rates", "give --config.eval.lr=0.01")
+    schedule = train.get("schedule")
+    if schedule and (schedule.get("kind") not in fit.SCHEDULES or rates):
+        found = "a rate for every step" if rates else repr(schedule.get("kind"))
+        raise BadInput(where, f"schedule {found}", f"one of {', '.join(fit.SCHEDULES)}, and a rate")
     epochs, drop = int(train["epochs"]), train.get("drop")
     kind = "dsa" if augment["name"] in ("", "none") else augment["name"]
     augmentations.kind(kind).names(augment["strategy"])  # refuses what it does not know
@@ -83,7 +87,7 @@ def plan(dset: DistilledSet) -> Plan:
         loss=train["loss"],
         label_kind=dset.label_kind,
         classes=dset.classes,
-        rates=bool(rates),
+        rates=bool(rates or schedule),
         order=train["order"],
         per_class=int(train["per_class"]),
         classes_per_step=int(train["classes_per_step"]),
@@ -94,6 +98,9 @@ def plan(dset: DistilledSet) -> Plan:
     ):
         raise BadInput(where, f"{recipe.per_class} images of a class a step", "1 to its IPC")
     passes = int(train.get("passes") or epochs + 1)
+    if schedule:
+        steps = steps or passes * fit.steps_per_epoch(recipe, len(dset.images))
+        rates = fit.scheduled(float(lr), steps, schedule)
     return Plan(recipe, rates or float(lr), passes, steps or len(rates))
 
 

@@ -10,12 +10,13 @@ The optimiser is one of ``inner/optim.py``. The order of the images is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jdd import augment
 from jdd.inner import optim
@@ -58,6 +59,29 @@ class Recipe(NamedTuple):
 
 
 ORDERS = ("shuffled", "sequential", "classwise")
+SCHEDULES = ("warmup_cosine",)
+
+
+def scheduled(rate: float, steps: int, schedule: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the rate of every step of a recipe's schedule; ``steps`` of them.
+
+    ``warmup_cosine``, with W = min(warmup, steps // 2) and f = final:
+
+        rate_t = rate t / W                                                     t < W
+        rate_t = rate (f + (1 - f) (1 + cos(pi (t - W) / (steps - W))) / 2)     t >= W
+    """
+    ramp, final = min(int(schedule["warmup"]), steps // 2), float(schedule["final"])
+    t = np.arange(steps)
+    fall = (1 + np.cos(np.pi * (t - ramp) / max(steps - ramp, 1))) / 2
+    parts = np.where(t < ramp, t / max(ramp, 1), final + (1 - final) * fall)
+    return tuple(float(r) for r in rate * parts)
+
+
+def steps_per_epoch(recipe: Recipe, n: int) -> int:
+    """Return how many steps an epoch of ``n`` images has, a short last one included."""
+    batch = min(recipe.batch, n)
+    rest = n % batch if recipe.order == "shuffled" else 0
+    return n // batch + bool(rest) if recipe.order != "classwise" else 1
 
 
 def optimizer_of(recipe: Recipe) -> optim.InnerOptimizer:
@@ -141,7 +165,7 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets."""
     batch = min(recipe.batch, n)
     rest = n % batch if recipe.order == "shuffled" else 0
-    per_epoch = n // batch + bool(rest) if recipe.order != "classwise" else 1
+    per_epoch = steps_per_epoch(recipe, n)
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
     optimizer = optimizer_of(recipe)
 

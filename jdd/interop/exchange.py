@@ -70,8 +70,9 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
     - 'png': class folders of pictures and a ``recipe.json`` (rounded to 256 levels).
     - 'safetensors': the same arrays as the .npz, recipe and label kind in the metadata.
     - 'pt': a dict with images [n, c, h, w], labels, label_kind, lr, recipe (JSON text), mean, std
-      and, where whitened, zca_mean and zca_matrix over [c, h, w] flattened (and zca_image with
-      KIP's whitening). Read it with ``torch.load(path, weights_only=True)``.
+      and, where whitened, zca_mean and zca_matrix over [c, h, w] flattened, to be applied after
+      mean and std (and zca_image with KIP's whitening). Read it with
+      ``torch.load(path, weights_only=True)``.
 
     Raises:
       BadInput: unknown format, missing package, or ``path`` cannot be written.

@@ -26,7 +26,7 @@ class Known(NamedTuple):
       dataset: name in jdd's table of datasets: class names, mean, std, DSA strategy.
       class_names: instead of the dataset's, in label order.
       transform: of the real data as the set's makers used it; needed for whitening.
-      zca: how the images are whitened: none, kornia or kip; True is kornia, False none.
+      zca: how the images are whitened: none, kornia, kip or frepo; True is kornia, False none.
       space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (in [0, 1]).
       method, net, net_options, lr, epochs, steps, batch: of the evaluation recipe.
       dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.

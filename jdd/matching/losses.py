@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +25,20 @@ def targets(labels: jax.Array, kind: str, classes: int) -> jax.Array:
     if kind in KINDS:
         return labels
     raise BadInput("label_kind", f"{kind!r}", f"one of {', '.join(KINDS)}")
+
+
+def centred(labels: jax.typing.ArrayLike, classes: int) -> jax.Array:
+    """Return (one-hot - 1/C) / sqrt(C/10), the targets that FRePo's labels start from.
+
+    Args:
+      labels: ``[n]``, 0 .. C-1.
+
+    Returns:
+      ``[n, classes]``; a row sums to 0.
+
+    Source: FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022), implementation details.
+    """
+    return (jax.nn.one_hot(labels, classes) - 1 / classes) / math.sqrt(classes / 10)
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:

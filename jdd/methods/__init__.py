@@ -13,6 +13,7 @@ METHODS = {
     "dsa": "jdd.methods.dsa",
     "dm": "jdd.methods.dm",
     "datm": "jdd.methods.datm",
+    "frepo": "jdd.methods.frepo",
     "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",
     "ratbptt": "jdd.methods.ratbptt",

@@ -135,7 +135,7 @@ def net_options(config: Any) -> dict[str, Any]:
     """Return the options of the run's own net: those it takes, where they are not its default."""
     takes = nets.options_of(config.net.name)
     given = {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
-    return {k: v for k, v in given.items() if (k, v) != ("init", "torch")}
+    return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
 def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
@@ -168,6 +168,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
             "epochs": epochs,
             "passes": epochs + 1,
             "drop": {"after_epoch": epochs // 2 + 1, "factor": 0.1, "reset_momentum": True},
+            "schedule": None,
             "loss": "cross_entropy",
             "order": "shuffled",
             "per_class": 0,

@@ -15,6 +15,7 @@ from jdd.nets.alexnet import AlexNet
 from jdd.nets.base import INITS, Net, Output, Variables, build
 from jdd.nets.conv import TooSmall
 from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet
+from jdd.nets.freponet import FRePoNet
 from jdd.nets.lenet import LeNet
 from jdd.nets.mlp import MLP
 from jdd.nets.norm import NORMS
@@ -25,6 +26,7 @@ from jdd.nets.vgg import VGG11
 _CONVNET = ("width", "depth", "norm", "act", "pool")
 _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...]]] = {
     "ConvNet": (ConvNet, {}, _CONVNET),
+    "FRePoNet": (FRePoNet, {}, ("width", "depth", "norm")),
     "MLP": (MLP, {}, ("width",)),
     "LeNet": (LeNet, {}, ()),
     "AlexNet": (AlexNet, {}, ("width", "norm")),
@@ -41,8 +43,15 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
 }
 _WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init": INITS}
 
+# What 'auto' is for nets whose options a config resolves, and what a net starts from by itself.
+OWN: dict[str, dict[str, Any]] = {
+    "ConvNet": {"width": 128, "norm": "instance"},
+    "FRePoNet": {"width": 128, "norm": "none", "init": "lecun"},
+}
+
 NAMES = tuple(_TABLE)
-__all__ = ["NAMES", "Net", "Output", "Variables", "auto_depth", "make", "options_of"]
+__all__ = ["NAMES", "OWN", "Net", "Output", "Variables", "auto_depth", "init_of", "make"]
+__all__ += ["options_of"]
 
 
 def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> Net:
@@ -51,8 +60,8 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
     in proportion; and for ConvNet ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64,
     then 5), ``norm`` (instance, batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish),
-    ``pool`` (avg, max, none). VGG11, ResNet18 and AlexNet take ``norm`` too.
-    All take ``init`` (torch, xavier).
+    ``pool`` (avg, max, none). FRePoNet takes ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet
+    ``norm``. All take ``init`` (torch, xavier, lecun).
 
     Raises:
       BadInput: an unknown net or option, a value an option cannot have, images too small.
@@ -65,13 +74,13 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
         )
     module, fixed, _ = _TABLE[name]
     options = {key: _checked(name, key, value) for key, value in options.items()}
-    if module is ConvNet:
+    if module in (ConvNet, FRePoNet):
         depth = options.get("depth", "auto")
         options["depth"] = auto_depth(shape) if depth == "auto" else depth
     if options.get("norm") == "group" and options.get("width", 4) % 4:
         found = f"{options['width']} with norm=group"
         raise BadInput("config.net.width", found, "a multiple of the 4 groups")
-    start = options.pop("init", INITS[0])
+    start = options.pop("init", init_of(name))
     net = build(name, module(classes, **fixed, **options), shape, start)
     try:
         jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0))
@@ -88,6 +97,11 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
 def options_of(name: str) -> tuple[str, ...]:
     """Return the options that ``make`` takes for a net."""
     return (*_TABLE[name][2], "init")
+
+
+def init_of(name: str) -> str:
+    """Return the ``init`` a net has where none is chosen."""
+    return str(OWN.get(name, {}).get("init", INITS[0]))
 
 
 def _checked(net: str, key: str, value: Any) -> Any:

@@ -126,7 +126,8 @@ def flatten(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-INITS = ("torch", "xavier")
+INITS = ("torch", "xavier", "lecun")
+_CUT = 0.87962566103423978  # deviation of a normal number that is cut off at 2
 
 
 def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
@@ -135,7 +136,8 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
     A layer with a kernel draws it and its bias from U(-b, b), b = 1 / sqrt(fan_in); scales and
     running variances are 1, other biases and running means 0. There is one draw for the whole net:
     XLA needs seconds to compile a draw for every layer. With ``start='xavier'`` a kernel is
-    N(0, 2 / (fan_in + fan_out)) and its bias 0 (Glorot & Bengio 2010, gain 1).
+    N(0, 2 / (fan_in + fan_out)) and its bias 0 (Glorot & Bengio 2010, gain 1). With 'lecun' it has
+    variance 1 / fan_in, normal and cut off at 2 deviations, and its bias 0 (flax's default).
     """
 
     def values(layer: Variables) -> int:
@@ -143,9 +145,11 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
             return sum(math.prod(leaf.shape) for leaf in layer.values())
         return sum(values(child) for child in layer.values() if isinstance(child, dict))
 
-    normal, count = start == "xavier", values(shapes)
-    if normal:
+    count = values(shapes)
+    if start == "xavier":
         drawn = jax.random.normal(key, (count,), jnp.float32)
+    elif start == "lecun":
+        drawn = jax.random.truncated_normal(key, -2.0, 2.0, (count,), jnp.float32) / _CUT
     else:
         drawn = jax.random.uniform(key, (count,), jnp.float32, -1, 1)
     used = 0
@@ -157,10 +161,11 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
             if isinstance(leaf, dict):
                 filled[name] = fill(leaf)
             elif "kernel" in layer:
-                scale = _scale(layer["kernel"].shape, normal)
+                scale = _scale(layer["kernel"].shape, start)
+                scale = 0.0 if start != "torch" and name == "bias" else scale
                 size = math.prod(leaf.shape)
                 values_here = drawn[used : used + size].reshape(leaf.shape)
-                filled[name] = values_here * (0.0 if normal and name == "bias" else scale)
+                filled[name] = values_here * scale
                 used += size
             else:
                 value = 1 if name in ("scale", "var") else 0
@@ -170,10 +175,10 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
     return fill(shapes)
 
 
-def _scale(kernel: tuple[int, ...], normal: bool) -> float:
+def _scale(kernel: tuple[int, ...], start: str) -> float:
     field = math.prod(kernel[:-2])
     fan_in, fan_out = field * kernel[-2], field * kernel[-1]
-    return math.sqrt(2 / (fan_in + fan_out)) if normal else 1 / math.sqrt(fan_in)
+    return math.sqrt(2 / (fan_in + fan_out)) if start == "xavier" else 1 / math.sqrt(fan_in)
 
 
 def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Array]:

@@ -58,9 +58,13 @@ class LayerNorm(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """PyTorch's batch norm: biased variance to normalise, unbiased in the running average (0.1)."""
+    """PyTorch's batch norm: biased variance to normalise, unbiased in the running average (0.1).
+
+    ``momentum`` is the part of a step's own in the running average; flax counts the other part.
+    """
 
     momentum: float = 0.1
+    unbiased: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -76,9 +80,9 @@ class BatchNorm(nn.Module):
         centred = x - wide(batch_mean, x)
         batch_var = (centred * centred).mean((0, 1, 2))
         if not self.is_initializing():
-            unbiased = batch_var * (count / max(count - 1, 1))
+            spread = batch_var * (count / max(count - 1, 1)) if self.unbiased else batch_var
             mean.value = (1 - self.momentum) * mean.value + self.momentum * batch_mean
-            var.value = (1 - self.momentum) * var.value + self.momentum * unbiased
+            var.value = (1 - self.momentum) * var.value + self.momentum * spread
         return _affine(self, centred * wide(lax.rsqrt(batch_var + EPS), x), (c,))
 
 

@@ -115,10 +115,10 @@ def schedule(train: Mapping[str, Any]) -> str:
     drop = mapping(train, "drop")
     after = drop.get("after_epoch")
     if after is None:
-        return _length(train)
+        return _length(train) + _ramped(train)
     anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
     lower = f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
-    return f"{_length(train)}{lower}{anew}"
+    return f"{_length(train)}{_ramped(train)}{lower}{anew}"
 
 
 def _numpy(evidence: Evidence) -> str:
@@ -133,6 +133,8 @@ def _numpy(evidence: Evidence) -> str:
             "flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)",
         ]
         mean = ['flat = pixels.reshape(len(pixels), -1) - z["zca_mean"]']
+        if dataset.transform.kind == "frepo":
+            mean = ['pixels = (pixels - z["mean"]) / z["std"]', *mean]
         move = [
             "# pixels: your images, (n, h, w, c) in [0, 1]",
             *(own if dataset.transform.kind == "kip" else mean),
@@ -160,11 +162,15 @@ def _torch(evidence: Evidence) -> str:
     assert dataset is not None
     drop, kind = mapping(train, "drop"), dataset.label_kind
     after = {"hard": ".long()", "logits": ".softmax(1)"}.get(kind, "")
-    loss = "mse_loss" if kind == "centred" else "cross_entropy"
+    loss = "torch.nn.functional.cross_entropy(net(x), y)"
+    if train.get("loss") == "squared_error" or kind == "centred":
+        wanted = f"torch.eye({dataset.classes})[y]" if kind == "hard" else "y"
+        loss = f"0.5 * (net(x) - {wanted}).square().sum(1).mean()"
     augment = augmentation(mapping(evidence.recipe, "augment"))
     batch, rate = real(train.get("batch")), _rate(evidence)
     passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
     steps, rates = real(train.get("steps")), isinstance(train.get("lr"), list)
+    plan = _torch_schedule(train, steps or passes)
     options = f"lr={rate:.6g}, weight_decay={_n(train, 'weight_decay')}"
     if train.get("optimizer") == "adam":
         make = f"torch.optim.Adam(net.parameters(), {options})"
@@ -176,6 +182,7 @@ def _torch(evidence: Evidence) -> str:
         'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
         f'y = torch.from_numpy(z["labels"]){after}',
         f"opt = {make}",
+        *plan,
         f"for step in range({steps:.0f}):" if steps else f"for epoch in range({passes:.0f}):",
     ]
     if rates:
@@ -191,8 +198,8 @@ def _torch(evidence: Evidence) -> str:
     if augment != "none":
         lines.append("    # augment x as the recipe says")
     lines += [
-        f"    loss = torch.nn.functional.{loss}(net(x), y)",
-        "    opt.zero_grad(); loss.backward(); opt.step()",
+        f"    loss = {loss}",
+        "    opt.zero_grad(); loss.backward(); opt.step()" + "; plan.step()" * bool(plan),
     ]
     if drop.get("after_epoch") is not None:
         rate *= real(drop.get("factor")) or 0.1
@@ -201,6 +208,35 @@ def _torch(evidence: Evidence) -> str:
             f"        opt = {make.replace(options, f'lr={rate:.6g}, ' + options.split(', ')[1])}",
         ]
     return "\n".join(lines)
+
+
+def _ramp(train: Mapping[str, Any]) -> float:
+    """Return the steps of a schedule's warm-up: half of all at the most."""
+    steps, said = real(train.get("steps")), real(mapping(train, "schedule").get("warmup")) or 0.0
+    return min(said, steps // 2) if steps else said
+
+
+def _ramped(train: Mapping[str, Any]) -> str:
+    schedule = mapping(train, "schedule")
+    if not schedule:
+        return ""
+    end = f"a cosine to {_n(schedule, 'final')} of the rate"
+    return f"; {number(_ramp(train))} steps of linear warm-up, then {end}"
+
+
+def _torch_schedule(train: Mapping[str, Any], steps: float) -> list[str]:
+    """Return the lines that make ``plan``, the rate's schedule, where there is one."""
+    schedule = mapping(train, "schedule")
+    if not schedule:
+        return []
+    ramp, final = _ramp(train), real(schedule.get("final")) or 0.0
+    fall = f"(1 + math.cos(math.pi * (t - {ramp:.0f}) / {max(steps - ramp, 1):.0f})) / 2"
+    rise = f"t / {max(ramp, 1):.0f} if t < {ramp:.0f}"
+    return [
+        "import math",
+        f"rate = lambda t: {rise} else {final:.6g} + {1 - final:.6g} * {fall}",
+        "plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)",
+    ]
 
 
 def _jdd(evidence: Evidence) -> str:

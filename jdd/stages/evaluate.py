@@ -21,6 +21,7 @@ from jdd.evaluation import aims, train_eval
 from jdd.evaluation.accuracy import accuracy
 from jdd.evaluation.starts import kinds, starts
 from jdd.loop import curve
+from jdd.matching import losses
 from jdd.nets import Net
 from jdd.session import Session
 from jdd.stages.base import Estimate, Stage
@@ -142,11 +143,13 @@ def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str
     """Train one net on each of ``baselines.random`` draws of real images by the same recipe."""
     draws = int(work.config.baselines.random)
     images, labels = random_sets(work, dset, draws)
-    planned = train_eval.plan(dset)
+    planned, kind = train_eval.plan(dset), "hard"
+    if dset.label_kind == "centred":  # the targets that the set's own labels have started from
+        labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
     found = train_eval.test_nets(
         work.net,
-        planned._replace(recipe=planned.recipe._replace(label_kind="hard")),
+        planned._replace(recipe=planned.recipe._replace(label_kind=kind)),
         images,
         labels,
         asked,

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jdd.data import DEFAULTS, Transform, load, load_raw
+from jdd.data.dataset import _FITS
 from jdd.errors import BadInput
 from tests.data.tiny_sets import refused, tree, write_folder, write_zip
 
@@ -61,6 +62,18 @@ def test_zca_is_fitted_on_train_and_cached(monkeypatch):
     assert first.fingerprint == second.fingerprint
 
 
+def test_frepo_whitening_normalises_first_and_is_cached(monkeypatch):
+    plain, first = load({"name": "digits"}), load({"name": "digits", "zca": "frepo"})
+    assert first.transform.kind == "frepo" and first.fingerprint != plain.fingerprint
+    for name in ("mean", "std"):
+        assert np.array_equal(getattr(first.transform, name), getattr(plain.transform, name))
+    pixels = plain.transform.inverse(plain.test.images)
+    np.testing.assert_allclose(first.transform.inverse(first.test.images), pixels, atol=1e-4)
+    monkeypatch.setitem(_FITS, "frepo", None)  # a second fit would fail
+    second = load({"name": "digits", "zca": "frepo"})
+    assert np.array_equal(second.train.images, first.train.images)
+
+
 def test_kip_whitening_is_cached_apart(monkeypatch):
     first = load({"name": "digits", "zca": "kip"})
     assert first.transform.kind == "kip"
@@ -68,8 +81,8 @@ def test_kip_whitening_is_cached_apart(monkeypatch):
     monkeypatch.setattr("jdd.data.dataset.fit_kip_zca", None)  # a second fit would fail
     second = load({"name": "digits", "zca": "kip"})
     assert np.array_equal(first.test.images, second.test.images)
-    with pytest.raises(BadInput, match="none, kornia, kip"):
-        load({"name": "digits", "zca": "frepo"})
+    with pytest.raises(BadInput, match="none, kornia, kip, frepo"):
+        load({"name": "digits", "zca": "pca"})
 
 
 def test_a_validation_split_is_carved_out_on_request():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jdd.data import Transform, fit_kip_zca, fit_zca, normalisation, whitening
+from jdd.data import Transform, fit_frepo_zca, fit_kip_zca, fit_zca, normalisation, whitening
 from jdd.data.transform import channel_stats
 
 RNG = np.random.default_rng(0)
@@ -96,6 +96,38 @@ def test_kip_whitening_agrees_with_an_independent_formula(n, monkeypatch):
     back = transform.inverse(out)
     np.testing.assert_allclose(back.reshape(n, -1), wanted, atol=1e-4)
     np.testing.assert_allclose(transform.forward(back), out, atol=1e-4)
+
+
+def frepo_by_svd(pixels, mean, std):
+    """FRePo's formula: the regulariser on the diagonal, singular values of the sum."""
+    q = ((pixels.astype(np.float64) - mean) / std).reshape(len(pixels), -1)
+    centred, d = q - q.mean(0), q.shape[1]
+    covariance = np.cov(q, rowvar=False, ddof=0)
+    u, s, _ = np.linalg.svd(covariance + 0.1 * np.trace(covariance) / d * np.eye(d))
+    s[len(pixels) :] = 1.0  # falling: what no image reaches comes last
+    return q.mean(0), centred, u @ np.diag(s**-0.5) @ u.T
+
+
+@pytest.mark.parametrize("n", [300, 40])
+def test_frepo_whitening_agrees_with_an_independent_formula(n, monkeypatch):
+    monkeypatch.setattr("jdd.data.transform._ROWS", 64)
+    pixels = correlated(n)
+    first = normalisation(np.array([0.5, 0.4, 0.45]), np.array([0.2, 0.3, 0.1]))
+    mean, matrix, inverse = fit_frepo_zca(pixels, 1.0, first)
+    center, centred, wanted = frepo_by_svd(pixels, first.mean, first.std)
+    assert matrix.dtype == np.float32
+    np.testing.assert_allclose(mean, center, atol=1e-5)
+    if n > mean.size:  # otherwise any basis will do for what no image reaches
+        np.testing.assert_allclose(matrix, wanted, rtol=1e-3, atol=1e-4)
+    for kept in (inverse, None):
+        transform = whitening(mean, matrix, kept, 3, first=first)
+        assert transform.kind == "frepo" and transform.whitens
+        out = transform.forward(pixels)
+        np.testing.assert_allclose(out.reshape(n, -1), centred @ wanted, atol=1e-3)
+        np.testing.assert_allclose(transform.inverse(out), pixels, atol=1e-4)
+    stored = np.round(pixels * 255).astype(np.uint8)
+    of_bytes = fit_frepo_zca(stored, 255.0, first)[0]
+    np.testing.assert_allclose(of_bytes, fit_frepo_zca(stored / 255, 1.0, first)[0], atol=1e-5)
 
 
 def test_kip_whitening_of_bytes_and_of_an_image_of_one_value():

@@ -15,6 +15,15 @@ CLASSES, IPC, SHAPE = 3, 4, (6, 6, 1)
 N = CLASSES * IPC
 
 
+def test_schedule_is_a_ramp_and_a_cosine():
+    """Against optax's, whose cosine is over what the ramp leaves."""
+    schedule = {"kind": "warmup_cosine", "warmup": 50, "final": 0.01}
+    for steps, ramp in ((200, 50), (60, 30), (1, 0)):
+        rates = fit.scheduled(0.3, steps, schedule)
+        known = optax.warmup_cosine_decay_schedule(0.0, 0.3, ramp, steps, end_value=0.003)
+        np.testing.assert_allclose(rates, [float(known(t)) for t in range(steps)], rtol=1e-4)
+
+
 def problem():
     draw = np.random.default_rng(0)
     images = jnp.asarray(draw.standard_normal((N, *SHAPE)), jnp.float32)
