@@ -16,6 +16,7 @@ MODES = {
     "distill": "make the distilled set",
     "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
+    "scores": "with --config.scores=true: what of the accuracy is the images' own",
     "report": "write report.html again",
     "export": "write the set of --set for other programs, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",

@@ -15,11 +15,11 @@ from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.files import write_atomic
 from jdd.session import Session, clock, locked
-from jdd.stages import Stage, distill, evaluate, experts, full, report
+from jdd.stages import Stage, distill, evaluate, experts, full, report, scores
 from jdd.work import Work
 
 STAGES: dict[str, Stage] = {
-    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, report)
+    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, scores, report)
 }
 
 
@@ -66,6 +66,7 @@ def prepare(config: Any, place: Path, command: str) -> Work:
     fits = getattr(configs.method_file(config.method), "fits", None)
     if fits:
         fits(configs.flat(config), loaded)
+    scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     work = Work(config, loaded, place, command, data.origin(config, loaded))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if int(config.ipc) > min(counts):
@@ -118,7 +119,11 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             stage.run(work, session)
             session.metrics.stop(stage.name)
         measured = distill.STAGE.done(work) and evaluate.STAGE.done(work)
-        if measured and mode in ("all", "evaluate", "full") and not report.STAGE.done(work):
+        if (
+            measured
+            and mode in ("all", "evaluate", "full", "scores")
+            and not report.STAGE.done(work)
+        ):
             report.STAGE.run(work, session)
         return finish(work, report.STAGE.done(work))
 

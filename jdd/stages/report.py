@@ -14,7 +14,7 @@ from jdd import report as html
 from jdd.evaluation import aims
 from jdd.files import write_atomic
 from jdd.session import Session
-from jdd.stages import distill, evaluate, full
+from jdd.stages import distill, evaluate, full, scores
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
 
@@ -50,7 +50,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
     published = config.published(work.config) if ours and aim["kind"] == "distill" else None
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
-    stages = ["experts", "distill", *later, "evaluate", "full"]
+    stages = ["experts", "distill", *later, "evaluate", "full", "scores"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
     measured = work.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
@@ -63,6 +63,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "objective": aim,
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
+        "scores": scores.results(work),
         "published": published,
         "lr": first.lr,
         "steps": int(recipe["steps"]),
@@ -80,7 +81,8 @@ def result(work: Work, session: Session) -> dict[str, Any]:
 
 
 def _fingerprint(work: Work) -> str:
-    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work)])
+    scored = [scores.results(work)] if work.config.scores else []
+    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work), *scored])
 
 
 def _run(work: Work, session: Session) -> None:
