@@ -29,6 +29,7 @@ _FLAGS = {
     "": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
+    "--format=NAME": "with --mode=export, where the path does not say it: ddranking",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

@@ -59,6 +59,8 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
     if flags.mode == "export":
         return _export(flags)
+    if flags.format is not None:
+        raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     loaded = config_lib.load(flags.config, overrides)
 
     # Only now: --help and mistakes answer without waiting for JAX.
@@ -78,7 +80,8 @@ def _export(flags: argparse.Namespace) -> int:
     from jdd import api
 
     folder = not os.path.splitext(flags.to)[1]
-    print(f"written: {api.export(flags.set, flags.to, 'png' if folder else None)}")
+    fmt = flags.format or ("png" if folder else None)
+    print(f"written: {api.export(flags.set, flags.to, fmt)}")
     return 0
 
 
@@ -115,10 +118,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir")
     parser.add_argument("--set")
     parser.add_argument("--to")
+    parser.add_argument("--format")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
-    names = ["--config", "--mode", "--workdir", "--set", "--to", "--help", "--version"]
+    names = ["--config", "--mode", "--workdir", "--set", "--to", "--format", "--help", "--version"]
     if unknown:
         word = unknown[0].partition("=")[0]
         if word.startswith("-"):
@@ -127,9 +131,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set", "to"):
+    for name in ("config", "workdir", "set", "to", "format"):
         if getattr(flags, name) == "":
-            raise BadInput(f"--{name}", "empty", f"--{name}=PATH, or leave it out")
+            raise BadInput(f"--{name}", "empty", f"--{name}=..., or leave it out")
     return flags
 
 

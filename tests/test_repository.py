@@ -26,9 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {method: method for method in METHODS}
 PAGES |= dict.fromkeys(("random", "herding", "kcenter"), "coresets")
-TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md") + tuple(
-    f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values())
-)
+TEXTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/results.md",
+    "docs/scores.md",
+) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 
 

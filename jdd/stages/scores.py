@@ -25,7 +25,7 @@ PROTOCOL = (
     "accuracies are those of the last iterate, never the best on test data",
     "the learning rate is the recipe's, never searched for",
     "each accuracy is measured once; std is the population's over its n nets",
-    "the nets of a set start and shuffle alike in all its measurements, random images' too",
+    "nets start and shuffle alike with and without augmentation, and whatever the labels",
     "the whole set trains one net, by the recipe of the full baseline",
 )
 
