@@ -54,6 +54,8 @@ def recipe(evidence: Evidence) -> Html | None:
         ("Input", _input(found)),
         ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
         ("Distilling steps", _n(found, "steps") if found.get("steps") else ""),
+        ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
+        ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Dataset fingerprint", str(found.get("fingerprint", ""))),
     ]
     body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
