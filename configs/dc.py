@@ -13,7 +13,7 @@ Time and accuracy of jdd with these settings: not yet run.
 
 from jdd.config import Key, from_arg
 from jdd.errors import BadInput
-from jdd.schema import CLASSWISE
+from jdd.keys import CLASSWISE
 
 # Keys of DSA too.
 MATCHING = CLASSWISE | {

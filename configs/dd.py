@@ -21,7 +21,7 @@ full: not yet run.
 
 from jdd.config import Key, from_arg
 from jdd.errors import BadInput
-from jdd.schema import ESTIMATED
+from jdd.keys import ESTIMATED
 
 KEYS = ESTIMATED | {
     "objective": Key(

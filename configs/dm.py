@@ -11,7 +11,7 @@ Time and accuracy of jdd with these settings: not yet run.
 """
 
 from jdd.config import from_arg
-from jdd.schema import CLASSWISE
+from jdd.keys import CLASSWISE
 
 KEYS = CLASSWISE
 DEFAULTS = {"lr_img": 1.0, "pix_init": "real", "steps": 20000}

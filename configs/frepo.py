@@ -17,7 +17,7 @@ with them: not yet run.
 from jdd.config import Key, from_arg
 from jdd.data import facts
 from jdd.errors import BadInput
-from jdd.schema import COMMON
+from jdd.keys import COMMON
 
 STAGES = ("distill", "evaluate", "report", "full")
 

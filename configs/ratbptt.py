@@ -15,7 +15,7 @@ accuracy of jdd with these settings in full: not yet run.
 from jdd.config import Key, from_arg
 from jdd.data import facts
 from jdd.errors import BadInput
-from jdd.schema import COMMON, UNROLLED
+from jdd.keys import COMMON, UNROLLED
 
 STAGES = ("distill", "evaluate", "report", "full")
 

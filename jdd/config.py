@@ -27,12 +27,13 @@ from jdd.configfile import (
 )
 from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
-from jdd.schema import AUTO, COMMON, Key, show
+from jdd.keys import COMMON
+from jdd.schema import AUTO, Key, show
 
 __all__ = [
     "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
-    "cross", "default_workdir", "flat", "from_arg", "from_json", "load", "method_file",
-    "published", "replace", "resolve", "schema", "settle", "stage_names", "to_json",
+    "default_workdir", "flat", "from_arg", "from_json", "load", "method_file",
+    "replace", "resolve", "schema", "settle", "stage_names", "to_json",
 ]  # fmt: skip
 
 # What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
@@ -191,55 +192,6 @@ def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
     ours = "jdd's own" if own else "its defaults"
     note = f"settings: no published {label} row for {name}, ipc {ipc}{rows}, so {ours}"
     return module.DEFAULTS | {key: own[key] for key in module.DEFAULTS if key in own}, note
-
-
-def published(config: ConfigDict) -> dict[str, Any] | None:
-    """Return the published figure of this setting, or None where there is none.
-
-    ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
-    keys in which this (resolved) config is not the published protocol.
-    """
-    module, facts = method_file(config.method), _facts(config.data.name)
-    row, source = _printed(module, "PUBLISHED", config.data.name, config.ipc)
-    if not row or row["accuracy"] is None:
-        return None
-    protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
-    protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
-    values = flat(config)
-    keys = schema(config.method)
-    protocol = {key: configfile.checked(key, value, keys) for key, value in protocol.items()}
-    differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
-    figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
-    return figures | {"protocol_differs": differs}
-
-
-def cross(method: str, dataset: str, ipc: int) -> dict[str, Any] | None:
-    """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
-
-    None where the method is not one of jdd's, or its paper has no such row.
-    """
-    files = bundled()
-    module = method_file(method) if method in files else None
-    row, source = _printed(module, "CROSS", dataset, ipc)
-    if not row:
-        return None
-    found = {net: {"mean": mean, "std": std} for net, (mean, std) in row["values"].items()}
-    return {"values": found, "source": source}
-
-
-def _printed(module: Any, table: str, dataset: str, ipc: int) -> tuple[dict[str, Any] | None, str]:
-    """Return the row of a published table for a dataset, if its task is the same; whose it is."""
-    facts = _facts(dataset)
-    row = getattr(module, table, {}).get((facts.settings, ipc)) if facts else None
-    original = _facts(facts.settings) if facts else None
-    if row is None or original is None or original.classes != facts.classes:
-        return None, ""
-    other = f"; the figure is for {facts.settings} itself, not for {dataset}"
-    return row, row["source"] + (other if facts.settings != dataset else "")
-
-
-# What every published table has in common: all of the data at its own size.
-_ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}
 
 
 def _facts(name: str) -> Any:

@@ -30,7 +30,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jdd.errors import BadInput, JddError, nearest
-from jdd.schema import COMMON, Key, coerce
+from jdd.keys import COMMON
+from jdd.schema import Key, coerce
 
 QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"

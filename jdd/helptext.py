@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from jdd import config as config_lib
-from jdd.schema import AUTO, COMMON, allowed, show
+from jdd.keys import COMMON
+from jdd.schema import AUTO, allowed, show
 
 MODES = {
     "all": "every stage whose output is missing",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import configfile
+from jdd import configfile, published
 from jdd.config import COMMON, load, resolve
 from jdd.errors import BadInput
 from jdd.schema import AUTO, Key, coerce, show
@@ -257,7 +257,7 @@ def test_published_row_is_taken_after_the_overrides(row):
     assert config.experts.epochs == t - 1 + m
     assert config.net.depth == (4 if dataset == "tiny_imagenet" else 3)
     assert f"MTT row ({dataset}, ipc {ipc})" in notes[0] and len(notes) == 1
-    figure = config_lib.published(config)
+    figure = published.figure(config)
     assert figure["accuracy"] == accuracy and figure["protocol_differs"] == []
 
 
@@ -273,7 +273,7 @@ def test_outside_the_table_the_defaults_are_used_and_said():
     assert "no published MTT row for cifar10, ipc 7 (its rows: ipc 1, 10, 50)" in notes[0]
     config, notes = resolve(load("mtt.py:mnist,data.path=x.npz").config)
     assert (config.syn_steps, config.lr_img, config.steps) == (30, 100.0, 1000)
-    assert config_lib.published(config) is None
+    assert published.figure(config) is None
 
 
 def test_settings_of_our_own_lie_under_what_is_typed():
@@ -286,14 +286,14 @@ def test_keys_changed_from_the_row_are_said():
     overrides = {"lr_img": "50", "steps": 10, "syn_steps": 50}
     config, notes = resolve(load("mtt.py:cifar10,ipc=1", overrides).config)
     assert notes[1].endswith("lr_img=50 (not 100), steps=10 (not 5000)")
-    assert config_lib.published(config)["protocol_differs"] == ["lr_img", "steps"]
+    assert published.figure(config)["protocol_differs"] == ["lr_img", "steps"]
 
 
 def test_lossy_copy_takes_the_row_but_not_the_name():
     overrides = {"data.path": "c10.tar.xz", "net.width": 32, "experts.count": 5, "net.depth": 2}
     config, notes = resolve(load("mtt.py:cifar10_jpeg,ipc=1", overrides).config)
     assert "MTT row (cifar10, ipc 1), applied to cifar10_jpeg" in notes[0]
-    figure = config_lib.published(config)
+    figure = published.figure(config)
     assert figure["accuracy"] == 0.463 and figure["std"] == 0.008
     assert "for cifar10 itself, not for cifar10_jpeg" in figure["source"]
     assert set(figure["protocol_differs"]) == {"net.width", "net.depth", "experts.count"}
@@ -301,7 +301,7 @@ def test_lossy_copy_takes_the_row_but_not_the_name():
 
 def test_subset_with_fewer_classes_has_no_published_figure():
     config, _ = resolve(load("mtt.py:tiny_imagenet_100", {"data.path": "tiny.tar"}).config)
-    assert config.lr_img == 1e4 and config_lib.published(config) is None
+    assert config.lr_img == 1e4 and published.figure(config) is None
 
 
 def test_own_dataset_needs_only_a_path(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import main, nets
+from jdd import main, nets, published
 from jdd.errors import BadInput, Interrupted
 from jdd.nets import pools
 from jdd.report.evidence import gather
@@ -97,13 +97,13 @@ def test_the_swish_net_is_a_convnet_with_batch_norm_and_swish() -> None:
 
 
 def test_published_rows() -> None:
-    found = configs.cross("mtt", "cifar10", 10)
+    found = published.cross("mtt", "cifar10", 10)
     assert found is not None and "Cazenavette" in found["source"]
     assert found["values"]["AlexNet"] == {"mean": 0.342, "std": 0.026}
-    copy = configs.cross("mtt", "cifar10_jpeg", 10)
+    copy = published.cross("mtt", "cifar10_jpeg", 10)
     assert copy is not None and "the figure is for cifar10 itself" in copy["source"]
     for asked in (("mtt", "cifar10", 1), ("mtt", "insects", 10), ("", "cifar10", 10)):
-        assert configs.cross(*asked) is None
+        assert published.cross(*asked) is None
     for method, file in configs.bundled().items():
         table = getattr(configs.method_file(method), "CROSS", {}) if method != "quickstart" else {}
         for row in table.values():

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jdd import __version__, config
+from jdd import __version__, published
 from jdd import report as html
 from jdd.evaluation import aims
 from jdd.files import write_atomic
@@ -64,10 +64,10 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     recipe = first.recipe
     aim = aims.named(recipe)
     ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
-    published = config.published(work.config) if ours and aim["kind"] == "distill" else None
+    printed = published.figure(work.config) if ours and aim["kind"] == "distill" else None
     across = None
     if aim["kind"] == "distill":
-        across = config.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
+        across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full", "scores"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
@@ -83,7 +83,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
         "scores": scores.results(work),
-        "published": published,
+        "published": printed,
         "published_nets": across,
         "nets": evaluate.costs(work),
         "lr": first.lr,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jdd import config, nets
+from jdd import config, nets, published
 from jdd.errors import BadInput
 from jdd.evaluation.outputs import outputs
 
@@ -24,7 +24,7 @@ def test_published_rows_are_runs_without_steps(method, figure):
         0, 0.01, 1000, False,
     )  # fmt: skip
     assert (found.experts.count, found.experts.epochs, found.experts.momentum) == (1, 50, 0.9)
-    told = config.published(found)
+    told = published.figure(found)
     assert told["accuracy"] == figure and told["protocol_differs"] == []
     stages = config.stage_names(found)
     assert ("experts" in stages) == (method != "random") and "distill" in stages
@@ -33,14 +33,14 @@ def test_published_rows_are_runs_without_steps(method, figure):
 def test_without_augmentation_nets_are_trained_as_dc_does():
     found = resolved("herding.py:cifar10,ipc=10", **{"data.dsa": "none"})
     assert found.eval.epochs == 300
-    assert "data.dsa" in config.published(found)["protocol_differs"]
+    assert "data.dsa" in published.figure(found)["protocol_differs"]
     assert resolved("random.py:mnist", **{"data.path": "x.npz", "eval.epochs": 7}).eval.epochs == 7
 
 
 def test_kcenter_names_the_variant():
     for dataset, whose in (("cifar10", "DM's"), ("mnist", "DC's and CAFE's")):
         found = resolved(f"kcenter.py:{dataset}", **{"data.path": "x.npz"})
-        assert whose in config.published(found)["source"]
+        assert whose in published.figure(found)["source"]
 
 
 def test_steps_and_a_rate_of_none_are_refused():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import config, loop, methods
+from jdd import config, loop, methods, published
 from jdd.augment import dsa
 from jdd.methods.classwise import groups, real_rows
 from tests import runs
@@ -150,8 +150,8 @@ def test_published_settings_and_evaluation_follow_the_dataset():
     mnist = values("dc:mnist,ipc=1")
     assert (mnist.steps, mnist.dc_aug, mnist.data.dsa) == (1000, "crop_scale_rotate", "none")
     assert mnist.eval.epochs == 1000
-    assert config.published(mnist)["accuracy"] == 0.917
-    assert config.published(mnist)["protocol_differs"] == []
+    assert published.figure(mnist)["accuracy"] == 0.917
+    assert published.figure(mnist)["protocol_differs"] == []
     cifar = values("dc:cifar10,ipc=10")
     assert (cifar.steps, cifar.outer_loop, cifar.inner_epochs) == (10000, 10, 50)
     assert (cifar.eval.epochs, cifar.dc_aug) == (300, "none")

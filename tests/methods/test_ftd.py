@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import loop
+from jdd import loop, published
 from jdd.errors import BadInput
 from jdd.methods import ftd
 from tests import runs
@@ -61,4 +61,4 @@ def test_published_rows_resolve(method):
         loaded = config_lib.load(f"{method}.py:{dataset}", {"ipc": ipc, "data.path": "x.zip"})
         config, _ = config_lib.resolve(loaded.config)
         assert config.experts.sam_rho == 0.01
-        assert config_lib.published(config)["protocol_differs"] == []
+        assert published.figure(config)["protocol_differs"] == []
