@@ -46,9 +46,11 @@ class Gradient:
         self._seed = seed
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
-        items = jax.tree.leaves(batch)[0].shape[0]
-        keys = _fold(rng.key(self._seed, "objective", carry.step), jnp.arange(items))
-        return self._mean(carry.state.variables, carry.state.aux, batch, keys)
+        items = {name: value for name, value in batch.items() if name != "shared"}
+        count = jax.tree.leaves(items)[0].shape[0]
+        keys = _fold(rng.key(self._seed, "objective", carry.step), jnp.arange(count))
+        aux = carry.state.aux | batch.get("shared", {})
+        return self._mean(carry.state.variables, aux, items, keys)
 
     @property
     def temporaries(self) -> int:
@@ -75,7 +77,7 @@ def make_step(
     def update(carry: Carry, result: Tree, alive: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
         (loss, (aux, metrics)), grads = result
         moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
-        state = State(optax.apply_updates(carry.state.variables, moves), aux)
+        state = State(optax.apply_updates(carry.state.variables, moves), carry.state.aux | aux)
         state = method.advance(state, rng.key(seed, "advance", carry.step))
         accepted = method.accept(loss)
         ok = alive & jnp.isfinite(loss) & (method.valid(state) | ~accepted)

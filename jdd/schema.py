@@ -233,6 +233,25 @@ ESTIMATED: dict[str, Key] = UNROLLED | {
 }
 
 
+# Keys of the methods that match class by class (DC, DSA, DM).
+CLASSWISE: dict[str, Key] = {
+    "align_corners": COMMON["align_corners"]._replace(default=False),
+    "pix_init": Key(
+        str, AUTO, "images start as real ones or as noise", choices=("real", "noise"), auto=True
+    ),
+    "lr_img": Key(float, AUTO, "learning rate of the images", auto=True, minimum=0),
+    "img_momentum": Key(float, 0.5, "momentum of the images' SGD", minimum=0, maximum=1),
+    "batch_real": Key(int, 256, "real images of each class in a step", minimum=1),
+    "classes_at_once": Key(
+        int,
+        0,
+        "classes in one vmap; fewer need less memory (0: by the devices, 1 on a CPU)",
+        resumable=True,
+        minimum=0,
+    ),
+}
+
+
 def coerce(name: str, key: Key, value: Any) -> Any:
     """Return ``value`` (text or Python value) as the type of ``key``.
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import augment as augmentations
 from jdd import parallel, rng
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
@@ -65,6 +66,8 @@ def plan(dset: DistilledSet) -> Plan:
     if rates and steps > len(rates):
         raise BadInput(where, f"{steps} steps, {len(rates)} rates", "give --config.eval.lr=0.01")
     epochs, drop = int(train["epochs"]), train.get("drop")
+    kind = "dsa" if augment["name"] in ("", "none") else augment["name"]
+    augmentations.kind(kind).names(augment["strategy"])  # refuses what it does not know
     if drop and not drop.get("reset_momentum", True):
         raise BadInput(where, "drop without reset_momentum", "reset_momentum true")
     recipe = fit.Recipe(
@@ -74,7 +77,8 @@ def plan(dset: DistilledSet) -> Plan:
         batch=int(train["batch"]),
         drop_epoch=int(drop["after_epoch"]) + 1 if drop else -1,
         drop_factor=float(drop["factor"]) if drop else 1.0,
-        strategy=augment["strategy"] if augment["name"] == "dsa" else "",
+        augment=kind,
+        strategy=augment["strategy"] if augment["name"] != "none" else "",
         align_corners=bool(augment["align_corners"]),
         loss=train["loss"],
         label_kind=dset.label_kind,

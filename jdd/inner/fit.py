@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jdd.augment import dsa
+from jdd import augment
 from jdd.inner import optim
 from jdd.matching import losses
 from jdd.nets import Net
@@ -31,8 +31,9 @@ class Recipe(NamedTuple):
     ``optimizer`` is sgd (with ``momentum``, 0 for none) or adam. ``drop_epoch`` is the first epoch
     (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
     ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
-    and ``classes_per_step`` (0: all): see the module's text. ``strategy`` is DSA's, '' for no
-    augmentation. ``sam_rho`` and ``sam_alpha``: see ``flat_gradient``; 0 for the plain gradient.
+    and ``classes_per_step`` (0: all): see the module's text. ``augment`` is one of
+    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
+    ``flat_gradient``; 0 for the plain gradient.
     """
 
     optimizer: str = "sgd"
@@ -42,6 +43,7 @@ class Recipe(NamedTuple):
     batch: int = 256
     drop_epoch: int = -1
     drop_factor: float = 0.1
+    augment: str = "dsa"
     strategy: str = ""
     align_corners: bool = True
     loss: str = "cross_entropy"
@@ -151,9 +153,10 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     def augmented(images: jax.Array, keys: Keys, step: jax.Array) -> jax.Array:
         if recipe.strategy in ("", "none"):
             return images
-        op = dsa.draw_op(jax.random.fold_in(keys.ops, step), recipe.strategy)
+        kind = augment.kind(recipe.augment)
+        op = kind.draw_op(jax.random.fold_in(keys.ops, step), recipe.strategy)
         own = jax.random.fold_in(jax.random.fold_in(keys.own, 1), step)
-        return dsa.apply(
+        return kind.apply(
             op, own, images, recipe.strategy, siamese=False, align_corners=recipe.align_corners
         )
 

@@ -9,6 +9,9 @@ from jdd.errors import BadInput, nearest
 from jdd.methods.base import Method, Problem
 
 METHODS = {
+    "dc": "jdd.methods.dc",
+    "dsa": "jdd.methods.dsa",
+    "dm": "jdd.methods.dm",
     "datm": "jdd.methods.datm",
     "ftd": "jdd.methods.ftd",
     "mtt": "jdd.methods.mtt",

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jdd import __version__, nets, rng
+from jdd.data import draw_per_class
 from jdd.data.transform import NAMES
 from jdd.distilled import DistilledSet
 from jdd.matching.losses import cross_entropy_sum
@@ -39,13 +40,16 @@ class Problem(NamedTuple):
 
         ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
         stacked variables; ``real`` holds rows of training images, ``[k, b]``, and becomes their
-        ``images`` and ``labels``; everything else passes through.
+        ``images`` and ``labels``; ``shared`` is the same for what all items of the step share, in
+        which axis 0 is nothing special; everything else passes through.
         """
-        apart = ("snapshots", "real")
+        apart = ("snapshots", "real", "shared")
         batch = {name: value for name, value in indices.items() if name not in apart}
         if "real" in indices:
             train, rows = self.data.train, indices["real"]
             batch["real"] = {"images": train.images[rows], "labels": train.labels[rows]}
+        if "shared" in indices:
+            batch["shared"] = self.gather(indices["shared"])
         for name, pairs in indices.get("snapshots", {}).items():
             trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
             batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
@@ -57,7 +61,9 @@ class Method(NamedTuple):
 
     init:      ``(seed) -> State``.
     sample:    ``(seed, step) -> indices``, on the host, small; never the arrays.
-    objective: ``(variables, aux, item, key) -> (loss, (aux, metrics))``.
+    objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` what of
+               ``aux`` is different afterwards: a mean over the items, as the loss is. ``aux`` holds
+               what the step's ``shared`` indices stand for, too.
     advance:   ``(state, key) -> state`` between steps.
     distilled: ``(state, steps) -> DistilledSet``.
     optimizer: the outer optimiser over ``variables``.
@@ -113,6 +119,16 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
     epoch, place = divmod(step, n // batch)
     order = rng.host(seed, purpose, epoch).permutation(n)
     return order[place * batch : (place + 1) * batch], epoch
+
+
+def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.ndarray:
+    """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
+    data, ipc = problem.data, int(config.ipc)
+    if config.pix_init == "real":
+        draw = rng.host(seed, purpose)
+        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
+    noise = jax.random.normal(rng.key(seed, purpose), (ipc * data.classes, *data.shape))
+    return np.asarray(noise)
 
 
 def net_options(config: Any) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
             real = crop_flip(augment_key, real)
         out = net.apply({**rest, "params": theta}, real, train=False)
         loss = cross_entropy(out.logits, targets(truth, "hard", data.classes))
-        return loss, (aux, {"lr": jnp.mean(rates)})
+        return loss, ({}, {"lr": jnp.mean(rates)})
 
     return objective
 

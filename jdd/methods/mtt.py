@@ -30,12 +30,20 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import dsa
-from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.inner import optim, unroll
 from jdd.matching.losses import targets
 from jdd.matching.trajectory import trajectory_distance
-from jdd.methods.base import Method, Problem, State, all_finite, outer_sgd, recipe, student_loss
+from jdd.methods.base import (
+    Method,
+    Problem,
+    State,
+    all_finite,
+    first_images,
+    outer_sgd,
+    recipe,
+    student_loss,
+)  # fmt: skip
 
 Tree = Any
 
@@ -80,16 +88,6 @@ class Variation(NamedTuple):
     ema: float = 0.0
 
 
-def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
-    """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
-    data, ipc = problem.data, int(config.ipc)
-    if config.pix_init == "real":
-        draw = rng.host(seed, "mtt/init")
-        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
-    noise = jax.random.normal(rng.key(seed, "mtt/init"), (ipc * data.classes, *data.shape))
-    return np.asarray(noise)
-
-
 def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
     steps = int(config.syn_steps)
@@ -106,6 +104,7 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         moved: dict[str, Any] = {"images": variables["images"]}
+        new: dict[str, Any] = {}
         still: dict[str, Any] = {
             "rest": {k: v for k, v in item["start"].items() if k != "params"},
         }
@@ -114,7 +113,7 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         elif vary.teacher:
             said = net.apply(item["target"], variables["images"], train=False).logits
             still["target"] = jax.lax.stop_gradient(jax.nn.softmax(said))
-            aux = aux | {"labels": still["target"]}
+            new = {"labels": still["target"]}
         else:
             still["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)
         keys, size = jax.random.split(key, steps), batch or len(labels)
@@ -128,7 +127,7 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
             unroll.Inner(student_loss(net), rows, part), optim.sgd(), start, rates, moved, fixed,
             config.unroll, still, config.estimator, int(config.window),
         )  # fmt: skip
-        return trajectory_distance(student, target, start), (aux, {"lr": variables["lr"]})
+        return trajectory_distance(student, target, start), (new, {"lr": variables["lr"]})
 
     return objective
 
@@ -148,7 +147,11 @@ def build(config: Any, problem: Problem, vary: Variation) -> Method:
     learned = vary.label_rate is not None
 
     def init(seed: int) -> State:
-        given = vary.start(seed) if vary.start else (first_images(config, problem, seed), hard)
+        given = (
+            vary.start(seed)
+            if vary.start
+            else (first_images(config, problem, seed, "mtt/init"), hard)
+        )
         images, labels = (jnp.asarray(x, jnp.float32) for x in given)
         lr = jnp.asarray(config.lr_student, jnp.float32)
         variables, aux = {"images": images, "lr": lr}, dict[str, jax.Array]()

@@ -144,7 +144,7 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         target = targets(item["real"]["labels"], "hard", data.classes)
         right = jnp.argmax(out.logits, axis=-1) == item["real"]["labels"]
         metrics = {"real_accuracy": jnp.mean(right.astype(dtype))}
-        return cross_entropy(out.logits, target), (aux, metrics)
+        return cross_entropy(out.logits, target), ({}, metrics)
 
     return objective
 

@@ -1,0 +1,149 @@
+"""Gradient matching: distances between gradients of weights, and their derivative by the images.
+
+The gradient of a distance D(A(S), B) by the synthetic images S, where A is a gradient itself, takes
+two derivatives. With v = dD/dA held fixed,
+
+    dD/dS = d/dS <v, grad_theta l(S; theta)> = d/dS [ d/de l(S; theta + e v) at e = 0 ],
+
+reverse mode over one forward pass in direction v: nothing of the backward pass is differentiated,
+and as l is a mean over images, so is the result: it is taken for a part of the images at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+EPS = 1e-6
+
+
+def per_unit(a: Tree, b: Tree) -> jax.Array:
+    """Return sum over layers, sum over output units i of 1 - <A_i, B_i> / (|A_i| |B_i| + 1e-6).
+
+    A layer's output unit is the last axis of its kernel (or, of a normalisation over space too, its
+    channel). Vectors, that is biases and per-channel scales, do not count.
+
+    Args:
+      a, b: gradients of the parameters, trees of one structure.
+
+    Returns:
+      Scalar, 0 for parallel gradients, 1 a unit for orthogonal ones; its derivative is 0 where a
+      unit's gradient is.
+
+    Source: DC (Zhao et al., ICLR 2021), section 3.
+    """
+
+    def layer(x: jax.Array, y: jax.Array) -> jax.Array:
+        x, y = (g.reshape(-1, g.shape[-1]) for g in (x, y))
+        return jnp.sum(1 - jnp.sum(x * y, 0) / (_length(x) * _length(y) + EPS))
+
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum((layer(x, y) for x, y in pairs if x.ndim > 1), jnp.zeros(()))
+
+
+def squared(a: Tree, b: Tree) -> jax.Array:
+    """Return ||A - B||^2 over all parameters (scalar)."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum((jnp.sum(jnp.square(x - y)) for x, y in pairs), jnp.zeros(()))
+
+
+def cosine(a: Tree, b: Tree) -> jax.Array:
+    """Return 1 - <A, B> / (|A| |B| + 1e-6) over all parameters as one vector (scalar)."""
+    x, y = (jnp.concatenate([g.ravel() for g in jax.tree.leaves(t)])[:, None] for t in (a, b))
+    return 1 - jnp.sum(x * y) / (_length(x)[0] * _length(y)[0] + EPS)
+
+
+DISTANCES: dict[str, Callable[[Tree, Tree], jax.Array]] = {
+    "unit": per_unit,
+    "mse": squared,
+    "cos": cosine,
+}
+
+
+def _length(x: jax.Array) -> jax.Array:
+    """Return the column norms of x; where one is 0 so is its derivative."""
+    squares = jnp.sum(jnp.square(x), 0)
+    there = squares > 0
+    return jnp.where(there, jnp.sqrt(jnp.where(there, squares, 1.0)), 0.0)
+
+
+def weight_gradient(
+    loss: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, part: int
+) -> Tree:
+    """Return grad_params of loss(params, rows), a sum over rows, ``part`` rows at a time.
+
+    Args:
+      loss: ``(params, rows) -> scalar``, additive over the rows on axis 0 of ``rows``.
+      part: a divisor of their number.
+    """
+    return _summed(lambda piece: jax.grad(loss)(params, piece), rows, part)
+
+
+def matched(
+    loss: Callable[[Tree, Tree], jax.Array],
+    distance: Callable[[Tree, Tree], jax.Array],
+    part: int,
+) -> Callable[[Tree, Tree, Tree, Tree], jax.Array]:
+    """Return ``f(images, rest, params, target) = D(grad_params loss, target)``, flat in memory.
+
+    Its derivative, by ``images`` alone, is the module's forward-over-reverse form.
+
+    Args:
+      loss: ``(params, rows) -> scalar``, additive over rows ``{"images", **rest}``.
+      distance: one of ``DISTANCES``, or the like.
+      part: rows at a time, a divisor of their number.
+    """
+
+    def forward(images: Tree, rest: Tree, params: Tree, target: Tree) -> tuple[Any, Any]:
+        own = weight_gradient(loss, params, {"images": images, **rest}, part)
+        value, direction = jax.value_and_grad(distance)(own, target)
+        return value, (images, rest, params, direction)
+
+    def backward(kept: Tree, cotangent: jax.Array) -> tuple[Any, None, None, None]:
+        images, rest, params, direction = kept
+
+        def along(piece: Tree) -> jax.Array:
+            def slope(images: jax.Array) -> jax.Array:
+                rows = {**piece, "images": images}
+                return jax.jvp(lambda p: loss(p, rows), (params,), (direction,))[1]
+
+            return jax.grad(slope)(piece["images"])
+
+        found = _each(along, {"images": images, **rest}, part)
+        return found * cotangent, None, None, None
+
+    @jax.custom_vjp
+    def f(images: Tree, rest: Tree, params: Tree, target: Tree) -> jax.Array:
+        return forward(images, rest, params, target)[0]
+
+    f.defvjp(forward, backward)
+    return f
+
+
+def _pieces(rows: Tree, part: int) -> tuple[Tree, int]:
+    count = jax.tree.leaves(rows)[0].shape[0] // part
+    return jax.tree.map(lambda x: x.reshape(count, part, *x.shape[1:]), rows), count
+
+
+def _summed(fn: Callable[[Tree], Tree], rows: Tree, part: int) -> Tree:
+    pieces, count = _pieces(rows, part)
+    first = fn(jax.tree.map(lambda x: x[0], pieces))
+    if count == 1:
+        return first
+
+    def add(i: jax.Array, total: Tree) -> Tree:
+        return jax.tree.map(jnp.add, total, fn(jax.tree.map(lambda x: x[i], pieces)))
+
+    return jax.lax.fori_loop(1, count, add, first)
+
+
+def _each(fn: Callable[[Tree], jax.Array], rows: Tree, part: int) -> jax.Array:
+    pieces, count = _pieces(rows, part)
+    if count == 1:
+        return fn(jax.tree.map(lambda x: x[0], pieces))
+    found = jax.lax.map(fn, pieces)
+    return found.reshape(-1, *found.shape[2:])

@@ -1,0 +1,113 @@
+"""What the methods share that match class by class (DC, DSA, DM).
+
+Classes go through in groups of ``classes_at_once``, in one ``vmap`` each, so that memory is a
+choice; a group is an item of the step, and groups are shared among devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import rng
+from jdd.augment import dsa
+from jdd.data import class_indices
+from jdd.methods.base import Problem
+from jdd.nets import Net
+
+Tree = Any
+
+
+def groups(at_once: int, classes: int, devices: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes ``[items, k]`` of a step's items, and weights, 0 where one is padding.
+
+    Args:
+      at_once: k; 0 for what suits ``devices`` (0: all).
+    """
+    k = min(at_once, classes)
+    if not k and jax.default_backend() == "cpu":  # which works on what its caches hold
+        k = 1
+    elif not k:  # a group for every device, within reason
+        k = max(1, min(-(-classes // (devices or jax.local_device_count())), 32))
+    items = -(-classes // k)
+    flat = np.arange(items * k)
+    weight = (flat < classes).astype(np.float32)
+    return np.minimum(flat, classes - 1).reshape(items, k), weight.reshape(items, k)
+
+
+def real_rows(
+    draw: np.random.Generator, by_class: list[np.ndarray], batch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw ``batch`` different images of every class: rows ``[classes, b]``, weights summing to 1.
+
+    Classes with fewer images give all of theirs; b is the largest number drawn.
+    """
+    width = min(batch, max(len(rows) for rows in by_class))
+    rows = np.zeros((len(by_class), width), np.int32)
+    weight = np.zeros((len(by_class), width), np.float32)
+    for c, own in enumerate(by_class):
+        taken = draw.permutation(own)[:width]
+        rows[c, : len(taken)], weight[c, : len(taken)] = taken, 1 / len(taken)
+    return rows, weight
+
+
+class Classwise:
+    """The rows, items and augmentation of a problem that is matched class by class.
+
+    ``whole`` puts all classes into one item.
+    """
+
+    def __init__(self, config: Any, problem: Problem, augmented: bool, whole: bool = False):
+        data = problem.data
+        self.config = config
+        self.net: Net = problem.nets["student"]
+        self.ipc, self.classes = int(config.ipc), data.classes
+        self.labels = np.repeat(np.arange(self.classes, dtype=np.int32), self.ipc)
+        at_once = self.classes if whole else int(config.classes_at_once)
+        self.groups, self.group_weight = groups(at_once, self.classes, int(config.devices))
+        self.by_class = class_indices(data.train.labels, self.classes)
+        self.strategy = data.dsa if augmented else ""
+
+    def sample(self, seed: int, step: int, purpose: str) -> dict[str, Any]:
+        """Return a step's indices: per item its classes, their real rows, weights and seeds."""
+        draw = rng.host(seed, f"{purpose}/sample", step)
+        rows, weight = real_rows(draw, self.by_class, int(self.config.batch_real))
+        return {
+            "real": rows[self.groups],
+            "real_weight": weight[self.groups],
+            "classes": self.groups.astype(np.int32),
+            "weight": self.group_weight,
+            # Seeds, not keys of the item: how classes are grouped does not change the draws.
+            "seed": draw.integers(0, 2**31, self.classes, np.int32)[self.groups],
+        }
+
+    def item(self, images: jax.Array, item: Tree) -> tuple[jax.Array, Tree]:
+        """Return the synthetic images of an item's classes, ``[k, ipc, h, w, c]``, and its real
+        ones with all that goes with them: images, weight, class and seed, each ``[k, ...]``.
+        """
+        by_class = images.reshape(self.classes, self.ipc, *images.shape[1:])
+        real = {
+            "images": item["real"]["images"],
+            "weight": item["real_weight"],
+            "class": item["classes"],
+            "seed": item["seed"],
+        }
+        return by_class[item["classes"]], real
+
+    def over_classes(
+        self, one: Callable[[jax.Array, Tree], jax.Array], synthetic: jax.Array, real: Tree
+    ) -> jax.Array:
+        """Return ``one(synthetic, real)`` for every class of an item, ``[k]``."""
+        if len(synthetic) == 1:
+            return one(*jax.tree.map(lambda x: x[0], (synthetic, real)))[None]
+        return jax.vmap(one)(synthetic, real)
+
+    def augment(self, seed: jax.Array, images: jax.Array) -> jax.Array:
+        """Augment a class's images, all alike: real and synthetic ones share seed and draws."""
+        if self.strategy in ("", "none"):
+            return images
+        drawn = dsa.draw(jax.random.key(seed), len(images), self.strategy, siamese=True)
+        return dsa.augment(drawn, images, self.strategy, bool(self.config.align_corners))
