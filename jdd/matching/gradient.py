@@ -31,8 +31,9 @@ def per_unit(a: Tree, b: Tree) -> jax.Array:
       a, b: gradients of the parameters, trees of one structure.
 
     Returns:
-      Scalar, 0 for parallel gradients, 1 a unit for orthogonal ones; its derivative is 0 where a
-      unit's gradient is.
+      Scalar, 0 for parallel gradients, 1 a unit for orthogonal ones. A unit of gradient 0 counts 1;
+      its derivative there, -B_i / 1e-6, is large and, as in the authors' code, meets only what does
+      not depend on the images.
 
     Source: DC (Zhao et al., ICLR 2021), section 3.
     """

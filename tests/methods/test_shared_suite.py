@@ -38,9 +38,9 @@ KEYS: dict[str, dict[str, Any]] = {
         "data.dsa": "rotate",
     },
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
-    "dc": {"ipc": 2, "outer_loop": 2, "inner_epochs": 1, "batch_real": 6, "lr_net": 0.1},
-    "dsa": {"ipc": 2, "outer_loop": 2, "inner_epochs": 1, "batch_real": 6, "classes_at_once": 2},
-    "dm": {"batch_real": 6},
+    "dc": {"ipc": 2, "outer_loop": 2, "inner_epochs": 1, "batch_real": 6, "lr_img": 0.2},
+    "dsa": {"ipc": 2, "outer_loop": 2, "inner_epochs": 1, "batch_real": 6, "lr_img": 0.2},
+    "dm": {"batch_real": 6, "classes_at_once": 2, "lr_img": 1.0},
     "dd": {
         "inits": 3,
         "distill_epochs": 3,
