@@ -49,12 +49,11 @@ def gradient_matching(classes: Classes) -> None:
     matched = [w for w in theta if w.ndim > 1]
     v = [w.detach() for w in matched]
     for real, own in zip(classes.real, classes.images.split(classes.ipc), strict=True):
-        labels = torch.zeros(len(real), dtype=torch.long, device=real.device)
-        torch.autograd.grad(F.cross_entropy(convnet.forward(theta, real), labels), matched)
+        labels = torch.zeros(max(len(real), len(own)), dtype=torch.long, device=real.device)
+        loss = F.cross_entropy(convnet.forward(theta, real), labels[: len(real)])
+        torch.autograd.grad(loss, matched)
         own = own.detach().requires_grad_()
-        loss = F.cross_entropy(
-            convnet.forward(theta, own), torch.zeros_like(labels[:1]).expand(len(own))
-        )
+        loss = F.cross_entropy(convnet.forward(theta, own), labels[: len(own)])
         g = torch.autograd.grad(loss, matched, create_graph=True)
         torch.autograd.grad(g, own, v)
 
