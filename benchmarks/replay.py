@@ -136,6 +136,11 @@ def apart(found: Any, expected: Any) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
+def median_apart(found: Tensor, expected: Tensor) -> float:
+    """Return the median over images, on axis 0, of ``apart``."""
+    return float(np.median([apart(a, b) for a, b in zip(found, expected, strict=True)]))
+
+
 def _flat(values: Any) -> np.ndarray:
     parts = values if isinstance(values, list) else [values]
     arrays = [x.detach().cpu() if isinstance(x, Tensor) else x for x in parts]
