@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import meta_step, peers, replay
+from benchmarks import matching_step, meta_step, peers, replay
 from benchmarks.meta_step import Size
 from benchmarks.peers import training as peer_training
 from jdd.inner import fit
 
 Tree = Any
 LIMIT = 1e-6
+DOUBLE, SINGLE = 1e-10, 1e-3  # of one step of matching
 STEPS = 4
 
 
@@ -60,6 +61,50 @@ def outer_step(size: Size, estimator: str, theirs: ModuleType) -> dict[str, floa
     return _checked(apart)
 
 
+def matching(method: str, size: matching_step.Size, theirs: ModuleType) -> dict[str, float]:
+    """Return how far apart loss and images' gradient of one step are, relative to jdd's.
+
+    In float64 at a small size, whose weights of real images (1/16) float32 holds exactly. In
+    float32 at ``size``, against the peer's own float64, by the median over images: where a single
+    activation falls on the other side of zero its image is a hundredth off, on either side. The
+    peer's own float32 is told too.
+
+    Raises:
+      Disagreement: further than ``DOUBLE`` or ``SINGLE``.
+    """
+    small = size._replace(width=8, ipc=2, real=16)
+    with jax.enable_x64(True):
+        step = matching_step.make(method, small)
+        step = step._replace(carry=_double(step.carry), batch=_double(step.batch))
+        (loss, _), grads = step.gradient(step.carry, step.batch)
+        found = theirs.match(*replay.classes(step))
+        double = _matched(found, loss, grads["images"])
+    step = matching_step.make(method, size)
+    (loss, _), grads = step.gradient(step.carry, step.batch)
+    classes, draws = replay.classes(step)
+    found, truth = theirs.match(classes, draws), theirs.match(*replay.double(classes, draws))
+    double = _checked(double, DOUBLE)
+    own = replay.images(grads["images"])
+    single = {
+        "loss_float32": replay.apart(truth.loss, loss),
+        "images_float32_median": replay.median_apart(own, truth.images),
+    }
+    return {
+        **{f"{name}_float64_small": value for name, value in double.items()},
+        **_checked(single, SINGLE),
+        "images_float32": replay.apart(own, truth.images),
+        "torch_images_float32_median": replay.median_apart(found.images, truth.images),
+        "torch_images_float32": replay.apart(found.images, truth.images),
+    }
+
+
+def _matched(found: Any, loss: Any, images: Any) -> dict[str, float]:
+    return {
+        "loss": replay.apart(found.loss, loss),
+        "images": replay.apart(found.images.permute(0, 2, 3, 1), images),
+    }
+
+
 def training(
     size: Size, recipe: fit.Recipe, trainer: Callable[..., tuple[Any, Any]], ops_axis: bool
 ) -> dict[str, float]:
@@ -95,8 +140,8 @@ def training(
     return _checked({"weights_moved": replay.apart(*moved)})
 
 
-def _checked(apart: dict[str, float]) -> dict[str, float]:
-    if not max(apart.values()) <= LIMIT:
+def _checked(apart: dict[str, float], limit: float = LIMIT) -> dict[str, float]:
+    if not max(apart.values()) <= limit:
         raise Disagreement(f"jdd and its PyTorch peer differ, nothing is timed: {apart}")
     assert all(np.isfinite(list(apart.values())))
     return apart

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
+from benchmarks.matching_step import Step
 from benchmarks.peers import dsa as peer_dsa
+from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
 from jdd.augment import dsa
 
@@ -62,6 +64,39 @@ def draws(key: jax.Array, steps: int, strategy: str, images: jax.Array) -> list[
     return [drawn(k, strategy, images.shape, images.dtype.type) for k in keys]
 
 
+def classes(step: Step) -> tuple[Classes, list[peer_dsa.Draw]]:
+    """Return what one step of class by class matching reads, and each class's Siamese draw.
+
+    In plain NCHW: for images of one channel PyTorch is faster so.
+    """
+    state, batch = step.carry.state, step.batch
+    shape, dtype = state.variables["images"].shape[1:], state.variables["images"].dtype.type
+    real, draws = {}, {}
+    for place in np.argwhere(np.asarray(batch["weight"]) > 0):
+        i, j = (int(axis) for axis in place)
+        c = int(batch["classes"][i, j])
+        used = np.asarray(batch["real_weight"][i, j]) > 0
+        real[c] = images(np.asarray(batch["real"]["images"][i, j])[used]).contiguous()
+        draws[c] = ("none", ())
+        if step.strategy:
+            key = jax.random.key(batch["seed"][i, j])
+            draws[c] = drawn(key, step.strategy, (1, *shape), dtype)
+    net = [w.contiguous() for w in weights(state.aux["net"]["params"])]
+    own = images(state.variables["images"]).contiguous()
+    return Classes(net, own, [real[c] for c in sorted(real)]), [draws[c] for c in sorted(draws)]
+
+
+def double(classes: Classes, draws: list[peer_dsa.Draw]) -> tuple[Classes, list[peer_dsa.Draw]]:
+    """Return what ``classes`` returns in float64."""
+
+    def cast(x: Tensor) -> Tensor:
+        return x.double() if x.is_floating_point() else x
+
+    found = Classes(*([cast(x) for x in part] for part in classes))
+    wide = [(name, tuple(cast(p) for p in parameters)) for name, parameters in draws]
+    return found._replace(images=cast(classes.images)), wide
+
+
 def drawn(key: jax.Array, strategy: str, shape: tuple[int, ...], dtype: Any) -> peer_dsa.Draw:
     """Return what ``jdd.augment.dsa.dsa`` draws from ``key`` for images of ``dtype``."""
     op_key, key = jax.random.split(key)
@@ -99,6 +134,11 @@ def apart(found: Any, expected: Any) -> float:
     """Return ||found - expected|| / ||expected|| of two arrays, or lists of arrays."""
     a, b = (_flat(x) for x in (found, expected))
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def median_apart(found: Tensor, expected: Tensor) -> float:
+    """Return the median over images, on axis 0, of ``apart``."""
+    return float(np.median([apart(a, b) for a, b in zip(found, expected, strict=True)]))
 
 
 def _flat(values: Any) -> np.ndarray:

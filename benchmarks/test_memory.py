@@ -67,7 +67,8 @@ def test_process(bench: Bench, estimator: str) -> None:
     if not importlib.util.find_spec("torch"):
         pytest.skip("the comparison needs PyTorch: pip install 'jdd[bench]'")
     steps = bench.few(PUBLISHED.steps, 4)
-    found = {side: _run(side, steps, estimator) for side in ("jdd", "torch")}
+    flags = [f"--steps={steps}", f"--estimator={estimator}"]
+    found = {side: process([side, *flags]) for side in ("jdd", "torch")}
     print(f"\nprocess memory over idle, N = {steps}, IPC 1, width 128, {estimator}")
     over = {side: values["most"] - values["idle"] for side, values in found.items()}
     for side, values in found.items():
@@ -85,9 +86,9 @@ def test_process(bench: Bench, estimator: str) -> None:
     )
 
 
-def _run(side: str, steps: int, estimator: str) -> dict[str, int]:
-    command = [sys.executable, "-m", "benchmarks.resident", side]
-    command += [f"--steps={steps}", f"--estimator={estimator}"]
+def process(words: list[str]) -> dict[str, int]:
+    """Return what ``benchmarks.resident`` finds in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.resident", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.peers import convnet
+from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
 
 
@@ -38,3 +39,30 @@ def training(weights: list[Tensor], images: Tensor, labels: Tensor, steps: int) 
     for _ in range(steps):
         loss = F.cross_entropy(convnet.forward(theta, images), labels)
         torch.autograd.grad(loss, theta)
+
+
+def gradient_matching(classes: Classes) -> None:
+    """Per class: forward and backward of its real images; of its synthetic ones forward, backward
+    with its graph, and backward of that in the images.
+    """
+    theta = [w.detach().requires_grad_(w.ndim > 1) for w in classes.weights]
+    matched = [w for w in theta if w.ndim > 1]
+    v = [w.detach() for w in matched]
+    for real, own in zip(classes.real, classes.images.split(classes.ipc), strict=True):
+        labels = torch.zeros(max(len(real), len(own)), dtype=torch.long, device=real.device)
+        loss = F.cross_entropy(convnet.forward(theta, real), labels[: len(real)])
+        torch.autograd.grad(loss, matched)
+        own = own.detach().requires_grad_()
+        loss = F.cross_entropy(convnet.forward(theta, own), labels[: len(own)])
+        g = torch.autograd.grad(loss, matched, create_graph=True)
+        torch.autograd.grad(g, own, v)
+
+
+def distribution_matching(classes: Classes) -> None:
+    """Forward of the real images, class by class; forward and backward of the synthetic ones."""
+    theta = [w.detach() for w in classes.weights]
+    with torch.no_grad():
+        for real in classes.real:
+            convnet.features(theta, real)
+    images = classes.images.detach().requires_grad_()
+    torch.autograd.grad(convnet.features(theta, images).sum(), images)

@@ -16,7 +16,12 @@ EPS = 1e-5
 
 
 def forward(weights: list[Tensor], x: Tensor) -> Tensor:
-    """Return logits [n, classes] of images [n, c, h, w].
+    """Return logits [n, classes] of images [n, c, h, w]."""
+    return F.linear(features(weights, x), weights[-2], weights[-1])
+
+
+def features(weights: list[Tensor], x: Tensor) -> Tensor:
+    """Return what the linear layer reads, [n, d], of images [n, c, h, w].
 
     Blocks of conv 3x3 -> instance norm -> ReLU -> average pool 2x2; padding 3 in the first
     convolution for one channel.
@@ -27,7 +32,7 @@ def forward(weights: list[Tensor], x: Tensor) -> Tensor:
         x = F.conv2d(x, kernel, bias, padding=padding)
         x = F.avg_pool2d(F.relu(F.group_norm(x, x.shape[1], scale, offset, EPS)), 2)
         padding = 1
-    return F.linear(x.flatten(1), weights[-2], weights[-1])
+    return x.flatten(1)
 
 
 def initial(
