@@ -250,11 +250,18 @@ class MeanGradient:
             out = self._value_and_grad(variables, aux, *args)
             return jax.tree.map(lambda x: x * weight[i].astype(x.dtype), out)
 
-        sums, count = item(0), jnp.sum(weight)
+        count = jnp.sum(weight)
         if weight.shape[0] > 1:
+            # From zero, not from the first item's: the program of an item is compiled once.
+            like = jax.eval_shape(lambda: item(0))
             sums = jax.lax.fori_loop(
-                1, weight.shape[0], lambda i, s: jax.tree.map(jnp.add, s, item(i)), sums
+                0,
+                weight.shape[0],
+                lambda i, s: jax.tree.map(jnp.add, s, item(i)),
+                jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like),
             )
+        else:
+            sums = item(0)
         if axis:
             sums, count = jax.lax.psum((sums, count), axis)
         return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)

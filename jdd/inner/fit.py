@@ -204,8 +204,10 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
                 pieces = (jax.lax.dynamic_slice_in_dim(a, lo, size) for a in (x, target))
                 return jax.tree.map(jnp.add, total, part(params, *pieces))
 
-            first = part(params, x[:size], target[:size])
-            total = jax.lax.fori_loop(1, len(x) // size, add, first)
+            # From zero, not from the first part's: the program of a part is compiled once.
+            like = jax.eval_shape(part, params, x[:size], target[:size])
+            zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+            total = jax.lax.fori_loop(0, len(x) // size, add, zero)
             return jax.tree.map(lambda a: a * (size / len(x)), total)
 
         (loss, stats), grads = gradient(variables["params"])

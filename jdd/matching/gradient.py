@@ -132,14 +132,17 @@ def _pieces(rows: Tree, part: int) -> tuple[Tree, int]:
 
 def _summed(fn: Callable[[Tree], Tree], rows: Tree, part: int) -> Tree:
     pieces, count = _pieces(rows, part)
-    first = fn(jax.tree.map(lambda x: x[0], pieces))
     if count == 1:
-        return first
+        return fn(jax.tree.map(lambda x: x[0], pieces))
 
     def add(i: jax.Array, total: Tree) -> Tree:
         return jax.tree.map(jnp.add, total, fn(jax.tree.map(lambda x: x[i], pieces)))
 
-    return jax.lax.fori_loop(1, count, add, first)
+    # From zero, not from the first piece's: the program of a piece is compiled once.
+    like = jax.eval_shape(lambda: fn(jax.tree.map(lambda x: x[0], pieces)))
+    return jax.lax.fori_loop(
+        0, count, add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    )
 
 
 def _each(fn: Callable[[Tree], jax.Array], rows: Tree, part: int) -> jax.Array:
