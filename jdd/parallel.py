@@ -20,6 +20,7 @@ import numpy as np
 from jdd.errors import BadInput
 
 Tree = Any
+TOGETHER = 1 << 30  # bytes of temporaries of gradients that run side by side on a CPU
 
 
 def pick(count: int = 0) -> list[jax.Device]:
@@ -135,6 +136,11 @@ def _slice(tree: Tree, i: int) -> Tree:
     return jax.tree.map(lambda x: x[i], tree)
 
 
+def _threads(items: int) -> int:
+    may = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return min(items, len(may(0)) if may else os.cpu_count() or 1)
+
+
 class _SideBySide:
     """What ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
 
@@ -148,14 +154,14 @@ class _SideBySide:
         args = jax.tree.map(jnp.asarray, args)
         program, length = self._program(args), self._length(args)
         items = [self._item(args, i) for i in range(length)]
-        with ThreadPoolExecutor(self._threads(length)) as pool:
+        with ThreadPoolExecutor(_threads(length)) as pool:
             results = list(pool.map(lambda item: jax.block_until_ready(program(*item)), items))
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     def planned(self, *args: Tree) -> int:
         """Return the bytes of temporaries of the calls that run at a time."""
         args = jax.tree.map(jnp.asarray, args)
-        return temporaries(self._program(args)) * self._threads(self._length(args))
+        return temporaries(self._program(args)) * _threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
         item = self._item(args, 0)
@@ -174,10 +180,6 @@ class _SideBySide:
 
     def _length(self, args: Sequence[Tree]) -> int:
         return _length(args, [0 if axis == 0 else None for axis in self._in_axes])
-
-    def _threads(self, length: int) -> int:
-        may = getattr(os, "sched_getaffinity", None)  # not on macOS
-        return min(length, len(may(0)) if may else os.cpu_count() or 1)
 
 
 def planned(call: Any, *args: Tree) -> int:
@@ -202,9 +204,10 @@ class MeanGradient:
     """``f(variables, aux, batch, keys) -> ((loss, extra), gradient)``, means over items.
 
     ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
-    returns ``(loss, extra)``. Within a device the items run one after another, so that memory does
-    not grow with their number; across devices the sums meet in one psum. 1 device and N devices
-    agree to rounding error. ``temporaries`` is what XLA plans for the program in use, in bytes.
+    returns ``(loss, extra)``. Within a device the items run one after another, on a lone CPU as
+    many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
+    their number; across devices the sums meet in one psum. 1 device and N devices agree to rounding
+    error. ``temporaries`` is what XLA plans for the programs in use at a time, in bytes.
     """
 
     def __init__(self, objective: Callable[..., Any], devices: Sequence[jax.Device]):
@@ -216,6 +219,8 @@ class MeanGradient:
     def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
         items = keys.shape[0]
         use = min(len(self._devices), items)  # an idle device beats one that repeats another's work
+        if use == 1 and items > 1 and self._devices[0].platform == "cpu":
+            return self._side_by_side((variables, aux), batch, keys)
         to = -(-items // use) * use
         weight = (jnp.arange(to) < items).astype(jnp.float32)
         shared, split = (variables, aux), (*_pad((batch, keys), to), weight)
@@ -227,6 +232,24 @@ class MeanGradient:
             self._programs[items] = _compiled(mapped.lower(*shared, *split))
             self.temporaries = temporaries(self._programs[items])
         return self._programs[items](*shared, *split)
+
+    def _side_by_side(self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree) -> Tree:
+        """Return the means by one program an item, whose serial parts so fill each other's gaps."""
+        items = keys.shape[0]
+        pieces = [(_slice(batch, i), keys[i]) for i in range(items)]
+        if items not in self._programs:
+            lowered = jax.jit(self._value_and_grad).lower(*shared, *pieces[0])
+            self._programs[items] = _compiled(lowered)
+        program = self._programs[items]
+        one = temporaries(program)
+        threads = min(_threads(items), max(1, TOGETHER // max(one, 1)))
+        self.temporaries = one * threads
+        with ThreadPoolExecutor(threads) as pool:
+            results = pool.map(
+                lambda piece: jax.block_until_ready(program(*shared, *piece)), pieces
+            )
+            total = functools.reduce(_add, results)  # in their order, whoever is done first
+        return _divided(total, jnp.asarray(items))
 
     @property
     def programs(self) -> int:
@@ -265,6 +288,16 @@ class MeanGradient:
         if axis:
             sums, count = jax.lax.psum((sums, count), axis)
         return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
+
+
+@jax.jit
+def _add(a: Tree, b: Tree) -> Tree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+@jax.jit
+def _divided(tree: Tree, count: jax.Array) -> Tree:
+    return jax.tree.map(lambda x: x / count.astype(x.dtype), tree)
 
 
 # The older of XLA's two CPU code generators takes two thirds of the memory to compile a meta-step,
