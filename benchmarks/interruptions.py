@@ -63,6 +63,8 @@ def outcome(place: Path) -> tuple[bytes, dict[str, Any], bool]:
     for name in ("seconds", "command"):
         result.pop(name)
     result["peak_memory_bytes"].pop("process")
+    for cost in result["nets"].values():
+        cost.pop("seconds")
     steps = [(row["stage"], row["step"]) for row in read(place / "metrics.jsonl")]
     images = (place / "distilled.png").read_bytes()
     import numpy as np

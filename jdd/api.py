@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jdd import config as configs
 from jdd import interop, pipeline
 from jdd.distilled import DistilledSet
+from jdd.report import compared
 
 
 def distill(
@@ -54,6 +57,23 @@ def evaluate(
             dset.save(path)
         place = str(workdir or Path(scratch) / "evaluation")
         return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(path)!r})")
+
+
+def compare(
+    runs: str | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str] = "compare.html"
+) -> dict[str, Any]:
+    """Write finished runs side by side on the page ``to``, and their figures as JSON beside it.
+
+    Args:
+      runs: working directories or globs of them; a text may hold several, with commas between.
+
+    Returns:
+      what the JSON holds, accuracies as fractions, and the table in words as ``summary``.
+
+    Raises:
+      BadInput: a folder is missing, no run or named twice; none is finished; ``to`` is no place.
+    """
+    return compared.write(runs, to)
 
 
 def load(path: str | Path, **known: Any) -> DistilledSet:

@@ -51,7 +51,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     known = {name: given[key] for key, name in SAID.items() if key in given}
     dset, dataset = _read(source, known, given)
     values = _experts(dset, source) | _values(dset, given)
-    config, _ = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
+    config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
+    told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
     evaluate.fits(dset, dataset)
     seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
@@ -66,7 +67,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
                 session.say("these are not the real images that the set was made from")
-            for line in dataset.notes:
+            for line in (*told, *dataset.notes):
                 session.say(line)
             dset.save(work.set_path(int(config.seed)))
             picture.save(dset, place / "distilled.png")

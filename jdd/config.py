@@ -31,8 +31,8 @@ from jdd.schema import AUTO, COMMON, Key, show
 
 __all__ = [
     "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
-    "default_workdir", "flat", "from_arg", "from_json", "load", "method_file", "published",
-    "replace", "resolve", "schema", "settle", "stage_names", "to_json",
+    "cross", "default_workdir", "flat", "from_arg", "from_json", "load", "method_file",
+    "published", "replace", "resolve", "schema", "settle", "stage_names", "to_json",
 ]  # fmt: skip
 
 # What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
@@ -108,14 +108,18 @@ def resolve(
     """Return ``config`` with every 'auto' replaced, and lines that say what was taken.
 
     A dataset of your own has no facts: its data.dsa stays 'auto' and is chosen by the channels on
-    loading, and net.depth stays 'auto' until ``shape`` (h, w, c) is given.
+    loading; net.depth stays 'auto', and a word for several nets a word, until ``shape`` (h, w, c)
+    is given.
 
     Raises:
       BadInput: an unknown dataset, method or net, or keys that do not go together.
     """
+    from jdd.nets import pools  # with JAX, which --help does not wait for
+
     _check_dataset(config)
-    _check_nets(config)
+    names, told = pools.chosen(config.net.name, config.nets, _shape(config, shape))
     values, notes = settle(config, shape)
+    values["nets"], notes = names, notes + told
     if values["data.source"] in ("npz", "folder") and not config.data.path:
         found = f"empty, and {config.data.name} comes from a {values['data.source']} source"
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
@@ -129,21 +133,19 @@ def settle(
     config: ConfigDict, shape: tuple[int, ...] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Replace every 'auto' without checking anything; values by dotted name, and the notes."""
+    from jdd.data.sources.raw import source_of
+    from jdd.nets import OWN  # most nets have widths and norms of their own
+
     values, module = flat(config), method_file(config.method)
     row, note = _row(config)
-    facts = _facts(config.data.name)
-    if shape is None and facts is not None:
-        shape = facts.shape
+    facts, shape = _facts(config.data.name), _shape(config, shape)
     known: dict[str, Any] = {}
     if facts is not None:
         known["data.dsa"] = facts.dsa
-    size = config.data.size
-    if size:
-        shape = (size, size, shape[2] if shape else 3)
     if shape:
         known["net.depth"] = auto_depth(shape)
-    known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
-    known["data.source"] = _source(config)
+    known |= {f"net.{option}": value for option, value in OWN.get(config.net.name, {}).items()}
+    known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     keys = schema(config.method)
     row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
     for name, value in (_FALLBACK | known | row).items():
@@ -161,6 +163,14 @@ def settle(
     if differing:
         notes.append("settings changed from these: " + ", ".join(differing))
     return values, notes
+
+
+def _shape(config: ConfigDict, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the images' (h, w, c) as nets take them, None where only loading will tell."""
+    facts, size = _facts(config.data.name), config.data.size
+    if shape is None and facts is not None:
+        shape = facts.shape
+    return (size, size, shape[2] if shape else 3) if size else shape
 
 
 def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
@@ -190,18 +200,10 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
     keys in which this (resolved) config is not the published protocol.
     """
-    module, name = method_file(config.method), config.data.name
-    facts = _facts(name)
-    if facts is None:
+    module, facts = method_file(config.method), _facts(config.data.name)
+    row, source = _printed(module, "PUBLISHED", config.data.name, config.ipc)
+    if not row or row["accuracy"] is None:
         return None
-    row = getattr(module, "PUBLISHED", {}).get((facts.settings, config.ipc))
-    original = _facts(facts.settings)
-    same_task = original is not None and original.classes == facts.classes
-    if not row or row["accuracy"] is None or not same_task:
-        return None
-    source = row["source"]
-    if facts.settings != name:
-        source += f"; the figure is for {facts.settings} itself, not for {name}"
     protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
     protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
     values = flat(config)
@@ -212,6 +214,31 @@ def published(config: ConfigDict) -> dict[str, Any] | None:
     return figures | {"protocol_differs": differs}
 
 
+def cross(method: str, dataset: str, ipc: int) -> dict[str, Any] | None:
+    """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
+
+    None where the method is not one of jdd's, or its paper has no such row.
+    """
+    files = bundled()
+    module = method_file(method) if method in files else None
+    row, source = _printed(module, "CROSS", dataset, ipc)
+    if not row:
+        return None
+    found = {net: {"mean": mean, "std": std} for net, (mean, std) in row["values"].items()}
+    return {"values": found, "source": source}
+
+
+def _printed(module: Any, table: str, dataset: str, ipc: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the row of a published table for a dataset, if its task is the same; whose it is."""
+    facts = _facts(dataset)
+    row = getattr(module, table, {}).get((facts.settings, ipc)) if facts else None
+    original = _facts(facts.settings) if facts else None
+    if row is None or original is None or original.classes != facts.classes:
+        return None, ""
+    other = f"; the figure is for {facts.settings} itself, not for {dataset}"
+    return row, row["source"] + (other if facts.settings != dataset else "")
+
+
 # What every published table has in common: all of the data at its own size.
 _ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}
 
@@ -220,19 +247,6 @@ def _facts(name: str) -> Any:
     from jdd.data import facts
 
     return facts.lookup(name)
-
-
-def _own_options(net: str) -> dict[str, Any]:
-    """Return what 'auto' is for a net; most nets have widths and norms of their own."""
-    from jdd.nets import OWN
-
-    return OWN.get(net, {})
-
-
-def _source(config: ConfigDict) -> str:
-    from jdd.data.sources.raw import source_of
-
-    return source_of(config.data.name, config.data.source, config.data.path)
 
 
 def _check_dataset(config: ConfigDict) -> None:
@@ -248,18 +262,6 @@ def _check_dataset(config: ConfigDict) -> None:
         hint = f"did you mean {near}? " if near else ""
         found = f"unknown dataset {name!r}"
         raise BadInput("config.data.name", found, f"{hint}(known: {names}; {own})")
-
-
-def _check_nets(config: ConfigDict) -> None:
-    from jdd.nets import NAMES
-
-    for where, name in [("config.net.name", config.net.name)] + [
-        ("config.nets", name) for name in config.nets
-    ]:
-        if name not in NAMES:
-            near = nearest(name, NAMES)
-            hint = f"did you mean {near}? " if near else ""
-            raise BadInput(where, f"unknown net {name!r}", f"{hint}(nets: {', '.join(NAMES)})")
 
 
 def default_workdir(config: ConfigDict, spec: str | Path | None) -> str:

@@ -5,6 +5,8 @@ schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It bri
   KEYS       the method's own keys
   DEFAULTS   what 'auto' is outside the published table, by dotted name
   PUBLISHED  {(dataset, ipc): {"values", "accuracy", "std", "source"}}
+  CROSS      {(dataset, ipc): {"values": {net: (mean, std or None)}, "source"}}: the paper's
+             accuracies across architectures
   STARTS     {dataset: {values}}: our own settings, by dotted name, where no paper has any
   PROTOCOL   further values of the published protocol, by dotted name
   DERIVED    {key: rule(values)} for keys whose 'auto' follows from others

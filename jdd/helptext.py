@@ -17,6 +17,7 @@ MODES = {
     "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
     "report": "write report.html again",
+    "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
     "export": "write the set of --set for other programs, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
 }
@@ -27,7 +28,9 @@ _FLAGS = {
     "--workdir=DIR": "where the run lives; the same command again resumes it",
     "": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
+    "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
+    "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

@@ -57,8 +57,12 @@ def _run(argv: list[str]) -> int:
     if flags.set is not None and flags.mode not in ("evaluate", "export"):
         allowed = "--mode=evaluate and --mode=export read it"
         raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
+    if flags.runs is not None and flags.mode != "compare":
+        raise BadInput("--runs", f"given with --mode={flags.mode}", "--mode=compare reads it")
     if flags.mode == "export":
         return _export(flags)
+    if flags.mode == "compare":
+        return _compare(flags, overrides)
     loaded = config_lib.load(flags.config, overrides)
 
     # Only now: --help and mistakes answer without waiting for JAX.
@@ -66,6 +70,8 @@ def _run(argv: list[str]) -> int:
 
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
+    if result.get("table"):
+        print(result["table"] + "\n")
     if result.get("summary"):
         print(result["summary"], flush=True)
     return 0
@@ -79,6 +85,21 @@ def _export(flags: argparse.Namespace) -> int:
 
     folder = not os.path.splitext(flags.to)[1]
     print(f"written: {api.export(flags.set, flags.to, 'png' if folder else None)}")
+    return 0
+
+
+def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
+    if not flags.runs:
+        raise BadInput("--runs", "missing", "--mode=compare --runs=runs/a,runs/b --to=compare.html")
+    for name in ("config", "workdir"):
+        if getattr(flags, name) is not None:
+            raise BadInput(f"--{name}", "given with --mode=compare", "--runs and --to are all")
+    if overrides:
+        name = next(iter(overrides))
+        raise BadInput(f"config.{name}", "given with --mode=compare", "a comparison runs nothing")
+    from jdd import api
+
+    print(api.compare(flags.runs, flags.to or "compare.html")["summary"], flush=True)
     return 0
 
 
@@ -114,11 +135,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--mode", default="all")
     parser.add_argument("--workdir")
     parser.add_argument("--set")
+    parser.add_argument("--runs")
     parser.add_argument("--to")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
-    names = ["--config", "--mode", "--workdir", "--set", "--to", "--help", "--version"]
+    names = ["--config", "--mode", "--workdir", "--set", "--runs", "--to", "--help", "--version"]
     if unknown:
         word = unknown[0].partition("=")[0]
         if word.startswith("-"):
@@ -127,7 +149,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set", "to"):
+    for name in ("config", "workdir", "set", "runs", "to"):
         if getattr(flags, name) == "":
             raise BadInput(f"--{name}", "empty", f"--{name}=PATH, or leave it out")
     return flags

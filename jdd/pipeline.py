@@ -14,6 +14,7 @@ from jdd import checkpoint, data
 from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.files import write_atomic
+from jdd.report import plain
 from jdd.session import Session, clock, locked
 from jdd.stages import Stage, distill, evaluate, experts, full, report
 from jdd.work import Work
@@ -49,7 +50,7 @@ def run(
     place = Path(workdir or configs.default_workdir(config, loaded.spec))
     check_workdir(place, config)
     with jax.default_matmul_precision(config.precision):
-        work = prepare(config, place, command)
+        work = prepare(config, place, command, notes)
         check_workdir(place, work.config)
         chosen = stages(work.config)
         _check_mode(mode, chosen)
@@ -59,10 +60,15 @@ def run(
             return _travel(work, chosen, mode, notes)
 
 
-def prepare(config: Any, place: Path, command: str) -> Work:
-    """Load the data and check all that a stage would otherwise stumble over an hour later."""
+def prepare(config: Any, place: Path, command: str, notes: list[str] | None = None) -> Work:
+    """Load the data and check all that a stage would otherwise stumble over an hour later.
+
+    What only the data have settled is added to ``notes``.
+    """
     loaded = data.load(config.data)
-    config, _ = configs.resolve(config, shape=loaded.shape)
+    config, told = configs.resolve(config, shape=loaded.shape)
+    if notes is not None:
+        notes += [line for line in told if line not in notes]
     fits = getattr(configs.method_file(config.method), "fits", None)
     if fits:
         fits(configs.flat(config), loaded)
@@ -170,7 +176,26 @@ def finish(work: Work, fresh: bool = True) -> dict[str, Any]:
             "summary": f"{work.workdir} has no result of this state yet: run without --mode for it"
         }
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**found, "summary": headline(found, work.workdir)}
+    return {**found, "table": cross_table(found), "summary": headline(found, work.workdir)}
+
+
+def cross_table(found: dict[str, Any]) -> str:
+    """Return accuracy, n, time and size of several nets as a plain table, '' for one net."""
+    accuracy = found["accuracy"]
+    if len(accuracy) < 2:
+        return ""
+    costs = found.get("nets") or {}
+    printed = (found.get("published_nets") or {}).get("values", {})
+    rows = []
+    for net, score in accuracy.items():
+        cost, paper = costs.get(net, {}), printed.get(net)
+        row = [net, plain.accuracy(score["mean"], score["std"], score["n"]), str(score["n"])]
+        row.append(f"{cost['seconds']:.1f}" if cost.get("seconds") is not None else "-")
+        row.append(f"{cost['parameters']:,}" if cost.get("parameters") else "-")
+        row += [plain.accuracy(paper["mean"], paper["std"], 2) if paper else "-"] * bool(printed)
+        rows.append(row)
+    head = ["net", "accuracy, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
+    return plain.table(head, rows)
 
 
 def percent(found: dict[str, Any]) -> str:

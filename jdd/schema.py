@@ -51,7 +51,7 @@ COMMON: dict[str, Key] = {
     "nets": Key(
         Strings,
         ("ConvNet",),
-        "nets trained on the distilled set, for the cross-architecture table",
+        "nets trained on the distilled set: names, all, or a paper's own (dc, dm, mtt)",
         resumable=True,
     ),
     # The net that is distilled with: experts and students.

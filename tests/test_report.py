@@ -222,6 +222,7 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     np.testing.assert_allclose(names["x_test"], dataset.images, atol=1e-4)
     names["net"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     exec(_torch(evidence), names)
+    names["z"].close()
     assert torch.isfinite(names["loss"])
     if zca == "frepo":
         from jdd.inner.fit import scheduled

@@ -35,6 +35,7 @@ def without_times(result):
     for name in ("seconds", "command", "summary"):
         out.pop(name, None)
     out["peak_memory_bytes"].pop("process")
+    out["nets"] = {name: cost["parameters"] for name, cost in out["nets"].items()}
     return out
 
 
@@ -94,6 +95,20 @@ def test_more_nets_are_measured_later(done, tiny, tmp_path):
     assert longer["steps"] == 8
     with pytest.raises(BadInput, match="config.steps: 3, and 8 are done"):
         runs.run({**tiny, "steps": 3}, place)
+    _side_by_side(done[0], place, tmp_path / "page.html")
+
+
+def _side_by_side(first, second, page):
+    """Two real runs on one page: what result.json says is what the comparison says."""
+    (group,) = jdd.compare([first, second], page)["groups"]
+    assert group["differs"] == group["costs_differ"] == {} and group["net"] == "ConvNet"
+    assert sorted(run["steps"] for run in group["runs"]) == [6, 8]
+    for run in group["runs"]:
+        kept = json.loads((Path(run["folder"]) / "result.json").read_text())
+        assert run["seconds"] == kept["seconds"] and run["device"] == kept["device"]
+        for net, score in run["accuracy"].items():
+            assert score == {k: kept["accuracy"][net][k] for k in ("mean", "std", "n")}
+    assert page.read_text().count("<img") == 2 * 3
 
 
 def test_several_devices(done, tiny, tmp_path):

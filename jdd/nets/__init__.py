@@ -35,6 +35,7 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "ResNet18": (ResNet18, {}, ("width", "norm")),
     "ResNet18_AP": (ResNet18, {"pooled": True}, ("width", "norm")),
     "ConvNetBN": (ConvNet, {"norm": "batch"}, ("width", "depth", "act", "pool")),
+    "ConvNetASwishBN": (ConvNet, {"norm": "batch", "act": "swish"}, ("width", "depth", "pool")),
     "AlexNetBN": (AlexNet, {"norm": "batch"}, ("width",)),
     "VGG11BN": (VGG11, {"norm": "batch"}, ("width",)),
     "ResNet18BN": (ResNet18, {"norm": "batch"}, ("width",)),

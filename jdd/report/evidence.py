@@ -45,11 +45,13 @@ class Evidence(NamedTuple):
     def known(self, name: str) -> str:
         """Return a fact of the run (method, dataset, ipc, seed) from wherever it is written."""
         data = mapping(self.config, "data")
-        places = (
+        places: tuple[Any, ...] = (
             self.result.get(name),
             self.recipe.get(name),
             data.get("name") if name == "dataset" else self.config.get(name),
         )
+        if name == "method" and (self.result or self.dataset):  # a foreign set has none
+            places = places[:2]
         found = next((p for p in places if isinstance(p, str | int) and p != ""), "")
         return str(found)
 
@@ -74,6 +76,13 @@ class Evidence(NamedTuple):
             mean = real(found.get("accuracy"))
             return None if mean is None else Score(mean, real(found.get("std")), None, about=found)
         return score(mapping(self.result, "baselines").get(name))
+
+    @property
+    def seeds(self) -> str:
+        """The synthesis seeds of the result, in words."""
+        score = self.scores.get(self.net)
+        several = [name for name, _ in score.seeds] if score else []
+        return ", ".join(several) or self.known("seed")
 
     @property
     def share(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.files import write_atomic
@@ -43,16 +44,21 @@ def render(evidence: Evidence) -> str:
         training.cost(evidence),
         use.command(evidence),
     ]
+    return document(results.title(evidence), sections, use.footer(evidence))
+
+
+def document(title: str, sections: Sequence[Html | None], footer: Html) -> str:
+    """Return a page of ``sections``: its style in itself, nothing to load and nothing to run."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", results.title(evidence)),
+        tag("title", title),
         tag("style", Html(CSS)),
     )
-    body = tag("body", tag("main", *sections), use.footer(evidence))
+    body = tag("body", tag("main", *sections), footer)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+import numpy as np
+
 from jdd import picture
 from jdd.report.evidence import Evidence
 from jdd.report.html import THIN, Html, plural, tag
@@ -24,7 +26,7 @@ def wall(evidence: Evidence) -> Html | None:
     figures = []
     for name, group in list(zip(dataset.class_names, groups, strict=True))[:classes]:
         tiles = [
-            _tile(pixels[i], f"{name}, image {place + 1}") for place, i in enumerate(group[:each])
+            tile(pixels[i], f"{name}, image {place + 1}") for place, i in enumerate(group[:each])
         ]
         figures.append(
             tag("figure", tag("figcaption", name, title=name), tag("div", *tiles, cls="tiles"))
@@ -43,7 +45,8 @@ def wall(evidence: Evidence) -> Html | None:
     )
 
 
-def _tile(pixels, what: str) -> Html:
+def tile(pixels: np.ndarray, what: str) -> Html:
+    """Return one image [h, w, c], the picture in the address itself."""
     data = base64.b64encode(picture.png(pixels)).decode()
     h, w = pixels.shape[:2]
     return tag(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from jdd.report import steps
-from jdd.report.evidence import Evidence, Score, mapping
+from jdd.report.evidence import Evidence, Score, mapping, real, score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
 from jdd.report.training import total_seconds
 
@@ -29,7 +32,7 @@ def comparison(evidence: Evidence) -> Html | None:
     if not scores or steps.attacks(evidence):
         return None
     net, score = evidence.net, scores[evidence.net]
-    rows = [_bar("This set", _nets(score, net), score, "ours")]
+    rows = [bar("This set", _nets(score, net), score, "ours")]
     kinds = (
         ("random", "Random real images", "draws", "other"),
         ("full", "Whole training set", "nets", "other"),
@@ -38,10 +41,9 @@ def comparison(evidence: Evidence) -> Html | None:
     for name, label, unit, css in kinds:
         found = evidence.baseline(name)
         if found is not None:
-            rows.append(_bar(label, _about(name, found, unit), found, css))
+            rows.append(bar(label, _about(name, found, unit), found, css))
         elif name != "published":
             rows.append(_no_bar(label))
-    ticks = tag("div", *(tag("span", f"{t}") for t in (0, 25, 50, 75, 100)), cls="ticks")
     note = (
         f"Test accuracy in percent of {_tested(score)} trained by the recipe below: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation. Random images are as many, drawn from "
@@ -54,7 +56,7 @@ def comparison(evidence: Evidence) -> Html | None:
         "section",
         tag("h2", "Accuracy"),
         tag("p", note, cls="note"),
-        tag("div", *rows, ticks, cls="bars"),
+        tag("div", *rows, ticks(), cls="bars"),
         _differs(evidence),
     )
 
@@ -62,46 +64,75 @@ def comparison(evidence: Evidence) -> Html | None:
 def nets(evidence: Evidence) -> Html | None:
     """Tabulate every net the set was tried on, each single accuracy as a dot."""
     scores = evidence.scores
-    if not scores:
+    if not scores or steps.attacks(evidence):
         return None
-    made = mapping(evidence.recipe, "net").get("name")
-    drawn = any(score.values for score in scores.values())
+    drawn = any(one.values for one in scores.values())
+    costs = mapping(evidence.result, "nets")
+    paper = mapping(evidence.result, "published_nets")
+    printed = mapping(paper, "values")
+    heads = ("Accuracy", "n", *["Published"] * bool(printed), *["Parameters", "Time"] * bool(costs))
     head = tag(
         "tr",
         tag("th", "Net"),
-        tag("th", "Accuracy", cls="num"),
-        tag("th", "n", cls="num"),
+        *(tag("th", word, cls="num") for word in heads),
         tag("th", "Each net, 0 to 100 %", cls="strip") if drawn else None,
     )
-    if steps.attacks(evidence):
-        return None
-    tried = [
-        (name, "distilled with it" if name == made else "", score, "ours" if name == made else None)
-        for name, score in scores.items()
+    rows = []
+    for name, about, found, css in _tried(evidence):
+        figures = [mean_std(found.mean, found.std, found.n), str(found.n or DASH)]
+        figures += [_printed(score(printed.get(name)))] * bool(printed)
+        figures += _costs(mapping(costs, name)) if costs else []
+        label = join(name, tag("small", f" {about}") if about else None)
+        cells = [tag("td", label), *(tag("td", figure, cls="num") for figure in figures)]
+        strip = tag("td", _strip(found), cls="strip") if drawn else None
+        rows.append(tag("tr", *cells, strip, cls=css))
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
+    heading = "Across architectures" if len(scores) > 1 else "Net by net"
+    note = f"Published: {paper.get('source')}." if printed else None
+    return tag(
+        "section",
+        tag("h2", heading),
+        tag("div", table, cls="scroll"),
+        tag("p", note, cls="note after") if note else None,
+        _by_seed(evidence),
+    )
+
+
+def _tried(evidence: Evidence) -> list[tuple[str, str, Score, str | None]]:
+    """Return the rows of the table of nets: name, about it, accuracy, class."""
+    made = mapping(evidence.recipe, "net").get("name")
+    rows: list[tuple[str, str, Score, str | None]] = [
+        (name, "distilled with it" if name == made else "", one, "ours" if name == made else None)
+        for name, one in evidence.scores.items()
     ]
     for name, label in (("random", "Random real images"), ("full", "Whole training set")):
         found = evidence.baseline(name)
         if found is not None:
-            tried.append((label, str(found.about.get("net") or ""), found, "base"))
-    rows = []
-    for label, about, score, css in tried:
-        cells = [
-            tag("td", label, tag("small", f" {about}") if about else None),
-            tag("td", mean_std(score.mean, score.std, score.n), cls="num"),
-            tag("td", score.n or DASH, cls="num"),
-            tag("td", _strip(score), cls="strip") if drawn else None,
-        ]
-        rows.append(tag("tr", *cells, cls=css))
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    heading = "Across architectures" if len(scores) > 1 else "Net by net"
-    return tag("section", tag("h2", heading), tag("div", table, cls="scroll"), _by_seed(evidence))
+            rows.append((label, str(found.about.get("net") or ""), found, "base"))
+    return rows
+
+
+def _printed(found: Score | None) -> str:
+    return mean_std(found.mean, found.std, 2) if found else DASH
+
+
+def _costs(found: Mapping[str, Any]) -> list[str]:
+    """Return a net's number of parameters, and the time that training and testing it took."""
+    count, seconds = real(found.get("parameters")), real(found.get("seconds"))
+    said = f"{count:,.0f}".replace(",", THIN) if count else DASH
+    return [said, duration(seconds) if seconds is not None else DASH]
+
+
+def method(evidence: Evidence) -> str:
+    """Return the method's name as it is written: an abbreviation in capitals."""
+    name = evidence.known("method")
+    return name.upper() if len(name) <= 5 else name
 
 
 def _what(evidence: Evidence) -> str:
     ipc = evidence.known("ipc")
-    method = evidence.known("method")
     parts = [
-        method.upper() if len(method) <= 5 else method,
+        method(evidence),
         evidence.known("dataset"),
         f"{plural(int(ipc), 'image')} per class" if ipc.isdigit() else "",
     ]
@@ -214,11 +245,20 @@ def _about(name: str, score: Score, unit: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _bar(label: str, about: str, score: Score, css: str) -> Html:
+def ticks() -> Html:
+    """Return the scale below bars, in percent."""
+    return tag("div", *(tag("span", f"{t}") for t in (0, 25, 50, 75, 100)), cls="ticks")
+
+
+def bar(
+    label: str, about: str, score: Score, css: str, marks: Sequence[tuple[str, float]] = ()
+) -> Html:
+    """Return one accuracy as a bar with its spread, and ``marks`` (class, value) to hold it to."""
     inner: list[object] = [tag("i", style=f"width:{_place(score.mean)}", cls="bar")]
     if score.std and (score.n is None or score.n > 1):
         low, high = max(0.0, score.mean - score.std), min(1.0, score.mean + score.std)
         inner.append(tag("i", style=f"left:{_place(low)};width:{_place(high - low)}", cls="std"))
+    inner += [tag("u", style=f"left:{_place(at)}", cls=kind) for kind, at in marks]
     value = mean_std(score.mean, score.std, score.n if css != "paper" else 2)
     return tag(
         "div",

@@ -18,6 +18,7 @@ h1{margin:0;max-width:24em;font:400 clamp(27px,4.3vw,44px)/1.2 "Iowan Old Style"
 letter-spacing:-.012em;text-wrap:balance}
 h1 b{font-weight:600}h1 b.ours{color:var(--ours)}
 h2{margin:0 0 6px;font-size:20px;font-weight:650;letter-spacing:-.005em}
+h3{margin:30px 0 6px;font-size:16px;font-weight:650}
 section{padding:34px 0 6px}
 section+section,aside+section{border-top:1px solid var(--line);margin-top:28px}
 .note{margin:0 0 18px;max-width:62em;color:var(--soft);font-size:14.5px}
@@ -47,6 +48,17 @@ gap:12px;padding:3px 0}
 .wall.many .tiles{display:grid;grid-template-columns:repeat(var(--columns),1fr);gap:3px}
 .wall.many figure{padding:6px 0}
 .wall:not(.one) figcaption{text-align:right}
+.beside{display:grid;grid-template-columns:170px repeat(var(--columns),minmax(0,72px));gap:5px;
+align-items:end}
+.beside b{align-self:center;padding-right:10px;font-size:14px;font-weight:550;line-height:1.3;
+overflow-wrap:anywhere}
+.beside b small{display:block;color:var(--soft);font-size:13px;font-weight:400}
+.beside span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;color:var(--soft);
+font-size:12.5px;text-align:center}
+.beside .stack{display:grid;gap:5px;margin-bottom:9px}
+.after{margin:14px 0 0}
+.unlike b{font-weight:500}.unlike div+div{margin-top:6px}.unlike small{display:block;
+color:var(--soft);font-size:13px}
 .bars{position:relative;margin-top:8px}.bars+.note{margin:16px 0 0}
 .row,.ticks{display:grid;grid-template-columns:230px 1fr 130px;gap:18px;align-items:center}
 .row{padding:9px 0}
@@ -64,6 +76,12 @@ var(--ink)}
 .std:before{left:-1px}.std:after{right:-1px}
 .value{font-weight:600;white-space:nowrap}
 .row.ours .value,tr.ours td.num{color:var(--ours)}
+.track u{position:absolute;top:-3px;bottom:-3px;border-left:3px solid var(--ink);margin-left:-1px}
+.track u.random,.keys u.random{border-color:var(--s1)}
+.track u.published,.keys u.published{border-left-style:dotted;border-color:var(--ink)}
+.keys u{display:inline-block;width:0;height:13px;margin-right:8px;border-left:3px solid;
+vertical-align:-2px}
+.row.run .bar{background:var(--other)}
 .ticks{color:var(--soft);font-size:12.5px}
 .ticks{display:flex;justify-content:space-between;margin:0 148px 0 248px}
 .ticks span{width:0;display:flex;justify-content:center}
@@ -90,7 +108,7 @@ vertical-align:middle}
 thead th{color:var(--soft);font-size:13px;font-weight:500}
 td.num,th.num{text-align:right;white-space:nowrap;padding-right:28px}
 td.strip,th.strip{width:46%;padding-right:8px}
-tr.base td{color:var(--soft)}
+tr.ours td.num.aside{color:inherit}tr.base td{color:var(--soft)}
 .dots{position:relative;height:22px;border-radius:3px;background:linear-gradient(90deg,var(--line)
 1px,transparent 1px) 0 0/25% 100%,var(--grid)}
 .dots i{position:absolute;top:6px;width:10px;height:10px;margin-left:-5px;border-radius:50%;
@@ -108,6 +126,9 @@ monospace}
 pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin-top:14px}summary{cursor:pointer;color:var(--soft);font-size:14.5px;margin-bottom:8px}
 .stages{display:flex;gap:2px;height:18px;margin:12px 0 10px;border-radius:4px;overflow:hidden}
+.across td:first-child,.costs td:first-child{min-width:110px}
+td .stages{margin:0;height:14px;min-width:120px}.costs td.num,.costs th.num{padding-right:14px}
+.costs{font-size:14px}
 .stages i{min-width:2px;background:currentColor}
 .keys{display:flex;flex-wrap:wrap;gap:4px 22px;margin:0 0 12px;padding:0;list-style:none;
 font-size:14px;color:var(--soft)}
@@ -125,6 +146,8 @@ grid-column:1/-1;height:24px}.ticks{margin:0}
 .wall.many .tiles{grid-template-columns:repeat(10,1fr)}
 .wall.one{gap:12px 8px;grid-template-columns:repeat(auto-fill,minmax(64px,1fr))}
 .wall.one.ten{grid-template-columns:repeat(5,1fr)}
+.beside{grid-template-columns:repeat(var(--columns),1fr);gap:3px}.beside b{grid-column:1/-1;
+padding-top:6px}.beside .stack{gap:3px;margin-bottom:4px}.beside span{font-size:10px}
 .facts th{width:34%}td.strip,th.strip{min-width:150px}th,td{padding-right:10px}td.num,
 th.num{padding-right:16px}}
 @media print{body{background:#fff}section{break-inside:avoid}}

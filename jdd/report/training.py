@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,37 +68,64 @@ def curves(evidence: Evidence) -> Html | None:
 
 def cost(evidence: Evidence) -> Html | None:
     """Tell what the run took: seconds by stage, memory, device, versions."""
-    seconds = {
-        k: v for k, s in mapping(evidence.result, "seconds").items() if (v := real(s)) is not None
-    }
+    seconds = seconds_of(evidence)
     parts: list[object] = []
     if seconds:
-        total = sum(seconds.values()) or 1.0
-        bar = [
-            tag(
-                "i",
-                style=f"width:{100 * s / total:.2f}%",
-                cls=f"s{i % COLOURS}",
-                title=f"{name} {duration(s)}",
-            )
-            for i, (name, s) in enumerate(seconds.items())
-        ]
         keys = [
             tag("li", tag("i", cls=f"s{i % COLOURS}"), f"{name} ", tag("b", duration(s)))
             for i, (name, s) in enumerate(seconds.items())
         ]
-        parts += [tag("div", *bar, cls="stages"), tag("ul", *keys, cls="keys")]
+        parts += [stages(seconds, list(seconds)), tag("ul", *keys, cls="keys")]
     rows = _facts(evidence)
     if rows:
         parts.append(tag("table", tag("tbody", *rows), cls="facts"))
     return tag("section", tag("h2", "Cost"), *parts) if parts else None
 
 
+def seconds_of(evidence: Evidence) -> dict[str, float]:
+    """Return the seconds of each stage that ran."""
+    found = mapping(evidence.result, "seconds")
+    return {name: s for name, value in found.items() if (s := real(value)) is not None}
+
+
+def stage_seconds(evidence: Evidence) -> dict[str, float]:
+    """Return seconds by stage; those of several synthesis seeds together."""
+    found: dict[str, float] = {}
+    for name, seconds in seconds_of(evidence).items():
+        stage = name.partition("-s")[0]
+        found[stage] = found.get(stage, 0.0) + seconds
+    return found
+
+
+def process_bytes(evidence: Evidence) -> float | None:
+    """Return the most bytes that the process held."""
+    return real(mapping(evidence.result, "peak_memory_bytes").get("process"))
+
+
+def temporaries(evidence: Evidence) -> dict[str, float]:
+    """Return the bytes that XLA planned for each stage."""
+    memory = mapping(mapping(evidence.result, "peak_memory_bytes"), "xla_temporaries")
+    return {stage: n for stage, value in memory.items() if (n := real(value)) is not None}
+
+
+def stages(seconds: Mapping[str, float], order: Sequence[str], longest: float = 0.0) -> Html:
+    """Draw seconds as one bar, coloured by their place in ``order``; ``longest`` is the width."""
+    whole = longest or sum(seconds.values()) or 1.0
+    parts = [
+        tag(
+            "i",
+            style=f"width:{100 * s / whole:.2f}%",
+            cls=f"s{order.index(name) % COLOURS}",
+            title=f"{name} {duration(s)}",
+        )
+        for name, s in seconds.items()
+    ]
+    return tag("div", *parts, cls="stages")
+
+
 def total_seconds(evidence: Evidence) -> float | None:
     """Return the seconds of all stages but the full-data baseline, which runs once a dataset."""
-    found = mapping(evidence.result, "seconds")
-    counted = [s for k, v in found.items() if k != "full" and (s := real(v)) is not None]
-    return sum(counted) or None
+    return sum(s for name, s in seconds_of(evidence).items() if name != "full") or None
 
 
 def _facts(evidence: Evidence) -> list[Html]:
@@ -116,13 +143,11 @@ def _facts(evidence: Evidence) -> list[Html]:
             "",
         )
         rows.append(("Experts' test accuracy", f"{percent(reached[-1])}{epochs}"))
-    memory = mapping(result, "peak_memory_bytes")
-    peak = real(memory.get("process"))
+    peak = process_bytes(evidence)
     if peak:
         rows.append(("Memory, process at most", size(peak)))
-    for stage, count in mapping(memory, "xla_temporaries").items():
-        if (number := real(count)) is not None:
-            rows.append((f"Memory, XLA temporaries of {stage}", size(number)))
+    for stage, count in temporaries(evidence).items():
+        rows.append((f"Memory, XLA temporaries of {stage}", size(count)))
     if result.get("device"):
         rows.append(("Device", _words(result["device"])))
     if result.get("versions"):

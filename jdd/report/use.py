@@ -38,37 +38,19 @@ def recipe(evidence: Evidence) -> Html | None:
     if not found:
         return None
     train, augment, net = (mapping(found, k) for k in ("train", "augment", "net"))
-    drop = mapping(train, "drop")
-    learned = evidence.dataset is not None and evidence.dataset.lr == _rate(evidence)
-    after = drop.get("after_epoch")
     rows = [
-        ("Net", _named(net)),
-        (
-            "Optimiser",
-            str(train.get("optimizer", ""))
-            + (f", momentum {_n(train, 'momentum')}" if train.get("optimizer") == "sgd" else "")
-            + f", weight decay {_n(train, 'weight_decay')}",
-        ),
+        ("Net", named(net)),
+        ("Optimiser", optimiser(train)),
         (
             "Learning rate",
             f"one for each of {len(train['lr'])} steps"
             if isinstance(train.get("lr"), list)
-            else f"{number(_rate(evidence))}{' (learned)' if learned else ''}",
+            else f"{number(_rate(evidence))}{' (learned)' if learned(evidence) else ''}",
         ),
-        (
-            "Schedule",
-            _length(train)
-            + _schedule(train)
-            + (
-                f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
-                + (" and momentum starts anew" if drop.get("reset_momentum") else "")
-                if after is not None
-                else ""
-            ),
-        ),
+        ("Schedule", schedule(train)),
         ("Loss", str(train.get("loss", "")).replace("_", " ")),
         ("Labels", evidence.dataset.label_kind if evidence.dataset else ""),
-        ("Augmentation", _augment(augment)),
+        ("Augmentation", augmentation(augment)),
         ("Input", _input(found)),
         ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
         ("Distilling steps", _n(found, "steps") if found.get("steps") else ""),
@@ -104,11 +86,39 @@ def command(evidence: Evidence) -> Html | None:
 def footer(evidence: Evidence) -> Html:
     """Name the maker."""
     version = mapping(evidence.result, "versions").get("jdd") or evidence.recipe.get("jdd_version")
+    return made_by(str(version or ""))
+
+
+def made_by(version: str) -> Html:
+    """Return the foot of a page."""
     return tag(
         "footer",
-        f"Made by jdd {version or ''}".strip(),
+        f"Made by jdd {version}".strip(),
         " · one file, nothing loaded from elsewhere",
     )
+
+
+def learned(evidence: Evidence) -> bool:
+    """Tell whether nets are trained at the rate that the set has learned."""
+    return evidence.dataset is not None and evidence.dataset.lr == _rate(evidence)
+
+
+def optimiser(train: Mapping[str, Any]) -> str:
+    """Name the optimiser and its settings."""
+    name = str(train.get("optimizer", ""))
+    momentum = f", momentum {_n(train, 'momentum')}" if name == "sgd" else ""
+    return f"{name}{momentum}, weight decay {_n(train, 'weight_decay')}"
+
+
+def schedule(train: Mapping[str, Any]) -> str:
+    """Say how long nets are trained, in which batches, and what becomes of the rate."""
+    drop = mapping(train, "drop")
+    after = drop.get("after_epoch")
+    if after is None:
+        return _length(train) + _ramped(train)
+    anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
+    lower = f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
+    return f"{_length(train)}{lower}{anew}"
 
 
 def _numpy(evidence: Evidence) -> str:
@@ -156,7 +166,7 @@ def _torch(evidence: Evidence) -> str:
     if train.get("loss") == "squared_error" or kind == "centred":
         wanted = f"torch.eye({dataset.classes})[y]" if kind == "hard" else "y"
         loss = f"0.5 * (net(x) - {wanted}).square().sum(1).mean()"
-    augment = _augment(mapping(evidence.recipe, "augment"))
+    augment = augmentation(mapping(evidence.recipe, "augment"))
     batch, rate = real(train.get("batch")), _rate(evidence)
     passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
     steps, rates = real(train.get("steps")), isinstance(train.get("lr"), list)
@@ -206,7 +216,7 @@ def _ramp(train: Mapping[str, Any]) -> float:
     return min(said, steps // 2) if steps else said
 
 
-def _schedule(train: Mapping[str, Any]) -> str:
+def _ramped(train: Mapping[str, Any]) -> str:
     schedule = mapping(train, "schedule")
     if not schedule:
         return ""
@@ -255,12 +265,14 @@ def _length(train: Mapping[str, Any]) -> str:
     return f"{_n(train, 'epochs')} epochs in {what}"
 
 
-def _named(net: Mapping[str, Any]) -> str:
+def named(net: Mapping[str, Any]) -> str:
+    """Name a net with the options it was made with."""
     options = ", ".join(f"{k} {v}" for k, v in mapping(net, "options").items())
     return f"{net.get('name', '')}{f' ({options})' if options else ''}"
 
 
-def _augment(augment: Mapping[str, Any]) -> str:
+def augmentation(augment: Mapping[str, Any]) -> str:
+    """Name the augmentation that nets are trained with."""
     if augment.get("name") in (None, "", "none"):
         return "none"
     strategy = str(augment.get("strategy", "")).replace("_", ", ")

@@ -6,6 +6,8 @@ later measures only those.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import jax
@@ -181,12 +183,14 @@ def _run(work: Work, session: Session) -> None:
         if key not in known:
             dset = work.load_set(seed)
             fits(dset, work.data)
+            begun = time.perf_counter()
             if name:
                 net, n = work.make_net(name), int(work.config.eval.n)
                 test = work.data.test
                 found = measure(work, dset, net, n, test, "evaluate", session, before=True)
             else:
                 found = measure_random(work, dset, session)
+            work.remember("evaluate-seconds", key, time.perf_counter() - begun)
             work.remember("evaluate", key, found)
             known = work.recall("evaluate")
         order = list(known).index(key) + 1
@@ -212,6 +216,20 @@ def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:
             continue
         accuracy.setdefault(name, {})[str(seed)] = known[key]
     return {name: _over_seeds(found) for name, found in accuracy.items()}, random
+
+
+def costs(work: Work) -> dict[str, dict[str, Any]]:
+    """Return each net's number of parameters, and the seconds its training and test have taken."""
+    spent = work.recall("evaluate-seconds")
+    found: dict[str, dict[str, Any]] = {}
+    for key, (_, name) in _jobs(work).items():
+        if name:
+            shapes = jax.eval_shape(work.make_net(name).init, jax.random.key(0))["params"]
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+            one = found.setdefault(name, {"parameters": count, "seconds": None})
+            if key in spent:
+                one["seconds"] = (one["seconds"] or 0.0) + spent[key]
+    return found
 
 
 def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:

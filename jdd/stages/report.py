@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from jdd import __version__, config
@@ -34,11 +36,25 @@ def device(work: Work) -> str:
     return f"{len(work.devices)} x {kind}{where}"
 
 
+def commit() -> str | None:
+    """Return the commit that jdd runs from, '-dirty' if changed; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return done.stdout.strip() or None
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python, jdd and the packages that shape its numbers."""
+    own = {"jdd": __version__} | ({"commit": found} if (found := commit()) else {})
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {name: metadata.version(name) for name in names}
-    return {"jdd": __version__, "python": platform.python_version(), **found}
+    packages = {name: metadata.version(name) for name in names}
+    return {**own, "python": platform.python_version(), **packages}
 
 
 def result(work: Work, session: Session) -> dict[str, Any]:
@@ -49,6 +65,9 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     aim = aims.named(recipe)
     ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
     published = config.published(work.config) if ours and aim["kind"] == "distill" else None
+    across = None
+    if aim["kind"] == "distill":
+        across = config.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
@@ -64,6 +83,8 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
         "published": published,
+        "published_nets": across,
+        "nets": evaluate.costs(work),
         "lr": first.lr,
         "steps": int(recipe["steps"]),
         "seconds": {name: seconds for name, seconds in spent.items() if seconds},

@@ -1,0 +1,273 @@
+"""Several runs beside each other: which there are, which belong together, in what they differ."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jdd.errors import BadInput
+from jdd.report import use
+from jdd.report.evidence import Evidence, Score, gather, mapping, real
+from jdd.report.html import number
+
+_FILES = ("config.json", "result.json", "distilled.npz")  # any of them makes a folder a run
+_ALLOWED = "the working directories of two or more runs, separated by commas; globs are fine"
+
+
+class Run(NamedTuple):
+    """A run and the shortest end of its path that tells it from the others."""
+
+    name: str
+    evidence: Evidence
+
+    def score(self, net: str) -> Score | None:
+        """Return the accuracy on ``net``, or else on the net the set was made with."""
+        scores = self.evidence.scores
+        return scores.get(net) or scores.get(self.evidence.net)
+
+    @property
+    def late(self) -> str:
+        """Say if the run has been asked for more steps than its result is of, else ''."""
+        done, asked = (real(at.get("steps")) for at in (self.evidence.result, self.evidence.config))
+        if done is None or asked is None or asked <= done:
+            return ""
+        return f"measured after step {number(done)} of {number(asked)}"
+
+    @property
+    def reached(self) -> str:
+        """Say how far a run has come that is not finished."""
+        steps = [
+            step
+            for row in self.evidence.rows
+            if str(row["stage"]).startswith("distill") and (step := real(row["step"])) is not None
+        ]
+        asked = real(self.evidence.config.get("steps"))
+        if not steps:
+            return "no distillation step yet"
+        return f"step {number(max(steps))}" + (f" of {number(asked)}" if asked else "")
+
+
+class Unlike(NamedTuple):
+    """One thing in which runs differ; ``values`` are the runs' names by what they have."""
+
+    what: str
+    values: dict[str, tuple[str, ...]]
+
+
+class Group(NamedTuple):
+    """Finished runs of one dataset, IPC and aim, the most accurate on ``net`` first.
+
+    ``unlike`` are differences that accuracies depend on, ``slower`` those of times and memory.
+    """
+
+    title: str
+    net: str
+    runs: tuple[Run, ...]
+    unlike: tuple[Unlike, ...]
+    slower: tuple[Unlike, ...]
+
+    @property
+    def nets(self) -> list[str]:
+        """Every net that some run was tested on, the common one first."""
+        names = dict.fromkeys(net for run in self.runs for net in run.evidence.scores)
+        return sorted(names, key=lambda net: net != self.net)
+
+
+class Found(NamedTuple):
+    """Groups of finished runs, the unfinished ones, and folders of a glob that are no runs."""
+
+    groups: tuple[Group, ...]
+    unfinished: tuple[Run, ...]
+    passed: tuple[str, ...]
+
+
+def find(words: str | Iterable[str | os.PathLike[str]]) -> Found:
+    """Read the runs that ``words`` name: folders or globs; one text may hold several.
+
+    Raises:
+      BadInput: no such folder, not a run, the same one twice, fewer than two, none finished.
+    """
+    folders, passed = _folders(words)
+    if len(folders) < 2:
+        raise BadInput("--runs", f"one run ({folders[0]})" if folders else "no run", _ALLOWED)
+    names = _names(folders)
+    runs = [Run(name, gather(place)) for name, place in zip(names, folders, strict=True)]
+    unfinished = tuple(run for run in runs if not run.evidence.scores)
+    if len(unfinished) == len(runs):
+        raise BadInput(
+            "--runs",
+            f"none of these {len(runs)} runs is finished ({', '.join(names)})",
+            "let one of them come to its result.json",
+        )
+    together: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.evidence.scores:
+            together.setdefault(_kind(run.evidence), []).append(run)
+    ordered = sorted(together, key=lambda k: (k[0], int(k[1]) if k[1].isdigit() else 0, k[2]))
+    return Found(tuple(_group(kind, together[kind]) for kind in ordered), unfinished, passed)
+
+
+def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path], tuple[str, ...]]:
+    whole = isinstance(words, str) and not Path(words).is_dir()
+    given = words.split(",") if isinstance(words, str) and whole else words
+    parts = [given] if isinstance(given, str) else [os.fspath(word) for word in given]
+    parts = [word.strip() for word in parts if word.strip()]
+    found: dict[Path, Path] = {}
+    named: set[Path] = set()
+    passed: list[str] = []
+    for word in parts:
+        globbed = not Path(word).exists() and glob.has_magic(word)
+        places = [Path(at) for at in sorted(glob.glob(word))] if globbed else [Path(word)]
+        if not places:
+            raise BadInput(f"--runs={word}", "nothing of that name", _ALLOWED)
+        for place in places:
+            if not any((place / name).is_file() for name in _FILES):
+                if globbed:
+                    passed.append(str(place))
+                    continue
+                odd = "not a run" if place.is_dir() else "no such folder"
+                raise BadInput(f"--runs={word}", odd, f"a run has one of {', '.join(_FILES)}")
+            real_place = place.resolve()
+            if not globbed and real_place in named:
+                raise BadInput(f"--runs={word}", "the same folder twice", "name each run once")
+            if not globbed:
+                named.add(real_place)
+            found.setdefault(real_place, place)
+    return list(found.values()), tuple(passed)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return the last parts of each path, as many as tell all of them apart."""
+    ends = [place.resolve().parts for place in folders]
+    for count in range(1, max(map(len, ends)) + 1):
+        names = ["/".join(end[-count:]) for end in ends]
+        if len(set(names)) == len(names):
+            return names
+    return [str(place) for place in folders]
+
+
+def _kind(evidence: Evidence) -> tuple[str, str, str]:
+    aim = mapping(evidence.result, "objective")
+    kind = str(aim.get("kind") or "distill")
+    told = {
+        "adapt": f"adapting nets of {aim.get('source')}",
+        "attack": f"attack, {aim.get('attack_name')} to be taken for {aim.get('target_name')}",
+    }
+    return evidence.known("dataset"), evidence.known("ipc"), told.get(kind, "")
+
+
+def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
+    dataset, ipc, aim = kind
+    tried = Counter(net for run in runs for net in run.evidence.scores)
+    made = Counter(run.evidence.net for run in runs)
+    net = max(tried, key=lambda name: (tried[name], made[name]))
+
+    def place(run: Run) -> tuple[bool, float]:
+        score = run.score(net)
+        return net not in run.evidence.scores, -(score.mean if score else 0.0)
+
+    runs = sorted(runs, key=place)
+    title = f"{dataset or 'an unnamed dataset'}, {ipc or '?'} image{'' if ipc == '1' else 's'}"
+    title += f" per class{f', {aim}' if aim else ''}"
+    unlike, slower = (
+        tuple(
+            Unlike(what, values)
+            for what, read in table.items()
+            if len(values := _by_value(runs, read, net)) > 1
+        )
+        for table in (_ACCURACY, _COST)
+    )
+    return Group(title, net, tuple(runs), unlike, slower)
+
+
+def _by_value(
+    runs: Sequence[Run], read: Callable[[Run, str], str], net: str
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for run in runs:
+        value = read(run, net) or "not known"
+        found[value] = (*found.get(value, ()), run.name)
+    return found
+
+
+def _images(run: Run, net: str) -> str:
+    dataset = run.evidence.dataset
+    if dataset is None:
+        return ""
+    h, w, c = dataset.images.shape[1:]
+    return f"{w} × {h}, {'grey' if c == 1 else 'colour' if c == 3 else f'{c} channels'}"
+
+
+def _tested(run: Run, net: str) -> str:
+    evidence = run.evidence
+    name = net if net in evidence.scores else evidence.net
+    made = mapping(evidence.recipe, "net")
+    return use.named(made) if made.get("name") == name else name
+
+
+def _count(run: Run, net: str) -> str:
+    score = run.score(net)
+    if score is None or score.n is None:
+        return ""
+    return str(score.n) + (f", over {len(score.seeds)} sets" if len(score.seeds) > 1 else "")
+
+
+def _rate(run: Run, net: str) -> str:
+    train = _train(run)
+    if isinstance(train.get("lr"), list):
+        return "one for each step, learned with the set"
+    if use.learned(run.evidence):
+        return "learned with the set"
+    said = real(train.get("lr"))
+    return number(said) if said is not None else ""
+
+
+def _labels(run: Run, net: str) -> str:
+    return run.evidence.dataset.label_kind if run.evidence.dataset else ""
+
+
+def _versions(run: Run, net: str) -> str:
+    found = mapping(run.evidence.result, "versions")
+    return ", ".join(
+        f"{name} {found[name]}" for name in ("jdd", "commit", "jax") if found.get(name)
+    )
+
+
+def _said(run: Run, name: str) -> str:
+    return str(run.evidence.recipe.get(name, ""))
+
+
+def _train(run: Run) -> Any:
+    return mapping(run.evidence.recipe, "train")
+
+
+def _start(run: Run, net: str) -> str:
+    return str(mapping(_train(run), "init").get("kind", ""))
+
+
+# What an accuracy depends on beside the method: how a net is trained, tested and counted.
+_ACCURACY: dict[str, Callable[[Run, str], str]] = {
+    "real images (fingerprint)": lambda run, _: _said(run, "data_fingerprint"),
+    "size of the images": _images,
+    "whitening": lambda run, _: _said(run, "whitening"),
+    "labels": _labels,
+    "net tested": _tested,
+    "nets trained (n)": _count,
+    "starting weights": _start,
+    "training": lambda run, _: use.schedule(_train(run)) if _train(run) else "",
+    "optimiser": lambda run, _: use.optimiser(_train(run)) if _train(run) else "",
+    "learning rate": _rate,
+    "loss": lambda run, _: str(_train(run).get("loss", "")).replace("_", " "),
+    "augmentation": lambda run, _: use.augmentation(mapping(run.evidence.recipe, "augment")),
+    "iterate": lambda run, _: _said(run, "selection"),
+    "asked for more steps": lambda run, _: run.late or "no",
+}
+_COST: dict[str, Callable[[Run, str], str]] = {
+    "device": lambda run, _: str(run.evidence.result.get("device") or ""),
+    "versions": _versions,
+    "precision": lambda run, _: str(run.evidence.config.get("precision", "")),
+}
