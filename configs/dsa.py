@@ -16,7 +16,7 @@ DC = method_file("dc")
 
 KEYS = DC.MATCHING
 DEFAULTS = {"lr_img": 0.1, "pix_init": "real"}
-STARTS = {}
+STARTS = {"digits": DC.STARTS["digits"] | {"steps": 150}}
 
 
 def _row(accuracy: float, std: float, ipc: int) -> dict:

@@ -87,5 +87,8 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
 
 
 def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:
-    """Write a set for other programs: ``fmt`` 'png' (class folders), 'safetensors', 'pt', 'npz'."""
+    """Write a set for other programs.
+
+    ``fmt`` is 'png' (class folders), 'safetensors', 'pt', 'npz' or 'ddranking'.
+    """
     return interop.export(load(dset) if not isinstance(dset, DistilledSet) else dset, path, fmt)

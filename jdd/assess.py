@@ -18,10 +18,11 @@ from jdd import data, interop, picture
 from jdd.data.transform import Transform
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.evaluation import aims
 from jdd.evaluation.starts import starts
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
-from jdd.stages import evaluate, full, report
+from jdd.stages import evaluate, full, report, scores
 from jdd.work import Work, fingerprint
 
 # What a person may say of a set, by the key it is said with.
@@ -55,6 +56,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
     evaluate.fits(dset, dataset)
+    scores.fits(config, aims.of(dset.recipe)["kind"])
     seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
     dset = dset._replace(recipe=dset.recipe | seed)
     work = Work(config, dataset, place, command)
@@ -71,7 +73,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
                 session.say(line)
             dset.save(work.set_path(int(config.seed)))
             picture.save(dset, place / "distilled.png")
-            for stage in (evaluate.STAGE, full.STAGE):
+            for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
                 if not stage.done(work):
                     stage.run(work, session)
             report.STAGE.run(work, session)
@@ -121,7 +123,8 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         "eval.epochs": int(train["epochs"]),
         "eval.batch": int(train["batch"]),
         "eval.steps": int(train["steps"] or 0),
-        "baselines.full": False,  # hours on a large set; asked for by --config.baselines.full=true
+        # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
+        "baselines.full": bool(given.get("scores", False)),
     }
     known = {k: v for k, v in said.items() if k in keys}
     fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}

@@ -134,7 +134,6 @@ def settle(
 ) -> tuple[dict[str, Any], list[str]]:
     """Replace every 'auto' without checking anything; values by dotted name, and the notes."""
     from jdd.data.sources.raw import source_of
-    from jdd.nets import OWN  # most nets have widths and norms of their own
 
     values, module = flat(config), method_file(config.method)
     row, note = _row(config)
@@ -144,7 +143,7 @@ def settle(
         known["data.dsa"] = facts.dsa
     if shape:
         known["net.depth"] = auto_depth(shape)
-    known |= {f"net.{option}": value for option, value in OWN.get(config.net.name, {}).items()}
+    known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     keys = schema(config.method)
     row = {name: configfile.checked(name, value, keys) for name, value in row.items()}
@@ -247,6 +246,13 @@ def _facts(name: str) -> Any:
     from jdd.data import facts
 
     return facts.lookup(name)
+
+
+def _own_options(net: str) -> dict[str, Any]:
+    """Return what 'auto' is for a net; most nets have widths and norms of their own."""
+    from jdd.nets import OWN
+
+    return OWN.get(net, {})
 
 
 def _check_dataset(config: ConfigDict) -> None:

@@ -175,7 +175,8 @@ STAGES = ("experts", "distill", "evaluate", "report", "full")
 def stage_names(config: ConfigDict) -> tuple[str, ...]:
     """Return the names of the stages of a config's method, in order."""
     names = getattr(method_file(config.method), "STAGES", STAGES)
-    return tuple(names(flat(config)) if callable(names) else names)
+    names = tuple(names(flat(config)) if callable(names) else names)
+    return (*names, "scores") if config.scores else names
 
 
 def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:

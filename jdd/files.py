@@ -1,9 +1,11 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files and folders so that a reader never sees half of one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,3 +36,27 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path`` that is moved there once the block is through.
+
+    Raises:
+      BadInput: ``path`` exists and is not empty, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadInput(str(path), "exists already", "give a new or an empty folder")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            path.rmdir()
+        os.replace(part, path)
+    except OSError as error:
+        raise BadInput(
+            str(path), f"cannot be written ({error.strerror or error})", "give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

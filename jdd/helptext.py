@@ -16,6 +16,7 @@ MODES = {
     "distill": "make the distilled set",
     "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
+    "scores": "with --config.scores=true: what of the accuracy is the images' own",
     "report": "write report.html again",
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
     "export": "write the set of --set for other programs, to --to",
@@ -31,6 +32,7 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
+    "--format=NAME": "with --mode=export, where the path does not say it: ddranking",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import checkpoint, parallel, rng
-from jdd.errors import Diverged, Interrupted
+from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
 from jdd.session import Session
 
@@ -42,6 +42,8 @@ class Gradient:
     """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys."""
 
     def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
+        if method.objective is None:
+            raise BadInput("config.steps", "steps of a method that has none", "0")
         self._mean = parallel.MeanGradient(method.objective, devices)
         self._seed = seed
 
@@ -141,9 +143,9 @@ def run(
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
     metrics.start(stage)
-    gradient, update = make_step(method, seed, devices)
     bar = session.bar(total, stage, start=at)
     if at < total:
+        gradient, update = make_step(method, seed, devices)
         session.say(f"{stage}: step {at} of {total}, compiling ...")
     recent: dict[str, jax.Array] = {}
     alive = jnp.asarray(True)

@@ -61,6 +61,8 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--runs", f"given with --mode={flags.mode}", "--mode=compare reads it")
     if flags.mode == "export":
         return _export(flags)
+    if flags.format is not None:
+        raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
         return _compare(flags, overrides)
     loaded = config_lib.load(flags.config, overrides)
@@ -84,7 +86,8 @@ def _export(flags: argparse.Namespace) -> int:
     from jdd import api
 
     folder = not os.path.splitext(flags.to)[1]
-    print(f"written: {api.export(flags.set, flags.to, 'png' if folder else None)}")
+    fmt = flags.format or ("png" if folder else None)
+    print(f"written: {api.export(flags.set, flags.to, fmt)}")
     return 0
 
 
@@ -137,10 +140,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--set")
     parser.add_argument("--runs")
     parser.add_argument("--to")
+    parser.add_argument("--format")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
-    names = ["--config", "--mode", "--workdir", "--set", "--runs", "--to", "--help", "--version"]
+    names = ["config", "mode", "workdir", "set", "runs", "to", "format", "help", "version"]
+    names = [f"--{name}" for name in names]
     if unknown:
         word = unknown[0].partition("=")[0]
         if word.startswith("-"):
@@ -149,9 +154,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set", "runs", "to"):
+    for name in ("config", "workdir", "set", "runs", "to", "format"):
         if getattr(flags, name) == "":
-            raise BadInput(f"--{name}", "empty", f"--{name}=PATH, or leave it out")
+            raise BadInput(f"--{name}", "empty", f"--{name}=..., or leave it out")
     return flags
 
 

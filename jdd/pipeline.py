@@ -16,11 +16,11 @@ from jdd.errors import BadInput
 from jdd.files import write_atomic
 from jdd.report import plain
 from jdd.session import Session, clock, locked
-from jdd.stages import Stage, distill, evaluate, experts, full, report
+from jdd.stages import Stage, distill, evaluate, experts, full, report, scores
 from jdd.work import Work
 
 STAGES: dict[str, Stage] = {
-    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, report)
+    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, scores, report)
 }
 
 
@@ -72,6 +72,7 @@ def prepare(config: Any, place: Path, command: str, notes: list[str] | None = No
     fits = getattr(configs.method_file(config.method), "fits", None)
     if fits:
         fits(configs.flat(config), loaded)
+    scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     work = Work(config, loaded, place, command, data.origin(config, loaded))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if int(config.ipc) > min(counts):
@@ -124,7 +125,11 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             stage.run(work, session)
             session.metrics.stop(stage.name)
         measured = distill.STAGE.done(work) and evaluate.STAGE.done(work)
-        if measured and mode in ("all", "evaluate", "full") and not report.STAGE.done(work):
+        if (
+            measured
+            and mode in ("all", "evaluate", "full", "scores")
+            and not report.STAGE.done(work)
+        ):
             report.STAGE.run(work, session)
         return finish(work, report.STAGE.done(work))
 

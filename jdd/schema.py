@@ -169,6 +169,11 @@ COMMON: dict[str, Key] = {
     "baselines.random": Key(
         int, 5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
     ),
+    "scores": Key(
+        bool, False, "HLR, IOR, LRS, ARS beside accuracy (docs/scores.md)", resumable=True
+    ),
+    "scores_weight": Key(float, 0.5, "w of LRS", resumable=True, minimum=0, maximum=1),
+    "scores_gamma": Key(float, 0.5, "gamma of ARS", resumable=True, minimum=0, maximum=1),
     "baselines.full": Key(bool, True, "train on the whole dataset too", resumable=True),
     "baselines.full_epochs": Key(
         int, AUTO, "epochs on the whole dataset (auto: 50)", auto=True, resumable=True, minimum=1

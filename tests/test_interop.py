@@ -259,3 +259,50 @@ def test_unknown_files_and_formats_are_refused(tmp_path):
             interop.load(path, dataset="cifar10")
     with pytest.raises(BadInput, match="one of npz, png"):
         interop.export(make(), tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kind", ["hard", "logits", "probabilities"])
+def test_ddranking_folder_is_what_its_demos_read(tmp_path, kind):
+    torch = pytest.importorskip("torch")
+    ours = make(kind=kind, zca=True)
+    if kind == "logits":
+        ours = ours._replace(labels=7 * ours.labels)
+    if kind == "hard":  # not class after class: the package numbers them so
+        order = np.array([4, 0, 2, 5, 1, 3])
+        ours = ours._replace(images=ours.images[order], labels=ours.labels[order])
+    path = interop.export(ours, tmp_path / "x", "ddranking")
+    images, labels, lr = (torch.load(path / f"{n}.pt") for n in ("images", "labels", "lr"))
+    assert images.shape == (6, 3, 4, 4) and images.dtype == torch.float32
+    assert lr.item() == pytest.approx(0.0213)
+    sorted_images = ours.images[np.argsort(ours.classes_of_images, kind="stable")]
+    np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), sorted_images)
+    if kind == "hard":
+        assert labels.dtype == torch.int64 and labels.tolist() == [0, 0, 1, 1, 2, 2]
+    else:
+        wanted = torch.from_numpy(ours.labels).float()
+        found = labels if kind == "logits" else labels.softmax(1)
+        torch.testing.assert_close(found, wanted)
+    assert json.loads((path / "recipe.json").read_text())["label_kind"] == kind
+    # A release like any other: jdd reads it back.
+    known = {"dataset": "insects", "class_names": NAMES, "transform": ours.transform, "zca": True}
+    back = interop.load(path, **known)
+    np.testing.assert_array_equal(back.images, sorted_images)
+    assert back.label_kind == ("hard" if kind == "hard" else "logits")
+    with pytest.raises(BadInput, match="exists already"):
+        interop.export(ours, path, "ddranking")
+
+
+def test_ddranking_refuses_what_it_has_no_place_for(tmp_path):
+    pytest.importorskip("torch")
+    ours = make()
+    train = ours.recipe["train"] | {"lr": [0.1, 0.2]}
+    lame = ours._replace(images=ours.images[:5], labels=ours.labels[:5])
+    for bad, words in (
+        (ours._replace(recipe=ours.recipe | {"train": train}), "2 learning rates, one a step"),
+        (make(kind="centred"), "centred labels"),
+        (make(zca="kip"), "KIP's whitening"),
+        (lame, "1 to 2 images of a class"),
+    ):
+        with pytest.raises(BadInput, match=words) as error:
+            interop.export(bad, tmp_path / "x", "ddranking")
+        assert "\n" not in str(error.value) and not (tmp_path / "x").exists()

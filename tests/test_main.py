@@ -75,6 +75,7 @@ def test_a_saved_set_is_evaluated_without_a_config(pipeline):
         (["--config.=3"], ["unknown key"]),
         (["--set=a.npz"], ["--set", "--mode=evaluate"]),
         (["--workdir="], ["--workdir", "empty"]),
+        (["--format=ddranking"], ["--format", "--mode=export"]),
         (["--help=3"], ["--help"]),
         (["--config.x=1", "--help"], ["config.x", "unknown key"]),
     ],

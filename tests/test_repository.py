@@ -24,9 +24,15 @@ from jdd.nets import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md") + tuple(
-    f"docs/methods/{method}.md" for method in METHODS
-)
+PAGES = {method: method for method in METHODS}
+PAGES |= dict.fromkeys(("random", "herding", "kcenter"), "coresets")
+TEXTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/results.md",
+    "docs/scores.md",
+) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 
 
@@ -291,5 +297,5 @@ def test_every_method_has_its_files() -> None:
     assert files == set(METHODS)
     for method in files:
         assert (ROOT / "configs" / f"{method}.py").exists()
-        assert (ROOT / "docs/methods" / f"{method}.md").exists()
-        assert f"docs/methods/{method}.md" in README
+        assert (ROOT / "docs/methods" / f"{PAGES[method]}.md").exists()
+        assert f"docs/methods/{PAGES[method]}.md" in README

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ from jdd import picture
 from jdd.data.sources import archive, pixels
 from jdd.distilled import DistilledSet, recipe_json
 from jdd.errors import BadInput
+from jdd.files import new_folder
 
 SIDECAR = "recipe.json"
 LAYOUT = "one folder of png or jpg images a class is needed"
@@ -75,12 +74,9 @@ def write(dataset: DistilledSet, path: Path) -> Path:
     Raises:
       BadInput: ``path`` exists and is not empty, or cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BadInput(str(path), "exists already", "give a new or an empty folder")
     values, digits = picture.to_pixels(dataset), len(str(dataset.classes - 1))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     files = [""] * len(values)
-    try:
+    with new_folder(path) as part:
         for c, group in enumerate(picture.by_class(dataset)):
             # The number keeps label order for readers that sort the folders.
             folder = f"{c:0{digits}d}_{safe(dataset.class_names[c])}"
@@ -97,15 +93,6 @@ def write(dataset: DistilledSet, path: Path) -> Path:
             "labels": dataset.labels.tolist(),
         }
         (part / SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
-        if path.exists():
-            path.rmdir()
-        os.replace(part, path)
-    except OSError as error:
-        raise BadInput(
-            str(path), f"cannot be written ({error.strerror or error})", "give another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return path
 
 

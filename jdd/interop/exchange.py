@@ -12,13 +12,13 @@ import numpy as np
 from jdd import distilled
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, nearest
-from jdd.interop import class_folders, foreign, safetensors_files, torch_files
+from jdd.interop import class_folders, ddranking, foreign, safetensors_files, torch_files
 
 LOADS = (
     "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
-FORMATS = ("npz", "png", "safetensors", "pt")
+FORMATS = ("npz", "png", "safetensors", "pt", "ddranking")
 
 
 def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
@@ -73,6 +73,8 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
       and, where whitened, zca_mean and zca_matrix over [c, h, w] flattened, to be applied after
       mean and std (and zca_image with KIP's whitening). Read it with
       ``torch.load(path, weights_only=True)``.
+    - 'ddranking': a folder of images.pt, labels.pt and lr.pt, as DD-Ranking's demos read them
+      (``interop/ddranking.py``), and recipe.json.
 
     Raises:
       BadInput: unknown format, missing package, or ``path`` cannot be written.
@@ -88,6 +90,8 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
         return class_folders.write(dataset, path)
     if fmt == "safetensors":
         return safetensors_files.write(dataset, path)
+    if fmt == "ddranking":
+        return ddranking.write(dataset, path)
     return torch_files.write(dataset, path)
 
 

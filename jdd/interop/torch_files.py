@@ -70,7 +70,7 @@ def find(folder: Path) -> Path | None:
 
 def write(dataset: DistilledSet, path: Path) -> Path:
     """Save tensors and plain data, images as [n, c, h, w] and whitening in that order too."""
-    torch = _torch(str(path))
+    torch = package(str(path))
     arrays = to_arrays(dataset)
     order = _channels_first(dataset.images.shape[1:])
     out: dict[str, Any] = {
@@ -167,7 +167,12 @@ def _number(value: Any, where: str) -> float:
     return float(array.reshape(()))
 
 
-def _torch(where: str) -> Any:
+def package(where: str) -> Any:
+    """Return PyTorch.
+
+    Raises:
+      BadInput: it is not installed.
+    """
     try:
         import torch
     except ImportError as error:
@@ -176,7 +181,7 @@ def _torch(where: str) -> Any:
 
 
 def _load(path: Path) -> Any:
-    torch = _torch(str(path))
+    torch = package(str(path))
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)

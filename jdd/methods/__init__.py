@@ -19,6 +19,9 @@ METHODS = {
     "ratbptt": "jdd.methods.ratbptt",
     "tesla": "jdd.methods.tesla",
     "dd": "jdd.methods.dd",
+    "random": "jdd.methods.random",
+    "herding": "jdd.methods.herding",
+    "kcenter": "jdd.methods.kcenter",
 }
 
 

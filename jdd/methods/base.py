@@ -57,13 +57,13 @@ class Problem(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A method that optimises a synthetic set.
+    """A method that optimises a synthetic set; or, where ``objective`` is None, chooses one.
 
     init:      ``(seed) -> State``.
     sample:    ``(seed, step) -> indices``, on the host, small; never the arrays.
     objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` what of
                ``aux`` is different afterwards: a mean over the items, as the loss is. ``aux`` holds
-               what the step's ``shared`` indices stand for, too.
+               what the step's ``shared`` indices stand for, too. None: there are no steps.
     advance:   ``(state, key) -> state`` between steps.
     distilled: ``(state, steps) -> DistilledSet``.
     optimizer: the outer optimiser over ``variables``.
@@ -73,12 +73,46 @@ class Method(NamedTuple):
 
     init: Callable[[int], State]
     sample: Callable[[int, int], dict[str, Any]]
-    objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
+    objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]] | None
     distilled: Callable[[State, int], DistilledSet]
     optimizer: optax.GradientTransformation
     advance: Callable[[State, jax.Array], State] = lambda state, key: state
     accept: Callable[[jax.Array], jax.Array] = lambda loss: jnp.asarray(True)
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
+
+
+def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
+    """Return a method without steps: real images, chosen once, with their labels.
+
+    The rows are in the recipe as ``selected``: rows of the training split, in the order that the
+    dataset of ``data_fingerprint`` has.
+
+    Args:
+      select: ``(seed) -> rows`` of ``data.train``, ``[classes ipc]``, class by class.
+    """
+    train = problem.data.train
+
+    def init(seed: int) -> State:
+        rows = np.asarray(select(seed), np.int32)
+        images = jnp.asarray(train.images[rows], jnp.float32)
+        return State({"images": images}, {"rows": jnp.asarray(rows)})
+
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        raise ValueError("images that are chosen have no steps")
+
+    def distilled(state: State, steps: int) -> DistilledSet:
+        rows = np.asarray(state.aux["rows"])
+        lr = float(problem.config.eval.lr)
+        return DistilledSet(
+            images=np.asarray(state.variables["images"]),
+            labels=np.asarray(train.labels[rows], np.int32),
+            label_kind="hard",
+            lr=None,
+            recipe=recipe(problem, steps, lr=lr) | {"selected": rows.tolist()},
+            transform=problem.data.transform,
+        )
+
+    return Method(init, sample, None, distilled, optax.identity())
 
 
 def all_finite(tree: Tree) -> jax.Array:

@@ -21,19 +21,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
-import jax
 import numpy as np
 
 from jdd import rng
 from jdd.data import class_indices, draw_per_class
+from jdd.evaluation.accuracy import BATCH
+from jdd.evaluation.outputs import outputs
 from jdd.methods import mtt
 from jdd.methods.base import Method, Problem
-from jdd.nets import Net
-
-BATCH = 256  # images at a time
 
 # (expert, images [n, ...]) -> logits [n, classes]
 Logits = Callable[[int, np.ndarray], np.ndarray]
@@ -48,24 +45,12 @@ def start_epochs(config: Any, step: int) -> tuple[int, int]:
     return low, high
 
 
-@lru_cache(maxsize=8)
-def _forward(net: Net) -> Any:
-    return jax.jit(lambda variables, x: net.apply(variables, x, train=False).logits)
-
-
 def final_logits(problem: Problem) -> Logits:
     """Return the experts at their last epoch, as a function from images to logits."""
-    epoch = int(problem.config.experts.epochs)
-    forward = _forward(problem.nets["student"])
+    net, epoch = problem.nets["student"], int(problem.config.experts.epochs)
 
     def logits(expert: int, images: np.ndarray) -> np.ndarray:
-        variables, found = problem.experts.read(expert, epoch), []
-        for lo in range(0, len(images), BATCH):
-            x = images[lo : lo + BATCH]
-            missing = BATCH - len(x)  # padded, to compile once
-            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-            found.append(np.asarray(forward(variables, x))[: BATCH - missing])
-        return np.concatenate(found)
+        return outputs(net, problem.experts.read(expert, epoch), images).logits
 
     return logits
 

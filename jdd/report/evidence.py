@@ -56,6 +56,11 @@ class Evidence(NamedTuple):
         return str(found)
 
     @property
+    def chosen(self) -> bool:
+        """Whether the images are real ones that were chosen, and nothing was distilled."""
+        return bool(self.recipe.get("selected"))
+
+    @property
     def net(self) -> str:
         """The net the set was made with, or the first one it was evaluated on."""
         scores, made = self.scores, str(mapping(self.recipe, "net").get("name", ""))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.files import write_atomic
-from jdd.report import pictures, results, steps, training, use
+from jdd.report import pictures, results, scores, steps, training, use
 from jdd.report.evidence import Evidence, gather
 from jdd.report.html import Html, join, tag
 from jdd.report.style import CSS
@@ -39,6 +39,7 @@ def render(evidence: Evidence) -> str:
         results.comparison(evidence),
         training.curves(evidence),
         results.nets(evidence),
+        scores.table(evidence),
         use.snippets(evidence),
         use.recipe(evidence),
         training.cost(evidence),

@@ -10,6 +10,7 @@ from jdd.report.evidence import Evidence, Score, mapping, real, score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
 from jdd.report.training import total_seconds
 
+_RATIO = "synthetic to real training images"
 WORDS = "no one two three four five six seven eight nine ten".split()
 
 
@@ -101,8 +102,9 @@ def nets(evidence: Evidence) -> Html | None:
 def _tried(evidence: Evidence) -> list[tuple[str, str, Score, str | None]]:
     """Return the rows of the table of nets: name, about it, accuracy, class."""
     made = mapping(evidence.recipe, "net").get("name")
+    made_with = "" if evidence.chosen else "distilled with it"
     rows: list[tuple[str, str, Score, str | None]] = [
-        (name, "distilled with it" if name == made else "", one, "ours" if name == made else None)
+        (name, made_with if name == made else "", one, "ours" if name == made else None)
         for name, one in evidence.scores.items()
     ]
     for name, label in (("random", "Random real images"), ("full", "Whole training set")):
@@ -149,7 +151,8 @@ def _sentence(evidence: Evidence) -> Html:
     per = len(dataset.images) / max(dataset.classes, 1)
     each = f", {_word(int(per))} per class," if per == int(per) else ","
     if not scores:
-        return join(count, each, f" distilled from {evidence.known('dataset') or 'a dataset'}")
+        verb = "chosen" if evidence.chosen else "distilled"
+        return join(count, each, f" {verb} from {evidence.known('dataset') or 'a dataset'}")
     if steps.attacks(evidence):
         return join(count, each, " and ", steps.words(evidence))
     verb = " trains " if len(dataset.images) == 1 else " train "
@@ -194,7 +197,8 @@ def _boxes(evidence: Evidence) -> Html | None:
             )
     if evidence.share:
         ratio = f"{1 / evidence.share:.0f}" if evidence.share < 0.1 else f"{1 / evidence.share:.1f}"
-        boxes.append((f"1{THIN}:{THIN}{ratio}", "synthetic to real training images"))
+        what = "chosen to all training images" if evidence.chosen else _RATIO
+        boxes.append((f"1{THIN}:{THIN}{ratio}", what))
     seconds = total_seconds(evidence)
     if seconds and len(boxes) < 4:
         boxes.append(
@@ -316,7 +320,7 @@ def _by_seed(evidence: Evidence) -> Html | None:
     )
     head = tag(
         "tr",
-        tag("th", f"{evidence.net}, each set distilled anew"),
+        tag("th", f"{evidence.net}, each set {'chosen' if evidence.chosen else 'distilled'} anew"),
         tag("th", "Accuracy", cls="num"),
         tag("th", "n", cls="num"),
     )

@@ -54,6 +54,8 @@ def recipe(evidence: Evidence) -> Html | None:
         ("Input", _input(found)),
         ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
         ("Distilling steps", _n(found, "steps") if found.get("steps") else ""),
+        ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
+        ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Dataset fingerprint", str(found.get("fingerprint", ""))),
     ]
     body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
@@ -118,7 +120,7 @@ def schedule(train: Mapping[str, Any]) -> str:
         return _length(train) + _ramped(train)
     anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
     lower = f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
-    return f"{_length(train)}{lower}{anew}"
+    return f"{_length(train)}{_ramped(train)}{lower}{anew}"
 
 
 def _numpy(evidence: Evidence) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from jdd import loop, methods, picture
+from jdd.configfile import stage_names
 from jdd.distilled import DistilledSet
 from jdd.errors import Diverged
 from jdd.evaluation import aims
+from jdd.evaluation.accuracy import BATCH
+from jdd.evaluation.outputs import outputs
 from jdd.methods.base import Method, State
 from jdd.session import Session
 from jdd.stages import evaluate
@@ -52,7 +55,7 @@ def _observer(
     """Return what measures the accuracy curve at ``eval.curve`` points before the last step."""
     config = work.config
     total, count = int(config.steps), int(config.eval.curve)
-    points = {round(total * i / count) for i in range(count)}
+    points = {round(total * i / count) for i in range(count)} if total else set()
     stage = loop.curve(f"distill{work.suffix(seed)}")
 
     def observe(at: int, state: State) -> None:
@@ -100,6 +103,8 @@ def _estimate(work: Work) -> Estimate:
     """Time one outer step on freshly initialised weights: no expert is needed."""
     problem = work.blank
     method = methods.make(work.config, problem)
+    if method.objective is None:
+        return _choice(work)
     carry = loop.start(method, work.seeds[0])
     batch = problem.gather(method.sample(0, 0))
     gradient, update = loop.make_step(method, work.seeds[0], work.devices)
@@ -110,6 +115,18 @@ def _estimate(work: Work) -> Estimate:
     curve = evaluate.cost(work, work.net, int(work.config.eval.curve_n)).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms, {points} points of the accuracy curve"
     return Estimate(step * left + curve * points, gradient.temporaries, note)
+
+
+def _choice(work: Work) -> Estimate:
+    """Time a batch of the real images through the net whose features they are chosen by."""
+    if "experts" not in stage_names(work.config):
+        return Estimate(0.0, 0, "images are drawn")
+    images, net = work.data.train.images, work.net
+    variables = work.blank.experts.read(0, 0)
+    seconds = timed(lambda: outputs(net, variables, images[:BATCH]).features)
+    left = any(not _finished(work, seed) for seed in work.seeds)
+    note = f"features of {len(images)} images, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
+    return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
 
 
 STAGE = Stage(

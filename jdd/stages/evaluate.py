@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -115,15 +116,20 @@ def measure(
     return result
 
 
-def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray, np.ndarray]:
+Soft = Callable[[np.ndarray], np.ndarray]
+
+
+def random_sets(
+    work: Work, dset: DistilledSet, draws: int, soft: Soft | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
-    They lie class by class, or as the set does where its order counts; the labels of an attack are
-    those that the attacker wants.
+    They lie class by class, or as the set does where its order counts. Their labels are their
+    classes, in an attack those that the attacker wants; or what ``soft`` returns for training rows
+    ``[k]``, soft labels ``[k, classes]``.
     """
-    data, classes = work.data, work.data.classes
+    classes, train = work.data.classes, work.data.train
     per_class = len(dset.images) // classes
-    train = data.train
     seed = int(work.config.seed)
     index = np.stack(
         [
@@ -134,17 +140,28 @@ def random_sets(work: Work, dset: DistilledSet, draws: int) -> tuple[np.ndarray,
     if dset.recipe["train"]["order"] == "sequential":
         place = np.argsort(np.argsort(dset.classes_of_images, kind="stable"), kind="stable")
         index = index[:, place]
-    flat = in_space_of(dset, Split(train.images[index.ravel()], train.labels), data).images
-    labels = aims.wanted(dset.recipe, train.labels)
-    return flat.reshape(*index.shape, *flat.shape[1:]), labels[index]
+    split = Split(train.images[index.ravel()], train.labels[index.ravel()])
+    flat = in_space_of(dset, split, work.data).images
+    labels = aims.wanted(dset.recipe, split.labels) if soft is None else soft(index.ravel())
+    images = flat.reshape(*index.shape, *flat.shape[1:])
+    return images, labels.reshape(*index.shape, *labels.shape[1:])
 
 
-def measure_random(work: Work, dset: DistilledSet, session: Session) -> dict[str, Any]:
-    """Train one net on each of ``baselines.random`` draws of real images by the same recipe."""
-    draws = int(work.config.baselines.random)
-    images, labels = random_sets(work, dset, draws)
-    planned, kind = train_eval.plan(dset), "hard"
-    if dset.label_kind == "centred":  # the targets that the set's own labels have started from
+def measure_random(
+    work: Work,
+    dset: DistilledSet,
+    draws: int,
+    session: Session,
+    soft: Soft | None = None,
+) -> dict[str, Any]:
+    """Train one net on each of ``draws`` draws of real images by the same recipe.
+
+    Their labels are hard, or ``soft`` makes them, of the set's own kind.
+    """
+    images, labels = random_sets(work, dset, draws, soft)
+    planned = train_eval.plan(dset)
+    kind = "hard" if soft is None else dset.label_kind
+    if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
     found = train_eval.test_nets(
@@ -189,7 +206,7 @@ def _run(work: Work, session: Session) -> None:
                 test = work.data.test
                 found = measure(work, dset, net, n, test, "evaluate", session, before=True)
             else:
-                found = measure_random(work, dset, session)
+                found = measure_random(work, dset, int(work.config.baselines.random), session)
             work.remember("evaluate-seconds", key, time.perf_counter() - begun)
             work.remember("evaluate", key, found)
             known = work.recall("evaluate")
@@ -201,6 +218,12 @@ def _run(work: Work, session: Session) -> None:
         if name == work.config.net.name and work.data.val is None:
             stage, last = curve(f"distill{work.suffix(seed)}"), int(work.config.steps)
             session.metrics.log(stage, last, **aims.curve_point(known[key]), net=name)
+
+
+def measured(work: Work, seed: int, name: str) -> dict[str, Any] | None:
+    """Return what was measured of a seed's set with a net ('' for random); None if it was not."""
+    keys = [key for key, job in _jobs(work).items() if job == (seed, name)]
+    return work.recall("evaluate").get(keys[0]) if keys else None
 
 
 def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -241,17 +264,23 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
     return {**merged, "seeds": found, "std_over_seeds": spread}
 
 
+def example(work: Work) -> DistilledSet:
+    """Return the set of step 0, made without trained experts."""
+    from jdd import methods
+
+    method = methods.make(work.config, work.blank)
+    return method.distilled(method.init(work.seeds[0]), 0)
+
+
 def cost(work: Work, net: Net, n: int) -> Estimate:
     """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
     import jax.numpy as jnp
 
-    from jdd import methods
     from jdd.inner import fit
     from jdd.parallel import planned as planned_bytes
     from jdd.stages.base import timed
 
-    method = methods.make(work.config, work.blank)
-    dset = method.distilled(method.init(work.seeds[0]), 0)
+    dset = example(work)
     planned = train_eval.plan(dset)
     run = fit.make(net, planned.recipe, len(dset.images))
     count = min(int(work.config.eval.at_once) or n, n)

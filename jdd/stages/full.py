@@ -43,6 +43,14 @@ def result(work: Work) -> dict[str, Any] | None:
     return kept
 
 
+def trained(work: Work, session: Session) -> Any:
+    """Return the variables of the baseline's net; trained again where the cache was cleared."""
+    store = Store(_place(work), work.settings(1, flat=False), work.like)
+    if store.epochs(0) < int(work.config.baselines.full_epochs):
+        _run(work, session)
+    return store.read(0, store.epochs(0))
+
+
 def _run(work: Work, session: Session) -> None:
     epochs = int(work.config.baselines.full_epochs)
     recipe = work.recipe(flat=False)

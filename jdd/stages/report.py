@@ -16,7 +16,7 @@ from jdd import report as html
 from jdd.evaluation import aims
 from jdd.files import write_atomic
 from jdd.session import Session
-from jdd.stages import distill, evaluate, full
+from jdd.stages import distill, evaluate, full, scores
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
 
@@ -69,7 +69,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     if aim["kind"] == "distill":
         across = config.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
-    stages = ["experts", "distill", *later, "evaluate", "full"]
+    stages = ["experts", "distill", *later, "evaluate", "full", "scores"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
     measured = work.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
@@ -82,6 +82,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "objective": aim,
         "accuracy": accuracy,
         "baselines": {"random": random, "full": full.result(work)},
+        "scores": scores.results(work),
         "published": published,
         "published_nets": across,
         "nets": evaluate.costs(work),
@@ -101,7 +102,8 @@ def result(work: Work, session: Session) -> dict[str, Any]:
 
 
 def _fingerprint(work: Work) -> str:
-    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work)])
+    scored = [scores.results(work)] if work.config.scores else []
+    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work), *scored])
 
 
 def _run(work: Work, session: Session) -> None:

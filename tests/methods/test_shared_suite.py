@@ -1,7 +1,11 @@
-"""What every method must pass, on one tiny problem; a new method adds its line to METHODS."""
+"""What every method must pass, on one tiny problem; a new method adds its line to METHODS.
+
+Methods whose images are chosen have no steps: ``CHOSEN``, and a suite of their own at the end.
+"""
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import jax
@@ -9,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jdd
 from jdd import config, loop, methods, pipeline, rng
 from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
 from jdd.methods import METHODS
 from jdd.nets import base
 from jdd.session import Session
@@ -64,13 +70,17 @@ KEYS: dict[str, dict[str, Any]] = {
 }
 
 
+CHOSEN = ("herding", "kcenter", "random")
+LEARNED = sorted(set(METHODS) - set(CHOSEN))
+
+
 def known(method, keys):
     """Return the keys of the tiny run that a method has."""
     schema = config.schema(method)
     return {name: value for name, value in keys.items() if name in schema}
 
 
-@pytest.fixture(scope="module", params=sorted(METHODS))
+@pytest.fixture(scope="module", params=LEARNED)
 def made(request, tiny, tmp_path_factory):
     """The method, its problem and its work, with what it reads already trained."""
     place = tmp_path_factory.mktemp(request.param)
@@ -197,3 +207,86 @@ def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
     assert dset.images.shape == (3 * int(keys["ipc"]), 8, 8, 3)
     (found,) = result["accuracy"].values()  # by its own net
     assert found["n"] == 2 and 0 <= found["mean"] <= 1
+
+
+# Methods without steps.
+
+
+@pytest.fixture(scope="module", params=CHOSEN)
+def picked(request, tiny, tmp_path_factory):
+    """The method, the keys, the place and the result of a finished run of it."""
+    place = tmp_path_factory.mktemp(request.param)
+    own = {"method": request.param, "steps": "auto", "ipc": 2, "experts.epochs": 1}
+    keys = known(request.param, {**tiny, **own, "experts.dir": str(place / "x")})
+    return request.param, keys, place / "run", runs.run(keys, place / "run")
+
+
+def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
+    name, keys, place, result = picked
+    work = runs.work(keys, place)
+    dset, train = DistilledSet.load(place / "distilled.npz"), work.data.train
+    rows = dset.recipe["selected"]
+    assert len(set(rows)) == 6 and dset.label_kind == "hard"
+    np.testing.assert_array_equal(dset.images, train.images[rows])
+    np.testing.assert_array_equal(dset.labels, train.labels[rows])
+    np.testing.assert_array_equal(dset.labels, [0, 0, 1, 1, 2, 2])
+    assert result["method"] == name and result["steps"] == 0
+    assert dset.recipe["train"]["lr"] == 0.01 and result["accuracy"]["ConvNet"]["n"] == 2
+    method = methods.make(work.config, work.problem)
+    assert method.objective is None
+    again, other = (method.init(seed).aux["rows"].tolist() for seed in (0, 1))
+    assert again == rows and (other == rows) == (name != "random")
+
+
+def test_chosen_rows_follow_from_the_features_of_the_trained_net(picked):
+    name, keys, place, _ = picked
+    if name == "random":
+        pytest.skip("no net is asked")
+    work = runs.work(keys, place)
+    train, net = work.data.train, work.net
+    features = np.asarray(net.apply(work.store.read(0, 1), train.images, train=False).features)
+    rows = []
+    for c in range(3):
+        group = np.flatnonzero(train.labels == c)
+        f = features[group].astype(np.float64)
+        first = np.argmin(np.linalg.norm(f - f.mean(0), axis=1))
+        if name == "herding":
+            second = [np.linalg.norm((f[first] + g) / 2 - f.mean(0)) for g in f]
+            second[first] = np.inf
+            rows += [group[first], group[np.argmin(second)]]
+        else:
+            rows += [group[first], group[np.argmax(np.linalg.norm(f - f[first], axis=1))]]
+    assert rows == DistilledSet.load(place / "distilled.npz").recipe["selected"]
+
+
+def test_a_run_without_steps_is_finished_resumed_and_reported(picked, capsys):
+    name, keys, place, result = picked
+    page = (place / "report.html").read_text()
+    assert "0 distillation steps" in page and "While distilling" not in page
+    assert "distilled with it" not in page
+    assert "finished" in runs_output(capsys, {**keys, "progress": True}, place)
+    whole = (place / "distilled.npz").read_bytes()
+    for lost in ("distilled.npz", "result.json", "checkpoints/distill"):
+        path = place / lost
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert runs.run(keys, place)["accuracy"] == result["accuracy"], lost
+        assert (place / "distilled.npz").read_bytes() == whole
+    with pytest.raises(BadInput, match="config.steps: 3 with method"):
+        runs.run({**keys, "steps": 3}, place)
+
+
+def runs_output(capsys, keys, place):
+    runs.run(keys, place)
+    return capsys.readouterr().out
+
+
+def test_a_chosen_set_is_evaluated_and_its_cost_foretold(picked, tmp_path):
+    name, keys, place, result = picked
+    small = {"eval": {"n": 2}, "baselines": {"random": 0}}
+    found = jdd.evaluate(place / "distilled.npz", tmp_path, **small)
+    np.testing.assert_allclose(
+        found["accuracy"]["ConvNet"]["values"], result["accuracy"]["ConvNet"]["values"]
+    )
+    cost = runs.run({**keys, "experts.dir": ""}, tmp_path / "none", "estimate")
+    assert not (tmp_path / "none").exists() and ("experts" in cost) == (name != "random")
+    assert cost["distill"]["seconds"] >= 0 and cost["evaluate"]["seconds"] > 0

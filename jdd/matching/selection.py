@@ -1,0 +1,89 @@
+"""Which real images stand for a class: rules on features, exact and free of chance.
+
+Features are float [n, d], one row an image; rules return rows in the order they are chosen. Equal
+images have equal features: distances are summed directly, row by row, not expanded into products,
+so that ties are exact and go to the lowest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jdd.data.sampler import class_indices
+from jdd.errors import BadInput
+
+Rule = Callable[[np.ndarray, int], np.ndarray]
+
+
+def herding(features: np.ndarray, count: int) -> np.ndarray:
+    """Choose ``count`` rows one by one, each the one that brings their mean nearest to the mean.
+
+        i_k = argmin_i || mean(f) - (f_{i_1} + ... + f_{i_{k-1}} + f_i) / k ||,  i not yet chosen
+
+    Returns:
+      int64 [count].
+
+    Source: Welling, "Herding dynamical weights to learn", ICML 2009; in this form iCaRL (Rebuffi et
+    al., CVPR 2017), algorithm 4.
+    """
+    rows, mean = _start(features, count)
+    chosen = np.zeros(count, np.int64)
+    free, total = np.ones(len(rows), bool), np.zeros_like(mean)
+    for k in range(count):
+        distance = _squared(rows, (k + 1) * mean - total)  # the factor 1/k orders nothing
+        chosen[k] = np.argmin(np.where(free, distance, np.inf))
+        free[chosen[k]] = False
+        total += rows[chosen[k]]
+    return chosen
+
+
+def kcenter(features: np.ndarray, count: int) -> np.ndarray:
+    """Choose ``count`` rows: the nearest to the mean, then always the farthest from those chosen.
+
+        i_1 = argmin_i ||f_i - mean(f)||,  i_k = argmax_i min_{j < k} ||f_i - f_{i_j}||
+
+    Greedy farthest points: the largest distance of a row to its nearest chosen one is at most twice
+    the smallest possible (Gonzalez 1985). Memory is one distance a row.
+
+    Returns:
+      int64 [count].
+
+    Source: k-center as Sener and Savarese (ICLR 2018) use it for core-sets; the start at the mean
+    is jdd's reading.
+    """
+    rows, mean = _start(features, count)
+    chosen = np.zeros(count, np.int64)
+    chosen[0] = np.argmin(_squared(rows, mean))
+    nearest = np.full(len(rows), np.inf)
+    for k in range(1, count):
+        nearest = np.minimum(nearest, _squared(rows, rows[chosen[k - 1]]))
+        nearest[chosen[k - 1]] = -np.inf  # never twice, not even where all others are its copies
+        chosen[k] = np.argmax(nearest)
+    return chosen
+
+
+def by_class(
+    rule: Rule, features: np.ndarray, labels: np.ndarray, classes: int, ipc: int
+) -> np.ndarray:
+    """Apply ``rule`` to each class; rows int64 [classes * ipc], class-major.
+
+    Raises:
+      BadInput: a class has fewer than ``ipc`` images.
+    """
+    groups = class_indices(labels, classes)
+    return np.concatenate([group[rule(features[group], ipc)] for group in groups])
+
+
+def _start(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows in float64 and their mean."""
+    if not 1 <= count <= len(features):
+        allowed = f"1 to {len(features)}, the size of the smallest class"
+        raise BadInput("config.ipc", str(count), allowed)
+    rows = np.asarray(features, np.float64)
+    return rows, rows.mean(axis=0)
+
+
+def _squared(rows: np.ndarray, point: np.ndarray) -> np.ndarray:
+    return np.square(rows - point).sum(axis=1)

@@ -1,0 +1,45 @@
+"""Herding: real images whose mean feature follows that of their class (Welling, ICML 2009).
+
+With f the features that a net trained on the whole set hands to its classifier, and m_c the mean of
+f over class c:
+
+    i_k = argmin_i || m_c - (f_{i_1} + ... + f_{i_{k-1}} + f_i) / k ||,    k = 1 .. ipc
+
+The net is expert 0 of the run's store at its last epoch. Nothing else is random: the set is the
+same for every seed of the run.
+
+Differs from the authors' code: iCaRL (Rebuffi et al., CVPR 2017), from which the field has this
+form, divides features by their length first; here they are taken as they are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from jdd.data import class_indices
+from jdd.evaluation.outputs import outputs
+from jdd.matching import selection
+from jdd.methods.base import Method, Problem, chosen
+
+
+def build(config: Any, problem: Problem, rule: selection.Rule) -> Method:
+    """Build the choice that ``rule`` makes on the features of the whole training set."""
+    train, classes, ipc = problem.data.train, problem.data.classes, int(config.ipc)
+
+    @cache
+    def rows() -> np.ndarray:
+        if not problem.experts.trained:  # to foretell what a run costs, any images will do
+            return np.concatenate([g[:ipc] for g in class_indices(train.labels, classes)])
+        variables = problem.experts.read(0, int(config.experts.epochs))
+        features = outputs(problem.nets["student"], variables, train.images).features
+        return selection.by_class(rule, features, train.labels, classes, ipc)
+
+    return chosen(problem, lambda seed: rows())
+
+
+def make(config: Any, problem: Problem) -> Method:
+    """Build herding for a resolved config and its problem."""
+    return build(config, problem, selection.herding)

@@ -1,0 +1,188 @@
+"""Stage ``scores``: the set's accuracy taken apart, ``jdd/evaluation/scores.py``; off by default.
+
+Every accuracy is measured once and kept in ``checkpoints/scores.json``; what the stages evaluate
+and full have measured already is taken from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jdd.data.facts import default_dsa, lookup
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.evaluation.outputs import outputs
+from jdd.evaluation.scores import scores
+from jdd.session import Session
+from jdd.stages import evaluate, full
+from jdd.stages.base import Estimate, Stage
+from jdd.work import Work, fingerprint
+
+PROTOCOL = (
+    "accuracies are those of the last iterate, never the best on test data",
+    "the learning rate is the recipe's, never searched for",
+    "each accuracy is measured once; std is the population's over its n nets",
+    "nets start and shuffle alike with and without augmentation, and whatever the labels",
+    "the whole set trains one net, by the recipe of the full baseline",
+)
+
+
+def fits(config: Any, kind: str) -> None:
+    """Refuse scores of what has none: ``kind`` is what the set is for (``aims.of``).
+
+    Raises:
+      BadInput: naming the key that stands against it.
+    """
+    if not config.scores:
+        return
+    if kind != "distill":
+        allowed = "false: scores are of sets that train fresh nets"
+        raise BadInput("config.scores", f"true, of a set to {kind} trained nets", allowed)
+    if not config.baselines.full:
+        allowed = "--config.baselines.full=true: the whole set's accuracy is part of them"
+        raise BadInput("config.scores", "true with baselines.full=false", allowed)
+
+
+def switched(dset: DistilledSet, data: Any) -> DistilledSet:
+    """Return the set with a recipe that augments if its own does not, and the other way round.
+
+    What is added is DSA with the strategy of the data, or of their facts where that is none.
+    """
+    augment = dset.recipe["augment"]
+    if augment["name"] != "none":
+        new = {"name": "none", "strategy": ""}
+    else:
+        facts = lookup(data.name)
+        usual = facts.dsa if facts else default_dsa(data.shape[-1])
+        new = {"name": "dsa", "strategy": usual if data.dsa in ("", "none") else data.dsa}
+    return dset._replace(recipe=dset.recipe | {"augment": augment | new})
+
+
+def hardened(dset: DistilledSet) -> DistilledSet:
+    """Return the set with its labels replaced by their classes."""
+    return dset._replace(labels=dset.classes_of_images, label_kind="hard")
+
+
+def _draws(work: Work) -> int:
+    return int(work.config.baselines.random) or int(work.config.eval.n)
+
+
+def _jobs(work: Work, dset: DistilledSet) -> dict[str, str]:
+    """Return what has to be measured: name -> the key it is kept under."""
+    said = evaluate.settings(work) | {"set": dset.recipe["fingerprint"], "seed": work.seeds[0]}
+    soft = dset.label_kind != "hard"
+    names = ["syn", "syn_switched", *(["syn_hard"] if soft else []), "random", "random_switched"]
+    teacher = full.STAGE.fingerprint(work) if soft else ""
+    return {name: fingerprint([said, name, _draws(work), teacher]) for name in names}
+
+
+def _taken(work: Work, dset: DistilledSet, name: str) -> dict[str, Any] | None:
+    """Return what stage evaluate has measured already, None where it has not."""
+    hard, random = dset.label_kind == "hard", int(work.config.baselines.random)
+    if name == "syn":
+        return evaluate.measured(work, work.seeds[0], work.net.name)
+    same = name == "random" and hard and random
+    return evaluate.measured(work, work.seeds[0], "") if same else None
+
+
+def _teacher(
+    work: Work, dset: DistilledSet, session: Session
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return the soft labels that the whole set's net gives training images; None for hard ones.
+
+    Logits z, their softmax p, or p - 1/classes: of the kind that the set's labels are.
+    """
+    if dset.label_kind == "hard":
+        return None
+    variables, train = full.trained(work, session), work.data.train
+
+    def soft(rows: np.ndarray) -> np.ndarray:
+        logits = outputs(work.net, variables, train.images[rows], session).logits
+        if dset.label_kind == "logits":
+            return logits
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p = shifted / shifted.sum(axis=1, keepdims=True)
+        return p - 1 / dset.classes if dset.label_kind == "centred" else p
+
+    return soft
+
+
+def _measure(work: Work, dset: DistilledSet, name: str, session: Session) -> dict[str, Any]:
+    sets = {"switched": switched(dset, work.data), "hard": hardened(dset)}
+    kind, _, change = name.partition("_")
+    one = sets.get(change, dset)
+    if kind == "random":
+        soft = _teacher(work, dset, session)
+        return evaluate.measure_random(work, one, _draws(work), session, soft)
+    n, test = int(work.config.eval.n), work.data.test
+    return evaluate.measure(work, one, work.net, n, test, "evaluate", session)
+
+
+def _run(work: Work, session: Session) -> None:
+    session.metrics.start("scores")
+    dset, known = work.load_set(work.seeds[0]), work.recall("scores")
+    for step, (name, key) in enumerate(_jobs(work, dset).items(), 1):
+        if key not in known:
+            found = _taken(work, dset, name) or _measure(work, dset, name, session)
+            work.remember("scores", key, {k: found[k] for k in ("mean", "std", "n", "values")})
+            known = work.recall("scores")
+        here = known[key]
+        session.metrics.log("scores", step, accuracy=here["mean"], n=here["n"], what=name)
+
+
+def results(work: Work) -> dict[str, Any] | None:
+    """Return the scores as result.json holds them, None where they are off or not measured yet."""
+    whole = full.result(work)
+    if not work.config.scores or whole is None or not work.set_path(work.seeds[0]).exists():
+        return None
+    dset, known = work.load_set(work.seeds[0]), work.recall("scores")
+    jobs = _jobs(work, dset)
+    if not all(key in known for key in jobs.values()):
+        return None
+    at = {name: known[key] for name, key in jobs.items()} | {"whole": whole}
+    soft, augments = "syn_hard" in at, dset.recipe["augment"]["name"] != "none"
+    at.setdefault("syn_hard", at["syn"])
+    for kind in ("syn", "random"):
+        pair = (at[kind], at.pop(f"{kind}_switched"))
+        at[f"{kind}_aug"], at[f"{kind}_noaug"] = pair if augments else pair[::-1]
+    weight, gamma = float(work.config.scores_weight), float(work.config.scores_gamma)
+    found = scores({name: a["mean"] for name, a in at.items()}, soft, weight, gamma)
+    added = switched(dset, work.data).recipe["augment"]["strategy"]
+    return {
+        **found._asdict(),
+        "weight": weight,
+        "gamma": gamma,
+        "net": work.net.name,
+        "labels": dset.label_kind,
+        "random_labels": "hard" if not soft else f"{dset.label_kind} of the whole set's net",
+        "augmentation": dset.recipe["augment"]["strategy"] if augments else added,
+        "augmentation_of": "the recipe" if augments else "the data; the recipe has none",
+        "accuracy": at,
+        "protocol": list(PROTOCOL),
+    }
+
+
+def _done(work: Work) -> bool:
+    return not work.config.scores or results(work) is not None
+
+
+def _estimate(work: Work) -> Estimate:
+    """Foretell what evaluate and full have not measured."""
+    dset = evaluate.example(work)
+    soft = dset.label_kind != "hard"
+    nets = int(work.config.eval.n) * (1 + soft) + _draws(work) * (1 + soft)
+    one = evaluate.cost(work, work.net, nets)
+    return one._replace(note=f"{one.note}, beyond what evaluate trains")
+
+
+STAGE = Stage(
+    name="scores",
+    inputs=("distill", "evaluate", "full"),
+    fingerprint=lambda work: fingerprint(results(work)),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)
