@@ -64,6 +64,8 @@ KEYS = {
     # The method's own net, and a pace that fits half a million steps and the pool in a checkpoint.
     "net.name": COMMON["net.name"]._replace(default="FRePoNet"),
     "nets": COMMON["nets"]._replace(default=("FRePoNet",)),
+    # Without normalisation the baseline of the whole training set wants momentum.
+    "experts.momentum": COMMON["experts.momentum"]._replace(default=0.9),
     "log_every": COMMON["log_every"]._replace(default=100),
     "checkpoint_every": COMMON["checkpoint_every"]._replace(default=1000),
 }  # fmt: skip
@@ -77,7 +79,7 @@ DEFAULTS = dict(zip(_NAMES, (False, "none", 3e-3, 3e-4, 5000), strict=True))
 STARTS = {
     "digits": {
         "steps": 500, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 32, "batch_real": 256,
-        "lr_pool": 3e-3, "eval.steps": 300, "experts.lr": 0.1,
+        "lr_pool": 3e-3, "eval.steps": 300, "experts.lr": 0.05,
     },
 }  # fmt: skip
 
