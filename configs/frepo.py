@@ -10,6 +10,10 @@ no gradient passes through training.
 ``lr_img`` falls to a tenth over ``decay_steps``, which is ``steps`` unless it is given and stays
 what it was: to go on with a finished run, give both (docs/methods/frepo.md).
 
+Digits (n = 5, seed 0), against random real images by the same recipe: IPC 1 90.4 +- 0.6 %, 72.3 +-
+4.6 %, in 33 seconds of 2 CPU cores that others used too; IPC 10 95.9 +- 0.4 %, 94.8 +- 1.0 %, in 84
+CPU seconds.
+
 The published settings take 500,000 steps and a net of 1.6 million weights; time and accuracy of jdd
 with them: not yet run.
 """
@@ -60,6 +64,8 @@ KEYS = {
     # The method's own net, and a pace that fits half a million steps and the pool in a checkpoint.
     "net.name": COMMON["net.name"]._replace(default="FRePoNet"),
     "nets": COMMON["nets"]._replace(default=("FRePoNet",)),
+    # Without normalisation the baseline of the whole training set wants momentum.
+    "experts.momentum": COMMON["experts.momentum"]._replace(default=0.9),
     "log_every": COMMON["log_every"]._replace(default=100),
     "checkpoint_every": COMMON["checkpoint_every"]._replace(default=1000),
 }  # fmt: skip
@@ -72,8 +78,8 @@ DEFAULTS = dict(zip(_NAMES, (False, "none", 3e-3, 3e-4, 5000), strict=True))
 # Found by trial.
 STARTS = {
     "digits": {
-        "steps": 600, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 32, "batch_real": 512,
-        "lr_pool": 3e-3, "eval.steps": 400, "experts.lr": 0.1,
+        "steps": 500, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 32, "batch_real": 256,
+        "lr_pool": 3e-3, "eval.steps": 300, "experts.lr": 0.05,
     },
 }  # fmt: skip
 

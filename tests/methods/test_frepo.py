@@ -261,7 +261,7 @@ def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypat
 
     monkeypatch.setattr(evaluate.train_eval, "test_nets", caught)
     state = method.init(0)
-    evaluate.measure_random(work, method.distilled(state, 0), None)
+    evaluate.measure_random(work, method.distilled(state, 0), 2, None)
     assert seen["kind"] == "centred" and seen["images"].shape[1:] == (6, 8, 8, 3)
     for labels in seen["labels"]:
         np.testing.assert_allclose(labels, state.variables["labels"], atol=1e-6)
