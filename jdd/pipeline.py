@@ -101,6 +101,8 @@ def check_workdir(place: Path, config: Any) -> None:
 
 def _check_mode(mode: str, chosen: list[Stage]) -> None:
     names = ["all", *(stage.name for stage in chosen), "estimate"]
+    if mode == "scores" not in names:
+        raise BadInput("--mode", "scores, which are off", "--config.scores=true with it")
     if mode not in names:
         raise BadInput("--mode", f"{mode!r}", f"one of {', '.join(names)}")
 

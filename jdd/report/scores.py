@@ -56,7 +56,7 @@ def _note(evidence: Evidence) -> str:
     protocol = found.get("protocol")
     told = "; ".join(map(str, protocol)) if isinstance(protocol, list) else ""
     return (
-        f"DD-Ranking's scores, in fractions, w = {found.get('weight')}, "
+        f"DD-Ranking's scores, of accuracies as fractions, w = {found.get('weight')}, "
         f"gamma = {found.get('gamma')}, on {found.get('net')}. Labels of the set: "
         f"{found.get('labels')}; of random images: {found.get('random_labels')}. Augmentation: "
         f"{str(found.get('augmentation', '')).replace('_', ', ')} (that of "

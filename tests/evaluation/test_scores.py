@@ -154,6 +154,8 @@ def test_augmentation_is_switched_off_or_on(done):
 def test_what_has_no_scores_is_told_before_anything_is_written(keys, tmp_path):
     with pytest.raises(BadInput, match="baselines.full=false; --config.baselines.full=true"):
         runs.run({**keys, "baselines.full": False}, tmp_path / "x")
+    with pytest.raises(BadInput, match="--config.scores=true with it"):
+        runs.run({**keys, "scores": False}, tmp_path / "x", "scores")
     attack = {"method": "dd", "objective": "attack", "attack_class": "0", "target_class": "1"}
     tiny = {k: v for k, v in keys.items() if k in config.schema("dd")}
     with pytest.raises(BadInput, match="config.scores: true, of a set to attack trained nets"):

@@ -217,6 +217,7 @@ def picked(request, tiny, tmp_path_factory):
     """The method, the keys, the place and the result of a finished run of it."""
     place = tmp_path_factory.mktemp(request.param)
     own = {"method": request.param, "steps": "auto", "ipc": 2, "experts.epochs": 1}
+    own |= {"net.name": "MLP", "nets": "MLP"}
     keys = known(request.param, {**tiny, **own, "experts.dir": str(place / "x")})
     return request.param, keys, place / "run", runs.run(keys, place / "run")
 
@@ -231,7 +232,7 @@ def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
     np.testing.assert_array_equal(dset.labels, train.labels[rows])
     np.testing.assert_array_equal(dset.labels, [0, 0, 1, 1, 2, 2])
     assert result["method"] == name and result["steps"] == 0
-    assert dset.recipe["train"]["lr"] == 0.01 and result["accuracy"]["ConvNet"]["n"] == 2
+    assert dset.recipe["train"]["lr"] == 0.01 and result["accuracy"]["MLP"]["n"] == 2
     method = methods.make(work.config, work.problem)
     assert method.objective is None
     again, other = (method.init(seed).aux["rows"].tolist() for seed in (0, 1))
@@ -285,7 +286,7 @@ def test_a_chosen_set_is_evaluated_and_its_cost_foretold(picked, tmp_path):
     small = {"eval": {"n": 2}, "baselines": {"random": 0}}
     found = jdd.evaluate(place / "distilled.npz", tmp_path, **small)
     np.testing.assert_allclose(
-        found["accuracy"]["ConvNet"]["values"], result["accuracy"]["ConvNet"]["values"]
+        found["accuracy"]["MLP"]["values"], result["accuracy"]["MLP"]["values"]
     )
     cost = runs.run({**keys, "experts.dir": ""}, tmp_path / "none", "estimate")
     assert not (tmp_path / "none").exists() and ("experts" in cost) == (name != "random")
