@@ -136,7 +136,8 @@ def _slice(tree: Tree, i: int) -> Tree:
     return jax.tree.map(lambda x: x[i], tree)
 
 
-def _threads(items: int) -> int:
+def threads(items: int) -> int:
+    """Return how many of ``items`` run at a time on a lone CPU: as many as there are cores."""
     may = getattr(os, "sched_getaffinity", None)  # not on macOS
     return min(items, len(may(0)) if may else os.cpu_count() or 1)
 
@@ -154,14 +155,14 @@ class _SideBySide:
         args = jax.tree.map(jnp.asarray, args)
         program, length = self._program(args), self._length(args)
         items = [self._item(args, i) for i in range(length)]
-        with ThreadPoolExecutor(_threads(length)) as pool:
+        with ThreadPoolExecutor(threads(length)) as pool:
             results = list(pool.map(lambda item: jax.block_until_ready(program(*item)), items))
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     def planned(self, *args: Tree) -> int:
         """Return the bytes of temporaries of the calls that run at a time."""
         args = jax.tree.map(jnp.asarray, args)
-        return temporaries(self._program(args)) * _threads(self._length(args))
+        return temporaries(self._program(args)) * threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
         item = self._item(args, 0)
@@ -242,9 +243,9 @@ class MeanGradient:
             self._programs[items] = _compiled(lowered)
         program = self._programs[items]
         one = temporaries(program)
-        threads = min(_threads(items), max(1, TOGETHER // max(one, 1)))
-        self.temporaries = one * threads
-        with ThreadPoolExecutor(threads) as pool:
+        at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
+        self.temporaries = one * at_once
+        with ThreadPoolExecutor(at_once) as pool:
             results = pool.map(
                 lambda piece: jax.block_until_ready(program(*shared, *piece)), pieces
             )

@@ -17,6 +17,7 @@ from jdd.augment import dsa
 from jdd.data import class_indices
 from jdd.methods.base import Problem
 from jdd.nets import Net
+from jdd.parallel import threads
 
 Tree = Any
 
@@ -96,6 +97,10 @@ class Classwise:
             "seed": item["seed"],
         }
         return by_class[item["classes"]], real
+
+    def part(self, images: int) -> int:
+        """Return how many of a class's images go through the net at a time."""
+        return self.net.part(images, beside=threads(len(self.groups)))
 
     def over_classes(
         self, one: Callable[[jax.Array, Tree], jax.Array], synthetic: jax.Array, real: Tree

@@ -57,9 +57,9 @@ def _objective(own: Classwise) -> Any:
         given = own.augment(real["seed"], real["images"])
         rows = {"images": given, **about(given, real["weight"])}
         params = variables["params"]
-        wanted = gradient.weight_gradient(loss, params, rows, net.part(len(given)))
+        wanted = gradient.weight_gradient(loss, params, rows, own.part(len(given)))
         images = own.augment(real["seed"], synthetic)
-        match = gradient.matched(loss, distance, net.part(own.ipc))
+        match = gradient.matched(loss, distance, own.part(own.ipc))
         return match(images, about(images, jnp.full((own.ipc,), 1 / own.ipc)), params, wanted)
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:

@@ -65,7 +65,7 @@ def _objective(own: Classwise, together: bool) -> Any:
 
     def embedded(variables: Tree, images: jax.Array, weight: jax.Array) -> jax.Array:
         """Return the weighted mean embedding of a class, a part of its images at a time."""
-        part = net.part(len(images))
+        part = own.part(len(images))
         pieces = (x.reshape(-1, part, *x.shape[1:]) for x in (images, weight))
 
         def piece(rows: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -61,16 +61,17 @@ class Net(NamedTuple):
         found = jax.eval_shape(taps, jax.ShapeDtypeStruct((images, *self.shape), jnp.float32))
         return 4 * sum(leaf.size for leaf in jax.tree.leaves(found))
 
-    def part(self, images: int, whole: bool = False) -> int:
+    def part(self, images: int, whole: bool = False, beside: int = 1) -> int:
         """Return how many of a batch's images go through at a time, a divisor of their number.
 
         All of them, but on CPU, where a step works on what the caches hold: there the largest
         divisor whose activations take at most ``PART`` bytes, unless it is a poor one (of 37
-        images it would be 1). ``whole`` says that they have to go together (batch norm).
+        images it would be 1). ``whole`` says that they have to go together (batch norm), ``beside``
+        how many such batches are in work at a time and share the caches.
         """
         if whole or jax.default_backend() != "cpu":
             return images
-        most = max(1, PART // self.activations(1))
+        most = max(1, PART // beside // self.activations(1))
         divisors = [size for size in range(1, images + 1) if images % size == 0]
         found = max(size for size in divisors if size <= most)
         return found if 4 * found >= min(most, images) else min(s for s in divisors if s > found)
