@@ -72,36 +72,66 @@ def _length(x: jax.Array) -> jax.Array:
     return jnp.where(there, jnp.sqrt(jnp.where(there, squares, 1.0)), 0.0)
 
 
-def weight_gradient(
-    loss: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, part: int
-) -> Tree:
+Loss = Callable[[Tree, Tree], jax.Array]
+MOST_PADDING = 0.1  # rows that are only there to fill a part, of all rows
+
+
+def weight_gradient(loss: Loss, params: Tree, rows: Tree, part: int) -> Tree:
     """Return grad_params of loss(params, rows), a sum over rows, ``part`` rows at a time.
 
     Args:
       loss: ``(params, rows) -> scalar``, additive over the rows on axis 0 of ``rows``.
       part: a divisor of their number.
     """
-    return _summed(lambda piece: jax.grad(loss)(params, piece), rows, part)
+    gradient = jax.grad(loss)
+    pieces, count = _pieces(rows, part)
+    if count == 1:
+        return gradient(params, rows)
+    return _summed(gradient, params, pieces, 0, count)
+
+
+def both_gradients(
+    loss: Loss, params: Tree, first: Tree, second: Tree, parts: tuple[int, int]
+) -> tuple[Tree, Tree]:
+    """Return ``weight_gradient`` of two batches; where it costs little, by one loop over a part.
+
+    Compiling a net forward and back is most of what compiling a matching step takes, in time and
+    memory: the smaller batch is filled up with rows of weight 0 to parts of the larger one's size.
+
+    Args:
+      loss: as there; rows of ``weight`` 0 give nothing.
+      parts: the parts of either batch.
+    """
+    sizes = [len(rows["weight"]) for rows in (first, second)]
+    part = max(parts)
+    filled = [-(-size // part) * part for size in sizes]
+    if sum(filled) - sum(sizes) > MOST_PADDING * sum(sizes):
+        batches = zip((first, second), parts, strict=True)
+        return tuple(weight_gradient(loss, params, *batch) for batch in batches)
+    padded = [_filled(rows, size) for rows, size in zip((first, second), filled, strict=True)]
+    pieces, _ = _pieces(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *padded), part)
+    counts = [size // part for size in filled]
+    bounds = jnp.asarray([[0, counts[0]], [counts[0], sum(counts)]])
+    both = jax.lax.map(lambda ends: _summed(jax.grad(loss), params, pieces, *ends), bounds)
+    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
 
 
 def matched(
-    loss: Callable[[Tree, Tree], jax.Array],
-    distance: Callable[[Tree, Tree], jax.Array],
-    part: int,
+    loss: Loss, distance: Callable[[Tree, Tree], jax.Array], parts: tuple[int, int]
 ) -> Callable[[Tree, Tree, Tree, Tree], jax.Array]:
-    """Return ``f(images, rest, params, target) = D(grad_params loss, target)``, flat in memory.
-
-    Its derivative, by ``images`` alone, is the module's forward-over-reverse form.
+    """Return ``f(images, rest, params, real) = D(grad_params loss of images, of real)``, flat in
+    memory. Its derivative, by ``images`` alone, is the module's forward-over-reverse form.
 
     Args:
-      loss: ``(params, rows) -> scalar``, additive over rows ``{"images", **rest}``.
+      loss: ``(params, rows) -> scalar``, additive over rows ``{"images", "weight", ...}``; ``rest``
+        is all of them but the images, ``real`` a batch of its own.
       distance: one of ``DISTANCES``, or the like.
-      part: rows at a time, a divisor of their number.
+      parts: rows at a time, of ``images`` and of ``real``, divisors of their numbers.
     """
 
-    def forward(images: Tree, rest: Tree, params: Tree, target: Tree) -> tuple[Any, Any]:
-        own = weight_gradient(loss, params, {"images": images, **rest}, part)
-        value, direction = jax.value_and_grad(distance)(own, target)
+    def forward(images: Tree, rest: Tree, params: Tree, real: Tree) -> tuple[Any, Any]:
+        own, wanted = both_gradients(loss, params, {"images": images, **rest}, real, parts)
+        value, direction = jax.value_and_grad(distance)(own, wanted)
         return value, (images, rest, params, direction)
 
     def backward(kept: Tree, cotangent: jax.Array) -> tuple[Any, None, None, None]:
@@ -114,12 +144,12 @@ def matched(
 
             return jax.grad(slope)(piece["images"])
 
-        found = _each(along, {"images": images, **rest}, part)
+        found = _each(along, {"images": images, **rest}, parts[0])
         return found * cotangent, None, None, None
 
     @jax.custom_vjp
-    def f(images: Tree, rest: Tree, params: Tree, target: Tree) -> jax.Array:
-        return forward(images, rest, params, target)[0]
+    def f(images: Tree, rest: Tree, params: Tree, real: Tree) -> jax.Array:
+        return forward(images, rest, params, real)[0]
 
     f.defvjp(forward, backward)
     return f
@@ -130,24 +160,24 @@ def _pieces(rows: Tree, part: int) -> tuple[Tree, int]:
     return jax.tree.map(lambda x: x.reshape(count, part, *x.shape[1:]), rows), count
 
 
-def _summed(fn: Callable[[Tree], Tree], rows: Tree, part: int) -> Tree:
-    pieces, count = _pieces(rows, part)
-    if count == 1:
-        return fn(jax.tree.map(lambda x: x[0], pieces))
+def _filled(rows: Tree, to: int) -> Tree:
+    def fill(x: jax.Array) -> jax.Array:
+        return jnp.pad(x, [(0, to - len(x))] + [(0, 0)] * (x.ndim - 1))
 
-    def add(i: jax.Array, total: Tree) -> Tree:
-        return jax.tree.map(jnp.add, total, fn(jax.tree.map(lambda x: x[i], pieces)))
+    return jax.tree.map(fill, rows)
 
+
+def _summed(gradient: Loss, params: Tree, pieces: Tree, lo: Any, hi: Any) -> Tree:
     # From zero, not from the first piece's: the program of a piece is compiled once.
-    like = jax.eval_shape(lambda: fn(jax.tree.map(lambda x: x[0], pieces)))
-    return jax.lax.fori_loop(
-        0, count, add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    )
+    def add(i: jax.Array, total: Tree) -> Tree:
+        return jax.tree.map(jnp.add, total, gradient(params, jax.tree.map(lambda x: x[i], pieces)))
+
+    return jax.lax.fori_loop(lo, hi, add, jax.tree.map(jnp.zeros_like, params))
 
 
 def _each(fn: Callable[[Tree], jax.Array], rows: Tree, part: int) -> jax.Array:
     pieces, count = _pieces(rows, part)
     if count == 1:
-        return fn(jax.tree.map(lambda x: x[0], pieces))
+        return fn(rows)
     found = jax.lax.map(fn, pieces)
     return found.reshape(-1, *found.shape[2:])

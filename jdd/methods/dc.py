@@ -54,13 +54,11 @@ def _objective(own: Classwise) -> Any:
             labels = jnp.broadcast_to(real["class"], (len(images),))
             return {"labels": labels, "weight": weight.astype(images.dtype)}
 
-        given = own.augment(real["seed"], real["images"])
+        given, images = (own.augment(real["seed"], x) for x in (real["images"], synthetic))
+        weight = jnp.full((own.ipc,), 1 / own.ipc)
+        match = gradient.matched(loss, distance, (own.part(own.ipc), own.part(len(given))))
         rows = {"images": given, **about(given, real["weight"])}
-        params = variables["params"]
-        wanted = gradient.weight_gradient(loss, params, rows, own.part(len(given)))
-        images = own.augment(real["seed"], synthetic)
-        match = gradient.matched(loss, distance, own.part(own.ipc))
-        return match(images, about(images, jnp.full((own.ipc,), 1 / own.ipc)), params, wanted)
+        return match(images, about(images, weight), variables["params"], rows)
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         del key  # a class has its own seed

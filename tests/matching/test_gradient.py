@@ -75,17 +75,29 @@ def problem():
     return loss, params["params"], real, own, rows
 
 
-def test_parts_of_a_batch_sum_to_its_gradient(problem):
-    loss, params, real, _, rows = problem
+def test_parts_of_a_batch_sum_to_its_gradient(problem, monkeypatch):
+    loss, params, real, own, rows = problem
     with jax.enable_x64(True):
         batch = {"images": real, **rows(6)}
-        found = [
-            jax.jit(lambda p, b, n=part: gradient.weight_gradient(loss, p, b, n))(params, batch)
-            for part in (6, 2)
-        ]
-        whole = jax.jit(jax.grad(loss))(params, batch)
-        for one in found:
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), whole, one)
+        other = {"images": own, **rows(4)}
+        whole, second = jax.jit(lambda p: (jax.grad(loss)(p, batch), jax.grad(loss)(p, other)))(
+            params
+        )
+
+        @jax.jit
+        def found(p):
+            parts = gradient.weight_gradient(loss, p, batch, 2)
+            # By themselves, and in one loop, with two of ten rows there only to fill a part.
+            apart = gradient.both_gradients(loss, p, other, batch, (4, 6))
+            monkeypatch.setattr(gradient, "MOST_PADDING", 0.2)
+            return parts, apart, gradient.both_gradients(loss, p, other, batch, (4, 3))
+
+        parts, apart, together = found(params)
+        for one, wanted in (
+            (parts, whole), (apart[0], second), (apart[1], whole), (together[0], second),
+            (together[1], whole),
+        ):  # fmt: skip
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), wanted, one)
 
 
 @pytest.mark.parametrize("name", gradient.DISTANCES)
@@ -96,13 +108,14 @@ def test_matched_has_the_derivative_of_the_distance(problem, name):
 
         @jax.jit
         def both(images):
-            target = jax.grad(loss)(params, {"images": real, **rows(6)})
+            given = {"images": real, **rows(6)}
+            target = jax.grad(loss)(params, given)
 
             def plain(x):  # whose derivative is of a derivative
                 return distance(jax.grad(loss)(params, {"images": x, **rows(4)}), target)
 
-            match = gradient.matched(loss, distance, 2)
-            ours = jax.value_and_grad(lambda x: 3 * match(x, rows(4), params, target))
+            match = gradient.matched(loss, distance, (2, 3))
+            ours = jax.value_and_grad(lambda x: 3 * match(x, rows(4), params, given))
             return *jax.value_and_grad(plain)(images), *ours(images)
 
         value, slope, again, own_slope = both(own)
