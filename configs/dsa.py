@@ -52,8 +52,8 @@ CROSS = {
             "ConvNet": (0.521, 0.004), "ResNet18": (0.428, 0.010), "VGG11": (0.432, 0.005),
             "AlexNet": (0.359, 0.013),
         },
-        "source": "DSA as measured in the MTT paper (Cazenavette et al., CVPR 2022), as quoted in "
-        "later papers",
+        "source": "DSA as measured in the MTT paper (Cazenavette et al., CVPR 2022), quoted from "
+        "memory and not checked",
     },
 }  # fmt: skip
 

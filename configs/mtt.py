@@ -90,7 +90,7 @@ CROSS = {
             "ConvNet": (0.643, 0.007), "ResNet18": (0.464, 0.006), "VGG11": (0.503, 0.008),
             "AlexNet": (0.342, 0.026),
         },
-        "source": "MTT (Cazenavette et al., CVPR 2022), as quoted in later papers",
+        "source": "MTT (Cazenavette et al., CVPR 2022), quoted from memory and not checked",
     },
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ class Gradient:
         if method.objective is None:
             raise BadInput("config.steps", "steps of a method that has none", "0")
         self._mean = parallel.MeanGradient(method.objective, devices)
+        self._prepare = jax.jit(method.prepare) if method.prepare else None
         self._seed = seed
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
@@ -52,7 +53,13 @@ class Gradient:
         count = jax.tree.leaves(items)[0].shape[0]
         keys = _fold(rng.key(self._seed, "objective", carry.step), jnp.arange(count))
         aux = carry.state.aux | batch.get("shared", {})
-        return self._mean(carry.state.variables, aux, items, keys)
+        if self._prepare is None:
+            return self._mean(carry.state.variables, aux, items, keys)
+        prepared = self._prepare(aux)
+        (loss, (new, metrics)), grads = self._mean(
+            carry.state.variables, aux | prepared, items, keys
+        )
+        return (loss, (prepared | new, metrics)), grads
 
     @property
     def temporaries(self) -> int:

@@ -216,7 +216,7 @@ class MeanGradient:
         self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
         self._devices = list(devices)
         self._programs: dict[int, Any] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[int, ThreadPoolExecutor] = {}
         self.temporaries = 0
 
     def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
@@ -248,9 +248,18 @@ class MeanGradient:
         at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
         self.temporaries = one * at_once
         # The same threads every time: memory that is free again belongs to the thread that had it.
-        self._pool = self._pool or ThreadPoolExecutor(at_once)
-        results = self._pool.map(lambda p: jax.block_until_ready(program(*shared, *p)), pieces)
-        total = functools.reduce(_add, results)  # in their order, whoever is done first
+        if at_once not in self._pools:
+            self._pools[at_once] = ThreadPoolExecutor(at_once)
+        pool = self._pools[at_once]
+        calls = [
+            pool.submit(lambda p: jax.block_until_ready(program(*shared, *p)), piece)
+            for piece in pieces
+        ]
+        try:  # in their order, whoever is done first
+            total = functools.reduce(_add, (call.result() for call in calls))
+        finally:
+            for call in calls:
+                call.cancel()
         return _divided(total, jnp.asarray(items))
 
     @property

@@ -35,17 +35,19 @@ def figure(config: ConfigDict) -> dict[str, Any] | None:
     return figures | {"protocol_differs": differs}
 
 
-def cross(method: str, dataset: str, ipc: int) -> dict[str, Any] | None:
+def cross(method: str, dataset: str, ipc: int, net: str, changed: bool) -> dict[str, Any] | None:
     """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
 
-    None where the method is not one of jdd's, or its paper has no such row.
+    None where the method is not one of jdd's, or its paper has no such row of sets that were
+    distilled with ``net``; ``changed`` says that this one has options that theirs had not.
     """
     files = bundled()
     module = method_file(method) if method in files else None
     row, source = _printed(module, "CROSS", dataset, ipc)
-    if not row:
+    if not row or row.get("net", "ConvNet") != net:
         return None
-    found = {net: {"mean": mean, "std": std} for net, (mean, std) in row["values"].items()}
+    source += f"; this set's {net} is not theirs" if changed else ""
+    found = {name: {"mean": mean, "std": std} for name, (mean, std) in row["values"].items()}
     return {"values": found, "source": source}
 
 

@@ -97,17 +97,22 @@ def test_the_swish_net_is_a_convnet_with_batch_norm_and_swish() -> None:
 
 
 def test_published_rows() -> None:
-    found = published.cross("mtt", "cifar10", 10)
+    found = published.cross("mtt", "cifar10", 10, "ConvNet", False)
     assert found is not None and "Cazenavette" in found["source"]
     assert found["values"]["AlexNet"] == {"mean": 0.342, "std": 0.026}
-    copy = published.cross("mtt", "cifar10_jpeg", 10)
+    copy = published.cross("mtt", "cifar10_jpeg", 10, "ConvNet", True)
     assert copy is not None and "the figure is for cifar10 itself" in copy["source"]
+    assert "not theirs" in copy["source"] and "not theirs" not in found["source"]
     for asked in (("mtt", "cifar10", 1), ("mtt", "insects", 10), ("", "cifar10", 10)):
-        assert published.cross(*asked) is None
+        assert published.cross(*asked, "ConvNet", False) is None
+    # DM's sets of that table were distilled with batch norm.
+    assert published.cross("dm", "cifar10", 50, "ConvNet", False) is None
+    assert published.cross("dm", "cifar10", 50, "ConvNetBN", False) is not None
     for method, file in configs.bundled().items():
         table = getattr(configs.method_file(method), "CROSS", {}) if method != "quickstart" else {}
         for row in table.values():
-            assert set(row) == {"values", "source"} and set(row["values"]) <= set(nets.NAMES)
+            assert {"values", "source"} <= set(row) <= {"values", "source", "net"}
+            assert set(row["values"]) <= set(nets.NAMES)
             assert all(0 < mean < 1 for mean, _ in row["values"].values()), file
 
 

@@ -38,7 +38,14 @@ def centred(labels: jax.typing.ArrayLike, classes: int) -> jax.Array:
 
     Source: FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022), implementation details.
     """
-    return (jax.nn.one_hot(labels, classes) - 1 / classes) / math.sqrt(classes / 10)
+    return centre(jax.nn.one_hot(labels, classes))
+
+
+def centre(probabilities: jax.typing.ArrayLike) -> jax.Array:
+    """Return (p - 1/C) / sqrt(C/10) of rows of probabilities ``[n, C]``, as ``centred`` does."""
+    p = jnp.asarray(probabilities)
+    classes = p.shape[-1]
+    return (p - 1 / classes) / math.sqrt(classes / 10)
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:

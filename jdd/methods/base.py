@@ -64,6 +64,7 @@ class Method(NamedTuple):
     objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` what of
                ``aux`` is different afterwards: a mean over the items, as the loss is. ``aux`` holds
                what the step's ``shared`` indices stand for, too. None: there are no steps.
+    prepare:   ``(aux) -> new``: what of ``aux`` changes before a step's items are looked at, once.
     advance:   ``(state, key) -> state`` between steps.
     distilled: ``(state, steps) -> DistilledSet``.
     optimizer: the outer optimiser over ``variables``.
@@ -76,6 +77,7 @@ class Method(NamedTuple):
     objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]] | None
     distilled: Callable[[State, int], DistilledSet]
     optimizer: optax.GradientTransformation
+    prepare: Callable[[Tree], Tree] | None = None
     advance: Callable[[State, jax.Array], State] = lambda state, key: state
     accept: Callable[[jax.Array], jax.Array] = lambda loss: jnp.asarray(True)
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)

@@ -44,14 +44,16 @@ def real_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``batch`` different images of every class: rows ``[classes, b]``, weights summing to 1.
 
-    Classes with fewer images give all of theirs; b is the largest number drawn.
+    Classes with fewer images give all of theirs, then some again with weight 0; b is the largest
+    number drawn.
     """
     width = min(batch, max(len(rows) for rows in by_class))
     rows = np.zeros((len(by_class), width), np.int32)
     weight = np.zeros((len(by_class), width), np.float32)
     for c, own in enumerate(by_class):
         taken = draw.permutation(own)[:width]
-        rows[c, : len(taken)], weight[c, : len(taken)] = taken, 1 / len(taken)
+        rows[c] = np.resize(taken, width)
+        weight[c, : len(taken)] = 1 / len(taken)
     return rows, weight
 
 

@@ -62,15 +62,10 @@ def _objective(own: Classwise) -> Any:
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         del key  # a class has its own seed
-        net_variables, new = aux["net"], {}
-        if "real" in aux:
-            seen = net.apply(net_variables, aux["real"]["images"], train=True).stats
-            net_variables = {**net_variables, "batch_stats": seen}
-            new = {"net": net_variables}
         synthetic, real = own.item(variables["images"], item)
-        found = own.over_classes(lambda s, r: one(net_variables, s, r), synthetic, real)
+        found = own.over_classes(lambda s, r: one(aux["net"], s, r), synthetic, real)
         # The step's loss is a sum over classes; the loop takes the mean over items.
-        return items * jnp.sum(found * item["weight"]), (new, {})
+        return items * jnp.sum(found * item["weight"]), ({}, {})
 
     return objective
 
@@ -102,9 +97,14 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
         indices = own.sample(seed, step, name)
         if statistics:
             draw = rng.host(seed, f"{name}/bn", step)
-            rows, _ = real_rows(draw, own.by_class, BN_IMAGES)
-            indices["shared"] = {"real": rows.ravel()}
+            rows, weight = real_rows(draw, own.by_class, BN_IMAGES)
+            indices["shared"] = {"real": rows[weight > 0]}
         return indices
+
+    def renewed(aux: Tree) -> Tree:
+        """Move the running statistics by one pass of real images of all classes."""
+        stats = net.apply(aux["net"], aux["real"]["images"], train=True).stats
+        return {"net": {**aux["net"], "batch_stats": stats}}
 
     def trained(state: State, key: jax.Array) -> Tree:
         carry = run.init(key)
@@ -136,5 +136,6 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
         objective=_objective(own),
         distilled=distilled,
         optimizer=outer_sgd({"images": (float(config.lr_img), float(config.img_momentum))}),
+        prepare=renewed if statistics else None,
         advance=advance,
     )

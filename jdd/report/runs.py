@@ -112,8 +112,9 @@ def find(words: str | Iterable[str | os.PathLike[str]]) -> Found:
 
 
 def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path], tuple[str, ...]]:
-    whole = isinstance(words, str) and not Path(words).is_dir()
-    given = words.split(",") if isinstance(words, str) and whole else words
+    # A folder may have a comma in its name; os.path takes a list that is too long for a path.
+    several = isinstance(words, str) and not os.path.isdir(words)
+    given = words.split(",") if isinstance(words, str) and several else words
     parts = [given] if isinstance(given, str) else [os.fspath(word) for word in given]
     parts = [word.strip() for word in parts if word.strip()]
     found: dict[Path, Path] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from jdd import __version__, published
 from jdd import report as html
+from jdd.depth import auto_depth
 from jdd.evaluation import aims
 from jdd.files import write_atomic
 from jdd.session import Session
@@ -67,7 +68,10 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     printed = published.figure(work.config) if ours and aim["kind"] == "distill" else None
     across = None
     if aim["kind"] == "distill":
-        across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]))
+        net, options = recipe["net"]["name"], recipe["net"].get("options") or {}
+        own = {"width": 128, "norm": "instance", "depth": auto_depth(work.data.shape)}
+        changed = any(value != own.get(name) for name, value in options.items())
+        across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]), net, changed)
     later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
     stages = ["experts", "distill", *later, "evaluate", "full", "scores"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}

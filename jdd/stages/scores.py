@@ -16,6 +16,7 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation.outputs import outputs
 from jdd.evaluation.scores import scores
+from jdd.matching import losses
 from jdd.session import Session
 from jdd.stages import evaluate, full
 from jdd.stages.base import Estimate, Stage
@@ -62,8 +63,11 @@ def switched(dset: DistilledSet, data: Any) -> DistilledSet:
 
 
 def hardened(dset: DistilledSet) -> DistilledSet:
-    """Return the set with its labels replaced by their classes."""
-    return dset._replace(labels=dset.classes_of_images, label_kind="hard")
+    """Return the set with its labels replaced by their classes, as targets of the same scale."""
+    hard = dset.classes_of_images
+    if dset.label_kind == "centred":
+        return dset._replace(labels=np.asarray(losses.centred(hard, dset.classes)))
+    return dset._replace(labels=hard, label_kind="hard")
 
 
 def _draws(work: Work) -> int:
@@ -105,7 +109,7 @@ def _teacher(
             return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         p = shifted / shifted.sum(axis=1, keepdims=True)
-        return p - 1 / dset.classes if dset.label_kind == "centred" else p
+        return np.asarray(losses.centre(p)) if dset.label_kind == "centred" else p
 
     return soft
 

@@ -118,12 +118,25 @@ def test_the_net_is_trained_between_updates_and_fresh_after_the_last(tiny, tmp_p
 def test_batch_norm_nets(tiny, tmp_path, method):
     made, work = built(tiny, tmp_path, method, **{"net.norm": "batch", "classes_at_once": 2})
     carry = loop.start(made, 0)
+    variables = carry.state.aux["net"]
     gradient, update = loop.make_step(made, 0, jax.devices()[:1])
     batch = work.problem.gather(made.sample(0, 0))
     (loss, (new, _)), grads = gradient(carry, batch)
     assert np.isfinite(loss) and np.isfinite(grads["images"]).all()
     if method == "dm":  # all classes in one pass, whatever was asked for
         assert batch["classes"].shape == (1, 3)
+        own, given = carry.state.variables["images"], batch["real"]["images"][0]
+        seeds, strategy = batch["seed"][0], work.data.dsa
+
+        @jax.jit
+        def means(images):  # of classes that have passed together
+            drawn = [dsa.draw(jax.random.key(s), 1, strategy, siamese=True) for s in seeds]
+            parts = [dsa.augment(d, x, strategy, False) for d, x in zip(drawn, images, strict=True)]
+            said = work.net.apply(variables, jnp.concatenate(parts), train=True).features
+            return said.reshape(3, images.shape[1], -1).mean(1)
+
+        wanted = jnp.sum((means(given) - means(own.reshape(3, 2, 8, 8, 3))) ** 2)
+        np.testing.assert_allclose(loss, wanted, rtol=1e-4)
         return
     # Statistics are renewed by one pass of real images of every class, then held.
     images = batch["shared"]["real"]["images"]
@@ -156,6 +169,14 @@ def test_published_settings_and_evaluation_follow_the_dataset():
     assert (cifar.steps, cifar.outer_loop, cifar.inner_epochs) == (10000, 10, 50)
     assert (cifar.eval.epochs, cifar.dc_aug) == (300, "none")
     assert values("dc:cifar10", **{"net.name": "ConvNetBN"}).dc_aug == "crop_noise"
+    bare = values("dc:mnist,ipc=1", **{"dc_aug": "none", "eval.epochs": 5})
+    assert published.figure(bare)["protocol_differs"] == ["dc_aug", "eval.epochs"]
+    with_dsa = values("dc:mnist,ipc=1", **{"data.dsa": "crop_rotate"})
+    assert (with_dsa.dc_aug, with_dsa.eval.epochs) == ("none", 1000)
+    assert values("dc:mnist", **{"net.name": "ResNet18BN_AP"}).dc_aug == "crop_scale_rotate"
+    plain = values("frepo:mnist", **{"augment": "none"})
+    assert published.figure(plain)["protocol_differs"] == ["augment"]
+    assert values("frepo:cifar10,ipc=20").flip
     assert values("dsa:mnist,ipc=1").data.dsa == "color_crop_cutout_scale_rotate"
     assert values("dm:cifar10,ipc=100").lr_img == 10
 
@@ -166,7 +187,7 @@ def test_small_classes_give_each_image_once():
     assert rows.shape == (3, 8)
     np.testing.assert_allclose(weight.sum(1), 1)
     assert sorted(rows[0, :4]) == [0, 1, 2, 3]
-    assert not weight[0, 4:].any()
+    assert not weight[0, 4:].any() and set(rows[0]) == {0, 1, 2, 3}
     assert len(set(rows[1])) == 8
     shape, given = groups(3, 7)
     assert shape.shape == (3, 3)
