@@ -8,7 +8,8 @@ synthetic and its real images give to the weights of a net. Nets are fresh every
 between these they are trained on the set for inner_epochs. The images move by SGD(img_momentum) at
 lr_img; steps counts their updates, so that the authors' 1000 iterations are 1000 outer_loop steps.
 
-Time and accuracy of jdd with these settings: not yet run.
+MNIST, IPC 1, in full: 92.0 +- 0.4 % (n = 20, seed 0; published 91.7 +- 0.5), 62 minutes on two CPU
+cores, partly beside other jobs. The other rows: not yet run.
 """
 
 from jdd.config import Key, from_arg
