@@ -130,7 +130,11 @@ def test_teacher_gives_labels_of_the_sets_kind(done):
     rows = np.array([3, 50, 7])
     logits = outputs(work.net, full.trained(work, session), work.data.train.images[rows]).logits
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for kind, wanted in (("logits", logits), ("probabilities", p), ("centred", p - 1 / 3)):
+    for kind, wanted in (
+        ("logits", logits),
+        ("probabilities", p),
+        ("centred", (p - 1 / 3) / np.sqrt(3 / 10)),
+    ):
         teacher = stage._teacher(work, dset._replace(label_kind=kind), session)
         np.testing.assert_allclose(teacher(rows), wanted, rtol=1e-5, atol=1e-6)
     session.metrics.close()
