@@ -28,7 +28,6 @@ from benchmarks.peers import dsa as peer_dsa
 from benchmarks.peers.gradient_matching import Classes, ImageSGD
 from benchmarks.test_memory import process
 from benchmarks.timing import Bench, report, report_times, take_turns
-from jdd import methods
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +168,6 @@ def test_process(bench: Bench, method: str, ipc: int) -> None:
     )
 
 
-@pytest.mark.skipif("frepo" not in methods.METHODS, reason="this jdd has no FRePo")
 @pytest.mark.parametrize("ipc", FREPO_IPCS)
 def test_frepo_step(bench: Bench, ipc: int) -> None:
     """FRePo's whole step (gradient, update, the pool's training), CIFAR-10's shape, its own net."""

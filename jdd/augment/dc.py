@@ -23,30 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from jdd.errors import BadInput, nearest
+from jdd.augment.strategy import parse
 
 OPS = ("crop", "scale", "rotate", "noise")
 CROP, SCALE, ROTATE, NOISE = 4, 0.2, 45, 0.001
 
 
 def names(strategy: str) -> tuple[str, ...]:
-    """Return the operations of a strategy, () for "" and "none".
-
-    Raises:
-      BadInput: an unknown operation, or one named twice.
-    """
-    if strategy in ("", "none"):
-        return ()
-    found = tuple(strategy.split("_"))
-    for name in found:
-        if name not in OPS:
-            near = nearest(name, OPS)
-            hint = f" (did you mean {near}?)" if near else ""
-            said = f"unknown operation {name!r} in {strategy!r}{hint}"
-            raise BadInput("config.dc_aug", said, f"none, or any of {', '.join(OPS)} joined by _")
-    if len(set(found)) < len(found):
-        raise BadInput("config.dc_aug", f"an operation twice in {strategy!r}", "each at most once")
-    return found
+    """Return the operations of a strategy (``strategy.parse``)."""
+    return parse(strategy, OPS, "config.dc_aug")
 
 
 def draw_op(key: jax.Array, strategy: str) -> jax.Array:

@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.errors import BadInput, nearest
+from jdd.augment.resample import about_centre, bilinear, separable, taps
+from jdd.augment.strategy import parse
+from jdd.errors import BadInput
 
 OPS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
@@ -25,28 +27,8 @@ CROP, CUTOUT, SCALE, ROTATE = 0.125, 0.5, 1.2, 15.0
 
 
 def names(strategy: str) -> tuple[str, ...]:
-    """Return the operations of a strategy, () for "" and "none".
-
-    Raises:
-      BadInput: an unknown operation, or one named twice.
-    """
-    if strategy in ("", "none"):
-        return ()
-    found = tuple(strategy.split("_"))
-    for name in found:
-        if name not in OPS:
-            close = nearest(name, OPS)
-            meant = f" (did you mean {close!r}?)" if close else ""
-            raise BadInput(
-                "config.data.dsa",
-                f"unknown operation {name!r} in {strategy!r}{meant}",
-                f"none, or any of {', '.join(OPS)} joined by _",
-            )
-    if len(set(found)) < len(found):
-        raise BadInput(
-            "config.data.dsa", f"an operation twice in {strategy!r}", "each at most once"
-        )
-    return found
+    """Return the operations of a strategy (``strategy.parse``)."""
+    return parse(strategy, OPS, "config.data.dsa")
 
 
 def draw_op(key: jax.Array, strategy: str) -> jax.Array:
@@ -155,9 +137,9 @@ def color(
 def crop(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     """Shift by integers: ``out[i, j] = in[i + rows, j + cols]``, zero outside."""
     _, h, w, _ = images.shape
-    by_row = _taps(jnp.arange(h)[None] + rows[:, None], h, images.dtype)
-    by_col = _taps(jnp.arange(w)[None] + cols[:, None], w, images.dtype)
-    return _separable(images, by_row, by_col)
+    by_row = taps(jnp.arange(h)[None] + rows[:, None], h, images.dtype)
+    by_col = taps(jnp.arange(w)[None] + cols[:, None], w, images.dtype)
+    return separable(images, by_row, by_col)
 
 
 def cutout(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
@@ -180,9 +162,9 @@ def scale(images: jax.Array, sx: jax.Array, sy: jax.Array, align_corners: bool =
     """
     del align_corners
     _, h, w, _ = images.shape
-    by_row = _taps(_about_centre(h, images.dtype)[None] * sy[:, None] + (h - 1) / 2, h)
-    by_col = _taps(_about_centre(w, images.dtype)[None] * sx[:, None] + (w - 1) / 2, w)
-    return _separable(images, by_row, by_col)
+    by_row = taps(about_centre(h, images.dtype)[None] * sy[:, None] + (h - 1) / 2, h)
+    by_col = taps(about_centre(w, images.dtype)[None] * sx[:, None] + (w - 1) / 2, w)
+    return separable(images, by_row, by_col)
 
 
 def rotate(images: jax.Array, angle: jax.Array, align_corners: bool = True) -> jax.Array:
@@ -192,38 +174,18 @@ def rotate(images: jax.Array, angle: jax.Array, align_corners: bool = True) -> j
     how much depends on ``align_corners``, whose unit is (size - 1) / 2 instead of size / 2.
     """
     n, h, w, c = images.shape
-    rows = _about_centre(h, images.dtype)[None, :, None]
-    cols = _about_centre(w, images.dtype)[None, None, :]
+    rows = about_centre(h, images.dtype)[None, :, None]
+    cols = about_centre(w, images.dtype)[None, None, :]
     less = 1 if align_corners else 0
     aspect = max(w - less, 1) / max(h - less, 1)
     cos, sin = jnp.cos(angle)[:, None, None], jnp.sin(angle)[:, None, None]
     x = cols * cos - rows * (sin * aspect) + (w - 1) / 2
     y = cols * (sin / aspect) + rows * cos + (h - 1) / 2
-    return _bilinear(images, y, x)
-
-
-def _bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    n, h, w, c = images.shape
-    flat = images.reshape(n, h * w, c)
-    top, left = jnp.floor(y), jnp.floor(x)
-    out = jnp.zeros_like(images)
-    for row in (top, top + 1):
-        for col in (left, left + 1):
-            weight = (1 - jnp.abs(y - row)) * (1 - jnp.abs(x - col))
-            inside = (row >= 0) & (row < h) & (col >= 0) & (col < w)
-            index = jnp.where(inside, row * w + col, 0).astype(jnp.int32)
-            index = jnp.broadcast_to(index, (n, h, w)).reshape(n, h * w, 1)
-            value = jnp.take_along_axis(flat, index, axis=1).reshape(images.shape)
-            out = out + jnp.where(inside, weight, 0)[..., None] * value
-    return out
+    return bilinear(images, y, x)
 
 
 def _per_image(values: jax.Array, images: jax.Array) -> jax.Array:
     return values.reshape(values.shape + (1,) * (images.ndim - 1))
-
-
-def _about_centre(size: int, dtype: jnp.dtype) -> jax.Array:
-    return jnp.arange(size, dtype=dtype) - (size - 1) / 2
 
 
 def _hole(size: int, centre: jax.Array) -> jax.Array:
@@ -231,24 +193,6 @@ def _hole(size: int, centre: jax.Array) -> jax.Array:
     first = (centre - side // 2)[:, None]
     place = jnp.arange(size)[None]
     return (place >= first) & (place < first + side)
-
-
-def _taps(source: jax.Array, size: int, dtype: jnp.dtype | None = None) -> jax.Array:
-    """[n, out] source places -> [n, out, size] linear interpolation weights, none outside."""
-    source = source.astype(dtype or source.dtype)
-    places = jnp.arange(size, dtype=source.dtype)
-    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - places[None, None]))
-
-
-def _separable(images: jax.Array, by_row: jax.Array, by_col: jax.Array) -> jax.Array:
-    """Apply [n, h, h] to the rows and [n, w, w] to the columns of each image."""
-    n, h, w, c = images.shape
-    by_row = jnp.broadcast_to(by_row, (n, h, h))
-    by_col = jnp.broadcast_to(by_col, (n, w, w))
-    # Full precision: TF32 or bfloat16 products would round the pixels themselves.
-    high = lax.Precision.HIGHEST
-    images = jnp.einsum("nij,njwc->niwc", by_row, images, precision=high)
-    return jnp.einsum("nvw,niwc->nivc", by_col, images, precision=high)
 
 
 # One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.

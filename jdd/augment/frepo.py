@@ -14,34 +14,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.augment.dsa import _about_centre, _bilinear, _separable, _taps, color, flip
-from jdd.errors import BadInput, nearest
+from jdd.augment.dsa import color, flip
+from jdd.augment.resample import about_centre, bilinear, separable, taps
+from jdd.augment.strategy import parse
 
 OPS = ("flip", "color", "crop", "rotate", "translate", "cutout")
 BRIGHTNESS, LOG_COLOR, ZOOM, ROTATE, TRANSLATE, CUTOUT = 0.25, 0.25, 1.25, 15.0, 0.125, 0.25
 
 
 def names(strategy: str) -> tuple[str, ...]:
-    """Return the operations of a strategy, () for "" and "none".
-
-    Raises:
-      BadInput: an unknown operation, or one named twice.
-    """
-    if strategy in ("", "none"):
-        return ()
-    found = tuple(strategy.split("_"))
-    for name in found:
-        if name not in OPS:
-            close = nearest(name, OPS)
-            meant = f" (did you mean {close!r}?)" if close else ""
-            raise BadInput(
-                "config.augment",
-                f"unknown operation {name!r} in {strategy!r}{meant}",
-                f"none, or any of {', '.join(OPS)} joined by _",
-            )
-    if len(set(found)) < len(found):
-        raise BadInput("config.augment", f"an operation twice in {strategy!r}", "each once")
-    return found
+    """Return the operations of a strategy (``strategy.parse``)."""
+    return parse(strategy, OPS, "config.augment")
 
 
 def draw_op(key: jax.Array, strategy: str) -> jax.Array:
@@ -92,8 +75,8 @@ def zoom(images: jax.Array, by: jax.Array, rows: jax.Array, cols: jax.Array) -> 
     _, h, w, _ = images.shape
     return _resample(
         images,
-        _about_centre(h, images.dtype)[None] / by[:, None] + (h - 1) / 2 + rows[:, None],
-        _about_centre(w, images.dtype)[None] / by[:, None] + (w - 1) / 2 + cols[:, None],
+        about_centre(h, images.dtype)[None] / by[:, None] + (h - 1) / 2 + rows[:, None],
+        about_centre(w, images.dtype)[None] / by[:, None] + (w - 1) / 2 + cols[:, None],
     )
 
 
@@ -107,12 +90,12 @@ def translate(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
 def rotate(images: jax.Array, angle: jax.Array) -> jax.Array:
     """Resample bilinearly on a grid turned by ``angle`` (radians) about the centre."""
     _, h, w, _ = images.shape
-    rows = _about_centre(h, images.dtype)[None, :, None]
-    cols = _about_centre(w, images.dtype)[None, None, :]
+    rows = about_centre(h, images.dtype)[None, :, None]
+    cols = about_centre(w, images.dtype)[None, None, :]
     cos, sin = jnp.cos(angle)[:, None, None], jnp.sin(angle)[:, None, None]
     x = cols * cos - rows * sin + (w - 1) / 2
     y = cols * sin + rows * cos + (h - 1) / 2
-    return _bilinear(images, jnp.clip(y, 0, h - 1), jnp.clip(x, 0, w - 1))
+    return bilinear(images, jnp.clip(y, 0, h - 1), jnp.clip(x, 0, w - 1))
 
 
 def cutout(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
@@ -132,8 +115,8 @@ def _side(size: int) -> int:
 def _resample(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
     """Read rows at ``y`` [n, h] and columns at ``x`` [n, w], the nearest pixel outside."""
     _, h, w, _ = images.shape
-    by_row, by_col = _taps(jnp.clip(y, 0, h - 1), h), _taps(jnp.clip(x, 0, w - 1), w)
-    return _separable(images, by_row, by_col)
+    by_row, by_col = taps(jnp.clip(y, 0, h - 1), h), taps(jnp.clip(x, 0, w - 1), w)
+    return separable(images, by_row, by_col)
 
 
 # One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.

@@ -59,7 +59,7 @@ def test_every_image_has_an_operation_of_its_own():
 
 
 def test_unknown_operations_are_refused():
-    with pytest.raises(BadInput, match="did you mean rotate"):
+    with pytest.raises(BadInput, match="did you mean 'rotate'"):
         dc.names("crop_rotat")
     with pytest.raises(BadInput, match="twice"):
         dc.names("crop_crop")
