@@ -87,6 +87,7 @@ vertical-align:-2px}
 .ticks span{width:0;display:flex;justify-content:center}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));
 gap:22px 34px;margin-top:12px}
+.charts figure{max-width:560px} /* a chart alone is not blown up */
 .charts .tall{grid-row:span 2}
 .charts figcaption,.code figcaption{margin-bottom:6px;color:var(--soft);font-size:14.5px}
 .chart{display:block;width:100%;height:auto;font:12.5px system-ui,-apple-system,"Segoe UI",

@@ -15,6 +15,7 @@ import pytest
 
 import jdd
 from jdd import config, loop, methods, pipeline, rng
+from jdd.data import draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.methods import METHODS
@@ -246,12 +247,14 @@ def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
     assert again == rows and (other == rows) == (name != "random")
 
 
-def test_chosen_rows_follow_from_the_features_of_the_trained_net(picked):
+def test_chosen_rows_follow_from_the_seed_or_the_features_of_the_trained_net(picked):
     name, keys, place, _ = picked
-    if name == "random":
-        pytest.skip("no net is asked")
     work = runs.work(keys, place)
     train, net = work.data.train, work.net
+    if name == "random":
+        drawn = draw_per_class(rng.host(0, "random/choice"), train.labels, 3, 2)
+        assert DistilledSet.load(place / "distilled.npz").recipe["selected"] == drawn.tolist()
+        return
     features = np.asarray(net.apply(work.store.read(0, 1), train.images, train=False).features)
     rows = []
     for c in range(3):
