@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.meta_step import known, noise
-from jdd import config, loop, methods, nets
+from jdd import config, loop, methods, nets, parallel
 from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import normalisation
 from jdd.methods.base import Method, Problem, net_options
@@ -52,6 +52,7 @@ class Step(NamedTuple):
 
 def make(method: str, size: Size, **keys: Any) -> Step:
     """Return one step of ``method`` at ``size``; ``keys`` change its config."""
+    devices = parallel.pick(1)
     about = known(size.dataset)
     values = {
         "data.name": size.dataset,
@@ -74,5 +75,5 @@ def make(method: str, size: Size, **keys: Any) -> Step:
     made = methods.make(resolved, problem)
     batch = jax.tree.map(jnp.asarray, problem.gather(made.sample(SEED, 0)))
     strategy = "" if method == "dc" else about.dsa
-    programs = loop.make_step(made, SEED, jax.devices()[:1])
+    programs = loop.make_step(made, SEED, devices)
     return Step(made, resolved, strategy, loop.start(made, SEED), batch, *programs)

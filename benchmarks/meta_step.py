@@ -18,7 +18,7 @@ from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import normalisation
 from jdd.methods.base import Problem, net_options
 from jdd.nets import Net
-from jdd.parallel import MeanGradient, temporaries
+from jdd.parallel import MeanGradient, pick, temporaries
 
 Tree = Any
 RATE = 0.001
@@ -70,7 +70,7 @@ class Step(NamedTuple):
         """Return what the loop compiles for a step on one device, and its arguments."""
         keys = jax.random.split(jax.random.key(7), segments)
         batch = jax.tree.map(lambda x: jnp.repeat(x, segments, axis=0), self.batch)
-        return MeanGradient(self.method.objective, jax.devices()[:1]), (
+        return MeanGradient(self.method.objective, pick(1)), (
             self.variables,
             {},
             batch,

@@ -54,7 +54,7 @@ FREPO_IPCS = (1, 10, 50)
 def peer(bench: Bench) -> str:
     """How PyTorch is set up."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bench.tf32
-    return peers.prepare().replace("channels_last", "NCHW")
+    return peers.prepare().replace("channels_last", "NCHW") + ", few heaps (jdd's)"
 
 
 def sized(bench: Bench, ipc: int) -> Size:

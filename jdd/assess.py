@@ -20,6 +20,7 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims
 from jdd.evaluation.starts import starts
+from jdd.methods.base import FULL
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
 from jdd.stages import evaluate, full, report, scores
@@ -113,7 +114,11 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
     train, options = recipe["train"], recipe["net"].get("options") or {}
     said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
     said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
+    full = recipe.get("full") or {}  # older sets, and those of others, do not say: the defaults
+    said |= {f"experts.{name}": full[name] for name in FULL if name in full}
+    said |= {f"baselines.{name}": full[name] for name in ("full_epochs",) if name in full}
     said |= {
+        "align_corners": bool(recipe["augment"]["align_corners"]),
         "data.name": recipe["dataset"],
         "net.name": recipe["net"]["name"],
         "nets": (recipe["net"]["name"],),

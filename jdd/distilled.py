@@ -54,6 +54,7 @@ RECIPE: dict[str, Any] = {
     "normalisation": {"mean": [], "std": []},
     "whitening": "none",
     "selection": "last",
+    "full": {},  # how the whole training set is trained beside it: keys of experts, full_epochs
     "data": {},
     "fingerprint": "",
     "command": "",

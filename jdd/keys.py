@@ -219,7 +219,7 @@ CLASSWISE: dict[str, Key] = {
     "classes_at_once": Key(
         int,
         0,
-        "classes in one vmap; fewer need less memory (0: by the devices, 1 on a CPU)",
+        "classes in one vmap; fewer need less memory (0: by the devices' own, 1 on a CPU)",
         resumable=True,
         minimum=0,
     ),

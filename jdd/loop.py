@@ -68,7 +68,7 @@ class Gradient:
 
     @property
     def programs(self) -> int:
-        """How many programs were compiled: one for each number of items seen."""
+        """How many programs were compiled: one for each size of a round of items."""
         return self._mean.programs
 
 

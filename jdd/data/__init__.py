@@ -6,6 +6,7 @@ from jdd.data.dataset import Dataset, Split, load, load_raw
 from jdd.data.facts import FACTS, Facts, lookup
 from jdd.data.origin import origin
 from jdd.data.relabel import class_of, relabelled
+from jdd.data.rows import Rows
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
 from jdd.data.transform import (
@@ -23,6 +24,7 @@ __all__ = [
     "SOURCES",
     "Dataset",
     "Facts",
+    "Rows",
     "Split",
     "Transform",
     "class_indices",

@@ -11,8 +11,8 @@ RIDGE = 1e-6
 
 def predict(
     known: jax.Array, labels: jax.Array, asked: jax.Array, ridge: float = RIDGE
-) -> jax.Array:
-    """Return what ridge regression on some features says of others.
+) -> tuple[jax.Array, jax.Array]:
+    """Return what ridge regression on some features says of others, and the ridge it took.
 
         K = F F^T,   K_t = F_t F^T,   prediction = K_t (K + ridge tr(K)/n I)^-1 Y
 
@@ -27,15 +27,16 @@ def predict(
       ridge: the regulariser, in units of the mean diagonal entry of K.
 
     Returns:
-      ``[m, classes]``.
+      ``[m, classes]``; scalar, ``ridge`` or the multiple of it that was needed.
 
     Source: FRePo (Zhou, Nezhadarya & Ba, NeurIPS 2022), section 3; KIP (Nguyen et al., 2021).
     """
     n = known.shape[0]
     kernel = known @ known.T
     unit = (jnp.trace(kernel) / n) * jnp.eye(n, dtype=kernel.dtype)
-    kernel = kernel + _enough(*jax.lax.stop_gradient((kernel, unit)), ridge) * unit
-    return (asked @ known.T) @ cho_solve(cho_factor(kernel, lower=True), labels)
+    weight = _enough(*jax.lax.stop_gradient((kernel, unit)), ridge)
+    solved = cho_solve(cho_factor(kernel + weight * unit, lower=True), labels)
+    return (asked @ known.T) @ solved, weight
 
 
 def _enough(kernel: jax.Array, unit: jax.Array, ridge: float) -> jax.Array:

@@ -11,13 +11,15 @@ import numpy as np
 import optax
 
 from jdd import __version__, nets, rng
-from jdd.data import draw_per_class
+from jdd.data import Rows, draw_per_class
 from jdd.data.transform import NAMES
 from jdd.distilled import DistilledSet
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 
 Tree = Any
+# Keys of ``experts`` that the baseline of the whole training set follows.
+FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
 
 
 class State(NamedTuple):
@@ -40,16 +42,19 @@ class Problem(NamedTuple):
 
         ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
         stacked variables; ``real`` holds rows of training images, ``[k, b]``, and becomes their
-        ``images`` and ``labels``; ``shared`` is the same for what all items of the step share, in
-        which axis 0 is nothing special; everything else passes through.
+        ``images``, read item by item (``data.Rows``), and ``labels``; ``shared`` holds nothing but
+        such a ``real``, of what all items of the step share: axis 0 is nothing special, and it is
+        read at once. Everything else passes through.
         """
         apart = ("snapshots", "real", "shared")
         batch = {name: value for name, value in indices.items() if name not in apart}
+        train = self.data.train
         if "real" in indices:
-            train, rows = self.data.train, indices["real"]
-            batch["real"] = {"images": train.images[rows], "labels": train.labels[rows]}
+            rows = indices["real"]
+            batch["real"] = {"images": Rows(train.images, rows), "labels": train.labels[rows]}
         if "shared" in indices:
-            batch["shared"] = self.gather(indices["shared"])
+            rows = indices["shared"]["real"]
+            batch["shared"] = {"real": {"images": train.images[rows], "labels": train.labels[rows]}}
         for name, pairs in indices.get("snapshots", {}).items():
             trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
             batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
@@ -174,6 +179,13 @@ def net_options(config: Any) -> dict[str, Any]:
     return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
+def full(config: Any) -> dict[str, Any]:
+    """Return how the whole training set is trained that a set is held to: one set, one ceiling."""
+    return {name: config.experts[name] for name in FULL} | {
+        "full_epochs": int(config.baselines.full_epochs)
+    }
+
+
 def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     """Return how the set is to be used, as data: the published protocol, then ``train``'s changes.
 
@@ -224,6 +236,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         },
         "whitening": NAMES[data.transform.kind],
         "selection": "last",
+        "full": full(config),
         "data": {k: v for k, v in dict(config.data).items() if k != "cache_dir"},
         "data_fingerprint": data.fingerprint,
     }

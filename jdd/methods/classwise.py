@@ -6,6 +6,7 @@ choice; a group is an item of the step, and groups are shared among devices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,26 +18,40 @@ from jdd.augment import dsa
 from jdd.data import class_indices
 from jdd.methods.base import Problem
 from jdd.nets import Net
-from jdd.parallel import threads
+from jdd.parallel import memory, pick, threads
 
 Tree = Any
+KEPT = 8  # times an image and what a forward pass taps of it: what its gradient keeps
+MOST = 32  # classes at once, where nobody says how many
 
 
-def groups(at_once: int, classes: int, devices: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def groups(at_once: int, classes: int, devices: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes ``[items, k]`` of a step's items, and weights, 0 where one is padding.
 
     Args:
-      at_once: k; 0 for what suits ``devices`` (0: all).
+      at_once: no more than that are in an item; items are of one size, and as many on each of
+        ``devices``, as far as there are classes.
     """
-    k = min(at_once, classes)
-    if not k and jax.default_backend() == "cpu":  # which works on what its caches hold
-        k = 1
-    elif not k:  # a group for every device, within reason
-        k = max(1, min(-(-classes // (devices or jax.local_device_count())), 32))
+    rounds = -(-classes // (max(1, at_once) * devices))
+    k = -(-classes // min(classes, rounds * devices))
     items = -(-classes // k)
     flat = np.arange(items * k)
     weight = (flat < classes).astype(np.float32)
     return np.minimum(flat, classes - 1).reshape(items, k), weight.reshape(items, k)
+
+
+def fitting(net: Net, images: int, room: int) -> int:
+    """Return how many classes of ``images`` images each go through ``net`` at once.
+
+    One on a CPU, which works on what its caches hold; elsewhere as many as ``room`` bytes hold of
+    what a class keeps (an estimate, on the safe side), from 1 to ``MOST``.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    an_image = 4 * math.prod(net.shape) + net.activations(1)
+    return max(1, min(MOST, room // (KEPT * images * an_image + 4 * weights)))
 
 
 def real_rows(
@@ -69,8 +84,14 @@ class Classwise:
         self.net: Net = problem.nets["student"]
         self.ipc, self.classes = int(config.ipc), data.classes
         self.labels = np.repeat(np.arange(self.classes, dtype=np.int32), self.ipc)
-        at_once = self.classes if whole else int(config.classes_at_once)
-        self.groups, self.group_weight = groups(at_once, self.classes, int(config.devices))
+        images = max(int(config.batch_real), self.ipc)
+        asked = self.classes if whole else int(config.classes_at_once)
+        devices = pick(int(config.devices))
+        if asked:
+            self.groups, self.group_weight = groups(asked, self.classes)
+        else:
+            k = fitting(self.net, images, memory(devices) // 2)
+            self.groups, self.group_weight = groups(k, self.classes, len(devices))
         self.by_class = class_indices(data.train.labels, self.classes)
         self.strategy = data.dsa if augmented else ""
 

@@ -149,13 +149,14 @@ def _objective(config: Any, pool: Pool, classes: int) -> Any:
             images = jnp.concatenate([images, images[:, :, ::-1]])
             learned = jnp.concatenate([labels, labels])
         asked = features(pool.net, net, real["images"])
-        found = predict(pool.net.apply(net, images).features, learned, asked)
+        found, ridge = predict(pool.net.apply(net, images).features, learned, asked)
         target = jax.nn.one_hot(real["labels"], classes, dtype=found.dtype) - 1 / classes
         regression = squared_error(found, target)
         right = jnp.argmax(found, axis=-1) == real["labels"]
         metrics = {
             "regression": regression,
             "margin": margin,
+            "ridge": ridge,
             "real_accuracy": jnp.mean(right.astype(found.dtype)),
         }
         return regression + weight * margin, ({}, metrics)

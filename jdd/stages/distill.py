@@ -13,7 +13,7 @@ from jdd.errors import Diverged
 from jdd.evaluation import aims
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
-from jdd.methods.base import Method, State
+from jdd.methods.base import Method, State, full
 from jdd.session import Session
 from jdd.stages import evaluate
 from jdd.stages.base import Estimate, Stage, timed
@@ -79,6 +79,7 @@ def _run(work: Work, session: Session) -> None:
     method = methods.make(work.config, problem)
     for seed in work.seeds:
         if _finished(work, seed):
+            _retell(work, seed)
             continue
         stage = f"distill{work.suffix(seed)}"
         observe = _observer(work, method, seed, session)
@@ -97,6 +98,17 @@ def _finished(work: Work, seed: int) -> bool:
         return False
     recipe = work.load_set(seed).recipe
     return recipe["steps"] == int(work.config.steps) and recipe["fingerprint"] == identity(work)
+
+
+def _told(work: Work, seed: int) -> bool:
+    """Tell whether a finished set says how the whole training set is trained by now."""
+    return bool(work.load_set(seed).recipe["full"] == full(work.config))
+
+
+def _retell(work: Work, seed: int) -> None:
+    # Not part of what is distilled: baselines.full_epochs may change when a run goes on.
+    dset = work.load_set(seed)
+    dset._replace(recipe=dset.recipe | {"full": full(work.config)}).save(work.set_path(seed))
 
 
 def _estimate(work: Work) -> Estimate:
@@ -135,5 +147,5 @@ STAGE = Stage(
     fingerprint=identity,
     run=_run,
     estimate=_estimate,
-    done=lambda work: all(_finished(work, seed) for seed in work.seeds),
+    done=lambda work: all(_finished(work, seed) and _told(work, seed) for seed in work.seeds),
 )

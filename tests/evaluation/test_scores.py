@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def test_scores_are_fractions_at_their_ends():
 def keys(tiny):
     own = {"method": "random", "steps": "auto", "scores": True, "data.dsa": "flip"}
     own |= {"eval.epochs": 12, "baselines.random": 3, "net.name": "MLP", "nets": "MLP"}
+    own |= {"experts.momentum": 0.5, "align_corners": False}  # not --set's own defaults
     return {k: v for k, v in (tiny | own).items() if k in config.schema("random")}
 
 
@@ -107,11 +109,13 @@ def test_a_run_takes_what_is_measured_and_measures_the_rest_once(done, monkeypat
 
 
 def test_soft_labels_are_held_to_soft_labels_of_random_images(done, tmp_path):
-    """A set of logits, from a file: its whole set is trained though baselines.full is not typed."""
-    place, keys, _ = done
+    """A set of logits, from a file: its whole set is trained though baselines.full is not typed,
+    and as it was in the run: that one is in the cache."""
+    place, keys, result = done
     hard = DistilledSet.load(place / "distilled.npz")
     soft = hard._replace(labels=2 * np.eye(3, dtype=np.float32)[hard.labels], label_kind="logits")
-    own = ("scores", "eval.n", "baselines.random", "baselines.full_epochs", "data.cache_dir")
+    assert keys["baselines.full_epochs"] != 50
+    own = ("scores", "eval.n", "baselines.random", "data.cache_dir")
     found = jdd.evaluate(soft, tmp_path, **{k: keys[k] for k in own})["scores"]
     agree(found)
     assert found["labels"] == "logits" and found["random_labels"].startswith("logits of the whole")
@@ -119,7 +123,29 @@ def test_soft_labels_are_held_to_soft_labels_of_random_images(done, tmp_path):
         found["slr"], found["accuracy"]["whole"]["mean"] - found["accuracy"]["syn"]["mean"]
     )
     measured = json.loads((tmp_path / "checkpoints/scores.json").read_text())
+    assert found["accuracy"]["whole"] == result["scores"]["accuracy"]["whole"]
+    assert len(list((place / "cache/full").iterdir())) == 1
     assert len(measured) == 5  # syn and random, with and without augmentation; syn_hard
+
+
+def test_a_set_says_how_its_whole_was_trained(done, tmp_path, monkeypatch):
+    """Other epochs of it when a run goes on: told in the set, and nothing is distilled again."""
+    place, keys, _ = done
+    again = tmp_path / "again"
+    shutil.copytree(place, again)
+    shutil.rmtree(again / "checkpoints/distill", ignore_errors=True)
+    before = DistilledSet.load(again / "distilled.npz")
+    epochs = keys["baselines.full_epochs"]
+    assert before.recipe["full"]["full_epochs"] == epochs
+    runs.run({**keys, "baselines.full_epochs": epochs + 1}, again)
+    after = DistilledSet.load(again / "distilled.npz")
+    assert after.recipe["full"]["full_epochs"] == epochs + 1
+    assert after.recipe | {"full": 0} == before.recipe | {"full": 0}
+    np.testing.assert_array_equal(after.images, before.images)
+    partial = after._replace(recipe=after.recipe | {"full": {"momentum": 0.25}})
+    jdd.evaluate(partial, tmp_path / "set", **{"eval.n": 1, "baselines.random": 0})
+    config = json.loads((tmp_path / "set/config.json").read_text())
+    assert str(0.25) in json.dumps(config)
 
 
 def test_teacher_gives_labels_of_the_sets_kind(done):

@@ -31,14 +31,15 @@ def primal(known, labels, asked, ridge):
 def test_prediction_is_ridge_regression(n, d, ridge):
     known, labels, asked, _ = problem(n, d)
     with jax.enable_x64(True):
-        found = predict(*map(jnp.asarray, (known, labels, asked)), ridge)
+        found, used = predict(*map(jnp.asarray, (known, labels, asked)), ridge)
         assert found.dtype == jnp.float64
+        assert used == ridge
     np.testing.assert_allclose(found, primal(known, labels, asked, ridge), rtol=1e-6, atol=1e-8)
 
 
 def test_prediction_in_float32_is_near():
     known, labels, asked, _ = problem()
-    found = predict(*(jnp.asarray(a, jnp.float32) for a in (known, labels, asked)))
+    found, _ = predict(*(jnp.asarray(a, jnp.float32) for a in (known, labels, asked)))
     np.testing.assert_allclose(found, primal(known, labels, asked, 1e-6), rtol=1e-3, atol=1e-3)
 
 
@@ -48,14 +49,16 @@ def test_more_images_than_features_in_float32():
     known = np.abs(draw.normal(size=(80, 8)) + 3)
     labels = known @ draw.normal(size=(8, 2))
     arrays = [jnp.asarray(a, jnp.float32) for a in (known, labels, known)]
-    gradient = jax.jit(jax.grad(lambda f: jnp.sum(predict(f, *arrays[1:])[:, 0])))(arrays[0])
+    gradient = jax.jit(jax.grad(lambda f: jnp.sum(predict(f, *arrays[1:])[0][:, 0])))(arrays[0])
     assert np.isfinite(gradient).all()
-    np.testing.assert_allclose(jax.jit(predict)(*arrays), labels, atol=0.05 * np.abs(labels).max())
+    near = 0.05 * np.abs(labels).max()
+    np.testing.assert_allclose(jax.jit(predict)(*arrays)[0], labels, atol=near)
     kernel = arrays[0] @ arrays[0].T
     eye = jnp.eye(80) * jnp.trace(kernel) / 80
     assert not np.isfinite(jnp.linalg.cholesky(kernel + 1e-8 * eye)).all()
-    found = predict(*arrays, 1e-8)
-    np.testing.assert_allclose(found, labels, atol=0.05 * np.abs(labels).max())
+    found, used = predict(*arrays, 1e-8)
+    assert used >= 1e-7  # and says which it took
+    np.testing.assert_allclose(found, labels, atol=near)
 
 
 def test_gradients_are_finite_differences():
@@ -64,7 +67,7 @@ def test_gradients_are_finite_differences():
         point = {"known": jnp.asarray(known), "labels": jnp.asarray(labels)}
 
         def loss(point):
-            found = predict(point["known"], point["labels"], jnp.asarray(asked))
+            found, _ = predict(point["known"], point["labels"], jnp.asarray(asked))
             return squared_error(found, jnp.asarray(truth)) + label_margin(point["labels"], 2.0)
 
         grads, h = jax.grad(loss)(point), 1e-6

@@ -194,6 +194,39 @@ def test_small_classes_give_each_image_once():
     assert given.sum() == 7
 
 
+@pytest.mark.parametrize("classes", [1, 5, 10, 200])
+@pytest.mark.parametrize("at_once", [1, 3, 9, 150])
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_groups_are_alike(classes, at_once, devices):
+    """Every class once; no group above the limit, no round of devices more than needed."""
+    found, weight = groups(at_once, classes, devices)
+    assert sorted(found[weight > 0]) == list(range(classes))
+    items, k = found.shape
+    assert k <= at_once
+    assert -(-items // devices) == -(-classes // (at_once * devices))
+    assert (weight == 0).sum() < items  # padding is less than a class a group
+
+
+def test_classes_at_once_follow_the_memory(tiny, tmp_path, monkeypatch):
+    """Without a word the groups are as large as the memory; a number typed is taken."""
+    from jdd.methods import classwise
+
+    def shape(**keys):
+        _, work = built(tiny, tmp_path / "x", "dc", **keys)
+        return classwise.Classwise(work.config, work.problem, augmented=False).groups.shape
+
+    assert shape() == (3, 1)  # on a CPU
+    monkeypatch.setattr(classwise.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(classwise, "memory", lambda devices: 1 << 40)
+    monkeypatch.setattr(classwise, "pick", lambda count: [None])
+    assert shape() == (1, 3)
+    assert shape(classes_at_once=2) == (2, 2)
+    monkeypatch.setattr(classwise, "pick", lambda count: [None, None])
+    assert shape() == (2, 2)
+    monkeypatch.setattr(classwise, "memory", lambda devices: 1)
+    assert shape() == (3, 1)
+
+
 def test_dc_sets_are_evaluated_with_its_own_augmentation(tiny, tmp_path):
     keys = {"dc_aug": "crop_scale_rotate", "data.dsa": "none", "steps": 0, "eval.epochs": 2}
     made, _ = built(tiny, tmp_path, "dc", **keys)

@@ -69,6 +69,7 @@ def test_loss_is_ridge_regression_on_the_current_net(made):
     np.testing.assert_allclose(loss, regression + margin, rtol=1e-3, atol=1e-4)
     right = np.mean(found.argmax(1) == item["real"]["labels"])
     np.testing.assert_allclose(metrics["real_accuracy"], right, atol=1e-6)
+    np.testing.assert_allclose(metrics["ridge"], 1e-6)
 
 
 def test_equal_parts_of_the_real_batch_mean_the_whole(made, work_of):

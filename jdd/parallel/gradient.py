@@ -1,0 +1,186 @@
+"""The mean of a step's items and its gradient, in flat memory, over devices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.data.rows import Rows
+from jdd.parallel.devices import compiled, layout, pad, split, temporaries, threads
+
+Tree = Any
+ROUND = 1 << 28  # bytes of images read at a time, for each device
+TOGETHER = 1 << 30  # bytes of temporaries of gradients that run side by side on a CPU
+
+
+class MeanGradient:
+    """``f(variables, aux, batch, keys) -> ((loss, extra), gradient)``, means over items.
+
+    ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
+    returns ``(loss, extra)``. Within a device the items run one after another, on a lone CPU as
+    many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
+    their number. Neither does what is read of ``data.Rows`` among the leaves: an item a thread
+    there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as many more
+    on the host while these are at work. Across devices the sums meet in one psum. 1 device and N
+    devices agree to rounding error. ``temporaries`` is what XLA plans for the programs in use at a
+    time, in bytes.
+    """
+
+    def __init__(self, objective: Callable[..., Any], devices: Sequence[jax.Device]):
+        self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
+        self._devices = list(devices)
+        self._programs: dict[int, Any] = {}
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+        self.temporaries = 0
+
+    def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
+        items = keys.shape[0]
+        use = min(len(self._devices), items)  # an idle device beats one that repeats another's work
+        if use == 1 and items > 1 and self._devices[0].platform == "cpu":
+            return self._side_by_side((variables, aux), batch, keys)
+        rounds = _rounds(batch, items, use)
+        size = rounds[0].stop
+        shared = (variables, aux)
+        if use > 1:
+            shared = layout(self._devices[:use])(shared, False)
+        total: Tree = None
+        for part in rounds:
+            # Read while the last round is at work; laid out on the devices when that is done.
+            here = _read(_slice(batch, part)), keys[part]
+            jax.block_until_ready(total)
+            mean = self._round(shared, *here, items, use, size)
+            total = mean if total is None else _add(total, mean)
+        return total
+
+    def _round(
+        self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree, items: int, use: int, size: int
+    ) -> Tree:
+        """Return what some of the ``items``, filled up to ``size``, give of their mean."""
+        count = keys.shape[0]
+        to = -(-size // use) * use
+        weight = (jnp.arange(to) < count).astype(jnp.float32)
+        own = (*pad((batch, keys), to), weight)
+        if use > 1:
+            own = layout(self._devices[:use])(split(own, use), True)
+        if to not in self._programs:
+            mapped = self._across(use) if use > 1 else jax.jit(self._mean)
+            self._programs[to] = compiled(mapped.lower((*shared, *own)))
+            self.temporaries = temporaries(self._programs[to])
+        mean = self._programs[to]((*shared, *own))
+        # A round that is the whole batch is the mean; others give their share of it.
+        return mean if count == items else _portion(mean, *map(jnp.asarray, (count, items)))
+
+    def _side_by_side(self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree) -> Tree:
+        """Return the means by one program an item, whose serial parts so fill each other's gaps."""
+        items = keys.shape[0]
+        # What is no array yet is read by the thread that wants it, and gone after it.
+        pieces = [(_lazy(batch, i), keys[i]) for i in range(items)]
+        if items not in self._programs:
+            lowered = jax.jit(self._value_and_grad).lower(*shared, *_read_one(pieces[0]))
+            self._programs[items] = compiled(lowered)
+        program = self._programs[items]
+        one = temporaries(program)
+        at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
+        self.temporaries = one * at_once
+        # The same threads every time: memory that is free again belongs to the thread that had it.
+        if at_once not in self._pools:
+            self._pools[at_once] = ThreadPoolExecutor(at_once)
+        pool = self._pools[at_once]
+        calls = [
+            pool.submit(lambda p: jax.block_until_ready(program(*shared, *_read_one(p))), piece)
+            for piece in pieces
+        ]
+        try:  # in their order, whoever is done first
+            total = functools.reduce(_add, (call.result() for call in calls))
+        finally:
+            for call in calls:
+                call.cancel()
+        return _portion(total, *map(jnp.asarray, (1, items)))
+
+    @property
+    def programs(self) -> int:
+        """How many programs were compiled: one for each size of a round."""
+        return len(self._programs)
+
+    def _across(self, use: int) -> Any:
+        # One tuple, not five arguments: where the arguments happen to have five leaves in all,
+        # pmap's ``lower`` takes in_axes for the axes of the leaves.
+        return jax.pmap(
+            lambda args: self._mean(args, axis="devices"),
+            axis_name="devices",
+            in_axes=((None, None, 0, 0, 0),),
+            out_axes=None,
+            devices=self._devices[:use],
+        )
+
+    def _mean(self, args: Tree, axis: str = "") -> Tree:
+        """Return the mean over the items of ``(variables, aux, batch, keys, weight)``."""
+        variables, aux, batch, keys, weight = args
+
+        def item(i: int | jax.Array) -> Tree:
+            own = jax.tree.map(lambda x: x[i], (batch, keys))
+            out = self._value_and_grad(variables, aux, *own)
+            return jax.tree.map(lambda x: x * weight[i].astype(x.dtype), out)
+
+        count = jnp.sum(weight)
+        if weight.shape[0] > 1:
+            # From zero, not from the first item's: the program of an item is compiled once.
+            like = jax.eval_shape(lambda: item(0))
+            sums = jax.lax.fori_loop(
+                0,
+                weight.shape[0],
+                lambda i, s: jax.tree.map(jnp.add, s, item(i)),
+                jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like),
+            )
+        else:
+            sums = item(0)
+        if axis:
+            sums, count = jax.lax.psum((sums, count), axis)
+        return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
+
+
+def _slice(tree: Tree, i: int | slice) -> Tree:
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def _lazy(tree: Tree, i: int) -> Tree:
+    """Return item i; what is not read yet stays so, with a length of 1."""
+    return jax.tree.map(lambda x: x[i : i + 1] if isinstance(x, Rows) else x[i], tree)
+
+
+def _read(tree: Tree) -> Tree:
+    return jax.tree.map(lambda x: np.asarray(x) if isinstance(x, Rows) else x, tree)
+
+
+def _read_one(tree: Tree) -> Tree:
+    """Read the items that ``_lazy`` has left unread."""
+    return jax.tree.map(lambda x: x[0] if isinstance(x, Rows) else x, tree)
+
+
+def _rounds(batch: Tree, items: int, use: int) -> list[slice]:
+    """Return the items that go together: as many as ``ROUND`` holds, all rounds but the last alike,
+    multiples of ``use``.
+    """
+    lazy = [x for x in jax.tree.leaves(batch) if isinstance(x, Rows)]
+    a_device = -(-items // use)
+    one = sum(x.nbytes for x in lazy) / items
+    most = max(1, int(ROUND / one)) if one else a_device
+    rounds = -(-a_device // min(most, a_device))
+    size = -(-a_device // rounds) * use
+    return [slice(lo, min(lo + size, items)) for lo in range(0, items, size)]
+
+
+@jax.jit
+def _add(a: Tree, b: Tree) -> Tree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+@jax.jit
+def _portion(tree: Tree, count: jax.Array, of: jax.Array) -> Tree:
+    return jax.tree.map(lambda x: x * count.astype(x.dtype) / of.astype(x.dtype), tree)

@@ -1,0 +1,147 @@
+"""Independent items (experts, evaluation nets) over devices, within them, or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdd.parallel.devices import join, layout, pad, split, temporaries, threads
+
+Tree = Any
+
+
+def spread(
+    fn: Callable[..., Tree],
+    in_axes: Sequence[int | str | None],
+    devices: Sequence[jax.Device],
+    together: bool | None = None,
+) -> Callable[..., Tree]:
+    """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
+
+    pmap across devices; within a device vmap, or one item after another unless ``together``, which
+    by default they are but on a CPU: there nets share nothing but the caches. On a lone CPU such
+    items run side by side, a thread each, so that small nets too use all cores. On one device the
+    results stay there; from several they come as host arrays.
+
+    Args:
+      in_axes: for each argument 0 (one slice an item), "device" (axis 0 has one slice a device,
+        shared by that device's items) or None (shared by all).
+    """
+    together = devices[0].platform != "cpu" if together is None else together
+    if len(devices) == 1 and not together and devices[0].platform == "cpu":
+        return _SideBySide(fn, in_axes)
+    inner = [0 if axis == 0 else None for axis in in_axes]
+    mapped = jax.vmap(fn, in_axes=tuple(inner)) if together else _in_turn(fn, inner)
+    if len(devices) > 1:
+        return _across(mapped, in_axes, devices)
+
+    @jax.jit
+    def alone(*args: Tree) -> Tree:
+        pairs = zip(args, in_axes, strict=True)
+        return mapped(*(_slice(a, 0) if axis == "device" else a for a, axis in pairs))
+
+    return alone
+
+
+def _across(
+    mapped: Callable[..., Tree], in_axes: Sequence[int | str | None], devices: Sequence[jax.Device]
+) -> Callable[..., Tree]:
+    """Return ``mapped`` over equal parts of the items, a device each."""
+    outer = [None if axis is None else 0 for axis in in_axes]
+    across = jax.pmap(mapped, in_axes=tuple(outer), devices=list(devices))
+    lay, shared = layout(devices), dict[int, tuple[Tree, Tree]]()
+
+    def replicated(place: int, tree: Tree) -> Tree:
+        # The training images come with every call: they travel to the devices once.
+        if place not in shared or shared[place][0] is not tree:
+            shared[place] = (tree, lay(tree, False))
+        return shared[place][1]
+
+    def call(*args: Tree) -> Tree:
+        length = _length(args, [0 if axis == 0 else None for axis in in_axes])
+        to = -(-length // len(devices)) * len(devices)
+        ready = []
+        for place, (a, axis) in enumerate(zip(args, in_axes, strict=True)):
+            if axis is None:
+                ready.append(replicated(place, a))
+            else:
+                ready.append(lay(split(pad(a, to), len(devices)) if axis == 0 else a, True))
+        return join(across(*ready), length)
+
+    return call
+
+
+def _in_turn(fn: Callable[..., Tree], in_axes: Sequence[int | None]) -> Callable[..., Tree]:
+    """Return what ``jax.vmap`` computes, one item after another."""
+
+    def mapped(*args: Tree) -> Tree:
+        def one(items: list[Tree]) -> Tree:
+            left = iter(items)
+            return fn(
+                *(a if axis is None else next(left) for a, axis in zip(args, in_axes, strict=True))
+            )
+
+        return jax.lax.map(one, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
+
+    return mapped
+
+
+def _length(args: Sequence[Tree], in_axes: Sequence[int | None]) -> int:
+    mapped = [a for a, axis in zip(args, in_axes, strict=True) if axis is not None]
+    return jax.tree.leaves(mapped)[0].shape[0]
+
+
+def _slice(tree: Tree, i: int) -> Tree:
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+class _SideBySide:
+    """What ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
+
+    def __init__(self, fn: Callable[..., Tree], in_axes: Sequence[int | str | None]):
+        self._one = jax.jit(fn)
+        self._in_axes = in_axes
+        self._programs: dict[Any, Any] = {}
+
+    def __call__(self, *args: Tree) -> Tree:
+        # Compiled and sliced here: a thread of its own knows nothing of this one's jax settings.
+        args = jax.tree.map(jnp.asarray, args)
+        program, length = self._program(args), self._length(args)
+        items = [self._item(args, i) for i in range(length)]
+        with ThreadPoolExecutor(threads(length)) as pool:
+            results = list(pool.map(lambda item: jax.block_until_ready(program(*item)), items))
+        return jax.tree.map(lambda *x: jnp.stack(x), *results)
+
+    def planned(self, *args: Tree) -> int:
+        """Return the bytes of temporaries of the calls that run at a time."""
+        args = jax.tree.map(jnp.asarray, args)
+        return temporaries(self._program(args)) * threads(self._length(args))
+
+    def _program(self, args: Sequence[Tree]) -> Any:
+        item = self._item(args, 0)
+        leaves, tree = jax.tree.flatten(item)
+        # What is compiled by hand has to be kept apart by hand: precision is no one's argument.
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        kind = (tree, precision, *((x.shape, x.dtype) for x in leaves))
+        if kind not in self._programs:
+            self._programs[kind] = self._one.lower(*item).compile()
+        return self._programs[kind]
+
+    def _item(self, args: Sequence[Tree], i: int) -> list[Tree]:
+        at = {0: i, "device": 0}
+        pairs = zip(args, self._in_axes, strict=True)
+        return [a if axis is None else _slice(a, at[axis]) for a, axis in pairs]
+
+    def _length(self, args: Sequence[Tree]) -> int:
+        return _length(args, [0 if axis == 0 else None for axis in self._in_axes])
+
+
+def planned(call: Any, *args: Tree) -> int:
+    """Return the bytes of temporaries planned for a call that ``spread`` made for one device."""
+    if isinstance(call, _SideBySide):
+        return call.planned(*args)
+    return temporaries(call.lower(*args).compile())
