@@ -43,7 +43,7 @@ DEFAULTS = {"lr_img": 0.1, "pix_init": "noise", "data.dsa": "none"}
 STARTS = {
     "digits": {
         "net.width": 32, "batch_real": 64, "pix_init": "real", "lr_img": 0.1, "lr_net": 0.02,
-        "inner_epochs": 5, "steps": 300,
+        "inner_epochs": 5, "steps": 220,
     },
 }  # fmt: skip
 

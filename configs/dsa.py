@@ -16,7 +16,7 @@ DC = method_file("dc")
 
 KEYS = DC.MATCHING
 DEFAULTS = {"lr_img": 0.1, "pix_init": "real"}
-STARTS = {"digits": DC.STARTS["digits"] | {"steps": 150}}
+STARTS = {"digits": DC.STARTS["digits"] | {"steps": 150, "eval.epochs": 300}}
 
 
 def _row(accuracy: float, std: float, ipc: int) -> dict:

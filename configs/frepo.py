@@ -81,8 +81,8 @@ STARTS = {
     "cifar100": {"data.zca": "frepo"},
     "tiny_imagenet": {"data.zca": "frepo"},
     "digits": {
-        "steps": 500, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 32, "batch_real": 256,
-        "lr_pool": 3e-3, "eval.steps": 300, "experts.lr": 0.05,
+        "steps": 500, "lr_img": 0.01, "lr_student": 3e-3, "net.width": 24, "net.depth": 2,
+        "batch_real": 256, "lr_pool": 3e-3, "eval.steps": 300, "experts.lr": 0.05,
     },
 }  # fmt: skip
 
