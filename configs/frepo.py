@@ -10,9 +10,8 @@ no gradient passes through training.
 ``lr_img`` falls to a tenth over ``decay_steps``, which is ``steps`` unless it is given and stays
 what it was: to go on with a finished run, give both (docs/methods/frepo.md).
 
-Digits (n = 5, seed 0), against random real images by the same recipe: IPC 1 90.4 +- 0.6 %, 72.3 +-
-4.6 %, in 33 seconds of 2 CPU cores that others used too; IPC 10 95.9 +- 0.4 %, 94.8 +- 1.0 %, in 84
-CPU seconds.
+Digits, three seeds of 5 nets on 2 CPU cores: IPC 1 92.0 +- 1.0 %, in 21 seconds at the most; IPC 10
+98.8 +- 0.5 %, in 39 (python -m benchmarks.digits).
 
 The published settings take 500,000 steps and a net of 1.6 million weights; time and accuracy of jdd
 with them: not yet run.
