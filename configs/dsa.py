@@ -7,7 +7,8 @@ DC's loss and keys; for each class and step one augmentation, the same for its r
 images, out of data.dsa. Nets, those between the steps and those of the evaluation, are trained with
 augmentations of each image's own. Images start as real ones.
 
-Time and accuracy of jdd with these settings: not yet run.
+MNIST, IPC 1, in full: 88.8 +- 0.5 % (n = 20, seed 0; published 88.7 +- 0.6), 2.3 hours on two CPU
+cores, partly beside other jobs. The other rows: not yet run.
 """
 
 from jdd.config import from_arg, method_file
@@ -16,7 +17,7 @@ DC = method_file("dc")
 
 KEYS = DC.MATCHING
 DEFAULTS = {"lr_img": 0.1, "pix_init": "real"}
-STARTS = {"digits": DC.STARTS["digits"] | {"steps": 150, "eval.epochs": 300}}
+STARTS = {"digits": DC.STARTS["digits"] | {"steps": 120, "eval.epochs": 300}}
 
 
 def _row(accuracy: float, std: float, ipc: int) -> dict:

@@ -111,6 +111,7 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
     config, place = work.config, work.workdir
     session = Session(place, bool(config.tensorboard), bool(config.progress))
     with session.signals():
+        distill.retell(work)
         if mode == "all" and not any(_needed(stage, work, chosen) for stage in chosen):
             session.say(f"{place} is finished; its result:")
             return finish(work)
@@ -120,10 +121,10 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
-            _require(stage, work, mode, chosen)
             if not _needed(stage, work, chosen if mode == "all" else []) and mode != "report":
                 session.say(f"{stage.name}: complete")
                 continue
+            _require(stage, work, mode, chosen)
             stage.run(work, session)
             session.metrics.stop(stage.name)
         measured = distill.STAGE.done(work) and evaluate.STAGE.done(work)

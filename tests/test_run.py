@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,6 +270,25 @@ def test_one_stage_alone(tiny, done, tmp_path):
     (tmp_path / "report.html").unlink()
     runs.run(keys, tmp_path, "report")
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_finished_set_stays_finished(done, tiny, tmp_path):
+    """An older set, which does not say how the whole set is trained; then other epochs of that:
+    the set says so, and nothing is trained or distilled for it, though the experts are gone."""
+    place = tmp_path / "again"
+    shutil.copytree(done[0], place)
+    shutil.rmtree(place / "experts")
+    dset = jdd.load(place / "distilled.npz")
+    dset._replace(recipe=dset.recipe | {"full": {}}).save(place / "distilled.npz")
+    keys = {**tiny, "data.cache_dir": str(done[0] / "cache")}
+    assert runs.run(keys, place, "evaluate")["accuracy"] == done[1]["accuracy"]
+    assert jdd.load(place / "distilled.npz").recipe == dset.recipe
+    keys["baselines.full_epochs"] = dset.recipe["full"]["full_epochs"] + 1
+    result = runs.run(keys, place)
+    assert result["baselines"]["full"]["epochs"] == keys["baselines.full_epochs"]
+    assert result["accuracy"] == done[1]["accuracy"] and not (place / "experts").exists()
+    told = jdd.load(place / "distilled.npz").recipe["full"]
+    assert told["full_epochs"] == keys["baselines.full_epochs"]
 
 
 def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path):

@@ -27,9 +27,9 @@ class MeanGradient:
     many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
     their number. Neither does what is read of ``data.Rows`` among the leaves: an item a thread
     there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as many more
-    on the host while these are at work. Across devices the sums meet in one psum. 1 device and N
-    devices agree to rounding error. ``temporaries`` is what XLA plans for the programs in use at a
-    time, in bytes.
+    on the host while these are at work. Across devices the sums meet in one psum a round. 1 device
+    and N devices agree to rounding error. ``temporaries`` is what XLA plans for the programs in use
+    at a time, in bytes.
     """
 
     def __init__(self, objective: Callable[..., Any], devices: Sequence[jax.Device]):

@@ -79,7 +79,6 @@ def _run(work: Work, session: Session) -> None:
     method = methods.make(work.config, problem)
     for seed in work.seeds:
         if _finished(work, seed):
-            _retell(work, seed)
             continue
         stage = f"distill{work.suffix(seed)}"
         observe = _observer(work, method, seed, session)
@@ -100,15 +99,18 @@ def _finished(work: Work, seed: int) -> bool:
     return recipe["steps"] == int(work.config.steps) and recipe["fingerprint"] == identity(work)
 
 
-def _told(work: Work, seed: int) -> bool:
-    """Tell whether a finished set says how the whole training set is trained by now."""
-    return bool(work.load_set(seed).recipe["full"] == full(work.config))
+def retell(work: Work) -> None:
+    """Rewrite how the whole training set is trained in finished sets that say it otherwise.
 
-
-def _retell(work: Work, seed: int) -> None:
-    # Not part of what is distilled: baselines.full_epochs may change when a run goes on.
-    dset = work.load_set(seed)
-    dset._replace(recipe=dset.recipe | {"full": full(work.config)}).save(work.set_path(seed))
+    It is no part of what is distilled: ``baselines.full_epochs`` may change when a run goes on.
+    """
+    told = full(work.config)
+    for seed in work.seeds:
+        if not _finished(work, seed):
+            continue
+        dset = work.load_set(seed)
+        if dset.recipe.get("full") != told:
+            dset._replace(recipe=dset.recipe | {"full": told}).save(work.set_path(seed))
 
 
 def _estimate(work: Work) -> Estimate:
@@ -147,5 +149,5 @@ STAGE = Stage(
     fingerprint=identity,
     run=_run,
     estimate=_estimate,
-    done=lambda work: all(_finished(work, seed) and _told(work, seed) for seed in work.seeds),
+    done=lambda work: all(_finished(work, seed) for seed in work.seeds),
 )
