@@ -9,6 +9,9 @@ augmentations of each image's own. Images start as real ones.
 
 MNIST, IPC 1, in full: 88.8 +- 0.5 % (n = 20, seed 0; published 88.7 +- 0.6), 2.3 hours on two CPU
 cores, partly beside other jobs. The other rows: not yet run.
+
+Digits, three seeds of 5 nets (python -m benchmarks.digits), on 2 CPU cores: IPC 1 82.8 +- 7.0 %, in
+23 seconds at the most; IPC 10 97.2 +- 0.6 %, in 45.
 """
 
 from jdd.config import from_arg, method_file
