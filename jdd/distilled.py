@@ -44,8 +44,11 @@ RECIPE: dict[str, Any] = {
         "steps": None,  # this many steps, in place of passes
         "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
         "schedule": None,  # or {"kind": "warmup_cosine", "warmup": steps, "final": part of lr}
-        "loss": "cross_entropy",
-        "order": "shuffled",  # or sequential, classwise: see inner/fit.py
+        "loss": "cross_entropy",  # or squared_error; on stored labels one of inner/lessons.py
+        "temperature": 1.0,
+        "ce_weight": 0.0,  # of the image's own class, beside the soft labels (mse_gt)
+        "decay": "all",  # or matrices
+        "order": "shuffled",  # or sequential, classwise, stored: see inner/fit.py
         "per_class": 0,
         "classes_per_step": 0,
         "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/starts.py
@@ -54,6 +57,7 @@ RECIPE: dict[str, Any] = {
     "normalisation": {"mean": [], "std": []},
     "whitening": "none",
     "selection": "last",
+    "labels": {"kind": "own"},  # or stored: of every view, in a folder beside the set
     "full": {},  # how the whole training set is trained beside it: keys of experts, full_epochs
     "data": {},
     "fingerprint": "",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jdd import checkpoint, parallel, rng
@@ -47,12 +48,14 @@ class Gradient:
         self._mean = parallel.MeanGradient(method.objective, devices)
         self._prepare = jax.jit(method.prepare) if method.prepare else None
         self._seed = seed
+        self._constants = jax.tree.map(jnp.asarray, method.constants)
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
-        items = {name: value for name, value in batch.items() if name != "shared"}
+        items = {name: value for name, value in batch.items() if name not in ("shared", "keys")}
         count = jax.tree.leaves(items)[0].shape[0]
-        keys = _fold(rng.key(self._seed, "objective", carry.step), jnp.arange(count))
-        aux = carry.state.aux | batch.get("shared", {})
+        folded = jnp.asarray(batch.get("keys", np.arange(count)))
+        keys = _fold(rng.key(self._seed, "objective", carry.step), folded)
+        aux = carry.state.aux | self._constants | batch.get("shared", {})
         if self._prepare is None:
             return self._mean(carry.state.variables, aux, items, keys)
         prepared = self._prepare(aux)
@@ -109,7 +112,7 @@ def _fold(key: jax.Array, items: jax.Array) -> jax.Array:
 
 def curve(stage: str) -> str:
     """Return the name under which a distilling stage's accuracy curve is logged."""
-    return stage.replace("distill", "curve", 1)
+    return stage.replace("distill", "curve", 1).replace("recover", "curve", 1)
 
 
 def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:

@@ -16,12 +16,13 @@ from jdd.errors import BadInput
 from jdd.files import write_atomic
 from jdd.report import plain
 from jdd.session import Session, clock, locked
-from jdd.stages import Stage, distill, evaluate, experts, full, report, scores
+from jdd.stages import Stage, distill, evaluate, experts, full, relabel, report, scores, squeeze
 from jdd.work import Work
 
 STAGES: dict[str, Stage] = {
-    s.STAGE.name: s.STAGE for s in (experts, distill, evaluate, full, scores, report)
-}
+    s.STAGE.name: s.STAGE
+    for s in (experts, squeeze, distill, relabel, evaluate, full, scores, report)
+} | {distill.RECOVER.name: distill.RECOVER}
 
 
 def stages(config: Any) -> list[Stage]:
@@ -83,6 +84,7 @@ def prepare(config: Any, place: Path, command: str, notes: list[str] | None = No
         work.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = work.store  # refuses a store made with other settings
+    _ = work.teachers  # likewise
     return work
 
 
@@ -148,7 +150,7 @@ def _needed(stage: Stage, work: Work, chosen: list[Stage]) -> bool:
 def _check_steps(work: Work) -> None:
     """Refuse fewer steps than are done, before anything is written."""
     for seed in work.seeds:
-        done = checkpoint.latest(work.workdir / "checkpoints" / f"distill{work.suffix(seed)}")
+        done = checkpoint.latest(work.workdir / "checkpoints" / work.stage(seed))
         if done is not None and done > int(work.config.steps):
             raise BadInput(
                 "config.steps", f"{work.config.steps}, and {done} are done", f"{done} or more"

@@ -15,6 +15,7 @@ from jdd import nets, parallel, rng
 from jdd.configfile import stage_names
 from jdd.distilled import DistilledSet
 from jdd.experts.store import Store
+from jdd.experts.teachers import Teacher, teachers
 from jdd.files import write_atomic
 from jdd.inner import fit
 from jdd.methods.base import Problem, net_options
@@ -30,6 +31,7 @@ class Work:
     def __init__(self, config: Any, data: Any, workdir: Path, command: str, source: Any = None):
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
         self.source = data if source is None else source
+        self.beside = workdir  # where the stored labels of its sets lie
         self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
         self.net = self.make_net(config.net.name)
 
@@ -101,6 +103,14 @@ class Work:
         """The expert store, checked against this run's settings."""
         return Store(self.store_path, self.settings(int(self.config.experts.group)), self.like)
 
+    @functools.cached_property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The nets that the dataset is squeezed into; () for methods without."""
+        if "squeeze" not in stage_names(self.config):
+            return ()
+        folder = Path(self.config.squeeze.dir or self.workdir / "squeeze")
+        return teachers(self.config, self.data, folder)
+
     @property
     def groups(self) -> int:
         """Number of expert groups; the last one may hold more experts than were asked for."""
@@ -110,17 +120,27 @@ class Work:
     def problem(self) -> Problem:
         """The problem a method is made for."""
         store = self.store if "experts" in stage_names(self.config) else None
-        return Problem(self.data, {"student": self.net}, store, self.config)
+        return Problem(self.data, {"student": self.net}, store, self.config, self.teachers)
 
     @property
     def blank(self) -> Problem:
         """The problem with untrained nets in place of experts, to foretell what a run costs."""
-        return self.problem._replace(experts=_Untrained(self.net))
+        untrained = tuple(teacher._replace(store=None) for teacher in self.teachers)
+        return self.problem._replace(experts=_Untrained(self.net), teachers=untrained)
 
     @property
     def seeds(self) -> list[int]:
         """Synthesis seeds."""
         return [int(self.config.seed) + i for i in range(int(self.config.runs))]
+
+    @property
+    def maker(self) -> str:
+        """Name of the stage that makes the set: distill, or recover."""
+        return "recover" if "recover" in stage_names(self.config) else "distill"
+
+    def stage(self, seed: int) -> str:
+        """Return what the making of a seed's set is called in metrics and checkpoints."""
+        return f"{self.maker}{self.suffix(seed)}"
 
     def suffix(self, seed: int) -> str:
         """Return '' for the run's first seed, else '-s<seed>'."""

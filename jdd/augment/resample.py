@@ -45,3 +45,41 @@ def bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
             value = jnp.take_along_axis(flat, index, axis=1).reshape(images.shape)
             out = out + jnp.where(inside, weight, 0)[..., None] * value
     return out
+
+
+def crop_taps(
+    order: jax.Array,
+    source: jax.Array,
+    first: jax.Array,
+    extent: jax.Array,
+    size: int,
+    dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array]:
+    """Return linear weights along an axis that is cut to ``extent`` pixels and resized to ``size``.
+
+    Pixel i of the resized crop reads, counted from ``first``, at the place
+
+        (i + 1/2) extent / size - 1/2, clipped to 0 .. extent - 1,
+
+    in integers up to the last division, so that extent = size reads i itself, exactly.
+
+    Args:
+      order: [n, size], the i that each output pixel shows.
+      source: [n, size], the image's pixel that lies at each place.
+      first, extent: [n], the crop; it may reach outside.
+
+    Returns:
+      Weights [n, size, size] over the image's pixels, and [n, size], the weight of what is outside.
+    """
+    first, extent, unit = first[:, None], extent[:, None], 2 * size
+    at = jnp.clip((2 * order + 1) * extent - size, 0, unit * (extent - 1))
+    low, part = first + at // unit, (at % unit).astype(dtype) / unit
+    weights = jnp.zeros((), dtype)
+    outside = jnp.zeros((), dtype)
+    for place, weight in ((low, 1 - part), (low + 1, part)):
+        inside = (place >= 0) & (place < size)
+        pixel = jnp.take_along_axis(source, jnp.where(inside, place, 0), axis=1)
+        hit = inside[..., None] & (pixel[..., None] == jnp.arange(size)[None, None])
+        weights = weights + jnp.where(hit, weight[..., None], 0)
+        outside = outside + jnp.where(inside, 0, weight)
+    return weights, outside

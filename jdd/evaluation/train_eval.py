@@ -23,7 +23,8 @@ from jdd import parallel, rng
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
-from jdd.inner import fit
+from jdd.evaluation.lectures import Lectures
+from jdd.inner import fit, lessons, optim
 from jdd.nets import Net
 from jdd.session import Session
 
@@ -52,9 +53,10 @@ def plan(dset: DistilledSet) -> Plan:
     train, augment = dset.recipe["train"], dset.recipe["augment"]
     where = "the set's recipe"
     for name, known in (
-        ("optimizer", ("sgd", "adam")),
-        ("loss", ("cross_entropy", "squared_error")),
+        ("optimizer", ("sgd", "adam", "adamw")),
+        ("loss", ("cross_entropy", "squared_error", *lessons.LOSSES)),
         ("order", fit.ORDERS),
+        ("decay", optim.DECAYS),
     ):
         if train[name] not in known:
             raise BadInput(where, f"{name} {train[name]!r}", f"one of {', '.join(known)}")
@@ -91,6 +93,8 @@ def plan(dset: DistilledSet) -> Plan:
         order=train["order"],
         per_class=int(train["per_class"]),
         classes_per_step=int(train["classes_per_step"]),
+        decay=train["decay"],
+        lesson=lesson(dset),
     )
     if (
         recipe.order == "classwise"
@@ -99,9 +103,24 @@ def plan(dset: DistilledSet) -> Plan:
         raise BadInput(where, f"{recipe.per_class} images of a class a step", "1 to its IPC")
     passes = int(train.get("passes") or epochs + 1)
     if schedule:
-        steps = steps or passes * fit.steps_per_epoch(recipe, len(dset.images))
-        rates = fit.scheduled(float(lr), steps, schedule)
+        per_epoch = fit.steps_per_epoch(recipe, len(dset.images))
+        steps = steps or passes * per_epoch
+        rates = fit.scheduled(float(lr), steps, schedule, per_epoch)
     return Plan(recipe, rates or float(lr), passes, steps or len(rates))
+
+
+def lesson(dset: DistilledSet) -> lessons.Lesson | None:
+    """Return how the set's stored labels are read; None where the set has its labels in itself."""
+    train, labels = dset.recipe["train"], dset.recipe["labels"]
+    if train["order"] != "stored":
+        return None
+    return lessons.Lesson(
+        form=labels["form"],
+        classes=dset.classes,
+        kind=train["loss"],
+        temperature=float(train["temperature"]),
+        weight=float(train["ce_weight"]),
+    )
 
 
 @lru_cache(maxsize=32)
@@ -130,6 +149,7 @@ def test_nets(
     devices: Sequence[jax.Device],
     at_once: int = 0,
     start: Tree = None,
+    lectures: Lectures | None = None,
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the test accuracies ``[k]`` (fractions).
 
@@ -142,6 +162,7 @@ def test_nets(
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
       at_once: nets at a time, 0 for all.
       start: stacked variables that the nets start from, in turn; None for fresh ones.
+      lectures: the stored labels of the ``k`` sets, in place of ``labels``.
     """
     count, n = images.shape[:2]
     size = min(at_once or count, count)
@@ -153,17 +174,20 @@ def test_nets(
     for lo in range(0, count, size):
         members = [min(i, count - 1) for i in range(lo, lo + size)]
         keys = [jnp.stack([rng.key(seed, f"{purpose}/{w}", i) for i in members]) for w in "io"]
-        x, y = jnp.asarray(images[members]), jnp.asarray(labels[members])
+        x = jnp.asarray(images[members])
         ops, carry = rng.key(seed, f"{purpose}/ops"), init(keys[0])
         if start is not None:
             given = np.asarray(members) % len(jax.tree.leaves(start)[0])
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
-        for a, b in session.paced(0, total):
-            carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b)
-            worst = float(jnp.max(loss))
-            bar.update(b // unit, f"loss {worst:.3f}")
+        for first, last in lectures.pieces() if lectures else ((0, total),):
+            taught = lectures.at(members, first) if lectures else labels[members]
+            y = jax.tree.map(jnp.asarray, taught)
+            for a, b in session.paced(first, last):
+                carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b)
+                worst = float(jnp.max(loss))
+                bar.update(b // unit, f"loss {worst:.3f}")
         bar.close()
         if not np.isfinite(worst):
             # As published: a net that diverges is one of the n, and says something of the set.

@@ -2,6 +2,7 @@
 
     <store>/store.json            the settings all experts in it were made with
     <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
+    <store>/g0003/state0007/      their optimiser's state there, where it has one: the last epoch's
 
 A group is trained at once (in one vmap, but on a CPU); its bits may depend on its size, so the size
 is one of the settings.
@@ -130,3 +131,23 @@ class Store:
     def forget(self, group: int, epoch: int) -> None:
         """Delete one snapshot, for training that needs only its last one."""
         shutil.rmtree(self.path(group, epoch), ignore_errors=True)
+        self._cache.pop((group, epoch), None)
+
+    def _state(self, group: int, epoch: int) -> Path:
+        return self.path(group, epoch).with_name(f"state{epoch:04d}")
+
+    def has_state(self, group: int, epoch: int) -> bool:
+        """Tell whether the optimiser's state after ``epoch`` epochs is there; at 0 it is none."""
+        return epoch == 0 or self._state(group, epoch).exists()
+
+    def write_state(self, group: int, epoch: int, state: Tree) -> None:
+        """Save the stacked state of a group's optimiser ``[G, ...]``."""
+        checkpoint.save(self._state(group, epoch), state)
+
+    def read_state(self, group: int, epoch: int, like: Tree) -> Tree:
+        """Return the stacked state of a group's optimiser; its shapes are those of ``like``."""
+        return checkpoint.restore(self._state(group, epoch), like)
+
+    def forget_state(self, group: int, epoch: int) -> None:
+        """Delete one optimiser's state: only the last is needed, to go on from."""
+        shutil.rmtree(self._state(group, epoch), ignore_errors=True)

@@ -1,8 +1,8 @@
 """Trains expert trajectories, a group at once, groups in parallel over devices.
 
 Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
-each epoch. An interrupted group goes on from its last whole epoch when its optimiser has no state
-of its own (momentum 0, as published); otherwise it starts again.
+each epoch. An interrupted group goes on from its last whole epoch; where its optimiser has a state
+of its own (momentum), that of the last epoch lies beside the snapshots.
 
 Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without momentum.
 """
@@ -51,7 +51,7 @@ def train(
     store: Store,
     net: Net,
     recipe: fit.Recipe,
-    lr: float,
+    lr: float | Sequence[float],
     data: Any,
     groups: int,
     epochs: int,
@@ -65,7 +65,7 @@ def train(
 
     Args:
       data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space.
-      lr: constant learning rate.
+      lr: constant learning rate; with ``recipe.rates`` one for every step.
       keep_all: False keeps only a group's last snapshot.
 
     Raises:
@@ -73,6 +73,7 @@ def train(
       Interrupted: a signal arrived; whole epochs are stored.
     """
     store.create()
+    rates = jnp.asarray(lr, jnp.float32)
     session.metrics.start(stage)
     if store.has(groups, epochs):
         return
@@ -87,28 +88,38 @@ def train(
         if all(store.epochs(g) >= epochs for g in now):
             continue
         init, own, ops = keys(seed, now, store.group)
-        begin = min(store.epochs(g) for g in now) if not recipe.momentum else -1
+        begin = min(store.epochs(g) for g in now)
         carry = start(init)
+        stateful = bool(jax.tree.leaves(carry["optimizer"]))
+        if stateful and not all(store.has_state(g, begin) for g in now):
+            begin = -1
         if begin < 0:
             _write(store, now, 0, carry)
             begin = 0
         else:
             carry["variables"] = _stack([store.read_group(g, begin) for g in now])
+            if stateful and begin:
+                like = jax.tree.map(lambda x: x[: store.group], carry["optimizer"])
+                carry["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
         call = advance(run, tuple(devices[: len(now)]))
         for epoch in range(begin, epochs):
             first, total, steps = epoch * run.steps_per_epoch, 0.0, run.steps_per_epoch
             for lo, hi in session.paced(first, first + steps):
-                carry, loss = call(carry, own, ops, images, labels, jnp.float32(lr), lo, hi)
+                carry, loss = call(carry, own, ops, images, labels, rates, lo, hi)
                 total += float(jnp.mean(loss)) * (hi - lo)
                 bar.update(now[0] * per_group + hi * len(now), f"loss {float(jnp.mean(loss)):.3f}")
             if not np.isfinite(total):
+                group = stage if stage == "squeeze" else "experts"
                 raise Diverged(
                     f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
-                    "--config.experts.lr, with a new --workdir"
+                    f"--config.{group}.lr, with a new --workdir"
                 )
+            if stateful:  # first: a snapshot says that all before it is there
+                _write(store, now, epoch + 1, carry, "optimizer")
             _write(store, now, epoch + 1, carry)
-            if not keep_all:
-                for g in now:
+            for g in now:
+                store.forget_state(g, epoch)
+                if not keep_all:
                     store.forget(g, epoch)
             done = now[0] * epochs + (epoch + 1) * len(now)
             scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
@@ -119,11 +130,14 @@ def train(
     advance.cache_clear()  # it holds the training images on every device
 
 
-def _write(store: Store, groups: Sequence[int], epoch: int, carry: Tree) -> None:
-    variables = jax.device_get(carry["variables"])
+def _write(
+    store: Store, groups: Sequence[int], epoch: int, carry: Tree, what: str = "variables"
+) -> None:
+    tree = jax.device_get(carry[what])
+    write = store.write if what == "variables" else store.write_state
     for i, g in enumerate(groups):
         part = slice(i * store.group, (i + 1) * store.group)
-        store.write(g, epoch, jax.tree.map(lambda x, part=part: np.asarray(x[part]), variables))
+        write(g, epoch, jax.tree.map(lambda x, part=part: np.asarray(x[part]), tree))
 
 
 def _stack(trees: Sequence[Tree]) -> Tree:

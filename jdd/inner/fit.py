@@ -5,7 +5,8 @@ The optimiser is one of ``inner/optim.py``. The order of the images is one of
 ``shuffled``    an epoch is a fresh permutation, cut into batches, the last as short as it comes;
 ``sequential``  step t takes batch t mod S of the S = n // batch ones, in the order they are stored;
 ``classwise``   a step draws ``per_class`` images of each of ``classes_per_step`` classes, afresh;
-                the set is class-major.
+                the set is class-major;
+``stored``      images, views and soft labels of every step are given: ``inner/lessons.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import augment
-from jdd.inner import optim
+from jdd.inner import lessons, optim
 from jdd.matching import losses
 from jdd.nets import Net
 
@@ -29,12 +30,14 @@ Tree = Any
 class Recipe(NamedTuple):
     """Everything that fixes a training run but its data, rate and keys; hashable.
 
-    ``optimizer`` is sgd (with ``momentum``, 0 for none) or adam. ``drop_epoch`` is the first epoch
+    ``optimizer`` is sgd (with ``momentum``, 0 for none), adam or adamw, which decays what ``decay``
+    says (``optim.DECAYS``). ``drop_epoch`` is the first epoch
     (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
     ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
     and ``classes_per_step`` (0: all): see the module's text. ``augment`` is one of
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
-    ``flat_gradient``; 0 for the plain gradient.
+    ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
+    is lost on them, for ``order="stored"``.
     """
 
     optimizer: str = "sgd"
@@ -56,20 +59,37 @@ class Recipe(NamedTuple):
     classes_per_step: int = 0
     sam_rho: float = 0.0
     sam_alpha: float = 0.0
+    decay: str = "all"
+    lesson: lessons.Lesson | None = None
 
 
-ORDERS = ("shuffled", "sequential", "classwise")
-SCHEDULES = ("warmup_cosine",)
+ORDERS = ("shuffled", "sequential", "classwise", "stored")
+SCHEDULES = ("warmup_cosine", "cosine")
 
 
-def scheduled(rate: float, steps: int, schedule: Mapping[str, Any]) -> tuple[float, ...]:
+def scheduled(
+    rate: float, steps: int, schedule: Mapping[str, Any], per_epoch: int = 1
+) -> tuple[float, ...]:
     """Return the rate of every step of a recipe's schedule; ``steps`` of them.
 
     ``warmup_cosine``, with W = min(warmup, steps // 2) and f = final:
 
         rate_t = rate t / W                                                     t < W
         rate_t = rate (f + (1 - f) (1 + cos(pi (t - W) / (steps - W))) / 2)     t >= W
+
+    ``cosine``, constant within an epoch e of E, with W = warmup epochs and s = stretch; s = 1 falls
+    to 0, s = 2 to half the rate:
+
+        rate_e = rate (0.01 + 0.99 e / W)                                       e < W
+        rate_e = rate (1 + cos(pi (e - W) / (s (E - W)))) / 2                   e >= W
     """
+    if schedule["kind"] == "cosine":
+        epochs = -(-steps // per_epoch)
+        ramp, e = int(schedule.get("warmup", 0)), np.arange(steps) // per_epoch
+        stretch = float(schedule.get("stretch", 1.0)) * max(epochs - ramp, 1)
+        fall = (1 + np.cos(np.pi * (e - ramp) / stretch)) / 2
+        parts = np.where(e < ramp, 0.01 + 0.99 * e / max(ramp, 1), fall)
+        return tuple(float(r) for r in rate * parts)
     ramp, final = min(int(schedule["warmup"]), steps // 2), float(schedule["final"])
     t = np.arange(steps)
     fall = (1 + np.cos(np.pi * (t - ramp) / max(steps - ramp, 1))) / 2
@@ -80,7 +100,7 @@ def scheduled(rate: float, steps: int, schedule: Mapping[str, Any]) -> tuple[flo
 def steps_per_epoch(recipe: Recipe, n: int) -> int:
     """Return how many steps an epoch of ``n`` images has, a short last one included."""
     batch = min(recipe.batch, n)
-    rest = n % batch if recipe.order == "shuffled" else 0
+    rest = n % batch if recipe.order in ("shuffled", "stored") else 0
     return n // batch + bool(rest) if recipe.order != "classwise" else 1
 
 
@@ -89,7 +109,7 @@ def optimizer_of(recipe: Recipe) -> optim.InnerOptimizer:
     name = recipe.optimizer
     if name == "sgd" and recipe.momentum:
         name = "momentum"
-    return optim.make(name, recipe.momentum, recipe.weight_decay)
+    return optim.make(name, recipe.momentum, recipe.weight_decay, recipe.decay)
 
 
 def classwise_rows(
@@ -166,7 +186,10 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     batch = min(recipe.batch, n)
     rest = n % batch if recipe.order == "shuffled" else 0
     per_epoch = steps_per_epoch(recipe, n)
+    loss_fn: Callable[[jax.Array, Any], jax.Array]
     loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
+    if recipe.lesson is not None:
+        loss_fn = recipe.lesson.loss
     optimizer = optimizer_of(recipe)
 
     def init(key: jax.Array) -> Tree:
@@ -186,8 +209,11 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
 
     def update(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
         variables = carry["variables"]
-        target = losses.targets(labels, recipe.label_kind, recipe.classes)
-        x = augmented(images, keys, step)
+        if recipe.lesson is not None:
+            x, target = recipe.lesson.view(images, labels, step)
+        else:
+            target = losses.targets(labels, recipe.label_kind, recipe.classes)
+            x = augmented(images, keys, step)
 
         def objective(params: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
             out = net.apply({**variables, "params": params}, x, train=True)
@@ -201,11 +227,13 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
 
             def add(i: jax.Array, total: Tree) -> Tree:
                 lo = i * size
-                pieces = (jax.lax.dynamic_slice_in_dim(a, lo, size) for a in (x, target))
+                pieces = jax.tree.map(
+                    lambda a: jax.lax.dynamic_slice_in_dim(a, lo, size), (x, target)
+                )
                 return jax.tree.map(jnp.add, total, part(params, *pieces))
 
             # From zero, not from the first part's: the program of a part is compiled once.
-            like = jax.eval_shape(part, params, x[:size], target[:size])
+            like = jax.eval_shape(part, params, *jax.tree.map(lambda a: a[:size], (x, target)))
             zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
             total = jax.lax.fori_loop(0, len(x) // size, add, zero)
             return jax.tree.map(lambda a: a * (size / len(x)), total)
@@ -237,6 +265,8 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
                 draw, recipe.classes, n // recipe.classes, recipe.per_class, recipe.classes_per_step
             )
             return update(carry, keys, images[rows], labels[rows], lr, step)
+        if recipe.order == "stored":
+            return update(carry, keys, images, labels, lr, step)
         if recipe.order == "sequential":
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
             return update(carry, keys, x, y, lr, step)

@@ -32,10 +32,16 @@ class InnerOptimizer(NamedTuple):
 
 
 NAMES = ("sgd", "momentum", "adam")
+DECAYS = ("all", "matrices")
 
 
-def make(name: str, momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptimizer:
+def make(
+    name: str, momentum: float = 0.9, weight_decay: float = 0.0, decay: str = "all"
+) -> InnerOptimizer:
     """Return the inner optimiser called ``name``; ``momentum`` is read by 'momentum' alone.
+
+    'adamw' too, which is for plain training; ``decay`` says what it decays: all weights, or
+    'matrices', those of two axes or more.
 
     Raises:
       BadInput: ``name`` is not one of ``NAMES``.
@@ -46,6 +52,8 @@ def make(name: str, momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOp
         return sgd_momentum(momentum, weight_decay)
     if name == "adam":
         return adam(weight_decay=weight_decay)
+    if name == "adamw":
+        return adamw(weight_decay=weight_decay, decay=decay)
     raise BadInput("config.inner", f"{name!r}", f"one of {', '.join(NAMES)}")
 
 
@@ -112,3 +120,23 @@ def adam(
         return jax.tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
 
     return InnerOptimizer(init, update)
+
+
+def adamw(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
+    """Adam with decoupled decay: theta <- theta (1 - alpha wd), then Adam's step on the plain g.
+
+    Args:
+      decay: 'all' weights, or 'matrices': neither biases nor the norms' scales and shifts.
+
+    Source: Loshchilov & Hutter, ICLR 2019, algorithm 2, with PyTorch's alpha wd.
+    """
+    plain = adam()
+
+    def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+        def shrunk(p: jax.Array) -> jax.Array:
+            decays = decay == "all" or p.ndim > 1
+            return p * (1 - hyper["lr"] * weight_decay) if decays and weight_decay else p
+
+        return plain.update(g, state, jax.tree.map(shrunk, theta), hyper)
+
+    return InnerOptimizer(plain.init, update)

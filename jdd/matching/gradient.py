@@ -40,7 +40,7 @@ def per_unit(a: Tree, b: Tree) -> jax.Array:
 
     def layer(x: jax.Array, y: jax.Array) -> jax.Array:
         x, y = (g.reshape(-1, g.shape[-1]) for g in (x, y))
-        return jnp.sum(1 - jnp.sum(x * y, 0) / (_length(x) * _length(y) + EPS))
+        return jnp.sum(1 - jnp.sum(x * y, 0) / (length(x) * length(y) + EPS))
 
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum((layer(x, y) for x, y in pairs if x.ndim > 1), jnp.zeros(()))
@@ -55,7 +55,7 @@ def squared(a: Tree, b: Tree) -> jax.Array:
 def cosine(a: Tree, b: Tree) -> jax.Array:
     """Return 1 - <A, B> / (|A| |B| + 1e-6) over all parameters as one vector (scalar)."""
     x, y = (jnp.concatenate([g.ravel() for g in jax.tree.leaves(t)])[:, None] for t in (a, b))
-    return 1 - jnp.sum(x * y) / (_length(x)[0] * _length(y)[0] + EPS)
+    return 1 - jnp.sum(x * y) / (length(x)[0] * length(y)[0] + EPS)
 
 
 DISTANCES: dict[str, Callable[[Tree, Tree], jax.Array]] = {
@@ -65,8 +65,8 @@ DISTANCES: dict[str, Callable[[Tree, Tree], jax.Array]] = {
 }
 
 
-def _length(x: jax.Array) -> jax.Array:
-    """Return the column norms of x; where one is 0 so is its derivative."""
+def length(x: jax.Array) -> jax.Array:
+    """Return the norms of x along axis 0; where one is 0 so is its derivative."""
     squares = jnp.sum(jnp.square(x), 0)
     there = squares > 0
     return jnp.where(there, jnp.sqrt(jnp.where(there, squares, 1.0)), 0.0)

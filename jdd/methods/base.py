@@ -30,12 +30,15 @@ class State(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The immutable rest: data, nets by role, expert store (or None), resolved config."""
+    """The immutable rest: data, nets by role, expert store (or None), resolved config, and the
+    ``experts.teachers.Teacher`` that the dataset is squeezed into, where a method has them.
+    """
 
     data: Any
     nets: dict[str, Net]
     experts: Any
     config: Any
+    teachers: tuple[Any, ...] = ()
 
     def gather(self, indices: dict[str, Any]) -> dict[str, Any]:
         """Return the arrays that a method's indices stand for, items on axis 0.
@@ -75,6 +78,11 @@ class Method(NamedTuple):
     optimizer: the outer optimiser over ``variables``.
     accept:    ``(loss) -> bool array``; False skips the update of one step, the step counts.
     valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
+    constants: what the objective finds in its ``aux`` beside the state's and no step changes: it is
+               in no checkpoint.
+
+    Among the indices of ``sample``, ``keys`` are integers, one an item, that the items' keys are
+    folded from in place of their places in the step.
     """
 
     init: Callable[[int], State]
@@ -86,6 +94,7 @@ class Method(NamedTuple):
     advance: Callable[[State, jax.Array], State] = lambda state, key: state
     accept: Callable[[jax.Array], jax.Array] = lambda loss: jnp.asarray(True)
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
+    constants: Tree = {}
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jdd.nets.conv import conv
 
 Variables = dict[str, Any]
+Taps = bool | Literal["all"]
 
 
 class Output(NamedTuple):
@@ -28,7 +29,9 @@ class Output(NamedTuple):
       features: [n, d], flattened, what the classifier reads.
       stats: the batch statistics to carry on (updated when training), {} without batch norm.
       taps: with ``taps=True`` the inputs of the normalisations, named by module path as their
-        parameters are, and the outputs of the blocks ("block1", ...); else {}.
+        parameters are, and the outputs of the blocks ("block1", ...); with ``taps="all"`` the
+        inputs of the convolutions too ("conv1", "stage2_1/conv1"); else {}. A dict that passes
+        through jit is sorted: the order in which the layers run is ``order.py``'s to say.
     """
 
     logits: jax.Array
@@ -44,7 +47,8 @@ class Net(NamedTuple):
     """A net as two pure functions.
 
     ``init(key) -> variables``, ``apply(variables, x, train=False, taps=False) -> Output``, with x
-    [n, h, w, c]. Variables hold "params" and, with batch norm, "batch_stats".
+    [n, h, w, c] and ``taps`` False, True or "all". Variables hold "params" and, with batch norm,
+    "batch_stats".
     """
 
     name: str
@@ -53,7 +57,7 @@ class Net(NamedTuple):
     shape: tuple[int, int, int] = (0, 0, 0)
 
     def activations(self, images: int) -> int:
-        """Return the bytes of what one forward pass taps, in float32."""
+        """Return the bytes of what ``taps=True`` hands out of one forward pass, in float32."""
 
         def taps(x: jax.Array) -> dict[str, jax.Array]:
             return self.apply(self.init(jax.random.key(0)), x, train=True, taps=True).taps
@@ -98,6 +102,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        tap(self, "input", x, "convs")
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", declared, shape)
         y = conv(x, kernel, self.stride, self.padding, few=self.few)
@@ -117,9 +122,12 @@ class Dense(nn.Module):
         return y + wide(self.param("bias", declared, (self.features,)), y)
 
 
-def tap(module: nn.Module, name: str, value: jax.Array) -> None:
-    """Hand a tensor out under ``name``; free unless the caller asked for taps."""
-    module.sow("taps", name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+def tap(module: nn.Module, name: str, value: jax.Array, where: str = "taps") -> None:
+    """Hand a tensor out under ``name``; free unless the caller asked for ``where``.
+
+    What convolutions read is apart, in "convs": memory is planned by what is in "taps".
+    """
+    module.sow(where, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
 
 def flatten(x: jax.Array) -> jax.Array:
@@ -188,7 +196,7 @@ def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Arr
         if isinstance(value, dict):
             flat |= _flat(value, (*path, name))
         else:
-            # A norm taps its own input as "": the tap then carries the norm's own path.
+            # A layer taps what it reads as "input": the tap then carries the layer's own path.
             flat["/".join((*path, name) if name != "input" else path)] = value
     return flat
 
@@ -200,22 +208,24 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str 
 
     def declare() -> Variables:
         variables = module.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32), False)
-        return {k: v for k, v in variables.items() if k != "taps"}
+        return {k: v for k, v in variables.items() if k not in ("taps", "convs")}
 
     @jax.jit
     def init(key: jax.Array) -> Variables:
         return draw(key, jax.eval_shape(declare), start)
 
     def apply(
-        variables: Variables, x: jax.Array, train: bool = False, taps: bool = False
+        variables: Variables, x: jax.Array, train: bool = False, taps: Taps = False
     ) -> Output:
         stats = variables.get("batch_stats", {})
-        mutable = ["batch_stats"] * bool(stats and train) + ["taps"] * taps
+        mutable = ["batch_stats"] * bool(stats and train) + ["taps"] * bool(taps)
+        mutable += ["convs"] * (taps == "all")
         if not mutable:
             plain: Any = module.apply(variables, x, train)
             return Output(plain[0], plain[1], stats, {})
         results: Any = module.apply(variables, x, train, mutable=mutable)
         (logits, features), new = results
-        return Output(logits, features, new.get("batch_stats", stats), _flat(new.get("taps", {})))
+        tapped = _flat(new.get("taps", {})) | _flat(new.get("convs", {}))
+        return Output(logits, features, new.get("batch_stats", stats), tapped)
 
     return Net(name, init, apply, shape)

@@ -1,10 +1,19 @@
-"""Stage ``distill``: the method's outer loop, for every synthesis seed; writes distilled.npz."""
+"""Stages ``distill`` and ``recover``: a method's outer loop, for every synthesis seed.
+
+Either writes distilled.npz; ``recover`` is what it is called where the images come out of squeezed
+nets. A method that makes its set in parts goes through the loop part by part; a finished part's
+images lie in ``checkpoints/<stage>-parts``, and its own checkpoints are gone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
+import numpy as np
 
 from jdd import loop, methods, picture
 from jdd.configfile import stage_names
@@ -13,6 +22,7 @@ from jdd.errors import Diverged
 from jdd.evaluation import aims
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
+from jdd.files import write_atomic
 from jdd.methods.base import Method, State, full
 from jdd.session import Session
 from jdd.stages import evaluate
@@ -26,7 +36,10 @@ def identity(work: Work) -> str:
 
     flat = config.flat(work.config)
     free = {name for name, key in config.schema(work.config.method).items() if key.resumable}
-    apart = ("eval.", "baselines.", "experts.dir", "data.path", "data.source")
+    apart = (
+        *("eval.", "baselines.", "experts.dir", "data.path", "data.source", "squeeze.dir"),
+        *("relabel.", "post."),  # what happens to the images later
+    )
     kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(apart)}
     other = [] if work.source is work.data else [work.source.fingerprint]
     return fingerprint([kept, work.data.fingerprint, int(work.config.steps), *other])
@@ -56,12 +69,12 @@ def _observer(
     config = work.config
     total, count = int(config.steps), int(config.eval.curve)
     points = {round(total * i / count) for i in range(count)} if total else set()
-    stage = loop.curve(f"distill{work.suffix(seed)}")
+    stage = loop.curve(work.stage(seed))
 
     def observe(at: int, state: State) -> None:
-        planned = session.temporaries.get(f"distill{work.suffix(seed)}")
-        if planned and not work.recall("temporaries").get(f"distill{work.suffix(seed)}"):
-            work.remember("temporaries", f"distill{work.suffix(seed)}", planned)
+        planned = session.temporaries.get(work.stage(seed))
+        if planned and not work.recall("temporaries").get(work.stage(seed)):
+            work.remember("temporaries", work.stage(seed), planned)
         if at not in points or session.metrics.has(stage, at):
             return
         dset = _complete(work, method, state, at, seed)
@@ -76,11 +89,15 @@ def _observer(
 
 def _run(work: Work, session: Session) -> None:
     problem = work.problem
-    method = methods.make(work.config, problem)
+    method, parts = methods.make(work.config, problem), methods.parts(work.config, problem)
     for seed in work.seeds:
         if _finished(work, seed):
             continue
-        stage = f"distill{work.suffix(seed)}"
+        if parts:
+            state = _in_parts(work, parts, seed, session)
+            _save(work, _complete(work, method, state, int(work.config.steps), seed), seed)
+            continue
+        stage = work.stage(seed)
         observe = _observer(work, method, seed, session)
         try:
             state = loop.run(method, problem, seed, session, work.devices, stage, observe)
@@ -90,6 +107,30 @@ def _run(work: Work, session: Session) -> None:
             raise
         dset = _complete(work, method, state, int(work.config.steps), seed)
         _save(work, dset, seed)
+
+
+def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> State:
+    """Return the state of the whole set, whose parts are made one after another."""
+    problem, stage = work.problem, work.stage(seed)
+    folder, images = work.workdir / "checkpoints" / f"{stage}-parts", []
+    for part in parts:
+        # Named by what it holds: with other parts, an image batch is made again.
+        path = folder / f"{'-'.join(str(batch.number) for batch in part)}.npy"
+        if not path.exists():
+            method, own = methods.make(work.config, problem, part), f"{stage}-{path.stem}"
+            state = loop.run(method, problem, seed, session, work.devices, own)
+            if planned := session.temporaries.get(own):
+                work.remember("temporaries", stage, planned)
+            folder.mkdir(parents=True, exist_ok=True)
+            made = np.asarray(state.variables["images"])
+            write_atomic(path, partial(_save_array, made))
+            shutil.rmtree(work.workdir / "checkpoints" / own, ignore_errors=True)
+        images.append(np.load(path))
+    return State({"images": np.concatenate(images)}, {})
+
+
+def _save_array(array: np.ndarray, file: BinaryIO) -> None:
+    np.save(file, array)
 
 
 def _finished(work: Work, seed: int) -> bool:
@@ -116,7 +157,8 @@ def retell(work: Work) -> None:
 def _estimate(work: Work) -> Estimate:
     """Time one outer step on freshly initialised weights: no expert is needed."""
     problem = work.blank
-    method = methods.make(work.config, problem)
+    parts = methods.parts(work.config, problem)
+    method = methods.make(work.config, problem, *parts[:1])
     if method.objective is None:
         return _choice(work)
     carry = loop.start(method, work.seeds[0])
@@ -124,7 +166,8 @@ def _estimate(work: Work) -> Estimate:
     gradient, update = loop.make_step(method, work.seeds[0], work.devices)
     alive = jnp.asarray(True)
     step = timed(lambda: update(carry, gradient(carry, batch), alive)[0], 2)
-    left = sum(int(work.config.steps) for seed in work.seeds if not _finished(work, seed))
+    rounds = max(1, len(parts))
+    left = rounds * sum(int(work.config.steps) for seed in work.seeds if not _finished(work, seed))
     points = int(work.config.eval.curve) * len(work.seeds)
     curve = evaluate.cost(work, work.net, int(work.config.eval.curve_n)).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms, {points} points of the accuracy curve"
@@ -143,11 +186,16 @@ def _choice(work: Work) -> Estimate:
     return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
 
 
-STAGE = Stage(
-    name="distill",
-    inputs=("experts",),
-    fingerprint=identity,
-    run=_run,
-    estimate=_estimate,
-    done=lambda work: all(_finished(work, seed) for seed in work.seeds),
-)
+def _stage(name: str, inputs: tuple[str, ...]) -> Stage:
+    return Stage(
+        name=name,
+        inputs=inputs,
+        fingerprint=identity,
+        run=_run,
+        estimate=_estimate,
+        done=lambda work: all(_finished(work, seed) for seed in work.seeds),
+    )
+
+
+STAGE = _stage("distill", ("experts",))
+RECOVER = _stage("recover", ("squeeze",))

@@ -1,7 +1,8 @@
 """Stage ``evaluate``: what the distilled set is worth, beside random real images.
 
 Every (set, net) is measured once and kept in ``checkpoints/evaluate.json``; asking for more nets
-later measures only those.
+later measures only those. Of a set whose views are labelled by teachers this is its post-training,
+and what the labels do without the set, and the set without the labels, is measured beside it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims, train_eval
 from jdd.evaluation.accuracy import accuracy
+from jdd.evaluation.lectures import Lectures
 from jdd.evaluation.starts import kinds, starts
 from jdd.loop import curve
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.session import Session
+from jdd.stages import stored
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
+
+# What is measured beside the nets: random images by the same recipe and, of a set whose labels are
+# stored, the set and random images with hard labels in the same views.
+RANDOM, HARD, RANDOM_HARD = "", "hard", "random_hard"
+BESIDE = (RANDOM, HARD, RANDOM_HARD)
 
 
 def settings(work: Work) -> dict[str, Any]:
@@ -95,11 +103,15 @@ def measure(
     start = starts(work, dset, net)
     n = kinds(start, n)
     asked = aims.splits(dset.recipe, in_space_of(dset, test, work.data))
+    planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
+    lectures = None
+    if planned.recipe.lesson is not None:
+        lectures = Lectures([stored.labels(work, dset)] * n, labels, planned.passes)
     found = train_eval.test_nets(
         net,
-        train_eval.plan(dset),
+        planned,
         train_eval.repeated(dset.images, n),
-        train_eval.repeated(dset.labels, n),
+        labels,
         asked,
         int(dset.recipe["seed"]),
         purpose,
@@ -107,6 +119,7 @@ def measure(
         work.devices,
         int(work.config.eval.at_once),
         start,
+        lectures,
     )
     result = aims.summaries(asked, found)
     if before and start is not None:
@@ -164,6 +177,9 @@ def measure_random(
     if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
+    lectures = None
+    if planned.recipe.lesson is not None:
+        lectures = Lectures(stored.random(work, dset, images), labels, planned.passes)
     found = train_eval.test_nets(
         work.net,
         planned._replace(recipe=planned.recipe._replace(label_kind=kind)),
@@ -176,20 +192,31 @@ def measure_random(
         work.devices,
         int(work.config.eval.at_once),
         starts(work, dset, work.net),
+        lectures,
     )
     return {**aims.summaries(asked, found), "net": work.net.name}
 
 
+def hardened(dset: DistilledSet) -> DistilledSet:
+    """Return a set of stored labels whose students learn the classes instead, in the same views."""
+    return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
+
+
 def _jobs(work: Work) -> dict[str, tuple[int, str]]:
-    """Return the measurements this run wants: key -> (seed, net name, or '' for random)."""
+    """Return the measurements this run wants: key -> (seed, net name or one of ``BESIDE``)."""
     jobs: dict[str, tuple[int, str]] = {}
     for seed in work.seeds:
         said = settings(work) | {"set": work.load_set(seed).recipe["fingerprint"], "seed": seed}
         for name in work.config.nets:
             jobs[fingerprint([said, name])] = (seed, name)
-        if seed == work.seeds[0] and int(work.config.baselines.random):
-            draws = int(work.config.baselines.random)
-            jobs[fingerprint([said, "random", draws])] = (seed, "")
+        draws = int(work.config.baselines.random) if seed == work.seeds[0] else 0
+        hard = seed == work.seeds[0] and bool(work.config.baselines.get("hard", False))
+        if draws:
+            jobs[fingerprint([said, "random", draws])] = (seed, RANDOM)
+        if hard:
+            jobs[fingerprint([said, "hard"])] = (seed, HARD)
+        if hard and draws:
+            jobs[fingerprint([said, "random_hard", draws])] = (seed, RANDOM_HARD)
     return jobs
 
 
@@ -201,22 +228,27 @@ def _run(work: Work, session: Session) -> None:
             dset = work.load_set(seed)
             fits(dset, work.data)
             begun = time.perf_counter()
-            if name:
-                net, n = work.make_net(name), int(work.config.eval.n)
+            n, draws = int(work.config.eval.n), int(work.config.baselines.random)
+            dset = hardened(dset) if name in (HARD, RANDOM_HARD) else dset
+            if name in (RANDOM, RANDOM_HARD):
+                found = measure_random(work, dset, draws, session)
+            else:
+                net = work.net if name == HARD else work.make_net(name)
                 test = work.data.test
                 found = measure(work, dset, net, n, test, "evaluate", session, before=True)
-            else:
-                found = measure_random(work, dset, int(work.config.baselines.random), session)
+                found |= {"net": net.name} if name == HARD else {}
             work.remember("evaluate-seconds", key, time.perf_counter() - begun)
             work.remember("evaluate", key, found)
             known = work.recall("evaluate")
         order = list(known).index(key) + 1
-        what = {"net": name, "seed": seed} if name else {"baseline": "random"}
+        what: dict[str, Any] = {"baseline": name or "random"}
+        if name not in BESIDE:
+            what = {"net": name, "seed": seed}
         accuracy, n = known[key]["mean"], known[key]["n"]
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == work.config.net.name and work.data.val is None:
-            stage, last = curve(f"distill{work.suffix(seed)}"), int(work.config.steps)
+            stage, last = curve(work.stage(seed)), int(work.config.steps)
             session.metrics.log(stage, last, **aims.curve_point(known[key]), net=name)
 
 
@@ -226,19 +258,19 @@ def measured(work: Work, seed: int, name: str) -> dict[str, Any] | None:
     return work.recall("evaluate").get(keys[0]) if keys else None
 
 
-def results(work: Work) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return accuracy by net and the random baseline, as result.json holds them."""
+def results(work: Work) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return accuracy by net, and what stands beside it by name, as result.json holds them."""
     known = work.recall("evaluate")
     accuracy: dict[str, Any] = {}
-    random = None
+    beside: dict[str, Any] = {"random": None}
     for key, (seed, name) in _jobs(work).items():
         if key not in known:
             continue
-        if not name:
-            random = known[key]
+        if name in BESIDE:
+            beside[name or "random"] = known[key]
             continue
         accuracy.setdefault(name, {})[str(seed)] = known[key]
-    return {name: _over_seeds(found) for name, found in accuracy.items()}, random
+    return {name: _over_seeds(found) for name, found in accuracy.items()}, beside
 
 
 def costs(work: Work) -> dict[str, dict[str, Any]]:
@@ -246,7 +278,7 @@ def costs(work: Work) -> dict[str, dict[str, Any]]:
     spent = work.recall("evaluate-seconds")
     found: dict[str, dict[str, Any]] = {}
     for key, (_, name) in _jobs(work).items():
-        if name:
+        if name not in BESIDE:
             shapes = jax.eval_shape(work.make_net(name).init, jax.random.key(0))["params"]
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
             one = found.setdefault(name, {"parameters": count, "seconds": None})
@@ -265,9 +297,13 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def example(work: Work) -> DistilledSet:
-    """Return the set of step 0, made without trained experts."""
+    """Return the set of step 0, made without trained experts; of recovered images, black ones."""
     from jdd import methods
+    from jdd.methods import decoupled
 
+    if work.maker == "recover":
+        count = int(work.config.ipc) * work.data.classes
+        return decoupled.dataset(work.blank, np.zeros((count, *work.data.shape), np.float32), 0)
     method = methods.make(work.config, work.blank)
     return method.distilled(method.init(work.seeds[0]), 0)
 
@@ -320,7 +356,7 @@ def _done(work: Work) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    inputs=("distill",),
+    inputs=("distill", "recover", "relabel"),
     fingerprint=lambda work: fingerprint([list(_jobs(work))]),
     run=_run,
     estimate=_estimate,

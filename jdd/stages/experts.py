@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jdd.experts import train
 from jdd.inner import fit
+from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.session import Session, locked
 from jdd.stages.base import Estimate, Stage, timed
@@ -28,17 +31,26 @@ def _run(work: Work, session: Session) -> None:
 
 def cost(work: Work, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    data, devices = work.taught(flat), tuple(work.devices[:1])
+    recipe, data = work.recipe(flat), work.taught(flat)
+    return training_cost(work.net, recipe, data, group, epochs, batches, work.devices)
+
+
+def training_cost(
+    net: Net, recipe: fit.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
+) -> Estimate:
+    """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
+    one = tuple(devices[:1])
     n = len(data.train.labels)
-    run = fit.make(work.net, work.recipe(flat), n)
+    run = fit.make(net, recipe, n)
     images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
-    call = train.advance(run, devices)
-    lr, lo, hi = jnp.float32(0.01), np.int32(0), np.int32(2)
+    call = train.advance(run, one)
+    lr = jnp.full(2, 0.01, jnp.float32) if recipe.rates else jnp.float32(0.01)
+    lo, hi = np.int32(0), np.int32(2)
     args = (carry, own, ops, images, labels, lr, lo, hi)
     step = timed(lambda: call(*args), 2) / 2
-    seconds = step * run.steps_per_epoch * epochs * -(-batches // len(work.devices))
+    seconds = step * run.steps_per_epoch * epochs * -(-batches // len(devices))
     return Estimate(
         seconds,
         planned(call, *args),

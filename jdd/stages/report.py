@@ -17,7 +17,7 @@ from jdd.depth import auto_depth
 from jdd.evaluation import aims
 from jdd.files import write_atomic
 from jdd.session import Session
-from jdd.stages import distill, evaluate, full, scores
+from jdd.stages import distill, evaluate, full, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
 
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 
 def result(work: Work, session: Session) -> dict[str, Any]:
     """Return what result.json holds."""
-    accuracy, random = evaluate.results(work)
+    accuracy, beside = evaluate.results(work)
     first = work.load_set(work.seeds[0])
     recipe = first.recipe
     aim = aims.named(recipe)
@@ -72,8 +72,9 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         own = {"width": 128, "norm": "instance", "depth": auto_depth(work.data.shape)}
         changed = any(value != own.get(name) for name, value in options.items())
         across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]), net, changed)
-    later = [f"distill{work.suffix(seed)}" for seed in work.seeds[1:]]
-    stages = ["experts", "distill", *later, "evaluate", "full", "scores"]
+    teachers = [f"squeeze-{teacher.net.name}" for teacher in work.teachers]
+    made = [work.stage(seed) for seed in work.seeds]
+    stages = ["experts", *teachers, *made, "relabel", "evaluate", "full", "scores"]
     spent = {stage: session.metrics.seconds(stage) for stage in stages}
     measured = work.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
@@ -85,7 +86,8 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         "seed": int(work.config.seed),
         "objective": aim,
         "accuracy": accuracy,
-        "baselines": {"random": random, "full": full.result(work)},
+        "baselines": {**beside, "full": full.result(work)},
+        "teachers": squeeze.accuracies(work),
         "scores": scores.results(work),
         "published": printed,
         "published_nets": across,

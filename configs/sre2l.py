@@ -1,0 +1,103 @@
+"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023).
+
+    python -m jdd.main --config=configs/sre2l.py:cifar100,ipc=50 --workdir=runs/sre2l
+    python -m jdd.main --config=configs/sre2l.py:digits,ipc=10
+
+Teachers (squeeze.nets) are trained on the real images; images are recovered from the first one's
+weights and batch-norm statistics, in batches of image_batch; every view that a student will be
+shown is labelled (relabel.*) and students learn from these labels (post.*, eval.*). Images are
+8-bit before they are labelled. steps are those of one batch of images.
+
+Time and accuracy of jdd with the published settings: not yet run; smaller runs are in
+docs/results.md.
+"""
+
+from jdd.config import from_arg
+from jdd.errors import BadInput
+from jdd.keys_decoupled import DECOUPLED, RECOVER
+
+STAGES = ("squeeze", "recover", "relabel", "evaluate", "report", "full")
+
+KEYS = DECOUPLED | RECOVER
+
+# Where no paper has any: the settings of 32x32 images.
+SQUEEZE = {
+    "squeeze.epochs": 200, "squeeze.lr": 0.1, "squeeze.weight_decay": 5e-4, "squeeze.batch": 128,
+    "squeeze.schedule": "cosine", "squeeze.warmup": 0, "squeeze.augment": "pad_flip",
+}  # fmt: skip
+CIFAR = SQUEEZE | {
+    "steps": 1000, "lr_img": 0.25, "r_bn": 0.01, "crop": "none", "min_scale": 0.08, "flip": 0.0,
+    "roll": 4, "class_images": 1, "quantise": "jpeg",
+    "relabel.crop": "padded", "relabel.min_scale": 0.08, "relabel.flip": 0.5,
+    "relabel.mix": "mixup", "relabel.alpha": 0.8, "relabel.bn": "batch",
+    "post.optimizer": "adamw", "post.weight_decay": 0.01, "post.decay": "all", "post.stretch": 1.0,
+    "post.warmup": 0, "post.loss": "kl", "post.temperature": 30.0, "post.ce_weight": 0.0,
+    "eval.lr": 0.001, "eval.epochs": 400, "eval.batch": 128,
+}  # fmt: skip
+TINY = CIFAR | {
+    "squeeze.epochs": 50, "squeeze.lr": 0.2, "squeeze.weight_decay": 1e-4, "squeeze.batch": 256,
+    "squeeze.warmup": 5, "squeeze.augment": "rrc_flip",
+    "steps": 4000, "lr_img": 0.1, "r_bn": 1.0, "crop": "resized", "flip": 0.5,
+    "relabel.crop": "resized", "relabel.mix": "none", "relabel.bn": "eval",
+    "post.optimizer": "sgd", "post.weight_decay": 1e-4, "post.warmup": 5, "post.loss": "kl_squared",
+    "post.temperature": 20.0, "eval.lr": 0.2, "eval.epochs": 100, "eval.batch": 256,
+}  # fmt: skip
+DEFAULTS = CIFAR
+
+# Teacher and student ConvNetBN; on 8x8 images crops leave too little (facts of each page).
+DIGITS = {
+    "net.name": "ConvNetBN", "nets": ("ConvNetBN",), "net.width": 32, "net.depth": 2,
+    "squeeze.nets": ("ConvNetBN",), "squeeze.width": 32, "squeeze.epochs": 30, "squeeze.lr": 0.05,
+    "squeeze.batch": 64, "squeeze.augment": "pad", "roll": 1, "quantise": "round",
+    "relabel.crop": "padded", "relabel.flip": 0.0, "relabel.mix": "cutmix", "relabel.alpha": 1.0,
+    "relabel.bn": "eval", "post.temperature": 20.0, "eval.batch": 50, "eval.epochs": 250,
+    "baselines.full_epochs": 20,
+}  # fmt: skip
+STARTS = {"digits": DIGITS}
+
+
+def row(accuracy: float, std: float | None, source: str, values: dict) -> dict:
+    """Return one published row."""
+    return {"values": values, "accuracy": accuracy, "std": std, "source": source}
+
+
+_OWN = "SRe2L (Yin, Xing & Shen, NeurIPS 2023), ResNet18, best of evaluations on test data"
+_SCDD = "SRe2L on CIFAR-100 as SCDD's table quotes it, ResNet18"
+_GVBSM = "SRe2L as G-VBSM's table prints its rerun, ResNet18"
+
+PUBLISHED = {
+    ("cifar10", 10): row(0.272, 0.005, _GVBSM, CIFAR),
+    ("cifar10", 50): row(0.475, 0.006, _GVBSM, CIFAR),
+    ("cifar100", 1): row(0.020, None, _GVBSM, CIFAR),
+    ("cifar100", 10): row(0.316, None, _GVBSM, CIFAR),
+    ("cifar100", 50): row(0.494, None, _SCDD, CIFAR),
+    ("tiny_imagenet", 50): row(0.411, 0.004, _OWN, TINY),
+    ("tiny_imagenet", 100): row(0.497, 0.003, _OWN, TINY),
+}
+
+PROTOCOL = {
+    "squeeze.nets": ("ResNet18BN",), "squeeze.width": 0, "squeeze.momentum": 0.9, "first_bn": 10.0,
+    "pix_init": "noise", "image_batch": 100, "relabel.combine": "mean", "post.momentum": 0.9,
+    "net.name": "ResNet18BN", "nets": ("ResNet18BN",),
+}  # fmt: skip
+
+
+def check(values: dict) -> None:
+    """Refuse resolved values that do not go together, of every method of this kind."""
+    if values["data.zca"] not in ("none", "auto"):
+        raise BadInput(
+            "config.data.zca", values["data.zca"], "none: recovered pixels are held to [0, 1]"
+        )
+    if values["eval.curve"]:
+        found = f"{values['eval.curve']}, and the labels come after the images"
+        raise BadInput("config.eval.curve", found, "0")
+    if not values["squeeze.nets"]:
+        raise BadInput("config.squeeze.nets", "empty", "a net, such as ResNet18BN")
+    if values["scores"]:
+        allowed = "false: what these labels do is told by baselines.hard and the random images"
+        raise BadInput("config.scores", f"true with method={values['method']}", allowed)
+
+
+def get_config(arg=None):
+    """Return the config of ``dataset,key=value,...``."""
+    return from_arg(arg, {"method": "sre2l"})

@@ -1,0 +1,336 @@
+"""Views: what an augmentation draws, as data that can be stored and replayed without a generator.
+
+The augmentations of SRe2L (Yin, Xing & Shen, NeurIPS 2023), CDA (Yin & Shen, TMLR 2024), G-VBSM
+(Shao et al., CVPR 2024), RDED (Sun et al., CVPR 2024) and FKD (Shen & Xing, ECCV 2022). In their
+order: cells shuffled, crop and resize, flip, roll; then cutmix or mixup with another image's view.
+``draw`` makes a ``View``, ``apply`` applies it; everything before the mix is one linear map a row
+and a column, so that gradients reach the images. For a given view the same program gives the same
+bits.
+
+What a crop shows outside the image is 0 in the space of the images, the mean pixel of normalised
+ones, or ``border``. PyTorch pads before it normalises: its black is ``(0 - mean) / std``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.augment.resample import crop_taps, separable
+from jdd.errors import BadInput
+
+CROPS, MIXES, TRIES = ("none", "resized", "padded"), ("none", "cutmix", "mixup"), 10
+
+
+class View(NamedTuple):
+    """A view of n images of h x w; all integers int32.
+
+    box: [n, 4], the crop in pixels: top, left, height, width; it may reach outside.
+    flip: bool [n], mirrored left and right after the crop.
+    shift: [n, 2], circular shift of rows and columns (as ``np.roll``), after the flip.
+    partner: [n], the image whose view is mixed in; its own place for none.
+    patch: [n, 4], cutmix: rows lo, hi and columns lo, hi that show the partner's; lo = hi for none.
+    share: float32 [n], mixup: the image's own share, 1 for none.
+    rows, cols: [n, f], before the crop: the f strips of rows (columns) that are shown, in their
+        order. f = 1 for none.
+    """
+
+    box: jax.Array
+    flip: jax.Array
+    shift: jax.Array
+    partner: jax.Array
+    patch: jax.Array
+    share: jax.Array
+    rows: jax.Array
+    cols: jax.Array
+
+
+# What is stored: int16 holds every pixel's place, a batch may have more images than that.
+STORED = {
+    "box": np.int16,
+    "flip": np.bool_,
+    "shift": np.int16,
+    "partner": np.int32,
+    "patch": np.int16,
+    "share": np.float32,
+    "rows": np.int16,
+    "cols": np.int16,
+}
+
+
+class Spec(NamedTuple):
+    """What ``draw`` draws; hashable, thus static.
+
+    crop: "none"; "resized", of area ~ U(``scale``) and log width / height ~ U(log ``ratio``); or
+        "padded", the image's size out of its self padded by ``pad``.
+    flip: the probability of a mirrored image.
+    roll: shifts of 0 .. roll rows and columns, of -roll .. roll where ``signed``.
+    mix: "none", "cutmix" or "mixup", with lambda ~ Beta(``alpha``, ``alpha``).
+    shuffle: strips of rows and of columns that are permuted, 1 for none; one permutation for the
+        batch, or each image's own where ``own_shuffle``, as in RDED's code.
+    shared: one box, flip and shift for the whole batch, as in SRe2L's recovery.
+    """
+
+    crop: str = "none"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 4
+    flip: float = 0.5
+    roll: int = 0
+    signed: bool = False
+    mix: str = "none"
+    alpha: float = 1.0
+    shuffle: int = 1
+    own_shuffle: bool = False
+    shared: bool = False
+
+
+def draw(
+    key: jax.Array,
+    n: int,
+    shape: tuple[int, ...],
+    spec: Spec,
+    low: jax.Array | float | None = None,
+) -> View:
+    """Draw a view of ``n`` images.
+
+    Crop, flip and shift, mix, and shuffle do not depend on what else the spec asks for.
+
+    Args:
+      shape: of an image, (h, w) or (h, w, c).
+      low: replaces ``spec.scale[0]``, may be traced: CDA's curriculum.
+
+    Raises:
+      BadInput: a spec that cannot be drawn.
+    """
+    check(spec, shape)
+    h, w = shape[:2]
+    keys = jax.random.split(key, 3)
+    # float32 whatever the images are, so that the draw does not depend on their dtype. One draw
+    # serves all of them: generators would be most of what XLA compiles.
+    u = jax.random.uniform(keys[0], (1 if spec.shared else n, 5 + 2 * TRIES), jnp.float32)
+    least = -spec.roll if spec.signed else 0
+    flip, shift = u[:, 0] < spec.flip, least + _whole(u[:, 1:3], spec.roll + 1 - least)
+    box = jnp.broadcast_to(jnp.array([[0, 0, h, w]], jnp.int32), (len(u), 4))
+    if spec.crop == "resized":
+        box = resized_boxes(u[:, 3:], h, w, spec.scale, spec.ratio, low)
+    elif spec.crop == "padded":
+        place = _whole(u[:, 3:5], 2 * spec.pad + 1) - spec.pad
+        box = jnp.concatenate([place, box[:, 2:]], 1)
+    box, flip, shift = (jnp.broadcast_to(a, (n, *a.shape[1:])) for a in (box, flip, shift))
+    return View(box, flip, shift, *_mix(keys[1], n, h, w, spec), *_strips(keys[2], n, spec))
+
+
+def _whole(uniform: jax.Array, count: jax.Array | int) -> jax.Array:
+    """Turn uniform draws of [0, 1) into 0 .. count - 1."""
+    return jnp.floor(uniform * count).astype(jnp.int32)
+
+
+def check(spec: Spec, shape: tuple[int, ...]) -> None:
+    """Raise BadInput where ``spec`` cannot be drawn for images of ``shape``."""
+    for name, known in (("crop", CROPS), ("mix", MIXES)):
+        if getattr(spec, name) not in known:
+            found = f"{name} {getattr(spec, name)!r}"
+            raise BadInput("view", found, f"one of {', '.join(known)}")
+    positive = (*spec.scale, *spec.ratio, spec.alpha)
+    ordered = spec.scale[0] <= spec.scale[1] <= 1 and spec.ratio[0] <= spec.ratio[1]
+    if not (min(positive) > 0 and ordered):
+        found = f"scale {spec.scale}, ratio {spec.ratio}, alpha {spec.alpha}"
+        raise BadInput("view", found, "0 < low <= high, a scale up to 1, alpha above 0")
+    if min(spec.pad, spec.roll) < 0 or not 0 <= spec.flip <= 1:
+        found = f"pad {spec.pad}, roll {spec.roll}, flip {spec.flip}"
+        raise BadInput("view", found, "pad and roll from 0, flip from 0 to 1")
+    if spec.shuffle < 1 or any(size % spec.shuffle for size in shape[:2]):
+        found = f"shuffle {spec.shuffle} of {shape[0]} x {shape[1]} pixels"
+        raise BadInput("view", found, "a number that divides height and width")
+
+
+def resized_boxes(
+    uniform: jax.Array,
+    h: int,
+    w: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    low: jax.Array | float | None = None,
+) -> jax.Array:
+    """Turn uniform draws [n, 2 + 2 TRIES] into boxes [n, 4] inside the image, as torchvision does.
+
+    Of ten tries with area a ~ U(scale) h w and log r ~ U(log ratio) the first whose height
+    round(sqrt(a / r)) and width round(sqrt(a r)) both fit counts, at a uniform place; if none does,
+    the largest centred box whose ratio is within bounds.
+    """
+    least = jnp.asarray(scale[0] if low is None else low, jnp.float32)
+    area = (least + uniform[:, 2 : 2 + TRIES] * (scale[1] - least)) * (h * w)
+    first, last = math.log(ratio[0]), math.log(ratio[1])
+    r = jnp.exp(first + uniform[:, 2 + TRIES :] * (last - first))
+    sizes = jnp.round(jnp.sqrt(jnp.stack([area / r, area * r], -1))).astype(jnp.int32)
+    whole = jnp.array([h, w], jnp.int32)
+    fits = ((sizes > 0) & (sizes <= whole[None, None])).all(-1)
+    chosen = jnp.take_along_axis(sizes, jnp.argmax(fits, axis=1)[:, None, None], axis=1)[:, 0]
+    found = fits.any(1)[:, None]
+    size = jnp.where(found, chosen, jnp.array(_largest(h, w, ratio), jnp.int32)[None])
+    slack = whole[None] - size
+    place = jnp.where(found, _whole(uniform[:, :2], slack + 1), slack // 2)
+    return jnp.concatenate([place, size], -1)
+
+
+def _largest(h: int, w: int, ratio: tuple[float, float]) -> tuple[int, int]:
+    if w / h < ratio[0]:
+        return round(w / ratio[0]), w
+    return (h, round(h * ratio[1])) if w / h > ratio[1] else (h, w)
+
+
+def cutmix_patch(lam: jax.Array, uniform: jax.Array, h: int, w: int) -> jax.Array:
+    """Return cutmix's box [4] (Yun et al., ICCV 2019): rows lo, hi, columns lo, hi.
+
+    floor(floor(S sqrt(1 - lam)) / 2) pixels on either side of a centre that ``uniform`` [2] makes
+    any pixel, on both axes, cut at the border: an odd side loses one, as in the authors' code.
+    """
+    sizes = jnp.array([h, w], jnp.int32)
+    half = jnp.floor(jnp.sqrt(1 - lam) * sizes).astype(jnp.int32) // 2
+    centre = _whole(uniform, sizes)
+    ends = jnp.stack([centre - half, centre + half], -1)
+    return jnp.clip(ends, 0, sizes[:, None]).reshape(4)
+
+
+def _mix(key: jax.Array, n: int, h: int, w: int, spec: Spec) -> list[jax.Array]:
+    """Draw partner, patch and share: one lambda, box and permutation for the batch."""
+    partner = jnp.arange(n, dtype=jnp.int32)
+    patch, share = jnp.zeros((n, 4), jnp.int32), jnp.ones((n,), jnp.float32)
+    if spec.mix == "none":
+        return [partner, patch, share]
+    order, place, mixing = jax.random.split(key, 3)
+    partner = jax.random.permutation(order, partner)
+    u = jax.random.uniform(place, (3,), jnp.float32)
+    lam = u[2]  # Beta(1, 1) is uniform
+    if spec.alpha != 1:
+        lam = jax.random.beta(mixing, spec.alpha, spec.alpha, (), jnp.float32)
+    if spec.mix == "mixup":
+        return [partner, patch, jnp.broadcast_to(lam, (n,))]
+    return [partner, jnp.broadcast_to(cutmix_patch(lam, u[:2], h, w)[None], (n, 4)), share]
+
+
+def _strips(key: jax.Array, n: int, spec: Spec) -> list[jax.Array]:
+    """Draw the order of rows and of columns."""
+    order = jnp.arange(spec.shuffle, dtype=jnp.int32)
+    order = jnp.broadcast_to(order[None, None], (2, n if spec.own_shuffle else 1, spec.shuffle))
+    if spec.shuffle > 1:
+        order = jax.random.permutation(key, order, axis=2, independent=True)
+    return [jnp.broadcast_to(strips, (n, spec.shuffle)) for strips in order]
+
+
+def apply(images: jax.Array, view: View, border: jax.Array | None = None) -> jax.Array:
+    """Return the view of ``images``: ``reframe``, then ``mix``; no random number is drawn.
+
+    Args:
+      images: [n, h, w, c], floating; the dtype is kept.
+      border: [c], what lies outside the image, in the images' own space; None: zero.
+
+    Raises:
+      BadInput: images that are not of floating point.
+    """
+    return mix(reframe(images, view, border), view)
+
+
+def reframe(images: jax.Array, view: View, border: jax.Array | None = None) -> jax.Array:
+    """Shuffle strips, crop and resize bilinearly, flip, roll; arguments as in ``apply``.
+
+    The crop comes first: pixels are interpolated within it, half-pixel centres, its edge repeated,
+    without antialiasing (drawn boxes only enlarge). A box of the image's own size changes no pixel.
+    """
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise BadInput("images of a view", str(images.dtype), "floating point")
+    n, h, w, _ = images.shape
+    dtype = jnp.promote_types(images.dtype, jnp.float32)  # weights of 8 bits would blur
+    row = (jnp.arange(h)[None] - view.shift[:, :1]) % h
+    col = (jnp.arange(w)[None] - view.shift[:, 1:]) % w
+    col = jnp.where(view.flip[:, None], w - 1 - col, col)
+    top, left, height, width = view.box.T
+    by_row, above = crop_taps(row, _pixels(view.rows, h), top, height, h, dtype)
+    by_col, beside = crop_taps(col, _pixels(view.cols, w), left, width, w, dtype)
+    out = separable(images.astype(dtype), by_row, by_col)
+    if border is not None:
+        above, beside = above[:, :, None], beside[:, None, :]
+        outside = above + beside - above * beside
+        out = out + outside[..., None] * jnp.asarray(border, dtype)[None, None, None]
+    return out.astype(images.dtype)
+
+
+def _pixels(strips: jax.Array, size: int) -> jax.Array:
+    """Turn the order of strips, [n, f], into that of their pixels, [n, size]."""
+    long = size // strips.shape[1]
+    places = strips[:, :, None] * long + jnp.arange(long)[None, None]
+    return places.reshape(len(strips), size)
+
+
+def mix(images: jax.Array, view: View) -> jax.Array:
+    """Mix reframed images with their partners: ``s x + (1 - s) x[partner]``, then the patch.
+
+    The patch shows the partner alone.
+    """
+    _, h, w, _ = images.shape
+    other = images[view.partner]
+    share = view.share.astype(jnp.promote_types(images.dtype, jnp.float32))[:, None, None, None]
+    mixed = (share * images + (1 - share) * other).astype(images.dtype)
+    lo, hi = view.patch[:, ::2, None], view.patch[:, 1::2, None]
+    row, col = jnp.arange(h)[None], jnp.arange(w)[None]
+    in_row = (row >= lo[:, 0]) & (row < hi[:, 0])
+    in_col = (col >= lo[:, 1]) & (col < hi[:, 1])
+    return jnp.where((in_row[:, :, None] & in_col[:, None, :])[..., None], other, mixed)
+
+
+def own_share(view: View, shape: tuple[int, ...]) -> jax.Array:
+    """Return how much of each mixed view is the image's own, [n]: for mixing hard labels.
+
+    ``share (1 - area of the patch / (h w))``, the patch as it was cut; 1 for its own partner.
+    """
+    h, w = shape[:2]
+    area = jnp.prod(jnp.maximum(view.patch[:, 1::2] - view.patch[:, ::2], 0), axis=1)
+    own = view.share * ((h * w - area).astype(jnp.float32) / (h * w))
+    return jnp.where(view.partner == jnp.arange(len(own)), jnp.ones((), own.dtype), own)
+
+
+def pack(view: View) -> dict[str, np.ndarray]:
+    """Return the view as compact arrays by field (``STORED``), without loss; any leading axes.
+
+    Raises:
+      BadInput: a place that int16 does not hold.
+    """
+    packed: dict[str, np.ndarray] = {}
+    for name, dtype in STORED.items():
+        values = np.asarray(getattr(view, name))
+        packed[name] = values.astype(dtype)
+        if not np.array_equal(packed[name], values):
+            most = np.abs(values).max()
+            raise BadInput(f"view.{name}", f"{most}", f"values that {np.dtype(dtype)} holds")
+    return packed
+
+
+def unpack(packed: Mapping[str, np.ndarray | jax.Array]) -> View:
+    """Return the view that was packed; other entries, such as labels beside it, are left alone.
+    JAX's arrays may be traced.
+
+    Raises:
+      BadInput: a field is missing or of another type.
+    """
+    fields = {}
+    for name, dtype in STORED.items():
+        if name not in packed:
+            raise BadInput("stored view", f"no {name}", f"needs {', '.join(STORED)}")
+        values = packed[name]
+        if values.dtype != dtype:
+            raise BadInput(f"stored view, {name}", str(values.dtype), str(np.dtype(dtype)))
+        whole = np.issubdtype(dtype, np.integer)
+        fields[name] = jnp.asarray(values).astype(jnp.int32) if whole else jnp.asarray(values)
+    return View(**fields)
+
+
+def stored_bytes(shuffle: int = 1) -> int:
+    """Return the bytes of one image's view in a store."""
+    numbers = {"box": 4, "shift": 2, "patch": 4, "rows": shuffle, "cols": shuffle}
+    return sum(numbers.get(name, 1) * np.dtype(dtype).itemsize for name, dtype in STORED.items())

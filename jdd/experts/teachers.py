@@ -1,0 +1,103 @@
+"""Nets that a dataset is squeezed into: one of each architecture, its last weights kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdd import nets, rng
+from jdd.experts.store import Store
+from jdd.inner import fit
+from jdd.nets import Net
+
+Tree = Any
+
+
+class Teacher(NamedTuple):
+    """One net, how it is trained, and where its weights lie."""
+
+    net: Net
+    recipe: fit.Recipe
+    settings: dict[str, Any]
+    epochs: int
+    store: Store | None  # None: nobody has trained it
+
+    @property
+    def trained(self) -> bool:
+        """Tell whether all its epochs are done."""
+        return self.store is not None and self.store.epochs(0) >= self.epochs
+
+    def variables(self) -> Tree:
+        """Return its weights and batch statistics; of an untrained one, fresh ones."""
+        if self.store is None:
+            return jax.device_get(self.net.init(rng.key(0, "estimate")))
+        return self.store.read(0, self.epochs)
+
+    def rates(self, images: int) -> Sequence[float]:
+        """Return the learning rate of every step on ``images`` real images."""
+        per_epoch = fit.steps_per_epoch(self.recipe, images)
+        lr, steps = float(self.settings["lr"]), self.epochs * per_epoch
+        if self.settings["schedule"] == "constant":
+            return (lr,) * steps
+        shape = {"kind": "cosine", "warmup": self.settings["warmup"]}
+        return fit.scheduled(lr, steps, shape, per_epoch)
+
+
+def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
+    """Return the teachers of a config, in order; ``folder`` None: as nobody has trained them.
+
+    Raises:
+      BadInput: an unknown net, images too small for it, or the folder holds other teachers.
+    """
+    return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
+
+
+def _teacher(name: str, config: Any, data: Any, folder: Path | None) -> Teacher:
+    squeeze = config.squeeze
+    wide = int(squeeze.width) and "width" in nets.options_of(name)
+    options = {"width": int(squeeze.width)} if wide else {}
+    net = nets.make(name, data.shape, data.classes, **options)
+    augment = str(squeeze.augment)
+    recipe = fit.Recipe(
+        momentum=float(squeeze.momentum),
+        weight_decay=float(squeeze.weight_decay),
+        batch=int(squeeze.batch),
+        augment="views",
+        strategy="" if augment == "none" else augment,
+        classes=data.classes,
+        rates=True,
+    )
+    settings = {
+        "dataset": data.name,
+        "data": data.fingerprint,
+        "whitening": data.transform.kind,
+        "net": name,
+        "net_options": options,
+        "lr": float(squeeze.lr),
+        "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "batch": recipe.batch,
+        "augment": augment,
+        "schedule": str(squeeze.schedule),
+        "warmup": int(squeeze.warmup),
+        "epochs": int(squeeze.epochs),
+        "seed": int(squeeze.seed),
+        "group": 1,
+    }
+    store = None
+    if folder is not None:
+        like = jax.eval_shape(net.init, jax.random.key(0))
+        store = Store(folder / name, settings, like)
+    return Teacher(net, recipe, settings, int(squeeze.epochs), store)
+
+
+def right(teacher: Teacher, split: Any, session: Any = None) -> float:
+    """Return the fraction of ``split`` that a teacher labels right."""
+    from jdd.evaluation.accuracy import accuracy
+
+    variables = jax.tree.map(lambda a: np.asarray(a)[None], teacher.variables())
+    return float(accuracy(teacher.net, variables, split, session)[0])

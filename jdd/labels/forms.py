@@ -1,0 +1,194 @@
+"""The forms in which a teacher's answer to one view is stored, and what each takes.
+
+With p = softmax(z / T) of the logits z of C classes:
+
+``logits``             z, as float16; T is chosen when a student is trained;
+``topk_marginal``      the k largest p; the others share the rest: (1 - sum) / (C - k) each;
+``topk_renormalised``  the k largest p over their sum; the others have 0;
+``smoothing``          the largest p, and (1 - p) / (C - 1): ``topk_marginal`` with k = 1;
+``hard``               the class of the largest p, one-hot.
+
+All but the first are of the temperature they were made at. Only the largest p are stored, as
+float16: relative error 2^-11, more below 2^-14, and 0 below 2^-25, so a large k at a small T
+stores zeros. All of softmax(z) in float16 is no form: most of it would underflow.
+
+Source: FKD (Shen & Xing, ECCV 2022), section 3; full logits in float16 as SRe2L (Yin, Xing & Shen,
+NeurIPS 2023) stores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.errors import BadInput
+
+FORMS = ("logits", "topk_marginal", "topk_renormalised", "smoothing", "hard")
+Array = Any  # of NumPy or of JAX
+
+
+def check(form: str, classes: int, k: int = 0, temperature: float = 1.0) -> None:
+    """Refuse a form that cannot be made; ``k`` counts in the topk forms alone.
+
+    Raises:
+      BadInput: an unknown form, fewer than two classes, k outside 1 .. C, T not above 0.
+    """
+    if form not in FORMS:
+        raise BadInput("form of the labels", repr(form), f"one of {', '.join(FORMS)}")
+    if classes < 2:
+        raise BadInput("classes of the labels", str(classes), "2 or more")
+    if form.startswith("topk") and not 1 <= k <= classes:
+        raise BadInput(f"k of the labels' form {form}", str(k), f"1 to {classes}")
+    if not 0 < temperature < np.inf:
+        raise BadInput("temperature of the labels", str(temperature), "a number above 0")
+
+
+def index_dtype(classes: int) -> np.dtype:
+    """Return the smallest signed type, int16 or int32, that holds 0 .. C-1."""
+    return np.dtype(np.int16 if classes <= 1 << 15 else np.int32)
+
+
+def half(values: np.ndarray, where: str) -> np.ndarray:
+    """Return values as float16.
+
+    Raises:
+      BadInput: one is NaN, infinite or beyond 65504. They are not clipped: a teacher that gives
+        such logits is broken, and its labels would hide it.
+    """
+    most = np.abs(values).max(initial=0)
+    if not most <= 65504:
+        raise BadInput(where, f"largest magnitude {most:g}", "finite values up to 65504 (float16)")
+    return values.astype(np.float16)
+
+
+def layout(form: str, classes: int, k: int = 0) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return the arrays of one view's label: name -> (shape, dtype).
+
+    Raises:
+      BadInput: as ``check``.
+    """
+    check(form, classes, k)
+    if form == "logits":
+        return {"logits": ((classes,), np.dtype(np.float16))}
+    count = k if form.startswith("topk") else 1
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype]]
+    arrays = {"indices": ((count,), index_dtype(classes))}
+    if form != "hard":
+        arrays["values"] = ((count,), np.dtype(np.float16))
+    return arrays
+
+
+def top(values: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices of the k largest along the last axis, largest first, [.., k].
+
+    Of equal values the one of the lower index comes first.
+    """
+    return np.argsort(-values, axis=-1, kind="stable")[..., :k]
+
+
+def encode(logits: Array, form: str, k: int = 0, temperature: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the arrays of ``layout`` for ``logits`` [.., C], each with their leading axes.
+
+    Softmax and sums are in float64.
+
+    Raises:
+      BadInput: as ``check``; logits that are not finite, or beyond 65504 where they are stored.
+    """
+    z = np.asarray(logits).astype(np.float64)
+    classes = z.shape[-1]
+    check(form, classes, k, temperature)
+    if form == "logits":
+        return {"logits": half(z, "the teacher's logits")}
+    if not np.isfinite(z).all():
+        raise BadInput("the teacher's logits", "NaN or infinity", "finite values")
+    count = k if form.startswith("topk") else 1
+    indices = top(z, count)
+    stored = {"indices": indices.astype(index_dtype(classes))}
+    if form == "hard":
+        return stored
+    p = np.exp((z - z.max(-1, keepdims=True)) / temperature)
+    values = np.take_along_axis(p, indices, -1) / p.sum(-1, keepdims=True)
+    if form == "topk_renormalised":
+        values /= values.sum(-1, keepdims=True)
+    return {**stored, "values": half(values, "probabilities")}
+
+
+def decode(stored: Mapping[str, Array], form: str, classes: int) -> tuple[str, Array]:
+    """Return ("logits" or "probabilities", float32 [.., C]) of what ``encode`` gave.
+
+    Probabilities sum to 1: where the float16 values sum to more, they are divided by their sum and
+    the rest is 0; so they are where there is no rest. NumPy arrays give NumPy; JAX's give JAX, and
+    may be traced.
+
+    Raises:
+      BadInput: an unknown form.
+    """
+    if form not in FORMS:
+        raise BadInput("form of the labels", repr(form), f"one of {', '.join(FORMS)}")
+    if form == "logits":
+        return "logits", stored["logits"].astype(np.float32)
+    indices = stored["indices"]
+    xp = _module(indices)
+    if form == "hard":
+        values = xp.ones(indices.shape, np.float32)
+    else:
+        values = stored["values"].astype(np.float32)
+    total, others = values.sum(-1, keepdims=True), classes - indices.shape[-1]
+    if form in ("hard", "topk_renormalised") or not others:
+        return "probabilities", place(values / total, indices, xp.zeros_like(total), classes)
+    rest = xp.maximum(1 - total, 0) / others
+    return "probabilities", place(values / xp.maximum(total, 1), indices, rest, classes)
+
+
+def place(values: Array, indices: Array, rest: Array, classes: int) -> Array:
+    """Return [.., C]: ``values`` [.., k] at ``indices`` [.., k], ``rest`` [.., 1] elsewhere."""
+    xp, indices = _module(indices), indices.astype(np.int32)
+    out = xp.broadcast_to(rest, (*indices.shape[:-1], classes))
+    if xp is jnp:
+        return jnp.put_along_axis(out, indices, values, axis=-1, inplace=False)
+    out = out.copy()
+    np.put_along_axis(out, indices, values, axis=-1)
+    return out
+
+
+def _module(array: Array) -> Any:
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def label_bytes(form: str, classes: int, k: int = 0) -> int:
+    """Return the bytes of one view's label."""
+    arrays = layout(form, classes, k).values()
+    return sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for shape, dtype in arrays)
+
+
+def bytes_per_view(form: str, classes: int, k: int = 0, view_bytes: int = 0) -> int:
+    """Return the bytes of one view in a store: its image's index, the view itself, its label."""
+    return 4 + view_bytes + label_bytes(form, classes, k)
+
+
+def expected_bytes(
+    images: int,
+    epochs: int,
+    classes: int,
+    form: str,
+    k: int = 0,
+    view_bytes: int = 0,
+    batch: int = 0,
+    step_bytes: int = 0,
+) -> int:
+    """Return the bytes of the arrays of a whole store, E S (b bytes_per_view + step_bytes).
+
+    The files have some 300 bytes more for each array.
+
+    Args:
+      view_bytes: of the view of one image.
+      batch: b; the padding of a short last batch counts. 0: all images, one step.
+      step_bytes: of view arrays that have one entry a step.
+    """
+    b = min(batch or images, images)
+    steps = -(-images // b)
+    return epochs * steps * (b * bytes_per_view(form, classes, k, view_bytes) + step_bytes)

@@ -1,0 +1,109 @@
+"""Losses of a student on a teacher's labels.
+
+``rows`` are weights [b] that sum to 1, those of ``row_weights`` where a batch has padding; None is
+1/b each. ``kind`` says what the teacher's [b, C] are: "logits", to which the temperature is
+applied here, or "probabilities", which are at that temperature already; ``forms.decode`` tells.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jdd.errors import BadInput
+from jdd.matching.losses import cross_entropy_sum
+
+KINDS = ("logits", "probabilities")
+
+
+def row_weights(index: jax.Array) -> jax.Array:
+    """Return the weights of a step's rows, [b]: equal for images, 0 for padding (index -1)."""
+    real = (index >= 0).astype(jnp.float32)
+    return real / jnp.maximum(real.sum(), 1)
+
+
+def kl(
+    teacher: jax.Array,
+    student: jax.Array,
+    temperature: float,
+    kind: str = "logits",
+    rows: jax.Array | None = None,
+    squared: bool = False,
+) -> jax.Array:
+    """Return sum_i rows_i KL(p_i || softmax(s_i / T)) (nats), times T^2 where ``squared``.
+
+    Its gradient falls as 1/T^2. SRe2L, CDA, RDED and FKD leave it so; SRe2L on Tiny-ImageNet and
+    knowledge distillation (Hinton, Vinyals & Dean, 2015) take the factor.
+
+    Args:
+      teacher: [b, C]; p = softmax(teacher / T), or the probabilities given, in which 0 log 0 = 0.
+      student: logits s [b, C].
+
+    Raises:
+      BadInput: ``kind`` is not one of ``KINDS``.
+    """
+    if _checked(kind) == "logits":
+        log_p = jax.nn.log_softmax(teacher / temperature)
+        p = jnp.exp(log_p)
+    else:
+        p = teacher
+        log_p = jnp.log(jnp.where(p > 0, p, 1))
+    each = jnp.sum(p * (log_p - jax.nn.log_softmax(student / temperature)), axis=-1)
+    return _factor(temperature, squared) * jnp.sum(_rows(rows, each) * each)
+
+
+def soft_ce(
+    teacher: jax.Array,
+    student: jax.Array,
+    temperature: float = 1.0,
+    kind: str = "probabilities",
+    rows: jax.Array | None = None,
+    squared: bool = False,
+) -> jax.Array:
+    """Return -sum_i rows_i sum_c p_ic log softmax(s_i / T)_c: ``kl`` plus the entropy of p.
+
+    Arguments and errors as in ``kl``. With T = 1 the loss of FKD (Shen & Xing, ECCV 2022) and of
+    ReLabel.
+    """
+    p = jax.nn.softmax(teacher / temperature) if _checked(kind) == "logits" else teacher
+    weight = _rows(rows, student[:, 0])
+    return _factor(temperature, squared) * cross_entropy_sum(student / temperature, p, weight)
+
+
+def mse_gt(
+    student: jax.Array,
+    teacher: jax.Array,
+    labels: jax.Array,
+    weight: float,
+    rows: jax.Array | None = None,
+) -> jax.Array:
+    """Return sum_i rows_i (mean_c (s_ic - z_ic)^2 + weight CE(s_i, y_i)).
+
+    Without ``rows`` the first part is the mean over all entries. ``labels`` are those of the
+    images themselves, also where a view is mixed.
+
+    Args:
+      student, teacher: logits s and z [b, C].
+      labels: y [b], 0 .. C-1.
+      weight: 0.15 for CIFAR, 0.1 for ImageNet in G-VBSM, 0.025 in EDC.
+
+    Source: G-VBSM (Shao, Yin, Zhou, Zhang & Shen, CVPR 2024), as its code has it.
+    """
+    each = jnp.mean(jnp.square(student - teacher), axis=-1)
+    by = _rows(rows, each)
+    hard = jax.nn.one_hot(labels, student.shape[-1], dtype=student.dtype)
+    return jnp.sum(by * each) + weight * cross_entropy_sum(student, hard, by)
+
+
+def _checked(kind: str) -> str:
+    if kind not in KINDS:
+        raise BadInput("kind of the teacher's labels", repr(kind), f"one of {', '.join(KINDS)}")
+    return kind
+
+
+def _rows(rows: jax.Array | None, each: jax.Array) -> jax.Array:
+    return jnp.full_like(each, 1 / len(each)) if rows is None else rows
+
+
+def _factor(temperature: float, squared: bool) -> float:
+    return temperature**2 if squared else 1.0

@@ -1,0 +1,175 @@
+"""What SRe2L, CDA and G-VBSM share: images recovered from teachers, an image batch at a time.
+
+A batch is a rectangle of the set, some classes by some images of each; it is optimised by itself,
+for all steps. Batches of one size go through the loop together, ``batches_at_once`` of them: a part
+of the set. So memory does not grow with the set, and a run resumes at the batch it was at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import parallel, rng
+from jdd.augment import views
+from jdd.data import draw_per_class
+from jdd.data.quantise import quantised
+from jdd.distilled import DistilledSet
+from jdd.methods import decoupled
+from jdd.methods.base import Method, Problem, State
+
+Tree = Any
+
+
+class Batch(NamedTuple):
+    """Images recovered together: ``number`` among all, rows of the set ``[classes, of each]``."""
+
+    number: int
+    rows: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return int(self.rows.size)
+
+
+Part = tuple[Batch, ...]
+
+
+def batches(classes: int, ipc: int, size: int, of_class: int) -> list[Batch]:
+    """Cut a class-major set into batches of at most ``size`` images, ``of_class`` of one class.
+
+    The pieces of either side are as equal as can be; a row is class * ipc + image.
+    """
+    found: list[Batch] = []
+    each = min(of_class, ipc, size)
+    for images in _equal(ipc, each):
+        for group in _equal(classes, max(1, size // len(images))):
+            found.append(Batch(len(found), group[:, None] * ipc + images[None]))
+    return found
+
+
+def _equal(n: int, most: int) -> list[np.ndarray]:
+    return np.array_split(np.arange(n), math.ceil(n / most))
+
+
+def parts(config: Any, problem: Problem) -> list[Part]:
+    """Return the parts of the set: batches of one shape, as many as are in work at a time."""
+    every = batches(
+        problem.data.classes, int(config.ipc), int(config.image_batch), int(config.class_images)
+    )
+    devices = parallel.pick(int(config.devices))
+    one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else 1
+    at_once = int(config.batches_at_once) or one_each * len(devices)
+    found: list[Part] = []
+    for shape in dict.fromkeys(batch.rows.shape for batch in every):
+        alike = [batch for batch in every if batch.rows.shape == shape]
+        found += [tuple(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
+    return found
+
+
+Objective = Callable[[Tree, Tree, Tree, jax.Array, jax.Array], tuple[jax.Array, Tree]]
+
+
+def build(
+    problem: Problem,
+    part: Part | None,
+    loss: Objective,
+    constants: Tree,
+    extra: Callable[[Part], Tree] = lambda part: {},
+    cycle: int = 1,
+) -> Method:
+    """Return the recovery of a part of the set; ``part`` None: of all of it, at once.
+
+    The images of a batch move by Adam(0.5, 0.9) at lr_img (1 + cos(pi t / steps)) / 2 and are held
+    to what pixels can be after each step.
+
+    Args:
+      loss: ``(images [b, ...], labels [b], aux, item, key) -> (loss, (new, metrics))`` of a batch.
+      extra: what else is in the state's ``aux``, for a part.
+    """
+    config, data = problem.config, problem.data
+    every = parts(config, problem)
+    mine = tuple(b for p in every for b in p) if part is None else part
+    order = np.concatenate([b.rows.ravel() for p in every for b in p])
+    size = mine[0].size
+    numbers = np.asarray([b.number for b in mine], np.int32)
+    low, high = (jnp.asarray(a) for a in bounds(data.transform, data.shape))
+
+    def init(seed: int) -> State:
+        images = jnp.concatenate([_first(problem, seed, batch) for batch in mine])
+        return State({"images": images}, {"step": jnp.zeros((), jnp.int32), **extra(mine)})
+
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        places = np.arange(len(mine), dtype=np.int32)
+        labels = np.stack([b.rows.ravel() // int(config.ipc) for b in mine]).astype(np.int32)
+        return {"place": places, "labels": labels, "keys": numbers}
+
+    def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> Tree:
+        images = jax.lax.dynamic_slice_in_dim(variables["images"], item["place"] * size, size)
+        return loss(images, item["labels"], aux, item, key)
+
+    def advance(state: State, key: jax.Array) -> State:
+        images = jnp.clip(state.variables["images"], low, high)
+        return State({"images": images}, {**state.aux, "step": state.aux["step"] + 1})
+
+    def distilled(state: State, steps: int) -> DistilledSet:
+        images = np.empty_like(np.asarray(state.variables["images"]))
+        images[order] = np.asarray(state.variables["images"])
+        images = quantised(images, data.transform, str(config.quantise))
+        return decoupled.dataset(problem, images, steps)
+
+    rate = optax.cosine_decay_schedule(float(config.lr_img), max(int(config.steps), 1))
+    # The loop takes a mean over the batches, which have nothing to do with each other.
+    optimizer = optax.chain(optax.scale(float(len(mine))), optax.adam(rate, b1=0.5, b2=0.9))
+    return Method(
+        init, sample, objective, distilled, optimizer, advance=advance, constants=constants
+    )
+
+
+def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
+    """Return the images that a batch starts from: ``[b, h, w, c]``."""
+    config, data = problem.config, problem.data
+    if config.pix_init == "real":
+        ipc = int(config.ipc)
+        rows = draw_per_class(rng.host(seed, "recover/init"), data.train.labels, data.classes, ipc)
+        return jnp.asarray(data.train.images[rows[batch.rows.ravel()]])
+    return jax.random.normal(
+        rng.key(seed, "recover/noise", batch.number), (batch.size, *data.shape)
+    )
+
+
+def bounds(transform: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what black and white pixels are in the space of the images: ``[c]`` each."""
+    ends = (np.full((1, *shape), v, np.float32) for v in (0.0, 1.0))
+    low, high = (transform.forward(end)[0, 0, 0] for end in ends)
+    return low, high
+
+
+def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:
+    """Return the views of a step: one crop, one flip and one shift for a whole batch."""
+    return views.Spec(
+        crop=str(config.crop),
+        scale=(float(config.min_scale), 1.0),
+        pad=max(1, shape[0] // 8),
+        flip=float(config.flip),
+        roll=int(config.roll),
+        shared=True,
+    )
+
+
+def variables_of(problem: Problem) -> list[Tree]:
+    """Return the teachers' variables."""
+    return [teacher.variables() for teacher in problem.teachers]
+
+
+def named(sequence: Sequence[Tree]) -> dict[str, Tree]:
+    """Return a list as a dict of places, for trees that keep names alone."""
+    return {str(i): value for i, value in enumerate(sequence)}

@@ -1,0 +1,187 @@
+"""Stage ``relabel``: the teachers' labels of every view that a student will be shown.
+
+A store (``jdd/labels/store.py``) for each seed's set, and one for each draw of random real images
+that it is held to: what these labels do for real images is no merit of the set. An epoch is a
+permutation of the images, cut into batches; what the last one lacks comes from the epoch's first
+images again, each in another view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import rng
+from jdd.augment import views
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.inner import fit
+from jdd.labels import forms, teach
+from jdd.labels.committee import combine
+from jdd.labels.store import LabelStore
+from jdd.methods import decoupled
+from jdd.session import Session
+from jdd.stages import squeeze, stored
+from jdd.stages.base import Estimate, Stage, timed
+from jdd.work import Work, fingerprint
+
+
+def store_name(work: Work, seed: int) -> str:
+    """Return where a seed's set has its labels, from the working directory on."""
+    return f"labels/set{work.suffix(seed)}"
+
+
+def settings(work: Work, images: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return what the labels of ``images`` depend on."""
+    config, relabel = work.config, work.config.relabel
+    keys = ("bn", "combine", "form", "k")
+    hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
+    return {
+        "images": stored.digest(images),
+        "teachers": squeeze.identity(work),
+        "view": dict(decoupled.spec(config, work.data.shape)._asdict()),
+        **{key: relabel[key] for key in keys},
+        "temperature": 0.0 if hard else float(config.post.temperature),
+        "epochs": int(config.eval.epochs),
+        "batch": min(int(config.eval.batch), len(images)),
+        "classes": work.data.classes,
+        "seed": seed,
+    }
+
+
+def stores(work: Work, dset: DistilledSet, seed: int) -> Iterator[tuple[LabelStore, np.ndarray]]:
+    """Yield the stores that a run wants, each with its images: the set, then the random draws."""
+    from jdd.stages.evaluate import random_sets
+
+    yield of_images(work, work.workdir / store_name(work, seed), dset.images, seed), dset.images
+    if seed != work.seeds[0] or not int(work.config.baselines.random):
+        return
+    draws, _ = random_sets(work, dset, int(work.config.baselines.random))
+    for i, images in enumerate(draws):
+        yield of_images(work, work.workdir / f"labels/random-{i}", images, seed), images
+
+
+def of_images(work: Work, place: Path, images: np.ndarray, seed: int) -> LabelStore:
+    """Return the store of some images' labels at ``place``."""
+    return LabelStore(place, settings(work, images, seed))
+
+
+def _run(work: Work, session: Session) -> None:
+    session.metrics.start("relabel")
+    _check(work)
+    for seed in work.seeds:
+        dset = work.load_set(seed)
+        for store, images in stores(work, dset, seed):
+            if not store.has(int(work.config.eval.epochs)):
+                _label(work, store, images, seed, session)
+
+
+def _check(work: Work) -> None:
+    """Refuse teachers that know nothing: mixed up classes show here, not after an hour."""
+    for name, found in squeeze.accuracies(work).items():
+        if found < 1.5 / work.data.classes:
+            raise BadInput(
+                f"teacher {name}", f"{100 * found:.1f} % right on the test images",
+                "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr)",
+            )  # fmt: skip
+
+
+def _label(work: Work, store: LabelStore, images: np.ndarray, seed: int, session: Session) -> None:
+    config = work.config
+    epochs, batch = int(config.eval.epochs), min(int(config.eval.batch), len(images))
+    store.create()
+    bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
+    say = Labeller(work, images, batch)
+    for epoch in range(store.epochs(), epochs):
+        session.check()
+        index = order(seed, epoch, len(images), batch)
+        found = [say(seed, epoch, step, rows) for step, rows in enumerate(index)]
+        packed = [views.pack(view) for view, _ in found]
+        stacked = {name: np.stack([one[name] for one in packed]) for name in packed[0]}
+        store.write(epoch, index, stacked, np.stack([logits for _, logits in found]))
+        bar.update(epoch + 1)
+    bar.close()
+
+
+def order(seed: int, epoch: int, n: int, batch: int) -> np.ndarray:
+    """Return the images of an epoch's steps, ``[steps, batch]``: each of them, once or twice."""
+    rows = rng.host(seed, "relabel/order", epoch).permutation(n).astype(np.int32)
+    steps = -(-n // batch)
+    return np.resize(rows, steps * batch).reshape(steps, batch)
+
+
+class Labeller:
+    """``f(seed, epoch, step, rows [b]) -> (view, logits [b, classes])`` over one set of images."""
+
+    def __init__(self, work: Work, images: np.ndarray, batch: int):
+        config = work.config
+        self._images = jnp.asarray(images)
+        self._draw = teach.drawer(
+            decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
+        )
+        self._say = [teach.speaker(t.net, str(config.relabel.bn)) for t in work.teachers]
+        self._variables = [jax.tree.map(jnp.asarray, t.variables()) for t in work.teachers]
+        self._how = str(config.relabel.combine)
+        self._steps = fit.steps_per_epoch(fit.Recipe(order="stored", batch=batch), len(images))
+
+    def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
+        view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
+        x = teach.show(self._images, jnp.asarray(rows), view)
+        said = [say(own, x) for say, own in zip(self._say, self._variables, strict=True)]
+        return jax.device_get(view), np.asarray(combine(said, self._how))
+
+
+def _estimate(work: Work) -> Estimate:
+    from jdd.stages.evaluate import example
+
+    dset, epochs = example(work), int(work.config.eval.epochs)
+    batch = min(int(work.config.eval.batch), len(dset.images))
+    blank = _Untrained(work)
+    say = Labeller(blank, dset.images, batch)  # type: ignore[arg-type]
+    rows = np.arange(batch, dtype=np.int32)
+    step = timed(lambda: say(0, 0, 0, rows)[1])
+    draws = int(work.config.baselines.random)
+    sets = len(work.seeds) + draws
+    relabel = work.config.relabel
+    size = sets * forms.expected_bytes(
+        len(dset.images), epochs, work.data.classes, str(relabel.form), int(relabel.k),
+        views.stored_bytes(int(relabel.shuffle)), batch,
+    )  # fmt: skip
+    steps = epochs * -(-len(dset.images) // batch)
+    note = f"{sets} sets of {steps} batches of {step * 1e3:.0f} ms; {size / 2**20:.0f} MiB on disk"
+    return Estimate(sets * steps * step, 0, note)
+
+
+class _Untrained:
+    """A run whose teachers nobody has trained."""
+
+    def __init__(self, work: Work):
+        self.config, self.teachers = work.config, work.blank.teachers
+
+
+def _done(work: Work) -> bool:
+    epochs = int(work.config.eval.epochs)
+    for seed in work.seeds:
+        if not work.set_path(seed).exists():
+            return False
+        for store, _ in stores(work, work.load_set(seed), seed):
+            if not store.has(epochs):
+                return False
+    return True
+
+
+STAGE = Stage(
+    name="relabel",
+    inputs=("squeeze", "recover"),
+    fingerprint=lambda work: fingerprint(
+        [settings(work, work.load_set(seed).images, seed) for seed in work.seeds]
+    ),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)

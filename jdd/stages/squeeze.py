@@ -1,0 +1,79 @@
+"""Stage ``squeeze``: nets trained on the whole dataset, which images are recovered from.
+
+Each is one net of its architecture, stored when its epochs are done, with its accuracy on the test
+images beside it: labels of a poor teacher are poor, whatever the images.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jdd.experts import train
+from jdd.experts.teachers import Teacher, right
+from jdd.session import Session, locked
+from jdd.stages.base import Estimate, Stage
+from jdd.stages.experts import training_cost
+from jdd.work import Work, fingerprint
+
+
+def _key(teacher: Teacher) -> str:
+    return fingerprint(teacher.settings)
+
+
+def accuracies(work: Work) -> dict[str, float]:
+    """Return the test accuracy of each teacher that was measured, by net."""
+    known = work.recall("squeeze")
+    return {t.net.name: known[_key(t)] for t in work.teachers if _key(t) in known}
+
+
+def _run(work: Work, session: Session) -> None:
+    config, data = work.config, work.data
+    for teacher in work.teachers:
+        stage, store = f"squeeze-{teacher.net.name}", teacher.store
+        assert store is not None
+        if not teacher.trained:
+            with locked(store.directory, session):
+                train.train(
+                    store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
+                    1, teacher.epochs, int(config.squeeze.seed), session, work.devices,
+                    stage=stage, keep_all=False,
+                )  # fmt: skip
+            session.metrics.stop(stage)
+        if _key(teacher) not in work.recall("squeeze"):
+            found = right(teacher, data.test, session)
+            work.remember("squeeze", _key(teacher), found)
+        known = work.recall("squeeze")[_key(teacher)]
+        session.say(f"squeeze: {teacher.net.name} {100 * known:.1f} % on the test images")
+
+
+def _estimate(work: Work) -> Estimate:
+    total, most, notes = 0.0, 0, []
+    for teacher in work.teachers:
+        if teacher.trained:
+            continue
+        cost = training_cost(
+            teacher.net, teacher.recipe, work.data, 1, teacher.epochs, 1, work.devices
+        )
+        total, most = total + cost.seconds, max(most, cost.temporaries)
+        notes.append(f"{teacher.net.name}: {cost.note}")
+    return Estimate(total, most, "; ".join(notes) or "trained")
+
+
+def _done(work: Work) -> bool:
+    known = work.recall("squeeze")
+    return all(teacher.trained and _key(teacher) in known for teacher in work.teachers)
+
+
+def identity(work: Work) -> list[Any]:
+    """Return what the teachers are made with."""
+    return [teacher.settings for teacher in work.teachers]
+
+
+STAGE = Stage(
+    name="squeeze",
+    inputs=(),
+    fingerprint=lambda work: fingerprint(identity(work)),
+    run=_run,
+    estimate=_estimate,
+    done=_done,
+)
