@@ -24,6 +24,8 @@ from jdd.methods.base import FULL
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
 from jdd.stages import evaluate, full, report, scores
+from jdd.stages.stored import labels as labels_of
+from jdd.stages.stored import stored
 from jdd.work import Work, fingerprint
 
 # What a person may say of a set, by the key it is said with.
@@ -61,6 +63,9 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
     dset = dset._replace(recipe=dset.recipe | seed)
     work = Work(config, dataset, place, command)
+    work.beside = source.resolve().parent
+    if stored(dset.recipe):
+        labels_of(work, dset)  # refuses labels that are not there
     for name in config.nets:
         starts(work, dset, work.make_net(name))  # refuses what is not there, before any writing
     with jax.default_matmul_precision(config.precision), locked(place):
@@ -131,6 +136,8 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
         "baselines.full": bool(given.get("scores", False)),
     }
+    if stored(recipe):  # random images have the teachers' labels only where the run made them
+        said["baselines.random"] = 0
     known = {k: v for k, v in said.items() if k in keys}
     fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed

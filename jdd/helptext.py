@@ -15,6 +15,9 @@ MODES = {
     "all": "every stage whose output is missing",
     "experts": "train the nets on real images whose trajectories are matched",
     "distill": "make the distilled set",
+    "squeeze": "decoupled methods: train the teachers on the whole dataset",
+    "recover": "decoupled methods: make the images from the teachers",
+    "relabel": "decoupled methods: the teachers' labels of every view a student will be shown",
     "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
     "scores": "with --config.scores=true: what of the accuracy is the images' own",
@@ -76,6 +79,9 @@ _HEADINGS = {
     "eval": "what the set is worth",
     "baselines": "what it is compared with",
     "experts": "nets trained on real images",
+    "squeeze": "teachers: nets that the whole dataset is squeezed into",
+    "relabel": "views of the images, and the teachers' labels of them",
+    "post": "how students learn from these labels",
 }
 
 

@@ -128,10 +128,16 @@ class Store:
         stacked = self.read_group(expert // self.group, epoch)
         return jax.tree.map(lambda x: np.asarray(x[expert % self.group]), stacked)
 
-    def forget(self, group: int, epoch: int) -> None:
-        """Delete one snapshot, for training that needs only its last one."""
-        shutil.rmtree(self.path(group, epoch), ignore_errors=True)
-        self._cache.pop((group, epoch), None)
+    def forget(self, group: int, before: int, snapshots: bool) -> None:
+        """Delete a group's optimiser states of less than ``before`` epochs; ``snapshots``: these
+        too, for training that needs only its last one.
+        """
+        for path in (self.directory / f"g{group:04d}").iterdir():
+            kind = path.name.rstrip("0123456789")
+            number = path.name.removeprefix(kind)
+            old = number.isdigit() and int(number) < before
+            if old and (kind == "state" or snapshots and kind == "e"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _state(self, group: int, epoch: int) -> Path:
         return self.path(group, epoch).with_name(f"state{epoch:04d}")
@@ -147,7 +153,3 @@ class Store:
     def read_state(self, group: int, epoch: int, like: Tree) -> Tree:
         """Return the stacked state of a group's optimiser; its shapes are those of ``like``."""
         return checkpoint.restore(self._state(group, epoch), like)
-
-    def forget_state(self, group: int, epoch: int) -> None:
-        """Delete one optimiser's state: only the last is needed, to go on from."""
-        shutil.rmtree(self._state(group, epoch), ignore_errors=True)

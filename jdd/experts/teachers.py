@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from jdd import nets, rng
+from jdd.augment import crops
+from jdd.errors import BadInput
 from jdd.experts.store import Store
 from jdd.inner import fit
 from jdd.nets import Net
@@ -58,15 +60,22 @@ def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]
 
 def _teacher(name: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
-    wide = int(squeeze.width) and "width" in nets.options_of(name)
+    wide = int(squeeze.width) and name in nets.NAMES and "width" in nets.options_of(name)
     options = {"width": int(squeeze.width)} if wide else {}
-    net = nets.make(name, data.shape, data.classes, **options)
     augment = str(squeeze.augment)
+    try:
+        net = nets.make(name, data.shape, data.classes, **options)
+    except BadInput as error:
+        raise BadInput("config.squeeze.nets", error.found, error.allowed) from error
+    try:
+        crops.names(augment)
+    except BadInput as error:
+        raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
     recipe = fit.Recipe(
         momentum=float(squeeze.momentum),
         weight_decay=float(squeeze.weight_decay),
         batch=int(squeeze.batch),
-        augment="views",
+        augment="views",  # crops.py
         strategy="" if augment == "none" else augment,
         classes=data.classes,
         rates=True,

@@ -118,9 +118,7 @@ def train(
                 _write(store, now, epoch + 1, carry, "optimizer")
             _write(store, now, epoch + 1, carry)
             for g in now:
-                store.forget_state(g, epoch)
-                if not keep_all:
-                    store.forget(g, epoch)
+                store.forget(g, epoch + 1, snapshots=not keep_all)
             done = now[0] * epochs + (epoch + 1) * len(now)
             scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
             if epoch + 1 == epochs and now[0] == 0:

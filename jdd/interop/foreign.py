@@ -135,6 +135,10 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
     for name in ("class_names", "space", "label_kind", "label_order", "item"):
         if getattr(known, name) is not None:
             raise BadInput(where, f"a jdd set says its {name} itself", f"leave out {name}")
+    if recipe["train"]["order"] == "stored":
+        for name in ("batch", "steps", "dsa"):
+            if getattr(known, name):
+                raise BadInput(where, "its views and their batches are stored", f"leave out {name}")
     return distilled.check(_recipe_facts(dataset, known), where)
 
 
@@ -156,7 +160,8 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
         train["batch"] = int(known.batch)
     if known.epochs is not None:
         # The published schedule: E + 1 passes, the rate drops after pass E // 2 + 1.
-        train["epochs"], train["passes"] = int(known.epochs), int(known.epochs) + 1
+        extra = 0 if train["order"] == "stored" else 1
+        train["epochs"], train["passes"] = int(known.epochs), int(known.epochs) + extra
         if train["drop"]:
             train["drop"]["after_epoch"] = int(known.epochs) // 2 + 1
         train["steps"] = None

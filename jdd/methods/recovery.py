@@ -101,7 +101,7 @@ def build(
     order = np.concatenate([b.rows.ravel() for p in every for b in p])
     size = mine[0].size
     numbers = np.asarray([b.number for b in mine], np.int32)
-    low, high = (jnp.asarray(a) for a in bounds(data.transform, data.shape))
+    low, high = (jnp.asarray(a)[None, None, None] for a in bounds(data.transform, data.shape))
 
     def init(seed: int) -> State:
         images = jnp.concatenate([_first(problem, seed, batch) for batch in mine])

@@ -112,6 +112,7 @@ def _run(work: Work, session: Session) -> None:
 def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> State:
     """Return the state of the whole set, whose parts are made one after another."""
     problem, stage = work.problem, work.stage(seed)
+    session.metrics.start(stage)
     folder, images = work.workdir / "checkpoints" / f"{stage}-parts", []
     for part in parts:
         # Named by what it holds: with other parts, an image batch is made again.
@@ -125,6 +126,9 @@ def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> 
             made = np.asarray(state.variables["images"])
             write_atomic(path, partial(_save_array, made))
             shutil.rmtree(work.workdir / "checkpoints" / own, ignore_errors=True)
+            last = session.metrics.last(own) or {}
+            told = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
+            session.metrics.log(stage, part[-1].number + 1, **told)
         images.append(np.load(path))
     return State({"images": np.concatenate(images)}, {})
 

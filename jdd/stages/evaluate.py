@@ -325,6 +325,9 @@ def cost(work: Work, net: Net, n: int) -> Estimate:
     images, labels = (
         jnp.asarray(train_eval.repeated(a, count)) for a in (dset.images, dset.labels)
     )
+    if planned.recipe.lesson is not None:
+        taught = stored.blank(work, planned.recipe, dset.labels, 10)
+        labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, count)), taught)
     lr = jnp.asarray(planned.lr, jnp.float32)
     few = (np.int32(0), np.int32(10))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *few)

@@ -1,0 +1,284 @@
+"""Squeeze, recover, relabel, post-train: whole runs on the tiny problem, and what they rest on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jdd
+from jdd import config, rng
+from jdd.augment import views
+from jdd.data.quantise import quantised
+from jdd.data.transform import Transform
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput, Interrupted
+from jdd.experts import train
+from jdd.labels import teach
+from jdd.labels.store import LabelStore
+from jdd.methods import decoupled, rded, recovery
+from jdd.stages import relabel
+from tests import runs
+
+OWN = {
+    "ipc": 2, "steps": 4, "net.name": "ConvNetBN", "nets": "ConvNetBN", "squeeze.nets": "ConvNetBN",
+    "squeeze.width": 4, "squeeze.epochs": 3, "squeeze.batch": 16, "squeeze.lr": 0.05,
+    "roll": 1, "image_batch": 3, "batches_at_once": 1, "lr_img": 0.1, "eval.epochs": 4,
+    "eval.batch": 4, "eval.lr": 0.01, "eval.curve": 0, "quantise": "round", "baselines.full": False,
+    "relabel.bn": "eval", "relabel.mix": "cutmix",
+}  # fmt: skip
+
+
+def keys_of(tiny, method, **more):
+    schema = config.schema(method)
+    return {k: v for k, v in {**tiny, **OWN, "method": method, **more}.items() if k in schema}
+
+
+@pytest.fixture(scope="module")
+def done(tiny, tmp_path_factory):
+    place = tmp_path_factory.mktemp("sre2l")
+    keys = keys_of(tiny, "sre2l")
+    return place, keys, runs.run(keys, place)
+
+
+def test_a_run_leaves_teachers_images_labels_and_its_baselines(done):
+    place, keys, result = done
+    dset = DistilledSet.load(place / "distilled.npz")
+    assert dset.images.shape == (6, 8, 8, 3) and dset.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    pixels = 255 * dset.transform.inverse(dset.images)
+    np.testing.assert_allclose(pixels, np.round(pixels), atol=1e-3)  # 8-bit before labelling
+    assert pixels.min() > -1e-3 and pixels.max() < 255.001
+    assert {p.name for p in (place / "labels").iterdir()} == {"set", "random-0", "random-1"}
+    assert 0 <= result["teachers"]["ConvNetBN"] <= 1
+    beside = result["baselines"]
+    assert [beside[k]["n"] for k in ("random", "hard", "random_hard")] == [2, 2, 2]
+    assert {"squeeze-ConvNetBN", "recover", "relabel", "evaluate"} <= set(result["seconds"])
+    parts = {p.name for p in (place / "checkpoints/recover-parts").iterdir()}
+    assert parts == {"0.npy", "1.npy"}  # two batches of one image of each class
+    assert not list((place / "checkpoints").glob("recover-[0-9]*"))
+
+
+def test_a_lost_piece_is_made_again_to_the_same_bits(done, tmp_path):
+    place, keys, result = done
+    whole = (place / "distilled.npz").read_bytes()
+    for lost in ("checkpoints/recover-parts/1.npy", "labels/set/e0002.npz", "labels/random-1"):
+        again = tmp_path / lost.replace("/", "_")
+        shutil.copytree(place, again)
+        path = again / lost
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if "parts" in lost:
+            (again / "distilled.npz").unlink()
+        runs.run(keys, again)
+        assert (again / "distilled.npz").read_bytes() == whole
+        for name in ("set", "random-1"):
+            a, b = (LabelStore.open(p / "labels" / name) for p in (place, again))
+            assert a.digest() == b.digest()
+
+
+def test_batches_at_once_change_nothing_but_rounding(done, tmp_path):
+    place, keys, _ = done
+    shutil.copytree(place / "squeeze", tmp_path / "squeeze")
+    two = {**keys, "batches_at_once": 2, "squeeze.dir": str(tmp_path / "squeeze")}
+    runs.run(two, tmp_path / "run", "squeeze")
+    runs.run(two, tmp_path / "run", "recover")
+    ours, theirs = (
+        DistilledSet.load(p / "distilled.npz").images for p in (tmp_path / "run", place)
+    )
+    # The set is 8-bit: where the float lies at a half, a rounding error is one level.
+    level = 1.01 / 255 / np.asarray(DistilledSet.load(place / "distilled.npz").transform.std).min()
+    assert np.mean(ours == theirs) > 0.9 and np.abs(ours - theirs).max() <= level
+
+
+def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
+    place, keys, _ = done
+    work = runs.work(keys, place)
+    dset, store = work.load_set(0), LabelStore.open(place / "labels/set")
+    teacher = work.teachers[0]
+    draw = teach.drawer(decoupled.spec(work.config, work.data.shape), 4, (8, 8))
+    seen = set()
+    for epoch in range(4):
+        index, stored, labels = store.read(epoch)
+        assert index.shape == (2, 4) and set(index.ravel().tolist()) == set(range(6))
+        np.testing.assert_array_equal(index, relabel.order(0, epoch, 6, 4))
+        for step in range(2):
+            first = draw(rng.key(0, "relabel/view", epoch * 2 + step))
+            view = views.unpack({name: a[step] for name, a in stored.items()})
+            x = teach.show(jnp.asarray(dset.images), index[step], first)
+            again = teach.show(jnp.asarray(dset.images), index[step], view)
+            np.testing.assert_array_equal(x, again)
+            seen.add(np.asarray(x).tobytes())
+            said = teach.speaker(teacher.net, "eval")(teacher.variables(), again)
+            np.testing.assert_array_equal(labels["logits"][step], np.asarray(said, np.float16))
+    assert len(seen) == 8
+
+
+def test_a_moved_set_is_evaluated_with_the_labels_beside_it(done, tmp_path):
+    place, keys, result = done
+    found = jdd.evaluate(place / "distilled.npz", tmp_path / "e", eval={"n": 2})
+    ours = result["accuracy"]["ConvNetBN"]["values"]
+    np.testing.assert_array_equal(found["accuracy"]["ConvNetBN"]["values"], ours)
+    assert found["baselines"]["random"] is None
+    shutil.copy(place / "distilled.npz", tmp_path)
+    with pytest.raises(BadInput, match="folder labels/ of its run, beside the set"):
+        jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "f", eval={"n": 2})
+    shutil.copytree(place / "labels", tmp_path / "labels")
+    few = {"n": 1, "epochs": 2}
+    assert jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "g", eval=few)["accuracy"]
+    for wrong, match in (({"epochs": 9}, "4 epochs of labels"), ({"batch": 2}, "are stored")):
+        with pytest.raises(BadInput, match=match):
+            jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "h", eval={"n": 1, **wrong})
+
+
+def test_costs_are_foretold_and_nothing_is_written(tiny, tmp_path):
+    for method in ("sre2l", "rded"):
+        steps = {"steps": 0} if method == "rded" else {}
+        found = runs.run(keys_of(tiny, method, **steps), tmp_path / method, "estimate")
+        assert all(found[stage]["seconds"] > 0 for stage in ("squeeze", "relabel", "evaluate"))
+        assert found["recover"]["seconds"] >= 0 and not (tmp_path / method).exists()
+
+
+def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(done, tmp_path, monkeypatch):
+    place, keys, _ = done
+    whole = runs.work(keys, place).teachers[0]
+    plain, seen = train._write, []
+
+    def stopped(store, groups, epoch, carry, what="variables"):
+        plain(store, groups, epoch, carry, what)
+        seen.append((epoch, what))
+        if seen[-1] == (2, "variables"):
+            raise Interrupted("now")
+
+    monkeypatch.setattr(train, "_write", stopped)
+    with pytest.raises(Interrupted):
+        runs.run(keys, tmp_path, "squeeze")
+    before = len(seen)
+    runs.run(keys, tmp_path, "squeeze")
+    assert seen[before:] == [(3, "optimizer"), (3, "variables")]  # the third epoch alone
+    again = runs.work(keys, tmp_path).teachers[0]
+    jax.tree.map(np.testing.assert_array_equal, whole.variables(), again.variables())
+    folders = {p.name for p in (tmp_path / "squeeze/ConvNetBN/g0000").iterdir()}
+    assert folders == {"e0003", "state0003"}
+
+
+def test_labels_of_a_poor_teacher_are_refused(tiny, tmp_path, monkeypatch):
+    keys = keys_of(tiny, "sre2l", **{"squeeze.epochs": 1, "steps": 1})
+    monkeypatch.setattr("jdd.stages.squeeze.right", lambda *a: 0.34)
+    with pytest.raises(BadInput, match="teacher ConvNetBN: 34.0 % right"):
+        runs.run(keys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong, match",
+    [
+        ({"data.zca": "kornia"}, "config.data.zca: kornia"),
+        ({"eval.curve": 2}, "config.eval.curve: 2, and the labels come after"),
+        ({"scores": True}, "config.scores: true with method=sre2l"),
+        ({"squeeze.augment": "pad_rrc"}, "pad or rrc"),
+        ({"squeeze.nets": "ResNet19"}, "ResNet18"),
+        ({"relabel.crop": "resized", "relabel.min_scale": 0}, "config.relabel.min_scale"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(tiny, tmp_path, wrong, match):
+    with pytest.raises(BadInput, match=match):
+        runs.run(keys_of(tiny, "sre2l", **wrong), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_image_batches_cover_the_set_once_in_pieces_as_equal_as_can_be():
+    for classes, ipc, size, each in (
+        (10, 3, 100, 1),
+        (10, 3, 4, 1),
+        (10, 10, 100, 10),
+        (7, 5, 6, 3),
+    ):
+        found = recovery.batches(classes, ipc, size, each)
+        rows = np.concatenate([b.rows.ravel() for b in found])
+        assert sorted(rows.tolist()) == list(range(classes * ipc))
+        assert [b.number for b in found] == list(range(len(found)))
+        assert max(b.size for b in found) <= size
+        for batch in found:  # a rectangle, class by class
+            assert {tuple(set(r // ipc)) for r in batch.rows} == {
+                (r[0] // ipc,) for r in batch.rows
+            }
+            assert batch.rows.shape[1] <= each
+
+
+def test_quantised_is_what_a_file_holds():
+    transform = Transform(np.float32([0.4]), np.float32([0.2]))
+    pixels = np.linspace(-0.1, 1.1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+    x = transform.forward(pixels)
+    held = 255 * np.clip(pixels, 0, 1)
+    for how, wanted in (("round", np.round(held)), ("truncate", np.floor(held))):
+        found = 255 * transform.inverse(quantised(x, transform, how))
+        np.testing.assert_allclose(found, wanted, atol=1.001 if how == "truncate" else 1e-3)
+        assert np.mean(np.abs(found - wanted) < 1e-3) > 0.9
+    np.testing.assert_array_equal(quantised(x, transform, "none"), x)
+    coded = 255 * transform.inverse(quantised(x, transform, "jpeg"))
+    assert 0 < np.abs(coded - np.floor(held)).max() < 40
+    colour = Transform(np.zeros(3, np.float32), np.ones(3, np.float32))
+    assert quantised(np.zeros((2, 8, 8, 3), np.float32), colour, "jpeg").shape == (2, 8, 8, 3)
+    with pytest.raises(BadInput, match="config.quantise"):
+        quantised(x, transform, "png")
+
+
+def test_tiles_have_the_best_crops_in_their_first_cells():
+    cells = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1) * np.ones((8, 2, 3, 1), np.float32)
+    found = rded.tiles(cells, 2, 2)
+    assert found.shape == (2, 4, 6, 1)
+    for i in range(2):
+        corners = found[i, ::2, ::3, 0]
+        np.testing.assert_array_equal(corners, [[i, 2 + i], [4 + i, 6 + i]])
+    np.testing.assert_array_equal(rded.tiles(cells[:3], 3, 1), cells[:3])
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_allclose(rded.shrunk(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+
+
+def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
+    keys = keys_of(
+        tiny, "rded", steps=0, factor=2, candidates=20, crops=3, min_scale=0.3, quantise="none",
+        **{"squeeze.epochs": 20, "squeeze.lr": 0.1, "squeeze.width": 8},
+        **{"baselines.random": 0, "baselines.hard": False},
+    )  # fmt: skip
+    result = runs.run(keys, tmp_path)
+    work = runs.work(keys, tmp_path)
+    dset = DistilledSet.load(tmp_path / "distilled.npz")
+    assert result["method"] == "rded" and dset.images.shape == (6, 8, 8, 3)
+    assert LabelStore.open(tmp_path / "labels/set").read(0)[1]["rows"].shape == (2, 4, 2)
+    teacher = work.teachers[0]
+
+    def scores(cells, label):
+        padded = np.zeros((len(cells), 8, 8, 3), np.float32)
+        padded[:, :4, :4] = cells
+        logits = np.asarray(teacher.net.apply(teacher.variables(), padded).logits, np.float64)
+        return np.log(np.exp(logits).sum(1)) - logits[:, label]
+
+    draw, ours, theirs = np.random.default_rng(0), [], []
+    for c in range(3):
+        own = dset.images[dset.labels == c]
+        cells = np.stack([image[r : r + 4, k : k + 4]
+                          for r in (0, 4) for k in (0, 4) for image in own])  # fmt: skip
+        chosen = scores(cells, c)
+        assert (np.diff(chosen) > -1e-4).all()  # the best first, cell by cell
+        rows = np.flatnonzero(work.data.train.labels == c)
+        any_crops = []
+        for row in draw.choice(rows, 12):
+            r, k = draw.integers(0, 4, 2)
+            any_crops.append(work.data.train.images[row, r : r + 4, k : k + 4])
+        ours.append(np.median(chosen))
+        theirs.append(np.median(scores(np.stack(any_crops), c)))
+    assert np.mean(ours) < np.mean(theirs)
+    with pytest.raises(BadInput, match="config.steps: 3 with method=rded"):
+        runs.run({**keys, "steps": 3}, tmp_path / "y")
+
+
+def test_the_recipe_says_how_students_learn(done):
+    place, keys, _ = done
+    recipe = json.loads(json.dumps(DistilledSet.load(place / "distilled.npz").recipe))
+    train = recipe["train"]
+    assert (train["optimizer"], train["order"], train["loss"]) == ("adamw", "stored", "kl")
+    assert (train["epochs"], train["passes"], train["temperature"]) == (4, 4, 30.0)
+    assert recipe["labels"]["store"] == "labels/set" and recipe["augment"]["name"] == "none"
