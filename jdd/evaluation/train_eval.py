@@ -58,7 +58,7 @@ def plan(dset: DistilledSet) -> Plan:
         ("order", fit.ORDERS),
         ("decay", optim.DECAYS),
     ):
-        if train[name] not in known:
+        if train.get(name, known[0]) not in known:
             raise BadInput(where, f"{name} {train[name]!r}", f"one of {', '.join(known)}")
     lr = train["lr"] if train["lr"] is not None else dset.lr
     rates = tuple(float(r) for r in lr) if isinstance(lr, list | tuple) else ()
@@ -93,7 +93,7 @@ def plan(dset: DistilledSet) -> Plan:
         order=train["order"],
         per_class=int(train["per_class"]),
         classes_per_step=int(train["classes_per_step"]),
-        decay=train["decay"],
+        decay=train.get("decay", optim.DECAYS[0]),
         lesson=lesson(dset),
     )
     if (
@@ -111,9 +111,10 @@ def plan(dset: DistilledSet) -> Plan:
 
 def lesson(dset: DistilledSet) -> lessons.Lesson | None:
     """Return how the set's stored labels are read; None where the set has its labels in itself."""
-    train, labels = dset.recipe["train"], dset.recipe["labels"]
+    train = dset.recipe["train"]
     if train["order"] != "stored":
         return None
+    labels = dset.recipe["labels"]
     return lessons.Lesson(
         form=labels["form"],
         classes=dset.classes,
