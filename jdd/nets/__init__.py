@@ -18,11 +18,16 @@ from jdd.nets.convnet import ACTIVATIONS, POOLS, ConvNet
 from jdd.nets.freponet import FRePoNet
 from jdd.nets.lenet import LeNet
 from jdd.nets.mlp import MLP
+from jdd.nets.mobilenet import MobileNetV2
 from jdd.nets.norm import NORMS
-from jdd.nets.resnet import ResNet18
+from jdd.nets.resnet import ResNet
+from jdd.nets.shufflenet import ShuffleNetV2
 from jdd.nets.vgg import VGG11
+from jdd.nets.wideresnet import WideResNet
 
 # name -> (module, what the name fixes, what may be chosen)
+_BN18 = {"norm": "batch"}
+_BN50 = {"norm": "batch", "blocks": (3, 4, 6, 3), "bottleneck": True}
 _CONVNET = ("width", "depth", "norm", "act", "pool")
 _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...]]] = {
     "ConvNet": (ConvNet, {}, _CONVNET),
@@ -32,14 +37,20 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "AlexNet": (AlexNet, {}, ("width", "norm")),
     "AlexCifarNet": (AlexCifarNet, {}, ("width",)),
     "VGG11": (VGG11, {}, ("width", "norm")),
-    "ResNet18": (ResNet18, {}, ("width", "norm")),
-    "ResNet18_AP": (ResNet18, {"pooled": True}, ("width", "norm")),
+    "ResNet18": (ResNet, {}, ("width", "norm")),
+    "ResNet18_AP": (ResNet, {"pooled": True}, ("width", "norm")),
     "ConvNetBN": (ConvNet, {"norm": "batch"}, ("width", "depth", "act", "pool")),
     "ConvNetASwishBN": (ConvNet, {"norm": "batch", "act": "swish"}, ("width", "depth", "pool")),
     "AlexNetBN": (AlexNet, {"norm": "batch"}, ("width",)),
     "VGG11BN": (VGG11, {"norm": "batch"}, ("width",)),
-    "ResNet18BN": (ResNet18, {"norm": "batch"}, ("width",)),
-    "ResNet18BN_AP": (ResNet18, {"norm": "batch", "pooled": True}, ("width",)),
+    "ResNet18BN": (ResNet, _BN18, ("width",)),
+    "ResNet18BN_AP": (ResNet, _BN18 | {"pooled": True}, ("width",)),
+    "ResNet18BN_IN": (ResNet, _BN18 | {"large": True}, ("width",)),
+    "ResNet50BN": (ResNet, _BN50, ("width",)),
+    "ResNet50BN_IN": (ResNet, _BN50 | {"large": True}, ("width",)),
+    "MobileNetV2": (MobileNetV2, {}, ("width",)),
+    "ShuffleNetV2": (ShuffleNetV2, {}, ("width",)),
+    "WRN16_2": (WideResNet, {}, ("width",)),
 }
 _WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init": INITS}
 
@@ -58,10 +69,11 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     """Make the net called ``name`` for images of ``shape`` (h, w, c).
 
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
-    in proportion; and for ConvNet ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64,
-    then 5), ``norm`` (instance, batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish),
-    ``pool`` (avg, max, none). FRePoNet takes ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet
-    ``norm``. All take ``init`` (torch, xavier, lecun).
+    in proportion (of ShuffleNetV2 the first stage's, an even number); and for ConvNet ``depth`` (a
+    number, or "auto": 3 up to 32 pixels, 4 up to 64, then 5), ``norm`` (instance, batch, group,
+    layer, none), ``act`` (relu, sigmoid, leaky, swish), ``pool`` (avg, max, none). FRePoNet takes
+    ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet ``norm``. All take ``init`` (torch, xavier,
+    lecun).
 
     Raises:
       BadInput: an unknown net or option, a value an option cannot have, images too small.
@@ -80,6 +92,10 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
     if options.get("norm") == "group" and options.get("width", 4) % 4:
         found = f"{options['width']} with norm=group"
         raise BadInput("config.net.width", found, "a multiple of the 4 groups")
+    if module is ShuffleNetV2 and options.get("width", 2) % 2:
+        raise BadInput(
+            "config.net.width", str(options["width"]), "an even number: halves are shuffled"
+        )
     start = options.pop("init", init_of(name))
     net = build(name, module(classes, **fixed, **options), shape, start)
     try:

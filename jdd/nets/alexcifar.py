@@ -10,30 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.nets.base import Conv, Dense, flatten, tap
-from jdd.nets.conv import TooSmall
-
-
-def overlapping_max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 3x3 windows, stride 2, one pixel of padding that never wins.
-
-    [n, h, w, c] -> [n, (h + 1) // 2, (w + 1) // 2, c]. The gradient goes to the first maximum of a
-    window in reading order, as in PyTorch; ``conv.py``'s ``max_pool`` says why by comparisons.
-    """
-    n, h, w, c = x.shape
-    if min(h, w) < 2:
-        raise TooSmall(f"a map of {h}x{w} cannot be pooled by 3x3")
-    rows, cols = (h + 1) // 2, (w + 1) // 2
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-
-    def shifted(a: int, b: int) -> jax.Array:
-        end = (n, a + 2 * rows - 1, b + 2 * cols - 1, c)
-        return jax.lax.slice(padded, (0, a, b, 0), end, (1, 2, 2, 1))
-
-    best = shifted(0, 0)
-    for place in range(1, 9):
-        here = shifted(*divmod(place, 3))
-        best = jnp.where((here > best) | jnp.isnan(here), here, best)
-    return best
+from jdd.nets.conv import overlapping_max_pool
 
 
 def local_response(

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jdd.nets.conv import conv
+from jdd.nets.conv import conv, depthwise
 
 Variables = dict[str, Any]
 Taps = bool | Literal["all"]
@@ -109,6 +109,20 @@ class Conv(nn.Module):
         if self.bias:
             y = y + wide(self.param("bias", declared, (self.features,)), y)
         return y
+
+
+class Depthwise(nn.Module):
+    """Square convolution of each channel by itself, without bias; kernel [size, size, 1, c]."""
+
+    size: int = 3
+    stride: int = 1
+    padding: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # The 1 is a place's inputs: with it fan_in is size * size, as PyTorch counts it.
+        kernel = self.param("kernel", declared, (self.size, self.size, 1, x.shape[-1]))
+        return depthwise(x, kernel, self.stride, self.padding)
 
 
 class Dense(nn.Module):

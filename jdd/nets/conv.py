@@ -1,4 +1,4 @@
-"""The only convolution of jdd, and the 2x2 poolings.
+"""The only convolutions of jdd, and its poolings.
 
 On CPU the fastest form of a 3x3 convolution of many channels is Winograd's (``winograd.py``), which
 takes long to compile: nets of few layers, which are trained for many steps, ask for it. For the
@@ -8,6 +8,10 @@ for the kernel's gradient, and for nets of different kernels under ``vmap``, it 
 loops, tens of times slower. So on CPU the convolution is a primitive of its own: bilinear, with a
 second one for the kernel's gradient, each the other's derivative, so that every order of
 differentiation stays within the fast forms. Elsewhere the library convolution is the right choice.
+
+A kernel a channel (``depthwise``) leaves no product to be made: on CPU it is a sum of weighted
+shifts of the image, which XLA fuses into one loop; its own grouped convolution takes 10 times as
+long there, and more for the gradients.
 """
 
 from __future__ import annotations
@@ -60,9 +64,7 @@ def conv(
     """
     if lowering not in LOWERINGS:
         raise ValueError(f"lowering: {lowering!r}; one of {', '.join(LOWERINGS)}")
-    if min(x.shape[1] - kernel.shape[0], x.shape[2] - kernel.shape[1]) + 2 * padding < 0:
-        fit = f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit"
-        raise TooSmall(f"{fit} a map of {x.shape[1]}x{x.shape[2]}")
+    _check_fit(x, kernel, padding)
     if lowering == "auto":
         cpu = jax.default_backend() == "cpu"
         lowering = _on_cpu(x, kernel, stride, padding, few) if cpu else "library"
@@ -82,6 +84,45 @@ def conv(
     return _library(x, kernel, padding, stride)
 
 
+def depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0, lowering: str = "auto"
+) -> jax.Array:
+    """Correlate each channel with its own: ``y[n,i,j,c] = sum_ab x[n,si+a-p,sj+b-p,c] k[a,b,0,c]``.
+
+    Args:
+      x: images, [n, h, w, c].
+      kernel: [kh, kw, 1, c].
+      stride, padding: as for ``conv``.
+      lowering: "library" (XLA's grouped convolution), "shifts" (a sum over the kernel's places) or
+        "auto": on CPU shifts, elsewhere library.
+
+    Returns:
+      [n, (h + 2p - kh) // s + 1, (w + 2p - kw) // s + 1, c].
+
+    Raises:
+      TooSmall: the kernel does not fit into the padded image.
+      ValueError: an unknown lowering.
+    """
+    if lowering not in ("auto", "library", "shifts"):
+        raise ValueError(f"lowering: {lowering!r}; one of auto, library, shifts")
+    _check_fit(x, kernel, padding)
+    if lowering == "library" or lowering == "auto" and jax.default_backend() != "cpu":
+        return _library(x, kernel, padding, stride, groups=x.shape[-1])
+    kh, kw, _, channels = kernel.shape
+    weights = kernel.reshape(kh * kw, 1, 1, 1, channels)
+    shifts = _shifts(_padded(x, padding), kh, kw, stride)
+    total = shifts[0] * weights[0]
+    for place in range(1, kh * kw):
+        total = total + shifts[place] * weights[place]
+    return total
+
+
+def _check_fit(x: jax.Array, kernel: jax.Array, padding: int) -> None:
+    if min(x.shape[1] - kernel.shape[0], x.shape[2] - kernel.shape[1]) + 2 * padding < 0:
+        fit = f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit"
+        raise TooSmall(f"{fit} a map of {x.shape[1]}x{x.shape[2]}")
+
+
 def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int, few: bool) -> str:
     square = kernel.shape[0] == kernel.shape[1] > 1 and stride == 1
     # With few channels the 36 products are too small to pay for the transforms.
@@ -93,23 +134,37 @@ def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int, few: boo
     return "split" if square and x.dtype == kernel.dtype == jnp.float32 else "patches"
 
 
-def _library(x: jax.Array, kernel: jax.Array, padding: int, stride: int = 1) -> jax.Array:
+def _library(
+    x: jax.Array, kernel: jax.Array, padding: int, stride: int = 1, groups: int = 1
+) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         [(padding, padding), (padding, padding)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
 def patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Array:
     """Return the input under each place of the kernel, ``[n, rows, cols, kh kw c]``."""
-    if padding:
-        x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _shifts(_padded(x, padding), kh, kw, stride)
+    return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
+
+
+def _padded(x: jax.Array, padding: int, value: float = 0.0) -> jax.Array:
+    if not padding:
+        return x
+    margins = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    return jnp.pad(x, margins, constant_values=value)
+
+
+def _shifts(x: jax.Array, kh: int, kw: int, stride: int) -> list[jax.Array]:
+    """Return what is under each place of the kernel, in reading order, each [n, rows, cols, c]."""
     n, h, w, channels = x.shape
     rows, cols = (h - kh) // stride + 1, (w - kw) // stride + 1
-    slices = [
+    return [
         lax.slice(
             x,
             (0, a, b, 0),
@@ -119,7 +174,6 @@ def patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Ar
         for a in range(kh)
         for b in range(kw)
     ]
-    return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
 
 
 # The two primitives, with stride 1, x [n, h, w, c], k [s, s, c, o], y [n, h', w', o]:
@@ -264,6 +318,20 @@ def max_pool(x: jax.Array) -> jax.Array:
     windows = _windows(x)
     rows = [greater(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1)]
     return greater(*rows)
+
+
+def overlapping_max_pool(x: jax.Array) -> jax.Array:
+    """Maximum over 3x3 windows, stride 2, one pixel of padding that never wins.
+
+    [n, h, w, c] -> [n, (h + 1) // 2, (w + 1) // 2, c]. The gradient goes to the first maximum of a
+    window in reading order, as in PyTorch; ``max_pool`` says why by comparisons.
+    """
+    if min(x.shape[1:3]) < 2:
+        raise TooSmall(f"a map of {x.shape[1]}x{x.shape[2]} cannot be pooled by 3x3")
+    best, *others = _shifts(_padded(x, 1, -jnp.inf), 3, 3, 2)
+    for here in others:
+        best = greater(best, here)
+    return best
 
 
 def greater(first: jax.Array, second: jax.Array) -> jax.Array:

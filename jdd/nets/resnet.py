@@ -1,7 +1,9 @@
-"""ResNet18 for small images (He et al. 2016; the evaluation pools of DC and MTT).
+"""Residual nets (He et al. 2016): ResNet18 of DC's and MTT's pools; 18 and 50 as SRe2L has them.
 
-The stem is a 3x3 convolution of stride 1. In the AP form a convolution of stride 2 is one of stride
-1 followed by an average pooling, and the last map is flattened instead of averaged.
+The stem is a 3x3 convolution of stride 1, or, for ImageNet, the paper's: 7x7 of stride 2 and a 3x3
+max pooling of stride 2. A bottleneck has its stride in the 3x3 convolution, as torchvision's has.
+In the AP form a convolution of stride 2 is one of stride 1 followed by an average pooling, and the
+last map is flattened instead of averaged.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import flax.linen as nn
 import jax
 
 from jdd.nets.base import Conv, Dense, flatten, tap
-from jdd.nets.conv import avg_pool
+from jdd.nets.conv import avg_pool, overlapping_max_pool
 from jdd.nets.norm import norm
 
 
@@ -38,23 +40,58 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet18(nn.Module):
-    """Stem, then four stages of two blocks of width 64, 128, 256, 512 (for ``width=64``)."""
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and a widening 1x1 convolution beside a shortcut: [n, h, w, c] -> 4 ``features``."""
+
+    features: int
+    stride: int
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        wide = 4 * self.features
+        y = Conv(self.features, 1, padding=0, bias=False, name="conv1")(x)
+        y = nn.relu(norm(self.norm, "norm1")(y, train))
+        y = Conv(self.features, stride=self.stride, bias=False, name="conv2")(y)
+        y = nn.relu(norm(self.norm, "norm2")(y, train))
+        y = Conv(wide, 1, padding=0, bias=False, name="conv3")(y)
+        y = norm(self.norm, "norm3")(y, train)
+        if self.stride != 1 or x.shape[-1] != wide:
+            x = Conv(wide, 1, self.stride, 0, bias=False, name="shortcut")(x)
+            x = norm(self.norm, "norm4")(x, train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Stem, then four stages of ``blocks`` blocks of width 64, 128, 256, 512 (for ``width=64``).
+
+    ``bottleneck`` blocks are ``Bottleneck`` (no AP form); ``large`` is the stem for ImageNet.
+    """
 
     classes: int
     norm: str = "instance"
     pooled: bool = False
     width: int = 64
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    bottleneck: bool = False
+    large: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        x = Conv(self.width, bias=False, name="conv0")(x)
+        size, stride = (7, 2) if self.large else (3, 1)
+        x = Conv(self.width, size, stride, size // 2, bias=False, name="conv0")(x)
         x = nn.relu(norm(self.norm, "norm0")(x, train))
-        for stage in range(4):
-            for i in (1, 2):
+        x = overlapping_max_pool(x) if self.large else x
+        done = 0
+        for stage, blocks in enumerate(self.blocks):
+            for i in range(1, blocks + 1):
                 stride = 2 if stage and i == 1 else 1
                 width, name = self.width * 2**stage, f"stage{stage + 1}_{i}"
-                x = Block(width, stride, self.norm, self.pooled, name=name)(x, train)
-                tap(self, f"block{2 * stage + i}", x)
+                if self.bottleneck:
+                    x = Bottleneck(width, stride, self.norm, name=name)(x, train)
+                else:
+                    x = Block(width, stride, self.norm, self.pooled, name=name)(x, train)
+                tap(self, f"block{done + i}", x)
+            done += blocks
         features = flatten(x) if self.pooled else x.mean((1, 2))
         return Dense(self.classes, name="head")(features), features

@@ -32,6 +32,15 @@ NET_CASES: dict[str, tuple[str, tuple[int, int, int], dict[str, Any]]] = {
     "resnet18": ("ResNet18", (16, 16, 3), {"width": 4}),
     "resnet18_bn_ap": ("ResNet18BN_AP", (28, 28, 1), {"width": 4}),
 }
+# The nets of SRe2L, G-VBSM and RDED; their values are in decoupled_nets.npz.
+DECOUPLED: dict[str, tuple[str, tuple[int, int, int], dict[str, Any]]] = {
+    "resnet18_in": ("ResNet18BN_IN", (37, 34, 3), {"width": 4}),
+    "resnet50": ("ResNet50BN", (16, 18, 3), {"width": 4}),
+    "mobilenet": ("MobileNetV2", (16, 12, 3), {"width": 12}),
+    "shufflenet": ("ShuffleNetV2", (65, 64, 3), {"width": 4}),
+    "shufflenet_small": ("ShuffleNetV2", (16, 16, 1), {"width": 6}),
+    "wrn": ("WRN16_2", (16, 12, 3), {"width": 4}),
+}
 CLASSES = 10
 # The other cases check the forward pass alone: compiling a gradient takes seconds.
 WITH_GRADIENTS = (

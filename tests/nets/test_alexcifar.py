@@ -10,7 +10,8 @@ import numpy as np
 
 from jdd import nets
 from jdd.augment.crop_flip import crop_flip
-from jdd.nets.alexcifar import local_response, overlapping_max_pool
+from jdd.nets.alexcifar import local_response
+from jdd.nets.conv import overlapping_max_pool
 
 
 def test_local_response_is_the_formula():
