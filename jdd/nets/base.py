@@ -120,6 +120,7 @@ class Depthwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        tap(self, "input", x, "convs")
         # The 1 is a place's inputs: with it fan_in is size * size, as PyTorch counts it.
         kernel = self.param("kernel", declared, (self.size, self.size, 1, x.shape[-1]))
         return depthwise(x, kernel, self.stride, self.padding)

@@ -10,10 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jdd.nets.base import Conv, Net
+from jdd.nets.base import Conv, Depthwise, Net
 from jdd.nets.norm import BatchNorm
 
-KINDS: dict[str, type[nn.Module]] = {"conv": Conv, "batch": BatchNorm}
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv": (Conv, Depthwise),
+    "batch": (BatchNorm,),
+}
 
 
 def order(net: Net, kinds: Sequence[str] = tuple(KINDS)) -> tuple[str, ...]:
