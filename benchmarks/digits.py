@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from jdd.titles import title
+
 OFF = ("--config.baselines.full=false", "--config.eval.curve=0", "--config.progress=false")
 
 
@@ -45,7 +47,7 @@ def row(method: str, ipc: int, runs: list[dict[str, Any]]) -> str:
     chance = ", ".join(f"{100 * one['mean']:.1f}" for one in random)
     slowest = max(found["wall"] for found in runs)
     figure = f"{100 * values.mean():.1f} ± {100 * values.std():.1f} (n = {len(values)})"
-    return f"| {method.upper()} | {ipc} | {figure} | {means} | {chance} | {slowest:.0f} s |"
+    return f"| {title(method)} | {ipc} | {figure} | {means} | {chance} | {slowest:.0f} s |"
 
 
 def main() -> None:

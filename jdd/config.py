@@ -29,6 +29,7 @@ from jdd.depth import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.keys import COMMON
 from jdd.schema import AUTO, Key, show
+from jdd.titles import title
 
 __all__ = [
     "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
@@ -180,7 +181,7 @@ def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
     facts = _facts(name)
     settings = facts.settings if facts is not None else name
     table = getattr(module, "PUBLISHED", {})
-    label = config.method.upper()
+    label = title(config.method)
     if (settings, ipc) in table:
         note = f"settings: {label} row ({settings}, ipc {ipc})"
         if settings != name:

@@ -145,6 +145,7 @@ def run(
     config, metrics = problem.config, session.metrics
     steps = checkpoint.Steps(session.workdir / "checkpoints" / stage, config.keep)
     total = int(config.steps)
+    metrics.start(stage)  # what is chosen without a step takes its time here
     carry = start(method, seed)
     found = steps.latest()
     if found is not None:
@@ -152,7 +153,6 @@ def run(
     at = int(carry.step)
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
-    metrics.start(stage)
     bar = session.bar(total, stage, start=at)
     if at < total:
         gradient, update = make_step(method, seed, devices)
@@ -176,6 +176,8 @@ def run(
                 steps.save(at, carry)
         if recent:
             _ensure(recent, stage, at)
+        if not total:
+            metrics.log(stage, 0)
         if observe is not None:
             observe(at, carry.state)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         if isinstance(row, dict) and "stage" in row and "step" in row:
             rows.append(row)
     return rows
+
+
+def whole(stage: str) -> str:
+    """Return the stage that a part of it belongs to: 'recover' for 'recover-0-1'."""
+    return re.sub(r"(-\d+)+$", "", stage)
 
 
 class Metrics:
@@ -67,6 +73,11 @@ class Metrics:
         if stage in self._started:
             return time.perf_counter() - self._started[stage]
         return self._stopped.get(stage, self.spent(stage))
+
+    def total(self, stage: str) -> float:
+        """Return the seconds of a stage and of the parts that it was run in."""
+        names = {stage, *(row["stage"] for row in self._rows if whole(row["stage"]) == stage)}
+        return sum(map(self.seconds, names))
 
     def has(self, stage: str, step: int) -> bool:
         """Tell whether a line of this stage and step is written."""

@@ -17,6 +17,7 @@ from jdd.files import write_atomic
 from jdd.report import plain
 from jdd.session import Session, clock, locked
 from jdd.stages import Stage, distill, evaluate, experts, full, relabel, report, scores, squeeze
+from jdd.titles import title
 from jdd.work import Work
 
 STAGES: dict[str, Stage] = {
@@ -224,15 +225,20 @@ def headline(found: dict[str, Any], place: Path) -> str:
     rivals = []
     random, whole = found["baselines"]["random"], found["baselines"]["full"]
     if random:
-        rivals.append(f"random real images {say(random)}")
+        alike = " with the same teachers' labels" if found.get("teachers") else ""
+        rivals.append(f"random real images{alike} {say(random)}")
     if whole and aim["kind"] != "attack":
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
-    method = found["method"].upper() or "A set"
+    method = title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if aim["kind"] == "adapt":
         where = f"from {aim['source']} to {found['dataset']}"
     what = f"{method} {where}, {found['ipc']} image(s) per class"
+    hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
+    if hard:
+        beside = f" (random real images {say(random_hard)})" if random_hard else ""
+        against += f"; with hard labels {say(hard)}{beside}"
     if aim["kind"] == "attack":
         what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"

@@ -206,7 +206,8 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     import numpy as np
 
     from jdd.report.evidence import gather
-    from jdd.report.use import _numpy, _torch, recipe
+    from jdd.report.recipe import table as recipe
+    from jdd.report.use import _numpy, _torch
 
     dataset = make(kind=kind, zca=zca)
     dataset.recipe["train"]["passes"] = 3

@@ -106,9 +106,19 @@ def _note(group: Group) -> Html:
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):
         words += " How often an attack succeeds is in each run's own report."
+    if taught(group):
+        words += f" {taught(group)}"
     if group.unlike:
         words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
     return tag("p", words, cls="note")
+
+
+def taught(group: Group) -> str:
+    """Say whose random images have labels of teachers, '' where none have."""
+    names = [run.name for run in group.runs if run.evidence.taught]
+    if not names:
+        return ""
+    return f"In {', '.join(names)} the set and the random images have labels by the same teachers."
 
 
 def _bars(group: Group) -> Html:
@@ -259,7 +269,8 @@ def _columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[Htm
 
 def _cost(group: Group) -> Html:
     spent = {run.name: training.stage_seconds(run.evidence) for run in group.runs}
-    order = list(dict.fromkeys(name for seconds in spent.values() for name in seconds))
+    names = dict.fromkeys(name for seconds in spent.values() for name in seconds)
+    order = sorted(names, key=training.place)
     whole = {run.name: training.total_seconds(run.evidence) or 0.0 for run in group.runs}
     longest = max(whole.values())
     heads = ("Run", "", "In all", *order, "Process", "XLA", "Steps", "Seeds")

@@ -11,7 +11,7 @@ from typing import Any
 from jdd import __version__
 from jdd.errors import BadInput
 from jdd.files import write_atomic
-from jdd.report import compare, plain, runs, training
+from jdd.report import compare, plain, recipe, runs, training
 from jdd.report.evidence import Score
 from jdd.report.html import THIN, duration, size
 from jdd.report.runs import Found, Group, Run, Unlike
@@ -96,7 +96,9 @@ def _names(one: Unlike) -> dict[str, list[str]]:
 def _run(run: Run) -> dict[str, Any]:
     evidence = run.evidence
     result = evidence.result
-    baselines = {kind: _score(evidence.baseline(kind)) for kind in ("random", "full")}
+    kinds = ["random", "full"]
+    kinds += [kind for kind in ("hard", "random_hard") if evidence.baseline(kind)]
+    baselines = {kind: _score(evidence.baseline(kind)) for kind in kinds}
     return {
         "run": run.name,
         "folder": str(evidence.workdir),
@@ -106,6 +108,8 @@ def _run(run: Run) -> dict[str, Any]:
         "seeds": evidence.seeds,
         "accuracy": {net: _score(score) for net, score in evidence.scores.items()},
         "baselines": baselines,
+        "labels": recipe.labels(evidence),
+        "teachers": evidence.teachers,
         "published": result.get("published"),
         "seconds": training.seconds_of(evidence),
         "seconds_without_full": training.total_seconds(evidence),
@@ -128,6 +132,8 @@ def in_words(found: Found) -> str:
         lines = [f"{group.title} (test accuracy in %, mean ± std, n nets)", _table(group)]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
             lines += [f"not alike ({word}): {_told(one)}" for one in unlike]
+        if compare.taught(group):
+            lines.append(compare.taught(group))
         parts.append("\n".join(lines))
     if found.unfinished:
         parts.append("\n".join(f"not finished: {r.name} ({r.reached})" for r in found.unfinished))

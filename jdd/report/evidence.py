@@ -28,7 +28,10 @@ class Score(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All that the report is made of; ``missing`` says in words what is not there."""
+    """All that the report is made of; ``missing`` says in words what is not there.
+
+    ``labels`` are the settings of the stored labels of the set's views, empty where there are none.
+    """
 
     workdir: Path
     dataset: DistilledSet | None
@@ -36,6 +39,7 @@ class Evidence(NamedTuple):
     result: dict[str, Any]
     config: dict[str, Any]
     missing: tuple[str, ...]
+    labels: dict[str, Any] = {}
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -59,6 +63,24 @@ class Evidence(NamedTuple):
     def chosen(self) -> bool:
         """Whether the images are real ones that were chosen, and nothing was distilled."""
         return bool(self.recipe.get("selected"))
+
+    @property
+    def stored(self) -> bool:
+        """Whether the labels to learn are those of every view, in a folder beside the set."""
+        return mapping(self.recipe, "labels").get("kind") == "stored"
+
+    @property
+    def taught(self) -> bool:
+        """Whether nets learn what teachers have said of the views."""
+        return self.stored and mapping(self.recipe, "train").get("loss") != "hard"
+
+    @property
+    def teachers(self) -> dict[str, float | None]:
+        """Test accuracy of each teacher that has labelled the views, None where it is not known."""
+        said = mapping(self.recipe, "labels").get("teachers")
+        names = said if isinstance(said, list) else []
+        known = mapping(self.result, "teachers")
+        return {str(name): real(known.get(name)) for name in names or known}
 
     @property
     def net(self) -> str:
@@ -120,7 +142,22 @@ def gather(workdir: Path) -> Evidence:
     if not rows:
         missing.append("No curves: metrics.jsonl holds no lines yet.")
     config = _json(workdir / "config.json", missing)
-    return Evidence(workdir, dataset, rows, result or {}, config or {}, tuple(missing))
+    labels = _labels(workdir, dataset, missing)
+    return Evidence(workdir, dataset, rows, result or {}, config or {}, tuple(missing), labels)
+
+
+def _labels(workdir: Path, dataset: DistilledSet | None, missing: list[str]) -> dict[str, Any]:
+    """Return the settings of a set's stored labels; say if they are not beside it."""
+    said = mapping(dataset.recipe, "labels") if dataset else {}
+    if said.get("kind") != "stored":
+        return {}
+    found = _json(workdir / str(said.get("store")) / "labels.json", missing)
+    if found is None:
+        missing.append(
+            f"The labels of the set's views are not here: nets learn them from the folder "
+            f"{said.get('store')} beside the set."
+        )
+    return dict(mapping(found or {}, "settings"))
 
 
 def score(found: Any) -> Score | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.files import write_atomic
-from jdd.report import pictures, results, scores, steps, training, use
+from jdd.report import nets, pictures, recipe, results, scores, steps, training, use
 from jdd.report.evidence import Evidence, gather
 from jdd.report.html import Html, join, tag
 from jdd.report.style import CSS
@@ -38,10 +38,10 @@ def render(evidence: Evidence) -> str:
         steps.table(evidence),
         results.comparison(evidence),
         training.curves(evidence),
-        results.nets(evidence),
+        nets.table(evidence),
         scores.table(evidence),
         use.snippets(evidence),
-        use.recipe(evidence),
+        recipe.table(evidence),
         training.cost(evidence),
         use.command(evidence),
     ]

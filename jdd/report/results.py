@@ -1,12 +1,12 @@
-"""What was reached: the headline, the comparison with the baselines, the table of nets."""
+"""What was reached: the headline, and the comparison with the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from jdd import titles
 from jdd.report import steps
-from jdd.report.evidence import Evidence, Score, mapping, real, score
+from jdd.report.evidence import Evidence, Score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
 from jdd.report.training import total_seconds
 
@@ -34,21 +34,18 @@ def comparison(evidence: Evidence) -> Html | None:
         return None
     net, score = evidence.net, scores[evidence.net]
     rows = [bar("This set", _nets(score, net), score, "ours")]
-    kinds = (
-        ("random", "Random real images", "draws", "other"),
-        ("full", "Whole training set", "nets", "other"),
-        ("published", "Published", "", "paper"),
-    )
-    for name, label, unit, css in kinds:
+    for name, label in {**beside(evidence), "published": "Published"}.items():
+        unit = "draw" if name.startswith("random") else "net"
         found = evidence.baseline(name)
         if found is not None:
+            css = "paper" if name == "published" else "other"
             rows.append(bar(label, _about(name, found, unit), found, css))
-        elif name != "published":
+        elif name in ("random", "full"):
             rows.append(_no_bar(label))
     note = (
         f"Test accuracy in percent of {_tested(score)} trained by the recipe below: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation. Random images are as many, drawn from "
-        "the training set, and train nets by the same recipe."
+        f"the training set, and train nets by the same recipe.{_labelled(evidence)}"
     )
     told = evidence.result.get("notes")
     if isinstance(told, list) and told:
@@ -62,73 +59,36 @@ def comparison(evidence: Evidence) -> Html | None:
     )
 
 
-def nets(evidence: Evidence) -> Html | None:
-    """Tabulate every net the set was tried on, each single accuracy as a dot."""
-    scores = evidence.scores
-    if not scores or steps.attacks(evidence):
-        return None
-    drawn = any(one.values for one in scores.values())
-    costs = mapping(evidence.result, "nets")
-    paper = mapping(evidence.result, "published_nets")
-    printed = mapping(paper, "values")
-    heads = ("Accuracy", "n", *["Published"] * bool(printed), *["Parameters", "Time"] * bool(costs))
-    head = tag(
-        "tr",
-        tag("th", "Net"),
-        *(tag("th", word, cls="num") for word in heads),
-        tag("th", "Each net, 0 to 100 %", cls="strip") if drawn else None,
+def beside(evidence: Evidence) -> dict[str, str]:
+    """Return what a set is held to, by its name among the baselines, in words."""
+    random = "Random real images"
+    found = {"random": f"{random}, same labels" if evidence.taught else random}
+    if evidence.baseline("hard"):
+        found["hard"] = "This set, hard labels"
+    if evidence.baseline("random_hard"):
+        found["random_hard"] = f"{random}, hard labels"
+    return found | {"full": "Whole training set"}
+
+
+def _labelled(evidence: Evidence) -> str:
+    """Say what labels do beside the images, of a set whose views teachers have labelled."""
+    if not evidence.taught:
+        return ""
+    said = (
+        " Same labels: the same teachers have labelled views of the same kind of them, so that the "
+        "difference is that of the images."
     )
-    rows = []
-    for name, about, found, css in _tried(evidence):
-        figures = [mean_std(found.mean, found.std, found.n), str(found.n or DASH)]
-        figures += [_printed(score(printed.get(name)))] * bool(printed)
-        figures += _costs(mapping(costs, name)) if costs else []
-        label = join(name, tag("small", f" {about}") if about else None)
-        cells = [tag("td", label), *(tag("td", figure, cls="num") for figure in figures)]
-        strip = tag("td", _strip(found), cls="strip") if drawn else None
-        rows.append(tag("tr", *cells, strip, cls=css))
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    heading = "Across architectures" if len(scores) > 1 else "Net by net"
-    note = f"Published: {paper.get('source')}." if printed else None
-    return tag(
-        "section",
-        tag("h2", heading),
-        tag("div", table, cls="scroll"),
-        tag("p", note, cls="note after") if note else None,
-        _by_seed(evidence),
-    )
-
-
-def _tried(evidence: Evidence) -> list[tuple[str, str, Score, str | None]]:
-    """Return the rows of the table of nets: name, about it, accuracy, class."""
-    made = mapping(evidence.recipe, "net").get("name")
-    made_with = "" if evidence.chosen else "distilled with it"
-    rows: list[tuple[str, str, Score, str | None]] = [
-        (name, made_with if name == made else "", one, "ours" if name == made else None)
-        for name, one in evidence.scores.items()
-    ]
-    for name, label in (("random", "Random real images"), ("full", "Whole training set")):
-        found = evidence.baseline(name)
-        if found is not None:
-            rows.append((label, str(found.about.get("net") or ""), found, "base"))
-    return rows
-
-
-def _printed(found: Score | None) -> str:
-    return mean_std(found.mean, found.std, 2) if found else DASH
-
-
-def _costs(found: Mapping[str, Any]) -> list[str]:
-    """Return a net's number of parameters, and the time that training and testing it took."""
-    count, seconds = real(found.get("parameters")), real(found.get("seconds"))
-    said = f"{count:,.0f}".replace(",", THIN) if count else DASH
-    return [said, duration(seconds) if seconds is not None else DASH]
+    if evidence.baseline("hard") or evidence.baseline("random_hard"):
+        said += (
+            " Hard labels: the same views, but nets learn the classes of what is in them, by their "
+            "shares, and nothing of what the teachers say."
+        )
+    return said
 
 
 def method(evidence: Evidence) -> str:
-    """Return the method's name as it is written: an abbreviation in capitals."""
-    name = evidence.known("method")
-    return name.upper() if len(name) <= 5 else name
+    """Return the method's name as people write it."""
+    return titles.title(evidence.known("method"))
 
 
 def _what(evidence: Evidence) -> str:
@@ -169,7 +129,8 @@ def _against(evidence: Evidence) -> str:
     random, full = evidence.baseline("random"), evidence.baseline("full")
     told = []
     if random:
-        told.append(f"random images reach {percent(random.mean)}")
+        alike = " with the same labels" if evidence.taught else ""
+        told.append(f"random images{alike} reach {percent(random.mean)}")
     if full:
         told.append(f"the whole training set {'' if random else 'reaches '}{percent(full.mean)}")
     return f" \u2014 {', '.join(told)}" if told else ""
@@ -187,7 +148,8 @@ def _boxes(evidence: Evidence) -> Html | None:
         if random:
             gain = 100 * (score.mean - random.mean)
             sign = "+" if gain >= 0 else "−"
-            boxes.append((f"{sign}{abs(gain):.1f}", "points over random real images"))
+            alike = " with the same labels" if evidence.taught else ""
+            boxes.append((f"{sign}{abs(gain):.1f}", f"points over random real images{alike}"))
         if full and full.mean > 0:
             boxes.append(
                 (
@@ -242,7 +204,7 @@ def _about(name: str, score: Score, unit: str) -> str:
         return str(score.about.get("source", "")).split(";")[0]
     epochs = score.about.get("epochs")
     parts = [
-        plural(score.n, unit.removesuffix("s")) if score.n else "",
+        plural(score.n, unit) if score.n else "",
         f"{epochs} epochs" if epochs and name == "full" else "",
         str(score.about.get("net") or ""),
     ]
@@ -258,11 +220,11 @@ def bar(
     label: str, about: str, score: Score, css: str, marks: Sequence[tuple[str, float]] = ()
 ) -> Html:
     """Return one accuracy as a bar with its spread, and ``marks`` (class, value) to hold it to."""
-    inner: list[object] = [tag("i", style=f"width:{_place(score.mean)}", cls="bar")]
+    inner: list[object] = [tag("i", style=f"width:{place(score.mean)}", cls="bar")]
     if score.std and (score.n is None or score.n > 1):
         low, high = max(0.0, score.mean - score.std), min(1.0, score.mean + score.std)
-        inner.append(tag("i", style=f"left:{_place(low)};width:{_place(high - low)}", cls="std"))
-    inner += [tag("u", style=f"left:{_place(at)}", cls=kind) for kind, at in marks]
+        inner.append(tag("i", style=f"left:{place(low)};width:{place(high - low)}", cls="std"))
+    inner += [tag("u", style=f"left:{place(at)}", cls=kind) for kind, at in marks]
     value = mean_std(score.mean, score.std, score.n if css != "paper" else 2)
     return tag(
         "div",
@@ -283,48 +245,9 @@ def _no_bar(label: str) -> Html:
     )
 
 
-def _place(fraction: float) -> str:
+def place(fraction: float) -> str:
+    """Return where a fraction lies on a scale from 0 to 100 %."""
     return f"{100 * min(max(fraction, 0.0), 1.0):.2f}%"
-
-
-def _strip(score: Score) -> Html:
-    dots = [tag("i", style=f"left:{_place(v)}", title=percent(v)) for v in score.values]
-    return tag("div", tag("u", style=f"left:{_place(score.mean)}"), *dots, cls="dots")
-
-
-def _by_seed(evidence: Evidence) -> Html | None:
-    """Tabulate synthesis seeds apart: their spread says how repeatable the method is."""
-    score = evidence.scores[evidence.net]
-    if len(score.seeds) < 2:
-        return None
-    means = [one.mean for _, one in score.seeds]
-    mean = sum(means) / len(means)
-    std = (sum((m - mean) ** 2 for m in means) / len(means)) ** 0.5
-    rows = [
-        tag(
-            "tr",
-            tag("td", f"seed {name}"),
-            tag("td", mean_std(*one[:3]), cls="num"),
-            tag("td", one.n or DASH, cls="num"),
-        )
-        for name, one in score.seeds
-    ]
-    rows.append(
-        tag(
-            "tr",
-            tag("td", "over seeds"),
-            tag("td", mean_std(mean, std, len(means)), cls="num"),
-            tag("td", len(means), cls="num"),
-            cls="ours",
-        )
-    )
-    head = tag(
-        "tr",
-        tag("th", f"{evidence.net}, each set {'chosen' if evidence.chosen else 'distilled'} anew"),
-        tag("th", "Accuracy", cls="num"),
-        tag("th", "n", cls="num"),
-    )
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), cls="scroll seeds")
 
 
 def _word(count: int) -> str:

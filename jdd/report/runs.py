@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jdd import metrics
 from jdd.errors import BadInput
-from jdd.report import use
+from jdd.report import recipe
 from jdd.report.evidence import Evidence, Score, gather, mapping, real
 from jdd.report.html import number
 
@@ -40,15 +41,21 @@ class Run(NamedTuple):
     @property
     def reached(self) -> str:
         """Say how far a run has come that is not finished."""
-        steps = [
-            step
-            for row in self.evidence.rows
-            if str(row["stage"]).startswith("distill") and (step := real(row["step"])) is not None
-        ]
+        made: dict[str, float] = {}
+        for row in self.evidence.rows:
+            name, step = str(row["stage"]), real(row["step"])
+            if name.startswith(("distill", "recover")) and step is not None:
+                made[name] = max(step, made.get(name, 0.0))
         asked = real(self.evidence.config.get("steps"))
-        if not steps:
+        if self.evidence.stored:
+            return "its images are made"
+        if not made:
             return "no distillation step yet"
-        return f"step {number(max(steps))}" + (f" of {number(asked)}" if asked else "")
+        last, parts = list(made)[-1], [name for name in made if metrics.whole(name) != name]
+        step, where = max(made.values()), ""
+        if parts:
+            step, where = made[last], f" in part {len(parts)}"
+        return f"step {number(step)}" + (f" of {number(asked)}" if asked else "") + where
 
 
 class Unlike(NamedTuple):
@@ -207,7 +214,7 @@ def _tested(run: Run, net: str) -> str:
     evidence = run.evidence
     name = net if net in evidence.scores else evidence.net
     made = mapping(evidence.recipe, "net")
-    return use.named(made) if made.get("name") == name else name
+    return recipe.named(made) if made.get("name") == name else name
 
 
 def _count(run: Run, net: str) -> str:
@@ -221,14 +228,14 @@ def _rate(run: Run, net: str) -> str:
     train = _train(run)
     if isinstance(train.get("lr"), list):
         return "one for each step, learned with the set"
-    if use.learned(run.evidence):
+    if recipe.learned(run.evidence):
         return "learned with the set"
     said = real(train.get("lr"))
     return number(said) if said is not None else ""
 
 
 def _labels(run: Run, net: str) -> str:
-    return run.evidence.dataset.label_kind if run.evidence.dataset else ""
+    return recipe.labels(run.evidence)
 
 
 def _versions(run: Run, net: str) -> str:
@@ -259,11 +266,11 @@ _ACCURACY: dict[str, Callable[[Run, str], str]] = {
     "net tested": _tested,
     "nets trained (n)": _count,
     "starting weights": _start,
-    "training": lambda run, _: use.schedule(_train(run)) if _train(run) else "",
-    "optimiser": lambda run, _: use.optimiser(_train(run)) if _train(run) else "",
+    "training": lambda run, _: recipe.schedule(_train(run)) if _train(run) else "",
+    "optimiser": lambda run, _: recipe.optimiser(_train(run)) if _train(run) else "",
     "learning rate": _rate,
-    "loss": lambda run, _: str(_train(run).get("loss", "")).replace("_", " "),
-    "augmentation": lambda run, _: use.augmentation(mapping(run.evidence.recipe, "augment")),
+    "loss": lambda run, _: recipe.loss(_train(run)),
+    "augmentation": lambda run, _: recipe.augmentation(run.evidence),
     "iterate": lambda run, _: _said(run, "selection"),
     "asked for more steps": lambda run, _: run.late or "no",
 }

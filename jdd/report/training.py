@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from jdd import metrics
 from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import THIN, Html, duration, percent, size, tag
 
 ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
+# What is logged while images are recovered, beside the loss.
+RECOVERED = {"ce": "Cross entropy of the teacher (ce)", "bn": "Batch-norm statistics (bn)"}
 COLOURS = 6  # s0 to s5 in the style sheet
+ORDER = "experts squeeze distill recover relabel evaluate full scores".split()
 
 
 def curves(evidence: Evidence) -> Html | None:
@@ -51,8 +55,12 @@ def curves(evidence: Evidence) -> Html | None:
                 "tall" if beside else None,
             )
         )
-    for lines, title in ((loss, "Loss"), (rate, "Learned learning rate")):
-        if lines:
+    drawings = [(loss, "Loss"), (rate, "Learned learning rate")]
+    parts = _parts(evidence)
+    if parts:
+        drawings += [(_lines(evidence, name), title) for name, title in RECOVERED.items()]
+    for lines, title in drawings:
+        if any(len(line.x) > 1 for line in lines):
             drawn = svg.chart(
                 lines,
                 title=f"{title} while distilling",
@@ -63,7 +71,35 @@ def curves(evidence: Evidence) -> Html | None:
             charts.append(_figure(title, drawn, lines, None))
     if not charts:
         return None
-    return tag("section", tag("h2", "While distilling"), tag("div", *charts, cls="charts"))
+    title = "While recovering" if any(map(_recovered, evidence.rows)) else "While distilling"
+    note = tag("p", parts, cls="note") if parts else None
+    return tag("section", tag("h2", title), note, tag("div", *charts, cls="charts"))
+
+
+def _recovered(row: Mapping[str, Any]) -> bool:
+    return _seed({"stage": metrics.whole(str(row["stage"]))}, "recover") is not None
+
+
+def _parts(evidence: Evidence) -> str:
+    """Say which part of a set that is recovered in parts is drawn, '' for all at once."""
+    first, several = _made(evidence), _several(evidence)
+    names = {str(row["stage"]) for row in evidence.rows if _recovered(row)}
+    parts = [name for name in names if metrics.whole(name) != name]
+    if not parts:
+        return ""
+    batches = next(iter(first)).removeprefix(metrics.whole(next(iter(first))))[1:].split("-")
+    held = f"image batch{'es' * (len(batches) > 1)} {_listed(batches)}"
+    of = len(parts) // max(1, len(set(map(metrics.whole, parts))))
+    return (
+        f"Images are recovered in {of} part{'s' * (of != 1)}; drawn is the first one"
+        f"{' of each seed' * several}, {held}."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    if len(words) > 4:
+        return f"{words[0]} to {words[-1]}"
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def cost(evidence: Evidence) -> Html | None:
@@ -83,18 +119,37 @@ def cost(evidence: Evidence) -> Html | None:
 
 
 def seconds_of(evidence: Evidence) -> dict[str, float]:
-    """Return the seconds of each stage that ran."""
-    found = mapping(evidence.result, "seconds")
-    return {name: s for name, value in found.items() if (s := real(value)) is not None}
+    """Return the seconds of each stage that ran, in their order.
+
+    A result of before stages ran in parts has none of these: theirs are those of their lines.
+    """
+    said = mapping(evidence.result, "seconds")
+    found = {name: s for name, value in said.items() if (s := real(value)) is not None}
+    if not found:
+        return {}
+    parts: dict[str, float] = {}
+    for row in evidence.rows:
+        name, seconds = str(row["stage"]), real(row.get("seconds"))
+        if metrics.whole(name) not in (name, *found) and seconds is not None:
+            parts[name] = max(seconds, parts.get(name, 0.0))
+    for name, seconds in parts.items():
+        found[metrics.whole(name)] = found.get(metrics.whole(name), 0.0) + seconds
+    return dict(sorted(found.items(), key=lambda item: place(item[0])))
 
 
 def stage_seconds(evidence: Evidence) -> dict[str, float]:
-    """Return seconds by stage; those of several synthesis seeds together."""
+    """Return seconds by stage; those of several synthesis seeds, or teachers, together."""
     found: dict[str, float] = {}
     for name, seconds in seconds_of(evidence).items():
-        stage = name.partition("-s")[0]
+        stage = name.partition("-")[0]
         found[stage] = found.get(stage, 0.0) + seconds
     return found
+
+
+def place(stage: str) -> int:
+    """Return where a stage stands among the others of a run."""
+    name = stage.partition("-")[0]
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def process_bytes(evidence: Evidence) -> float | None:
@@ -175,14 +230,28 @@ def _named(evidence: Evidence, seed: str, several: bool) -> str:
     return f"seed {seed or evidence.known('seed') or 0}" if several else ""
 
 
-def _several(evidence: Evidence, stage: str) -> bool:
-    return any(_seed(row, stage) for row in evidence.rows)
+def _several(evidence: Evidence) -> bool:
+    return any(_made(evidence).values())
+
+
+def _made(evidence: Evidence) -> dict[str, str]:
+    """Return the stages whose scalars are drawn, with their seeds ('' for the run's first one).
+
+    Of a set that is made in parts, the first part of each seed stands for the others.
+    """
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(str(row["stage"]) for row in evidence.rows):
+        for stage in ("distill", "recover"):
+            seed = _seed({"stage": metrics.whole(name)}, stage)
+            if seed is not None and seed not in found.values():
+                found[name] = seed
+    return found
 
 
 def _accuracy(evidence: Evidence) -> list[svg.Line]:
     """Return one line a net and synthesis seed, with the spread over nets as band."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    several = _several(evidence, "curve")
+    several = any(_seed(row, "curve") for row in evidence.rows)
     for row in evidence.rows:
         seed = _seed(row, "curve")
         if seed is None or real(row["step"]) is None or real(row.get("accuracy")) is None:
@@ -210,9 +279,9 @@ def _accuracy(evidence: Evidence) -> list[svg.Line]:
 def _lines(evidence: Evidence, name: str) -> list[svg.Line]:
     """Return one line a synthesis seed of a scalar logged while distilling."""
     groups: dict[str, list[tuple[float, float]]] = {}
-    several = _several(evidence, "distill")
+    made, several = _made(evidence), _several(evidence)
     for row in evidence.rows:
-        seed, step, value = _seed(row, "distill"), real(row["step"]), real(row.get(name))
+        seed, step, value = made.get(str(row["stage"])), real(row["step"]), real(row.get(name))
         if seed is not None and step is not None and value is not None:
             groups.setdefault(_named(evidence, seed, several), []).append((step, value))
     lines = []

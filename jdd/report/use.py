@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from jdd.report import recipe, replay
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import Html, number, tag
+from jdd.report.recipe import augmentation, value
 
 
 def snippets(evidence: Evidence) -> Html | None:
@@ -15,56 +17,24 @@ def snippets(evidence: Evidence) -> Html | None:
     dataset = evidence.dataset
     if dataset is None:
         return None
-    blocks = [
+    blocks: list[tuple[str, str | None]] = [
         ("NumPy: the arrays, and test images in their space", _numpy(evidence)),
         ("jdd: evaluate it again", _jdd(evidence)),
-        (
-            "PyTorch: train any net on it"
-            if mapping(evidence.recipe, "objective").get("kind", "distill") == "distill"
-            else "PyTorch: the steps, on one of the pretrained nets",
-            _torch(evidence),
-        ),
     ]
+    if evidence.stored:
+        blocks.append(("NumPy: what nets see and learn in an epoch", replay.numpy(evidence)))
+        blocks.append(("PyTorch: train any net on it", replay.torch(evidence)))
+    elif mapping(evidence.recipe, "objective").get("kind", "distill") == "distill":
+        blocks.append(("PyTorch: train any net on it", _torch(evidence)))
+    else:
+        title = "PyTorch: the steps, on one of the pretrained nets"
+        blocks.append((title, _torch(evidence)))
     parts = [
         tag("figure", tag("figcaption", title), tag("pre", tag("code", code)))
         for title, code in blocks
+        if code
     ]
     return tag("section", tag("h2", "Use it"), tag("div", *parts, cls="code"))
-
-
-def recipe(evidence: Evidence) -> Html | None:
-    """Tabulate how nets are to be trained on the set."""
-    found = evidence.recipe
-    if not found:
-        return None
-    train, augment, net = (mapping(found, k) for k in ("train", "augment", "net"))
-    rows = [
-        ("Net", named(net)),
-        ("Optimiser", optimiser(train)),
-        (
-            "Learning rate",
-            f"one for each of {len(train['lr'])} steps"
-            if isinstance(train.get("lr"), list)
-            else f"{number(_rate(evidence))}{' (learned)' if learned(evidence) else ''}",
-        ),
-        ("Schedule", schedule(train)),
-        ("Loss", str(train.get("loss", "")).replace("_", " ")),
-        ("Labels", evidence.dataset.label_kind if evidence.dataset else ""),
-        ("Augmentation", augmentation(augment)),
-        ("Input", _input(found)),
-        ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
-        ("Distilling steps", _n(found, "steps") if found.get("steps") else ""),
-        ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
-        ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
-        ("Dataset fingerprint", str(found.get("fingerprint", ""))),
-    ]
-    body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
-    return tag(
-        "section",
-        tag("h2", "Recipe"),
-        tag("p", "How nets have to be trained on this set to reach its accuracy.", cls="note"),
-        tag("table", tag("tbody", *body), cls="facts"),
-    )
 
 
 def command(evidence: Evidence) -> Html | None:
@@ -100,33 +70,11 @@ def made_by(version: str) -> Html:
     )
 
 
-def learned(evidence: Evidence) -> bool:
-    """Tell whether nets are trained at the rate that the set has learned."""
-    return evidence.dataset is not None and evidence.dataset.lr == _rate(evidence)
-
-
-def optimiser(train: Mapping[str, Any]) -> str:
-    """Name the optimiser and its settings."""
-    name = str(train.get("optimizer", ""))
-    momentum = f", momentum {_n(train, 'momentum')}" if name == "sgd" else ""
-    return f"{name}{momentum}, weight decay {_n(train, 'weight_decay')}"
-
-
-def schedule(train: Mapping[str, Any]) -> str:
-    """Say how long nets are trained, in which batches, and what becomes of the rate."""
-    drop = mapping(train, "drop")
-    after = drop.get("after_epoch")
-    if after is None:
-        return _length(train) + _ramped(train)
-    anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
-    lower = f"; after epoch {after} the rate is multiplied by {_n(drop, 'factor')}"
-    return f"{_length(train)}{_ramped(train)}{lower}{anew}"
-
-
 def _numpy(evidence: Evidence) -> str:
     dataset = evidence.dataset
     assert dataset is not None
     labels = "int32" if dataset.label_kind == "hard" else f"float32, {dataset.label_kind}"
+    labels = "int32: the classes" if evidence.stored else labels
     shape = tuple(dataset.images.shape)
     if dataset.transform.whitens:
         own = [
@@ -168,16 +116,16 @@ def _torch(evidence: Evidence) -> str:
     if train.get("loss") == "squared_error" or kind == "centred":
         wanted = f"torch.eye({dataset.classes})[y]" if kind == "hard" else "y"
         loss = f"0.5 * (net(x) - {wanted}).square().sum(1).mean()"
-    augment = augmentation(mapping(evidence.recipe, "augment"))
-    batch, rate = real(train.get("batch")), _rate(evidence)
+    augment = augmentation(evidence)
+    batch, rate = real(train.get("batch")), recipe.rate(evidence)
     passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
     steps, rates = real(train.get("steps")), isinstance(train.get("lr"), list)
     plan = _torch_schedule(train, steps or passes)
-    options = f"lr={rate:.6g}, weight_decay={_n(train, 'weight_decay')}"
+    options = f"lr={rate:.6g}, weight_decay={value(train, 'weight_decay')}"
     if train.get("optimizer") == "adam":
         make = f"torch.optim.Adam(net.parameters(), {options})"
     else:
-        make = f"torch.optim.SGD(net.parameters(), {options}, momentum={_n(train, 'momentum')})"
+        make = f"torch.optim.SGD(net.parameters(), {options}, momentum={value(train, 'momentum')})"
     lines = [
         "import numpy as np, torch",
         'z = np.load("distilled.npz")',
@@ -190,11 +138,11 @@ def _torch(evidence: Evidence) -> str:
     if rates:
         lines.append('    opt.param_groups[0]["lr"] = recipe["train"]["lr"][step]')
     if train.get("order") == "sequential":
-        lines.append(f"    # the next {_n(train, 'batch')} images as they are stored")
+        lines.append(f"    # the next {value(train, 'batch')} images as they are stored")
     elif train.get("order") == "classwise":
         some = real(train.get("classes_per_step"))
         which = f"{some:.0f} random classes" if some else "every class"
-        lines.append(f"    # {_n(train, 'per_class')} random image(s) of {which}")
+        lines.append(f"    # {value(train, 'per_class')} random image(s) of {which}")
     elif batch is not None and batch < len(dataset.images):
         lines.append(f"    # in shuffled batches of {number(batch)}")
     if augment != "none":
@@ -206,24 +154,10 @@ def _torch(evidence: Evidence) -> str:
     if drop.get("after_epoch") is not None:
         rate *= real(drop.get("factor")) or 0.1
         lines += [
-            f"    if epoch == {_n(drop, 'after_epoch')}:",
+            f"    if epoch == {value(drop, 'after_epoch')}:",
             f"        opt = {make.replace(options, f'lr={rate:.6g}, ' + options.split(', ')[1])}",
         ]
     return "\n".join(lines)
-
-
-def _ramp(train: Mapping[str, Any]) -> float:
-    """Return the steps of a schedule's warm-up: half of all at the most."""
-    steps, said = real(train.get("steps")), real(mapping(train, "schedule").get("warmup")) or 0.0
-    return min(said, steps // 2) if steps else said
-
-
-def _ramped(train: Mapping[str, Any]) -> str:
-    schedule = mapping(train, "schedule")
-    if not schedule:
-        return ""
-    end = f"a cosine to {_n(schedule, 'final')} of the rate"
-    return f"; {number(_ramp(train))} steps of linear warm-up, then {end}"
 
 
 def _torch_schedule(train: Mapping[str, Any], steps: float) -> list[str]:
@@ -231,7 +165,7 @@ def _torch_schedule(train: Mapping[str, Any], steps: float) -> list[str]:
     schedule = mapping(train, "schedule")
     if not schedule:
         return []
-    ramp, final = _ramp(train), real(schedule.get("final")) or 0.0
+    ramp, final = recipe.ramp(train), real(schedule.get("final")) or 0.0
     fall = f"(1 + math.cos(math.pi * (t - {ramp:.0f}) / {max(steps - ramp, 1):.0f})) / 2"
     rise = f"t / {max(ramp, 1):.0f} if t < {ramp:.0f}"
     return [
@@ -247,59 +181,12 @@ def _jdd(evidence: Evidence) -> str:
     lines = [
         "python -m jdd.main --mode=evaluate \\",
         f"    --set=distilled.npz{others}",
+        *(["# the folder labels/ has to stay beside the set"] * evidence.stored),
         "",
         "# or from Python",
         "import jdd",
         's = jdd.load("distilled.npz")',
         "s.images, s.labels, s.recipe",
+        *(['jdd.evaluate("distilled.npz")  # the path, for its labels'] * evidence.stored),
     ]
     return "\n".join(lines)
-
-
-def _length(train: Mapping[str, Any]) -> str:
-    order = train.get("order")
-    if order == "classwise":
-        what = f"{_n(train, 'per_class')} image(s) of a class a step"
-    else:
-        what = f"batches of {_n(train, 'batch')}" + (", in order" if order == "sequential" else "")
-    if real(train.get("steps")):
-        return f"{_n(train, 'steps')} steps, {what}"
-    return f"{_n(train, 'epochs')} epochs in {what}"
-
-
-def named(net: Mapping[str, Any]) -> str:
-    """Name a net with the options it was made with."""
-    options = ", ".join(f"{k} {v}" for k, v in mapping(net, "options").items())
-    return f"{net.get('name', '')}{f' ({options})' if options else ''}"
-
-
-def augmentation(augment: Mapping[str, Any]) -> str:
-    """Name the augmentation that nets are trained with."""
-    if augment.get("name") in (None, "", "none"):
-        return "none"
-    strategy = str(augment.get("strategy", "")).replace("_", ", ")
-    return f"{str(augment.get('name')).upper()} ({strategy})"
-
-
-def _input(found: Mapping[str, Any]) -> str:
-    whitening = str(found.get("whitening", "none"))
-    if whitening != "none":
-        return f"whitened by {whitening.replace('_', ' ')}; mean and matrix are in the file"
-    stats = mapping(found, "normalisation")
-    mean, std = (
-        ", ".join(number(v) for v in map(real, stats.get(k) or []) if v is not None)
-        for k in ("mean", "std")
-    )
-    return f"(pixels − {mean}) / {std}, pixels in [0, 1]" if mean and std else ""
-
-
-def _rate(evidence: Evidence) -> float:
-    """Return the learning rate to train with: the recipe's, else the learned one."""
-    said = real(mapping(evidence.recipe, "train").get("lr"))
-    learned = evidence.dataset.lr if evidence.dataset else None
-    return next((rate for rate in (said, learned) if rate is not None), 0.01)
-
-
-def _n(found: Mapping[str, Any], name: str) -> str:
-    value = real(found.get(name))
-    return number(value) if value is not None else str(found.get(name, ""))

@@ -74,11 +74,14 @@ def of_images(work: Work, place: Path, images: np.ndarray, seed: int) -> LabelSt
 def _run(work: Work, session: Session) -> None:
     session.metrics.start("relabel")
     _check(work)
+    made, epochs = 0, int(work.config.eval.epochs)
     for seed in work.seeds:
         dset = work.load_set(seed)
         for store, images in stores(work, dset, seed):
-            if not store.has(int(work.config.eval.epochs)):
+            if not store.has(epochs):
                 _label(work, store, images, seed, session)
+            made += 1
+            session.metrics.log("relabel", made, labels=store.directory.name, epochs=epochs)
 
 
 def _check(work: Work) -> None:

@@ -75,7 +75,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
     teachers = [f"squeeze-{teacher.net.name}" for teacher in work.teachers]
     made = [work.stage(seed) for seed in work.seeds]
     stages = ["experts", *teachers, *made, "relabel", "evaluate", "full", "scores"]
-    spent = {stage: session.metrics.seconds(stage) for stage in stages}
+    spent = {stage: session.metrics.total(stage) for stage in stages}
     measured = work.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
     work.remember("measured", "process", peak)

@@ -1,0 +1,248 @@
+"""How nets are to be trained on the set, in words: a table, and its cells for comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jdd.data.quantise import QUALITY
+from jdd.report.evidence import Evidence, mapping, real
+from jdd.report.html import Html, number, percent, tag
+
+_LOSSES = {
+    "kl": "KL divergence from the teachers' labels, both at temperature {temperature}",
+    "kl_squared": "KL divergence from the teachers' labels, both at temperature T = {temperature}, "
+    "times T²",
+    "mse_gt": "mean squared error against the teachers' logits + {ce_weight} × cross entropy with "
+    "the image's own class",
+    "hard": "cross entropy with the classes of what a view shows, by their shares",
+}
+_PIXELS = {
+    "round": "8 bits a channel, rounded, before they were labelled",
+    "truncate": "8 bits a channel, cut off, before they were labelled",
+    "jpeg": f"as a JPEG of quality {QUALITY} holds them, before they were labelled",
+}
+
+
+def table(evidence: Evidence) -> Html | None:
+    """Tabulate how nets are to be trained on the set."""
+    found = evidence.recipe
+    if not found:
+        return None
+    train = mapping(found, "train")
+    rows = [
+        ("Net", named(mapping(found, "net"))),
+        ("Teachers", _teachers(evidence)),
+        ("Optimiser", optimiser(train)),
+        (
+            "Learning rate",
+            f"one for each of {len(train['lr'])} steps"
+            if isinstance(train.get("lr"), list)
+            else f"{number(rate(evidence))}{' (learned)' if learned(evidence) else ''}",
+        ),
+        ("Schedule", schedule(train)),
+        ("Loss", loss(train)),
+        ("Labels", _labels(evidence)),
+        ("Augmentation", augmentation(evidence)),
+        ("Input", _input(found)),
+        ("Pixels", _PIXELS.get(str(evidence.config.get("quantise")), "")),
+        ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
+        ("Distilling steps", _steps(evidence)),
+        ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
+        ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
+        ("Dataset fingerprint", str(found.get("fingerprint", ""))),
+    ]
+    body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
+    return tag(
+        "section",
+        tag("h2", "Recipe"),
+        tag("p", "How nets have to be trained on this set to reach its accuracy.", cls="note"),
+        tag("table", tag("tbody", *body), cls="facts"),
+    )
+
+
+def named(net: Mapping[str, Any]) -> str:
+    """Name a net with the options it was made with."""
+    options = ", ".join(f"{k} {v}" for k, v in mapping(net, "options").items())
+    return f"{net.get('name', '')}{f' ({options})' if options else ''}"
+
+
+def learned(evidence: Evidence) -> bool:
+    """Tell whether nets are trained at the rate that the set has learned."""
+    return evidence.dataset is not None and evidence.dataset.lr == rate(evidence)
+
+
+def rate(evidence: Evidence) -> float:
+    """Return the learning rate to train with: the recipe's, else the learned one."""
+    said = real(mapping(evidence.recipe, "train").get("lr"))
+    learned = evidence.dataset.lr if evidence.dataset else None
+    return next((rate for rate in (said, learned) if rate is not None), 0.01)
+
+
+def optimiser(train: Mapping[str, Any]) -> str:
+    """Name the optimiser and its settings."""
+    name = str(train.get("optimizer", ""))
+    momentum = f", momentum {value(train, 'momentum')}" if name == "sgd" else ""
+    decayed = ""
+    if name == "adamw":
+        only = train.get("decay") == "matrices"
+        decayed = " of matrices alone (no biases, no norms)" if only else " of all weights"
+    return f"{name}{momentum}, weight decay {value(train, 'weight_decay')}{decayed}"
+
+
+def schedule(train: Mapping[str, Any]) -> str:
+    """Say how long nets are trained, in which batches, and what becomes of the rate."""
+    drop = mapping(train, "drop")
+    after = drop.get("after_epoch")
+    if after is None:
+        return _length(train) + _ramped(train)
+    anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
+    lower = f"; after epoch {after} the rate is multiplied by {value(drop, 'factor')}"
+    return f"{_length(train)}{_ramped(train)}{lower}{anew}"
+
+
+def loss(train: Mapping[str, Any]) -> str:
+    """Say what nets minimise."""
+    name = str(train.get("loss", ""))
+    if train.get("order") != "stored" or name not in _LOSSES:
+        return name.replace("_", " ")
+    return _LOSSES[name].format(**{k: value(train, k) for k in ("temperature", "ce_weight")})
+
+
+def labels(evidence: Evidence) -> str:
+    """Return the kind of the labels; of stored ones, whose they are and in which form."""
+    if not evidence.stored:
+        return evidence.dataset.label_kind if evidence.dataset else ""
+    return f"of every view, by {_by(evidence)}; form {_form(evidence)}"
+
+
+def augmentation(evidence: Evidence) -> str:
+    """Name the augmentation that nets are trained with."""
+    augment = mapping(evidence.recipe, "augment")
+    if evidence.stored:
+        seen = ", ".join(views(evidence))
+        return f"as the stored views say{f': {seen}' if seen else ''}"
+    if augment.get("name") in (None, "", "none"):
+        return "none"
+    strategy = str(augment.get("strategy", "")).replace("_", ", ")
+    return f"{str(augment.get('name')).upper()} ({strategy})"
+
+
+def spec(evidence: Evidence) -> Mapping[str, Any]:
+    """Return what the views of a set are drawn from, empty where it is not known."""
+    said = mapping(evidence.labels, "view") or mapping(mapping(evidence.recipe, "labels"), "view")
+    config = mapping(evidence.config, "relabel")
+    if said or not config:
+        return said
+    return {**config, "scale": [config.get("min_scale"), 1.0]}
+
+
+def views(evidence: Evidence) -> list[str]:
+    """Return what is done to an image before a net sees it, in order."""
+    found = spec(evidence)
+    strips, flip, pad = (real(found.get(name)) for name in ("shuffle", "flip", "pad"))
+    scale, crop, mix = found.get("scale"), found.get("crop"), found.get("mix")
+    least = real(scale[0]) if isinstance(scale, list | tuple) and scale else None
+    words = []
+    if strips and strips > 1:
+        words.append(f"{number(strips)} × {number(strips)} cells shuffled")
+    if crop == "resized":
+        words.append("resized crop" + (f" of {number(100 * least)} to 100 %" if least else ""))
+    if crop == "padded":
+        words.append("shifted crop" + (f" (up to {number(pad)} px)" if pad else ""))
+    if flip:
+        words.append(f"mirrored with chance {number(flip)}")
+    if mix in ("cutmix", "mixup"):
+        words.append(f"{mix} (alpha {value(found, 'alpha')})")
+    return words
+
+
+def value(found: Mapping[str, Any], name: str) -> str:
+    """Return a setting as short as it can be said."""
+    said = real(found.get(name))
+    return number(said) if said is not None else str(found.get(name, ""))
+
+
+def ramp(train: Mapping[str, Any]) -> float:
+    """Return the steps of a schedule's warm-up: half of all at the most."""
+    steps, said = real(train.get("steps")), real(mapping(train, "schedule").get("warmup")) or 0.0
+    return min(said, steps // 2) if steps else said
+
+
+def _ramped(train: Mapping[str, Any]) -> str:
+    schedule = mapping(train, "schedule")
+    if not schedule:
+        return ""
+    if schedule.get("kind") != "cosine":
+        end = f"a cosine to {value(schedule, 'final')} of the rate"
+        return f"; {number(ramp(train))} steps of linear warm-up, then {end}"
+    epochs, stretch = real(schedule.get("warmup")), real(schedule.get("stretch")) or 1.0
+    first = f"{number(epochs)} epochs of linear warm-up, then " if epochs else ""
+    last = (1 + math.cos(math.pi / stretch)) / 2
+    end = {0.0: "0", 0.5: "half of it"}.get(round(last, 3), f"{number(last)} of it")
+    return f"; {first}the rate falls by a cosine to {end}, epoch by epoch"
+
+
+def _length(train: Mapping[str, Any]) -> str:
+    order = train.get("order")
+    if order == "classwise":
+        what = f"{value(train, 'per_class')} image(s) of a class a step"
+    else:
+        said = {"sequential": ", in order", "stored": ", as they are stored"}.get(str(order), "")
+        what = f"batches of {value(train, 'batch')}{said}"
+    if real(train.get("steps")):
+        return f"{value(train, 'steps')} steps, {what}"
+    return f"{value(train, 'epochs')} epochs in {what}"
+
+
+def _teachers(evidence: Evidence) -> str:
+    told = [
+        name if reached is None else f"{name}, {percent(reached)}"
+        for name, reached in evidence.teachers.items()
+    ]
+    known = any(reached is not None for reached in evidence.teachers.values())
+    return "; ".join(told) + " on the test images" * known
+
+
+def _by(evidence: Evidence) -> str:
+    names = list(evidence.teachers)
+    how = {"mean": "mean of their logits", "equal_norm": "mean of their logits at one length"}
+    norms = {"eval": "batch norm as trained", "batch": "batch norm by the batch's own statistics"}
+    said = evidence.labels or mapping(evidence.config, "relabel")
+    told = [how.get(str(said.get("combine")), "")] * (len(names) > 1)
+    told = [word for word in (*told, norms.get(str(said.get("bn")), "")) if word]
+    about = f" ({', '.join(told)})" if told else ""
+    return f"the teacher{'s' * (len(names) > 1)} {', '.join(names)}{about}"
+
+
+def _form(evidence: Evidence) -> str:
+    said = mapping(evidence.recipe, "labels")
+    form, heat = str(said.get("form")), real(evidence.labels.get("temperature"))
+    words = [form, f"k = {value(said, 'k')}" if form.startswith("topk") else ""]
+    words.append(f"made at temperature {number(heat)}" if heat and form != "hard" else "")
+    return ", ".join(word for word in words if word)
+
+
+def _labels(evidence: Evidence) -> str:
+    folder = mapping(evidence.recipe, "labels").get("store")
+    return labels(evidence) + (f"; folder {folder}" if evidence.stored else "")
+
+
+def _steps(evidence: Evidence) -> str:
+    found = evidence.recipe
+    if not found.get("steps"):
+        return ""
+    return value(found, "steps") + " for each batch of images" * evidence.stored
+
+
+def _input(found: Mapping[str, Any]) -> str:
+    whitening = str(found.get("whitening", "none"))
+    if whitening != "none":
+        return f"whitened by {whitening.replace('_', ' ')}; mean and matrix are in the file"
+    stats = mapping(found, "normalisation")
+    mean, std = (
+        ", ".join(number(v) for v in map(real, stats.get(k) or []) if v is not None)
+        for k in ("mean", "std")
+    )
+    return f"(pixels − {mean}) / {std}, pixels in [0, 1]" if mean and std else ""
