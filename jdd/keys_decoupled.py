@@ -10,7 +10,9 @@ from jdd.schema import AUTO, Key, Strings
 
 # Squeeze: nets that are trained on the whole dataset, the teachers.
 SQUEEZE: dict[str, Key] = {
-    "squeeze.nets": Key(Strings, ("ResNet18BN",), "teachers: nets trained on the real images"),
+    "squeeze.nets": Key(
+        Strings, ("ResNet18BN",), "teachers: nets trained on the real images, NET or NET:WIDTH"
+    ),
     "squeeze.width": Key(
         int, 0, "channels of the teachers' first block (0: each net's own)", minimum=0
     ),

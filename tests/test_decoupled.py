@@ -178,7 +178,9 @@ def test_labels_of_a_poor_teacher_are_refused(tiny, tmp_path, monkeypatch):
         ({"eval.curve": 2}, "config.eval.curve: 2, and the labels come after"),
         ({"scores": True}, "config.scores: true with method=sre2l"),
         ({"squeeze.augment": "pad_rrc"}, "pad or rrc"),
-        ({"squeeze.nets": "ResNet19"}, "ResNet18"),
+        ({"squeeze.nets": "ResNet19"}, "config.squeeze.nets.*ResNet18"),
+        ({"squeeze.nets": "ConvNetBN:wide"}, "NET or NET:WIDTH"),
+        ({"squeeze.nets": "LeNet:8", "data.size": 32}, "LeNet takes"),
         ({"relabel.crop": "resized", "relabel.min_scale": 0}, "config.relabel.min_scale"),
     ],
 )

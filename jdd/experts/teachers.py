@@ -58,10 +58,14 @@ def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]
     return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
 
 
-def _teacher(name: str, config: Any, data: Any, folder: Path | None) -> Teacher:
+def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
-    wide = int(squeeze.width) and name in nets.NAMES and "width" in nets.options_of(name)
-    options = {"width": int(squeeze.width)} if wide else {}
+    name, colon, own = word.partition(":")
+    width = int(own) if own.isdecimal() else int(squeeze.width)
+    if colon and (not own.isdecimal() or not width):
+        raise BadInput("config.squeeze.nets", word, "NET or NET:WIDTH, such as MobileNetV2:16")
+    wide = width and name in nets.NAMES and (colon or "width" in nets.options_of(name))
+    options = {"width": width} if wide else {}
     augment = str(squeeze.augment)
     try:
         net = nets.make(name, data.shape, data.classes, **options)
@@ -100,7 +104,7 @@ def _teacher(name: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     store = None
     if folder is not None:
         like = jax.eval_shape(net.init, jax.random.key(0))
-        store = Store(folder / name, settings, like)
+        store = Store(folder / word.replace(":", "-w"), settings, like)
     return Teacher(net, recipe, settings, int(squeeze.epochs), store)
 
 
