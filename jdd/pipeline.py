@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jdd import checkpoint, data
+from jdd import checkpoint, data, methods
 from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.files import write_atomic
@@ -85,7 +85,7 @@ def prepare(config: Any, place: Path, command: str, notes: list[str] | None = No
         work.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = work.store  # refuses a store made with other settings
-    _ = work.teachers  # likewise
+    methods.fits(work.config, work.teachers)  # as does looking at the teachers
     return work
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ METHODS = {
     "datm": "jdd.methods.datm",
     "frepo": "jdd.methods.frepo",
     "ftd": "jdd.methods.ftd",
+    "gvbsm": "jdd.methods.gvbsm",
     "mtt": "jdd.methods.mtt",
     "ratbptt": "jdd.methods.ratbptt",
     "tesla": "jdd.methods.tesla",
@@ -42,6 +44,17 @@ def parts(config: Any, problem: Problem) -> list[Any]:
     """Return the parts that a method makes its set in, one after another; [] for all at once."""
     found = getattr(_module(config), "parts", None)
     return list(found(config, problem)) if found else []
+
+
+def fits(config: Any, teachers: Sequence[Any]) -> None:
+    """Refuse teachers that a method cannot work with, before they are trained.
+
+    Raises:
+      BadInput: it cannot.
+    """
+    check = getattr(_module(config), "fits", None)
+    if check:
+        check(teachers)
 
 
 def _module(config: Any) -> ModuleType:

@@ -11,3 +11,4 @@ from jdd.methods import sre2l
 
 make = sre2l.make
 parts = sre2l.parts
+fits = sre2l.fits

@@ -22,8 +22,11 @@ from jdd.augment import views
 from jdd.data import draw_per_class
 from jdd.data.quantise import quantised
 from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
 from jdd.methods import decoupled
 from jdd.methods.base import Method, Problem, State
+from jdd.nets import Net
+from jdd.nets.order import order
 
 Tree = Any
 
@@ -84,7 +87,6 @@ def build(
     loss: Objective,
     constants: Tree,
     extra: Callable[[Part], Tree] = lambda part: {},
-    cycle: int = 1,
 ) -> Method:
     """Return the recovery of a part of the set; ``part`` None: of all of it, at once.
 
@@ -98,7 +100,7 @@ def build(
     config, data = problem.config, problem.data
     every = parts(config, problem)
     mine = tuple(b for p in every for b in p) if part is None else part
-    order = np.concatenate([b.rows.ravel() for p in every for b in p])
+    rows = np.concatenate([b.rows.ravel() for p in every for b in p])
     size = mine[0].size
     numbers = np.asarray([b.number for b in mine], np.int32)
     low, high = (jnp.asarray(a)[None, None, None] for a in bounds(data.transform, data.shape))
@@ -122,7 +124,7 @@ def build(
 
     def distilled(state: State, steps: int) -> DistilledSet:
         images = np.empty_like(np.asarray(state.variables["images"]))
-        images[order] = np.asarray(state.variables["images"])
+        images[rows] = np.asarray(state.variables["images"])
         images = quantised(images, data.transform, str(config.quantise))
         return decoupled.dataset(problem, images, steps)
 
@@ -163,6 +165,22 @@ def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:
         roll=int(config.roll),
         shared=True,
     )
+
+
+def hooks(net: Net, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the layers of a teacher that have statistics, in the order in which they run.
+
+    Raises:
+      BadInput: it has none of these ``kinds`` (``nets/order.py``).
+    """
+    found = order(net, kinds)
+    if not found:
+        words = " and no ".join({"conv": "convolution", "batch": "batch norm"}[k] for k in kinds)
+        raise BadInput(
+            "config.squeeze.nets", f"{net.name}, which has no {words}",
+            "nets whose layers have statistics, such as ResNet18BN",
+        )  # fmt: skip
+    return found
 
 
 def variables_of(problem: Problem) -> list[Tree]:

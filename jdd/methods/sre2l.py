@@ -16,6 +16,7 @@ scripts, are left out; draws are a function of seed, batch and step; rates follo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,17 +27,21 @@ from jdd.matching import losses, statistics
 from jdd.matching.curriculum import curriculum
 from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
-from jdd.nets.order import order
 
 Tree = Any
 parts = recovery.parts
+
+
+def fits(teachers: Sequence[Any]) -> None:
+    """Refuse a first teacher without batch norm, whose statistics images are recovered from."""
+    recovery.hooks(teachers[0].net, ["batch"])
 
 
 def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build SRe2L, or CDA with a curriculum, for ``problem``; of the whole set or one part."""
     net, classes, steps = problem.teachers[0].net, problem.data.classes, int(config.steps)
     drawn, kind = recovery.spec(config, problem.data.shape), str(config.get("curriculum", "none"))
-    hooks = order(net, ["batch"])
+    hooks = recovery.hooks(net, ["batch"])
 
     def loss(
         images: jax.Array, labels: jax.Array, aux: Tree, item: Tree, key: jax.Array

@@ -1,0 +1,136 @@
+"""G-VBSM: images that several nets find real, by what all of their layers read (Shao et al., CVPR
+2024).
+
+Nets f_1 .. f_M of different architectures are trained on the whole dataset (squeeze). Step t moves
+a batch of images X of labels y, A(X) a crop, a flip and a shift of all of them, by the gradient of
+
+    L = CE(f_m(A(X)), y) + r_bn sum_l k_l w_l sum_s |E_ls - T_ls| + density D(X),    m = t mod M
+    E_ls <- ema E_ls + (1 - ema) S_ls(A(X)),    its derivative by S_ls taken for 1
+
+l runs over the convolutions and batch norms of f_m in the order in which they run, w_1 = first_bn,
+other w_l = 1; S_ls are mean and variance of what enters l, of a convolution those of patches too
+(``matching/statistics.py``). T are a batch norm's running statistics; a convolution's are means
+over real batches (``experts/observed.py``). k_l is 0 with probability ``drop`` for a convolution,
+and E_ls then stays as it is; else 1. D asks the images of a class to be unlike each other
+(``matching/density.py``). Every net has its own E for every batch of images.
+
+Differs from the authors' code: E starts as its first S, theirs at 0 (``ref_bugs`` does as they do);
+t and E start again with every batch of images, theirs go on from one to the next, so that batches
+depend on their order; D has symmetric eigenvalues, divided by the number of pixels, and is of the
+images themselves; draws are a function of seed, batch and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdd.augment import views
+from jdd.experts import observed
+from jdd.matching import losses, statistics
+from jdd.matching.density import density
+from jdd.matching.statistics import Average
+from jdd.methods import recovery
+from jdd.methods.base import Method, Problem
+from jdd.nets import Net
+from jdd.nets.order import order
+
+Tree = Any
+parts = recovery.parts
+KINDS = ("conv", "batch")
+
+
+def fits(teachers: Sequence[Any]) -> None:
+    """Refuse teachers without a layer that has statistics."""
+    for teacher in teachers:
+        recovery.hooks(teacher.net, KINDS)
+
+
+def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
+    """Build G-VBSM for ``problem``; of the whole set or one part."""
+    fits(problem.teachers)
+    drawn = recovery.spec(config, problem.data.shape)
+    looks = [_look(config, t.net, str(m)) for m, t in enumerate(problem.teachers)]
+    targets = recovery.named(
+        [observed.targets(t, problem.data, int(config.patch)) for t in problem.teachers]
+    )
+    mine = part or tuple(b for p in parts(config, problem) for b in p)
+    rows = mine[0].rows.shape
+
+    def loss(
+        images: jax.Array, labels: jax.Array, aux: Tree, item: Tree, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        view_key, drop_key = jax.random.split(key)
+        view = views.draw(view_key, len(images), images.shape[1:], drawn)
+        x = views.apply(images, view)
+        averages = {m: _of(own, item["place"]) for m, own in aux["averages"].items()}
+        constants = {name: aux[name] for name in ("teachers", "targets")}
+        fixed = (jax.lax.stop_gradient(x), labels, averages, constants, drop_key)
+        # The derivative is taken within a branch: else there were room for what all nets keep.
+        (value, (averages, metrics)), slope = jax.lax.switch(
+            aux["step"] % len(looks), [jax.value_and_grad(look, has_aux=True) for look in looks],
+            *fixed,
+        )  # fmt: skip
+        value = value + jnp.vdot(slope, x - fixed[0])
+        spread = density(images.reshape(*rows, *images.shape[1:]), float(config.tau))
+        new = {"averages": _placed(averages, item["place"], len(mine), images.dtype)}
+        return value + float(config.density) * spread, (new, {**metrics, "density": spread})
+
+    def extra(batches: recovery.Part) -> Tree:
+        def zeros(x: jax.Array) -> jax.Array:
+            return jnp.zeros((len(batches), *x.shape), jnp.float32)
+
+        begun = {m: statistics.start(own) for m, own in targets.items()}
+        return {"averages": jax.tree.map(zeros, begun)}
+
+    constants = {"teachers": recovery.named(recovery.variables_of(problem)), "targets": targets}
+    return recovery.build(problem, part, loss, constants, extra)
+
+
+Look = Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
+
+
+def _look(config: Any, net: Net, name: str) -> Look:
+    """Return ``f(x, labels, averages, constants, key) -> (loss, (averages, metrics))`` of a net."""
+    every, convs, norms = order(net, KINDS), order(net, ["conv"]), order(net, ["batch"])
+
+    def look(
+        x: jax.Array, labels: jax.Array, averages: Tree, constants: Tree, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+        out = net.apply(constants["teachers"][name], x, train=False, taps="all")
+        found = statistics.hook_statistics(out.taps, convs, norms, int(config.patch))
+        u = jax.random.uniform(key, (len(convs),), jnp.float32)
+        keep = dict(zip(convs, (u >= float(config.drop)).astype(x.dtype), strict=True))
+        found, after = statistics.moving(
+            averages[name], found, float(config.ema), keep, bool(config.ref_bugs)
+        )
+        target, first = constants["targets"][name], float(config.first_bn)
+        apart, _ = statistics.statistics_loss(found, target, every, first, keep)
+        classes = out.logits.shape[-1]
+        ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))
+        right = jnp.mean(jnp.argmax(out.logits, axis=-1) == labels)
+        metrics = {"ce": ce, "statistics": apart, "agreement": right}
+        return ce + float(config.r_bn) * apart, ({**averages, name: after}, metrics)
+
+    return look
+
+
+def _of(every: Average, place: jax.Array) -> Average:
+    """Return the average of one image batch out of those of a part."""
+    own = jax.tree.map(lambda x: x[place], every)
+    return Average(own.value, {name: seen != 0 for name, seen in own.seen.items()})
+
+
+def _placed(own: Tree, place: jax.Array, count: int, dtype: Any) -> Tree:
+    """Return what has ``own`` as its mean over the ``count`` batches of a part, at ``place``.
+
+    The loop takes means of what items return: each returns ``count`` times its own beside zeros.
+    """
+
+    def put(x: jax.Array) -> jax.Array:
+        return jnp.zeros((count, *x.shape), dtype).at[place].set(count * x.astype(dtype))
+
+    return jax.tree.map(put, own)
