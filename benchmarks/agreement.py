@@ -15,9 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 
-from benchmarks import matching_step, meta_step, peers, replay
+from benchmarks import matching_step, meta_step, peers, recover_step, replay
 from benchmarks.meta_step import Size
+from benchmarks.peers import recover
 from benchmarks.peers import training as peer_training
 from jdd.inner import fit
 
@@ -103,6 +105,62 @@ def _matched(found: Any, loss: Any, images: Any) -> dict[str, float]:
         "loss": replay.apart(found.loss, loss),
         "images": replay.apart(found.images.permute(0, 2, 3, 1), images),
     }
+
+
+def recovery(size: recover_step.Size) -> dict[str, float]:
+    """Return how far apart loss, images' gradient and, after two steps, images are.
+
+    In float64 at a small size, where the view is a shift as CIFAR's and where it is a crop as
+    Tiny-ImageNet's; in float32 at ``size``, against the peer's own float64: see ``matching``.
+
+    Raises:
+      Disagreement: further than ``DOUBLE`` or ``SINGLE``.
+    """
+    small = size._replace(width=8, batch=10, at_once=2)
+    found: dict[str, float] = {}
+    for crop in ("none", "resized"):
+        with jax.enable_x64(True):
+            step = recover_step.make(small, jnp.float64, crop=crop, flip=0.5)
+            found |= _checked(_two_steps(step, f"float64_small_{crop}"), DOUBLE)
+    step = recover_step.make(size)
+    (_, _), grads = step.gradient(step.carry, step.batch)
+    net, batches, recipe = replay.recovered(step)
+    own = torch.cat([recover.match(net, batch, recipe).images for batch in batches])
+    with jax.enable_x64(True):
+        net, batches, recipe = replay.recovered(recover_step.double(step))
+        truth = torch.cat([recover.match(net, batch, recipe).images for batch in batches])
+    ours = replay.images(grads["images"]) * len(batches)
+    single = {"images_float32_median": replay.median_apart(ours, truth)}
+    return found | {
+        **_checked(single, SINGLE),
+        "images_float32": replay.apart(ours, truth),
+        "torch_images_float32_median": replay.median_apart(own, truth),
+        "torch_images_float32": replay.apart(own, truth),
+    }
+
+
+def _two_steps(step: matching_step.Step, name: str) -> dict[str, float]:
+    """Return how far apart the first step's gradient and the second step's images are."""
+    net, batches, recipe = replay.recovered(step)
+    movers = [recover.ImageAdam(batch.images, recipe) for batch in batches]
+    apart: dict[str, float] = {}
+    for _ in range(2):
+        (loss, extra), grads = step.gradient(step.carry, step.batch)
+        found = [recover.match(net, batch, recipe) for batch in batches]
+        if not apart:
+            theirs = torch.cat([one.images for one in found]).permute(0, 2, 3, 1)
+            apart[f"loss_{name}"] = replay.apart(sum(one.loss for one in found), 2 * loss)
+            apart[f"images_{name}"] = replay.apart(theirs / len(found), grads["images"])
+        carry, _ = step.update(step.carry, ((loss, extra), grads), jnp.asarray(True))
+        step = step._replace(carry=carry)
+        for mover, one in zip(movers, found, strict=True):
+            mover.step(one.images)
+        _, batches, _ = replay.recovered(step)
+        pairs = zip(batches, movers, strict=True)
+        batches = [batch._replace(images=mover.images) for batch, mover in pairs]
+    moved = torch.cat([mover.images for mover in movers]).permute(0, 2, 3, 1)
+    apart[f"moved_{name}"] = replay.apart(moved, step.carry.state.variables["images"])
+    return apart
 
 
 def training(

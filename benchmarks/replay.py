@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import peers
-from benchmarks.matching_step import Step
+from benchmarks import peers, recover_step
+from benchmarks.matching_step import SEED, Step
 from benchmarks.peers import dsa as peer_dsa
+from benchmarks.peers import frozen, recover
 from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
-from jdd.augment import dsa
+from jdd import rng
+from jdd.augment import dsa, views
+from jdd.methods import recovery
 
 Tree = Any
 
@@ -35,15 +38,11 @@ def weights(params: Tree) -> list[Tensor]:
     found = []
     blocks = [name for name in sorted(params) if name.startswith("conv")]
     for name in blocks:
-        kernel = tensor(params[name]["kernel"]).permute(3, 2, 0, 1)
         norm = params[name.replace("conv", "norm")]
-        found += [kernel.contiguous(memory_format=torch.channels_last)]
+        found += [_kernel(params[name]["kernel"])]
         found += [tensor(x) for x in (params[name]["bias"], norm["scale"], norm["bias"])]
-    channels = found[-1].shape[0]
-    head = tensor(params["head"]["kernel"])  # [h w c, classes] with h = w
-    side = round((head.shape[0] / channels) ** 0.5)
-    by_channel = head.reshape(side, side, channels, -1).permute(3, 2, 0, 1)
-    return [*found, by_channel.flatten(1).contiguous(), tensor(params["head"]["bias"])]
+    head = _head(params["head"]["kernel"], found[-1].shape[0])
+    return [*found, head, tensor(params["head"]["bias"])]
 
 
 def segment(variables: Tree, batch: Tree, labels: np.ndarray) -> Segment:
@@ -128,6 +127,72 @@ def parameters(
 
 def _whole(draw: np.ndarray, count: int) -> np.ndarray:
     return np.floor(draw * np.float32(count)).astype(np.int64)
+
+
+def recovered(step: Step) -> tuple[frozen.Net, list[recover.Batch], recover.Recipe]:
+    """Return what one step of SRe2L reads, its batches one by one with the views jdd draws."""
+    config, batch, every = step.config, step.batch, step.carry.state.variables["images"]
+    shape, size = every.shape[1:], len(every) // len(batch["place"])
+    key = rng.key(SEED, "objective", step.carry.step)
+    batches = []
+    for place, number in enumerate(np.asarray(batch["keys"])):
+        own = jax.random.fold_in(key, number)
+        view = views.draw(own, size, shape, recovery.spec(config, shape))
+        box, flip, shift = (np.asarray(part)[0].tolist() for part in view[:3])
+        drawn = recover.View(tuple(box), flip, tuple(shift))
+        part = images(every[place * size : (place + 1) * size])
+        batches.append(recover.Batch(part, tensor(batch["labels"][place]).long(), drawn))
+    ends = recovery.bounds(recover_step.transform(config.data.name), shape)
+    low, high = (tensor(end).to(batches[0].images.dtype) for end in ends)
+    recipe = recover.Recipe(
+        float(config.lr_img),
+        int(config.steps),
+        float(config.r_bn),
+        float(config.first_bn),
+        low,
+        high,
+        int(config.roll),
+        float(config.flip),
+        str(config.crop),
+        float(config.min_scale),
+    )
+    return frozen_net(config.net.name, step.method.constants["teacher"]), batches, recipe
+
+
+def frozen_net(name: str, variables: Tree) -> frozen.Net:
+    """Return a ConvNetBN or ResNet18BN with its batch statistics."""
+    net = frozen.Net(frozen.NETS[name])
+
+    def read(params: Tree, stats: Tree, path: str) -> None:
+        for key, layer in params.items():
+            if "scale" in layer:
+                parts = layer["scale"], layer["bias"], stats[key]["mean"], stats[key]["var"]
+                net.norms[path + key] = frozen.norm(*map(tensor, parts))
+                continue
+            if "kernel" not in layer:
+                read(layer, stats[key], f"{path}{key}/")
+                continue
+            if layer["kernel"].ndim == 4:
+                net.kernels[path + key] = _kernel(layer["kernel"])
+            if "bias" in layer:
+                net.biases[path + key] = tensor(layer["bias"])
+
+    params = variables["params"]
+    read(params, variables["batch_stats"], "")
+    channels = len(next(reversed(net.norms.values())).scale)
+    net.kernels["head"] = _head(params["head"]["kernel"], channels)
+    return net
+
+
+def _kernel(array: Any) -> Tensor:
+    return tensor(array).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _head(array: Any, channels: int) -> Tensor:
+    """[h w c, classes] with h = w -> [classes, c h w]."""
+    side = round((array.shape[0] / channels) ** 0.5)
+    by_channel = tensor(array).reshape(side, side, channels, -1).permute(3, 2, 0, 1)
+    return by_channel.flatten(1).contiguous()
 
 
 def apart(found: Any, expected: Any) -> float:

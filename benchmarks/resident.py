@@ -48,15 +48,19 @@ def jdd(flags: argparse.Namespace) -> dict[str, int]:
     """Run one step of jdd."""
     import jax
 
-    from benchmarks import matching_step, meta_step
+    from benchmarks import matching_step, meta_step, recover_step
 
     if flags.method == "mtt":
         size = meta_step.Size("cifar10", flags.width, flags.ipc, flags.steps)
+        gradient: Any
         gradient, args = meta_step.make(size, estimator=flags.estimator).gradient()
     else:
-        step = matching_step.make(
-            flags.method, matching_step.Size("mnist", flags.width, flags.ipc, flags.real)
-        )
+        if flags.method == "sre2l":
+            step = recover_step.make(recover_step.Size(flags.net, flags.width, flags.batch))
+        else:
+            step = matching_step.make(
+                flags.method, matching_step.Size("mnist", flags.width, flags.ipc, flags.real)
+            )
         gradient, args = step.gradient, (step.carry, step.batch)
     jax.block_until_ready(args)
     idle = now()
@@ -76,7 +80,8 @@ def torch(flags: argparse.Namespace) -> dict[str, int]:
     from benchmarks import peers
 
     device = peers.device()
-    run = (_trajectories if flags.method == "mtt" else _classes)(flags, device)
+    make = {"mtt": _trajectories, "sre2l": _recovery}.get(flags.method, _classes)
+    run = make(flags, device)
     on_gpu = device.type == "cuda"
     idle = torch.cuda.memory_allocated() if on_gpu else now()
     run()
@@ -121,15 +126,33 @@ def _classes(flags: argparse.Namespace, device: Any) -> Callable[[], Any]:
     return lambda: method.match(classes, draws)
 
 
+def _recovery(flags: argparse.Namespace, device: Any) -> Callable[[], Any]:
+    """Return a step of SRe2L, its inputs loaded: batches one after another need what one does."""
+    import torch
+
+    from benchmarks.peers import frozen, recover
+
+    net = frozen.fresh(flags.net, flags.width, 100, device)
+    images = torch.randn(flags.batch, 3, 32, 32, device=device)
+    view = recover.View((0, 0, 32, 32), False, (1, 2))
+    labels = torch.arange(flags.batch, device=device) % 100
+    batch = recover.Batch(images.contiguous(memory_format=torch.channels_last), labels, view)
+    low, high = (torch.full((3,), end, device=device) for end in (-2.0, 2.0))
+    recipe = recover.Recipe(0.25, 1000, 0.01, 10.0, low, high)
+    return lambda: recover.match(net, batch, recipe)
+
+
 def main() -> None:
     """Run the side named on the command line and print its figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("side", choices=("jdd", "torch"))
-    parser.add_argument("--method", choices=("mtt", "dc", "dsa", "dm"), default="mtt")
+    parser.add_argument("--method", choices=("mtt", "dc", "dsa", "dm", "sre2l"), default="mtt")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--ipc", type=int, default=1)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--real", type=int, default=256, help="real images of a class")
+    parser.add_argument("--net", default="ConvNetBN", help="net that sre2l recovers from")
+    parser.add_argument("--batch", type=int, default=100, help="images that sre2l recovers at once")
     parser.add_argument("--estimator", choices=("exact", "tesla"), default="exact")
     flags = parser.parse_args()
     print(json.dumps({"jdd": jdd, "torch": torch}[flags.side](flags)))

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.peers import convnet
+from benchmarks.peers.frozen import Net, Pass
 from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
+from benchmarks.peers.recover import Batch
 
 
 def meta(segment: Segment, steps: int, second_order: bool = True) -> None:
@@ -66,3 +68,10 @@ def distribution_matching(classes: Classes) -> None:
             convnet.features(theta, real)
     images = classes.images.detach().requires_grad_()
     torch.autograd.grad(convnet.features(theta, images).sum(), images)
+
+
+def recovery(net: Net, batch: Batch) -> None:
+    """Forward and backward of the images; no view, no statistics."""
+    images = batch.images.detach().requires_grad_()
+    logits = Pass(net, watch=False).logits(images)
+    torch.autograd.grad(F.cross_entropy(logits, batch.labels), images)
