@@ -17,7 +17,7 @@ from jdd.schema import AUTO, Strings
 SRE2L = method_file("sre2l")
 STAGES, check = SRE2L.STAGES, SRE2L.check
 
-TEACHERS = ("ResNet18BN", "ConvNet", "MobileNetV2", "WRN16_2", "ShuffleNetV2")
+TEACHERS = ("ResNet18BN", "ConvNet", "MobileNetV2:16", "WRN16_2", "ShuffleNetV2")
 KEYS = SRE2L.KEYS | {
     "squeeze.nets": Key(Strings, TEACHERS, "teachers: nets trained on the real images"),
     "patch": Key(
