@@ -73,7 +73,7 @@ def _measured(teacher: Teacher, variables: Tree, data: Any, patch: int) -> Hooks
     images, batch, seed = data.train.images, teacher.recipe.batch, int(teacher.settings["seed"])
     # Batches of mixed classes: files often have one class after another.
     rows = rng.host(seed, "statistics/order").permutation(len(images))
-    read = _reader(teacher.net, teacher.recipe.strategy, patch)
+    read = _reader(teacher.still, teacher.recipe.strategy, patch)
     variables, total = jax.tree.map(jnp.asarray, variables), None
     for i, lo in enumerate(range(0, len(rows), batch)):
         here = images[rows[lo : lo + batch]]

@@ -20,9 +20,12 @@ Tree = Any
 
 
 class Teacher(NamedTuple):
-    """One net, how it is trained, and where its weights lie."""
+    """One net, how it is trained, and where its weights lie; ``still`` is the net as one reads it
+    that does not train it: the same function of the same variables.
+    """
 
     net: Net
+    still: Net
     recipe: fit.Recipe
     settings: dict[str, Any]
     epochs: int
@@ -68,13 +71,16 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     options = {"width": width} if wide else {}
     augment = str(squeeze.augment)
     try:
-        net = nets.make(name, data.shape, data.classes, **options)
+        made = [
+            nets.make(name, data.shape, data.classes, still, **options) for still in (False, True)
+        ]
     except BadInput as error:
         raise BadInput("config.squeeze.nets", error.found, error.allowed) from error
     try:
         crops.names(augment)
     except BadInput as error:
         raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
+    net, still = made
     recipe = fit.Recipe(
         momentum=float(squeeze.momentum),
         weight_decay=float(squeeze.weight_decay),
@@ -105,7 +111,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     if folder is not None:
         like = jax.eval_shape(net.init, jax.random.key(0))
         store = Store(folder / word.replace(":", "-w"), settings, like)
-    return Teacher(net, recipe, settings, int(squeeze.epochs), store)
+    return Teacher(net, still, recipe, settings, int(squeeze.epochs), store)
 
 
 def right(teacher: Teacher, split: Any, session: Any = None) -> float:

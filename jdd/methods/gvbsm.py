@@ -53,7 +53,7 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
     """Build G-VBSM for ``problem``; of the whole set or one part."""
     fits(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
-    looks = [_look(config, t.net, str(m)) for m, t in enumerate(problem.teachers)]
+    looks = [_look(config, t.still, str(m)) for m, t in enumerate(problem.teachers)]
     targets = recovery.named(
         [observed.targets(t, problem.data, int(config.patch)) for t in problem.teachers]
     )

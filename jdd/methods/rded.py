@@ -39,7 +39,7 @@ def make(config: Any, problem: Problem) -> Method:
         teacher = problem.teachers[0]
         variables = jax.tree.map(jnp.asarray, teacher.variables())
         found = [
-            _of_class(problem, _judge(teacher.net, factor), variables, seed, c, rows)
+            _of_class(problem, _judge(teacher.still, factor), variables, seed, c, rows)
             for c, rows in enumerate(groups)
         ]
         images = np.concatenate([tiles(cells, ipc, factor) for cells in found])

@@ -65,8 +65,12 @@ __all__ = ["NAMES", "OWN", "Net", "Output", "Variables", "auto_depth", "init_of"
 __all__ += ["options_of"]
 
 
-def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> Net:
+def make(
+    name: str, shape: tuple[int, int, int], classes: int, still: bool = False, **options: Any
+) -> Net:
     """Make the net called ``name`` for images of ``shape`` (h, w, c).
+
+    ``still`` says that its weights will not move: it is the same function, fast for that.
 
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
     in proportion (of ShuffleNetV2 the first stage's, an even number); and for ConvNet ``depth`` (a
@@ -96,6 +100,8 @@ def make(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -
         raise BadInput(
             "config.net.width", str(options["width"]), "an even number: halves are shuffled"
         )
+    if still and module is ConvNet:
+        options["still"] = True
     start = options.pop("init", init_of(name))
     net = build(name, module(classes, **fixed, **options), shape, start)
     try:

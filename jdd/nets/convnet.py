@@ -40,7 +40,9 @@ def first_padding(channels: int) -> int:
 
 
 class ConvNet(nn.Module):
-    """See the module's text; ``pool="none"`` keeps the size throughout."""
+    """See the module's text; ``pool="none"`` keeps the size throughout; ``still``: its weights will
+    not move, so that a convolution need not be fast in their derivative.
+    """
 
     classes: int
     width: int = 128
@@ -48,6 +50,7 @@ class ConvNet(nn.Module):
     norm: str = "instance"
     act: str = "relu"
     pool: str = "avg"
+    still: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -56,7 +59,8 @@ class ConvNet(nn.Module):
             if i == 1 and self._folds(x, padding):
                 x = self._folded(x, padding)
                 continue
-            x = Conv(self.width, padding=padding, few=self.depth <= 4, name=f"conv{i}")(x)
+            few = self.depth <= 4 and not self.still
+            x = Conv(self.width, padding=padding, few=few, name=f"conv{i}")(x)
             x = norm(self.norm, f"norm{i}")(x, train)
             x = POOLS[self.pool](ACTIVATIONS[self.act](x))
             tap(self, f"block{i}", x)

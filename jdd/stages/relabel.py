@@ -127,7 +127,7 @@ class Labeller:
         self._draw = teach.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
         )
-        self._say = [teach.speaker(t.net, str(config.relabel.bn)) for t in work.teachers]
+        self._say = [teach.speaker(t.still, str(config.relabel.bn)) for t in work.teachers]
         self._variables = [jax.tree.map(jnp.asarray, t.variables()) for t in work.teachers]
         self._how = str(config.relabel.combine)
         self._steps = fit.steps_per_epoch(fit.Recipe(order="stored", batch=batch), len(images))
