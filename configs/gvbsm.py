@@ -7,8 +7,9 @@ Several teachers (squeeze.nets) take turns, step by step; images match what thei
 batch norms read of real images, as moving averages (ema), and images of one class are kept apart
 (density). Labels are the mean of all teachers' logits. Other keys are SRe2L's.
 
-Time and accuracy of jdd with the published settings: not yet run; smaller runs are in
-docs/results.md.
+Measured: digits at IPC 10 in 5 min 27 s on 2 CPU cores that other work shared, 95.3 ± 2.1 % (one
+set, five nets; random real images with these labels 95.9 ± 0.4 %). With the published settings: not
+yet run.
 """
 
 from jdd.config import Key, from_arg, method_file
