@@ -71,12 +71,15 @@ def _factor(values: dict) -> int:
 
 
 def _batch(values: dict) -> int:
-    """10, 50 and 100 images a step at IPC 1, 10 and 50; twice as many of 100 classes."""
+    """10, 50 and 100 images a step at IPC 1, 10 and 50; twice as many of 100 and 1000 classes, 100
+    of Tiny-ImageNet's 200.
+    """
     from jdd.data import facts
 
     known = facts.lookup(values["data.name"])
+    classes = known.classes if known else 0
     base = 10 if values["ipc"] < 10 else 50 if values["ipc"] < 50 else 100
-    return 2 * base if known and known.classes == 100 else base
+    return 100 if classes == 200 else 2 * base if classes in (100, 1000) else base
 
 
 DERIVED = {

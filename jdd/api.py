@@ -11,6 +11,7 @@ from typing import Any
 from jdd import config as configs
 from jdd import interop, pipeline
 from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
 from jdd.report import compared
 
 
@@ -51,6 +52,8 @@ def evaluate(
       **overrides: config keys, such as ``nets=["ConvNet", "AlexNet"]`` or ``eval={"n": 10}``.
     """
     loaded = configs.load(None, overrides)
+    if isinstance(dset, DistilledSet) and dset.recipe["train"]["order"] == "stored":
+        raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "distilled.npz" if isinstance(dset, DistilledSet) else Path(dset)
         if isinstance(dset, DistilledSet):

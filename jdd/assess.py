@@ -25,6 +25,7 @@ from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
 from jdd.stages import evaluate, full, report, scores
 from jdd.stages.stored import labels as labels_of
+from jdd.stages.stored import random as labels_of_random
 from jdd.stages.stored import stored
 from jdd.work import Work, fingerprint
 
@@ -54,18 +55,19 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     known = {name: given[key] for key, name in SAID.items() if key in given}
     dset, dataset = _read(source, known, given)
-    values = _experts(dset, source) | _values(dset, given)
+    values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
     evaluate.fits(dset, dataset)
     scores.fits(config, aims.of(dset.recipe)["kind"])
-    seed = {"fingerprint": _digest(dset), "seed": int(config.seed)}
-    dset = dset._replace(recipe=dset.recipe | seed)
     work = Work(config, dataset, place, command)
     work.beside = source.resolve().parent
+    digest = _digest(dset)
     if stored(dset.recipe):
-        labels_of(work, dset)  # refuses labels that are not there
+        digest = fingerprint([digest, _labels(work, dset)])
+    seed = {"fingerprint": digest, "seed": int(config.seed)}
+    dset = dset._replace(recipe=dset.recipe | seed)
     for name in config.nets:
         starts(work, dset, work.make_net(name))  # refuses what is not there, before any writing
     with jax.default_matmul_precision(config.precision), locked(place):
@@ -112,7 +114,7 @@ def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
+def _values(dset: DistilledSet, source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config's values: the set's own settings under the person's."""
     recipe = dset.recipe
     keys = configs.schema("mtt")
@@ -137,10 +139,26 @@ def _values(dset: DistilledSet, given: Mapping[str, Any]) -> dict[str, Any]:
         "baselines.full": bool(given.get("scores", False)),
     }
     if stored(recipe):  # random images have the teachers' labels only where the run made them
-        said["baselines.random"] = 0
+        beside = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
+        said["baselines.random"] = len(beside)
     known = {k: v for k, v in said.items() if k in keys}
     fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed
+
+
+def _labels(work: Work, dset: DistilledSet) -> list[Any]:
+    """Return what the stored labels beside a set were made with; refuse what does not fit it.
+
+    Raises:
+      BadInput: they are not there, too few, or of other images; scores are asked for.
+    """
+    if work.config.scores:
+        allowed = "false: what stored labels do is told by the random images beside the set"
+        raise BadInput("config.scores", "true, of a set of stored labels", allowed)
+    stores = [labels_of(work, dset)]
+    if draws := int(work.config.baselines.random):
+        stores += labels_of_random(work, dset, evaluate.random_sets(work, dset, draws)[0])
+    return [store.settings for store in stores]
 
 
 def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:

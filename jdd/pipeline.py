@@ -86,6 +86,8 @@ def prepare(config: Any, place: Path, command: str, notes: list[str] | None = No
     if "experts" in [stage.name for stage in stages(config)]:
         _ = work.store  # refuses a store made with other settings
     methods.fits(work.config, work.teachers)  # as does looking at the teachers
+    if "relabel" in [stage.name for stage in stages(config)]:
+        relabel.fits(work)
     return work
 
 

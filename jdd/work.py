@@ -142,6 +142,10 @@ class Work:
         """Return what the making of a seed's set is called in metrics and checkpoints."""
         return f"{self.maker}{self.suffix(seed)}"
 
+    def store_name(self, seed: int) -> str:
+        """Return where a seed's set has its stored labels, from the working directory on."""
+        return f"labels/set{self.suffix(seed)}"
+
     def suffix(self, seed: int) -> str:
         """Return '' for the run's first seed, else '-s<seed>'."""
         return "" if seed == int(self.config.seed) else f"-s{seed}"

@@ -121,13 +121,23 @@ def test_a_moved_set_is_evaluated_with_the_labels_beside_it(done, tmp_path):
     found = jdd.evaluate(place / "distilled.npz", tmp_path / "e", eval={"n": 2})
     ours = result["accuracy"]["ConvNetBN"]["values"]
     np.testing.assert_array_equal(found["accuracy"]["ConvNetBN"]["values"], ours)
-    assert found["baselines"]["random"] is None
+    # The random images' labels lie beside the set too.
+    random = result["baselines"]["random"]["values"]
+    np.testing.assert_array_equal(found["baselines"]["random"]["values"], random)
     shutil.copy(place / "distilled.npz", tmp_path)
     with pytest.raises(BadInput, match="folder labels/ of its run, beside the set"):
         jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "f", eval={"n": 2})
     shutil.copytree(place / "labels", tmp_path / "labels")
     few = {"n": 1, "epochs": 2}
     assert jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "g", eval=few)["accuracy"]
+    with pytest.raises(BadInput, match="its path: labels/ lies beside it"):
+        jdd.evaluate(jdd.load(tmp_path / "distilled.npz"))
+    with pytest.raises(BadInput, match="config.scores: true, of a set of stored labels"):
+        jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "h", scores=True, eval=few)
+    with pytest.raises(BadInput, match="labels/random-2"):
+        jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "h", baselines={"random": 3})
+    with pytest.raises(BadInput, match="a set of stored labels"):
+        jdd.export(tmp_path / "distilled.npz", tmp_path / "dd", "ddranking")
     for wrong, match in (({"epochs": 9}, "4 epochs of labels"), ({"batch": 2}, "are stored")):
         with pytest.raises(BadInput, match=match):
             jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "h", eval={"n": 1, **wrong})
@@ -164,6 +174,39 @@ def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(done, tmp_path, 
     assert folders == {"e0003", "state0003"}
 
 
+def test_two_seeds_have_labels_of_their_own_and_two_teachers_of_one_kind_are_two(tiny, tmp_path):
+    nets = "ConvNetBN:4,ConvNetBN:5"
+    own = {"runs": 2, "squeeze.nets": nets, "baselines.random": 1, "relabel.combine": "equal_norm"}
+    result = runs.run(keys_of(tiny, "sre2l", **own), tmp_path)
+    assert set(result["teachers"]) == {"ConvNetBN:4", "ConvNetBN:5"}
+    assert set(result["accuracy"]["ConvNetBN"]["seeds"]) == {"0", "1"}
+    names = {p.name for p in (tmp_path / "labels").iterdir()}
+    assert names == {"set", "set-s1", "random-0"}
+    for suffix in ("", "-s1"):
+        dset = DistilledSet.load(tmp_path / f"distilled{suffix}.npz")
+        assert dset.recipe["labels"]["store"] == f"labels/set{suffix}"
+        assert dset.recipe["labels"]["teachers"] == ["ConvNetBN:4", "ConvNetBN:5"]
+    made = LabelStore.open(tmp_path / "labels/set").settings["teachers"]
+    assert len({teacher["weights"] for teacher in made} - {""}) == 2
+
+
+def test_images_of_other_data_are_not_taken_for_this_run_s(done, tiny, toy, tmp_path, monkeypatch):
+    place, keys, _ = done
+    monkeypatch.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)  # inverted images teach badly
+    again = tmp_path / "again"
+    shutil.copytree(place, again)
+    arrays = dict(np.load(toy))
+    np.savez(tmp_path / "other.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})
+    moved = {**keys, "data.path": str(tmp_path / "other.npz")}
+    with pytest.raises(BadInput, match="another --config.squeeze.dir"):
+        runs.run(moved, again)
+    for stale in ("squeeze", "labels"):
+        shutil.rmtree(again / stale)
+    runs.run(moved, again)
+    ours, theirs = (DistilledSet.load(p / "distilled.npz") for p in (again, place))
+    assert not np.array_equal(ours.images, theirs.images)
+
+
 def test_labels_of_a_poor_teacher_are_refused(tiny, tmp_path, monkeypatch):
     keys = keys_of(tiny, "sre2l", **{"squeeze.epochs": 1, "steps": 1})
     monkeypatch.setattr("jdd.stages.squeeze.right", lambda *a: 0.34)
@@ -178,6 +221,13 @@ def test_labels_of_a_poor_teacher_are_refused(tiny, tmp_path, monkeypatch):
         ({"eval.curve": 2}, "config.eval.curve: 2, and the labels come after"),
         ({"scores": True}, "config.scores: true with method=sre2l"),
         ({"squeeze.augment": "pad_rrc"}, "pad or rrc"),
+        ({"eval.steps": 3}, "config.eval.steps: 3, and the views of whole epochs"),
+        (
+            {"post.loss": "mse_gt", "relabel.form": "hard"},
+            "config.relabel.form: hard with post.loss",
+        ),
+        ({"relabel.form": "topk_marginal", "relabel.k": 4}, "k of the labels' form.*: 4"),
+        ({"relabel.shuffle": 3}, "a number that divides height and width"),
         ({"squeeze.nets": "ResNet19"}, "config.squeeze.nets.*ResNet18"),
         ({"squeeze.nets": "ConvNetBN:wide"}, "NET or NET:WIDTH"),
         ({"squeeze.nets": "LeNet:8", "data.size": 32}, "LeNet takes"),

@@ -12,6 +12,7 @@ or not at all (Orbax renames it into place), so what exists is what is done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ class Store:
       settings: JSON-able; what the experts are made with (dataset, whitening, net, recipe, group).
       like: abstract variables of one expert.
       cache_bytes: how much of what was read stays in memory.
+      key: the config's key that says where it lies.
 
     Raises:
       BadInput: the directory holds experts made with other settings; they are named.
@@ -52,7 +54,9 @@ class Store:
         settings: dict[str, Any],
         like: Tree,
         cache_bytes: int = 2 << 30,
+        key: str = "experts.dir",
     ):
+        self.key = key
         self.directory = Path(directory)
         self.settings = json.loads(json.dumps(settings))
         self.group = int(settings["group"])
@@ -62,6 +66,7 @@ class Store:
         item = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self._like))
         self._room = max(2, cache_bytes // max(item, 1))
         self._cache: OrderedDict[tuple[int, int], Tree] = OrderedDict()
+        self._digests: dict[tuple[int, int], str] = {}
         self._check()
 
     def _check(self) -> None:
@@ -72,7 +77,7 @@ class Store:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
-                str(path), "not an expert store's settings", "another --config.experts.dir"
+                str(path), "not an expert store's settings", f"another --config.{self.key}"
             ) from error
         found, mine = _UNNAMED | found, _UNNAMED | self.settings
         names = sorted({*found, *mine})
@@ -81,9 +86,9 @@ class Store:
             told = ", ".join(f"{n}={found.get(n)!r}" for n in wrong)
             asked = ", ".join(f"{n}={mine.get(n)!r}" for n in wrong)
             raise BadInput(
-                f"expert store {self.directory}",
+                f"store of trained nets {self.directory}",
                 f"made with {told}",
-                f"this run has {asked}: give another --config.experts.dir",
+                f"this run has {asked}: give another --config.{self.key}",
             )
 
     def create(self) -> None:
@@ -127,6 +132,15 @@ class Store:
         """Return one expert's variables after ``epoch`` epochs, as NumPy arrays."""
         stacked = self.read_group(expert // self.group, epoch)
         return jax.tree.map(lambda x: np.asarray(x[expert % self.group]), stacked)
+
+    def digest(self, group: int, epoch: int) -> str:
+        """Return 16 hex digits that stand for a group's variables after ``epoch`` epochs."""
+        if (group, epoch) not in self._digests:
+            found = hashlib.sha256()
+            for leaf in jax.tree.leaves(self.read_group(group, epoch)):
+                found.update(np.ascontiguousarray(leaf).tobytes())
+            self._digests[group, epoch] = found.hexdigest()[:16]
+        return self._digests[group, epoch]
 
     def forget(self, group: int, before: int, snapshots: bool) -> None:
         """Delete a group's optimiser states of less than ``before`` epochs; ``snapshots``: these

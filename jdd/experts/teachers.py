@@ -24,6 +24,7 @@ class Teacher(NamedTuple):
     that does not train it: the same function of the same variables.
     """
 
+    word: str  # as squeeze.nets has it
     net: Net
     still: Net
     recipe: fit.Recipe
@@ -41,6 +42,10 @@ class Teacher(NamedTuple):
         if self.store is None:
             return jax.device_get(self.net.init(rng.key(0, "estimate")))
         return self.store.read(0, self.epochs)
+
+    def digest(self) -> str:
+        """Return 16 hex digits that stand for its weights; '' while nobody has trained it."""
+        return self.store.digest(0, self.epochs) if self.store is not None and self.trained else ""
 
     def rates(self, images: int) -> Sequence[float]:
         """Return the learning rate of every step on ``images`` real images."""
@@ -110,8 +115,8 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     store = None
     if folder is not None:
         like = jax.eval_shape(net.init, jax.random.key(0))
-        store = Store(folder / word.replace(":", "-w"), settings, like)
-    return Teacher(net, still, recipe, settings, int(squeeze.epochs), store)
+        store = Store(folder / word.replace(":", "-w"), settings, like, key="squeeze.dir")
+    return Teacher(word, net, still, recipe, settings, int(squeeze.epochs), store)
 
 
 def right(teacher: Teacher, split: Any, session: Any = None) -> float:

@@ -109,7 +109,7 @@ def train(
                 total += float(jnp.mean(loss)) * (hi - lo)
                 bar.update(now[0] * per_group + hi * len(now), f"loss {float(jnp.mean(loss)):.3f}")
             if not np.isfinite(total):
-                group = stage if stage == "squeeze" else "experts"
+                group = "squeeze" if stage.startswith("squeeze") else "experts"
                 raise Diverged(
                     f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
                     f"--config.{group}.lr, with a new --workdir"

@@ -40,16 +40,16 @@ def make(
 ) -> InnerOptimizer:
     """Return the inner optimiser called ``name``; ``momentum`` is read by 'momentum' alone.
 
-    'adamw' too, which is for plain training; ``decay`` says what it decays: all weights, or
-    'matrices', those of two axes or more.
+    'adamw' too, which is for plain training; ``decay`` says what decays: all weights, or
+    'matrices', those of two axes or more ('adam' always decays all).
 
     Raises:
       BadInput: ``name`` is not one of ``NAMES``.
     """
     if name == "sgd":
-        return sgd(weight_decay)
+        return sgd(weight_decay, decay)
     if name == "momentum":
-        return sgd_momentum(momentum, weight_decay)
+        return sgd_momentum(momentum, weight_decay, decay)
     if name == "adam":
         return adam(weight_decay=weight_decay)
     if name == "adamw":
@@ -57,27 +57,31 @@ def make(
     raise BadInput("config.inner", f"{name!r}", f"one of {', '.join(NAMES)}")
 
 
-def _decayed(g: Tree, theta: Tree, weight_decay: float) -> Tree:
+def _decayed(g: Tree, theta: Tree, weight_decay: float, decay: str = "all") -> Tree:
     if not weight_decay:
         return g
-    return jax.tree.map(lambda d, p: d + weight_decay * p, g, theta)
+    return jax.tree.map(
+        lambda d, p: d + weight_decay * p if decay == "all" or p.ndim > 1 else d, g, theta
+    )
 
 
-def sgd(weight_decay: float = 0.0) -> InnerOptimizer:
+def sgd(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
     """Plain gradient descent, theta' = theta - alpha (g + wd theta)."""
 
     def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
-        g = _decayed(g, theta, weight_decay)
+        g = _decayed(g, theta, weight_decay, decay)
         return jax.tree.map(lambda p, d: p - hyper["lr"] * d, theta, g), state
 
     return InnerOptimizer(lambda theta: (), update, lambda hyper: -hyper["lr"])
 
 
-def sgd_momentum(momentum: float = 0.9, weight_decay: float = 0.0) -> InnerOptimizer:
+def sgd_momentum(
+    momentum: float = 0.9, weight_decay: float = 0.0, decay: str = "all"
+) -> InnerOptimizer:
     """Heavy ball as PyTorch's SGD: v' = m v + g + wd theta, theta' = theta - alpha v', v_0 = 0."""
 
     def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
-        g = _decayed(g, theta, weight_decay)
+        g = _decayed(g, theta, weight_decay, decay)
         velocity = jax.tree.map(lambda v, d: momentum * v + d, state, g)
         return jax.tree.map(lambda p, v: p - hyper["lr"] * v, theta, velocity), velocity
 

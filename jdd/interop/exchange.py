@@ -91,6 +91,9 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
     if fmt == "safetensors":
         return safetensors_files.write(dataset, path)
     if fmt == "ddranking":
+        if dataset.recipe["train"]["order"] == "stored":
+            found = "a set of stored labels, one for every view"
+            raise BadInput("--format=ddranking", found, "png, safetensors, pt or npz")
         return ddranking.write(dataset, path)
     return torch_files.write(dataset, path)
 

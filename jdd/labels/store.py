@@ -101,7 +101,7 @@ class LabelStore:
             raise BadInput(
                 f"label store {self.directory}",
                 f"made with {told}",
-                f"this run has {asked}: give another folder for the labels",
+                f"this run has {asked}: delete it, or name another --workdir",
             )
 
     def create(self) -> None:

@@ -1,6 +1,7 @@
 """What teachers say of views: the programs that draw a view, show it and label it.
 
-A stored view is shown again by the same ``show``, so that it is what was labelled, to the bit.
+A stored view is shown again by the same ``show``, so that it is what was labelled, to the bit; a
+student's step has ``views.apply`` inside a larger program, the same to rounding.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
         "store": "labels/set",
         "form": str(config.relabel.form),
         "k": int(config.relabel.k),
-        "teachers": [teacher.net.name for teacher in problem.teachers],
+        "teachers": [teacher.word for teacher in problem.teachers],
     }
     return DistilledSet(images, labels, "hard", None, said, data.transform)
 

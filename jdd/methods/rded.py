@@ -38,9 +38,9 @@ def make(config: Any, problem: Problem) -> Method:
     def init(seed: int) -> State:
         teacher = problem.teachers[0]
         variables = jax.tree.map(jnp.asarray, teacher.variables())
+        judge = _judge(teacher.still, factor)
         found = [
-            _of_class(problem, _judge(teacher.still, factor), variables, seed, c, rows)
-            for c, rows in enumerate(groups)
+            _of_class(problem, judge, variables, seed, c, rows) for c, rows in enumerate(groups)
         ]
         images = np.concatenate([tiles(cells, ipc, factor) for cells in found])
         return State({"images": jnp.asarray(images)}, {"rows": jnp.zeros((), jnp.int32)})

@@ -52,6 +52,8 @@ def _complete(work: Work, method: Method, state: State, steps: int, seed: int) -
     train = recipe["train"]
     if train["init"]["kind"] == "fixed":  # each synthesis run has its own
         recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
+    if recipe.get("labels", {}).get("kind") == "stored":
+        recipe["labels"] = recipe["labels"] | {"store": work.store_name(seed)}
     if float(work.config.eval.lr) > 0:
         recipe["train"] = recipe["train"] | {"lr": float(work.config.eval.lr)}
     return found._replace(recipe=recipe)
@@ -93,6 +95,8 @@ def _run(work: Work, session: Session) -> None:
     for seed in work.seeds:
         if _finished(work, seed):
             continue
+        if work.maker == "recover":
+            _forget_others(work, seed)
         if parts:
             state = _in_parts(work, parts, seed, session)
             _save(work, _complete(work, method, state, int(work.config.steps), seed), seed)
@@ -112,8 +116,8 @@ def _run(work: Work, session: Session) -> None:
 def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> State:
     """Return the state of the whole set, whose parts are made one after another."""
     problem, stage = work.problem, work.stage(seed)
-    session.metrics.start(stage)
     folder, images = work.workdir / "checkpoints" / f"{stage}-parts", []
+    session.metrics.start(stage)
     for part in parts:
         # Named by what it holds: with other parts, an image batch is made again.
         path = folder / f"{'-'.join(str(batch.number) for batch in part)}.npy"
@@ -130,7 +134,19 @@ def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> 
             told = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
             session.metrics.log(stage, part[-1].number + 1, **told)
         images.append(np.load(path))
+    for left in (work.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
+        shutil.rmtree(left)  # of parts that were cut otherwise: another batches_at_once
     return State({"images": np.concatenate(images)}, {})
+
+
+def _forget_others(work: Work, seed: int) -> None:
+    """Delete what a recovery left that was not this one: other data under the same path, say."""
+    stage, own = work.stage(seed), identity(work)
+    if work.recall("identity").get(stage, own) != own:
+        for left in (work.workdir / "checkpoints").glob(f"{stage}*"):
+            if left.is_dir() and (left.name == stage or left.name[len(stage) :][:1] == "-"):
+                shutil.rmtree(left)
+    work.remember("identity", stage, own)
 
 
 def _save_array(array: np.ndarray, file: BinaryIO) -> None:
@@ -180,6 +196,8 @@ def _estimate(work: Work) -> Estimate:
 
 def _choice(work: Work) -> Estimate:
     """Time a batch of the real images through the net whose features they are chosen by."""
+    if work.maker == "recover":
+        return _crops(work)
     if "experts" not in stage_names(work.config):
         return Estimate(0.0, 0, "images are drawn")
     images, net = work.data.train.images, work.net
@@ -188,6 +206,18 @@ def _choice(work: Work) -> Estimate:
     left = any(not _finished(work, seed) for seed in work.seeds)
     note = f"features of {len(images)} images, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
     return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
+
+
+def _crops(work: Work) -> Estimate:
+    """Time a batch of real crops through the teacher that chooses among them."""
+    teacher, config, train = work.blank.teachers[0], work.config, work.data.train
+    variables = teacher.variables()
+    seconds = timed(lambda: outputs(teacher.still, variables, train.images[:BATCH]).logits)
+    candidates = min(int(config.candidates), len(train.labels) // work.data.classes)
+    crops = int(config.crops) * candidates * work.data.classes
+    seeds = sum(not _finished(work, seed) for seed in work.seeds)
+    note = f"{crops} crops, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
+    return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 
 def _stage(name: str, inputs: tuple[str, ...]) -> Stage:

@@ -343,10 +343,14 @@ def _estimate(work: Work) -> Estimate:
     nets = [work.make_net(name) for name in work.config.nets]
     found = [cost(work, net, int(work.config.eval.n)) for net in nets]
     seconds = sum(e.seconds for e in found) * len(work.seeds)
-    draws = int(work.config.baselines.random)
+    draws, n = int(work.config.baselines.random), int(work.config.eval.n)
+    hard = bool(work.config.baselines.get("hard", False))
     if draws:
-        seconds += cost(work, work.net, draws).seconds
+        seconds += cost(work, work.net, draws).seconds * (1 + hard)
+    if hard:
+        seconds += cost(work, work.net, n).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
+    note += "; both with hard labels too" if hard else ""
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)
 
 

@@ -8,8 +8,8 @@ images again, each in another view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,70 +28,82 @@ from jdd.methods import decoupled
 from jdd.session import Session
 from jdd.stages import squeeze, stored
 from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages.evaluate import example, random_sets
 from jdd.work import Work, fingerprint
 
 
-def store_name(work: Work, seed: int) -> str:
-    """Return where a seed's set has its labels, from the working directory on."""
-    return f"labels/set{work.suffix(seed)}"
+def fits(work: Work) -> None:
+    """Refuse labels and views that cannot be made, before anything is.
+
+    Raises:
+      BadInput: naming the key.
+    """
+    config, shape = work.config, work.data.shape
+    form, k = str(config.relabel.form), int(config.relabel.k)
+    forms.check(form, work.data.classes, k, float(config.post.temperature))
+    views.check(decoupled.spec(config, shape), shape)
+    if config.quantise == "jpeg" and shape[-1] not in (1, 3):
+        found = f"jpeg, of images of {shape[-1]} channels"
+        raise BadInput("config.quantise", found, "round, truncate or none")
 
 
-def settings(work: Work, images: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return what the labels of ``images`` depend on."""
+def settings(work: Work, digest: str, count: int, seed: int) -> dict[str, Any]:
+    """Return what the labels of ``count`` images of that digest depend on."""
     config, relabel = work.config, work.config.relabel
     keys = ("bn", "combine", "form", "k")
     hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
     return {
-        "images": stored.digest(images),
+        "images": digest,
         "teachers": squeeze.identity(work),
         "view": dict(decoupled.spec(config, work.data.shape)._asdict()),
         **{key: relabel[key] for key in keys},
         "temperature": 0.0 if hard else float(config.post.temperature),
         "epochs": int(config.eval.epochs),
-        "batch": min(int(config.eval.batch), len(images)),
+        "batch": min(int(config.eval.batch), count),
         "classes": work.data.classes,
         "seed": seed,
     }
 
 
-def stores(work: Work, dset: DistilledSet, seed: int) -> Iterator[tuple[LabelStore, np.ndarray]]:
-    """Yield the stores that a run wants, each with its images: the set, then the random draws."""
-    from jdd.stages.evaluate import random_sets
-
-    yield of_images(work, work.workdir / store_name(work, seed), dset.images, seed), dset.images
-    if seed != work.seeds[0] or not int(work.config.baselines.random):
-        return
-    draws, _ = random_sets(work, dset, int(work.config.baselines.random))
-    for i, images in enumerate(draws):
-        yield of_images(work, work.workdir / f"labels/random-{i}", images, seed), images
+Images = Callable[[], np.ndarray]
 
 
-def of_images(work: Work, place: Path, images: np.ndarray, seed: int) -> LabelStore:
-    """Return the store of some images' labels at ``place``."""
-    return LabelStore(place, settings(work, images, seed))
+def stores(work: Work, dset: DistilledSet, seed: int) -> Iterator[tuple[LabelStore, Images]]:
+    """Yield the stores that a run wants, each with what returns its images: the set, then the
+    random draws.
+    """
+    count, own = len(dset.images), stored.digest(dset.images)
+    yield _store(work, work.store_name(seed), own, count, seed), lambda: dset.images
+    draws = int(work.config.baselines.random) if seed == work.seeds[0] else 0
+    # Draws are a function of data and seed: their digests are kept, not worked out at each look.
+    key = fingerprint([work.data.fingerprint, seed, dset.transform.kind, count])
+    known = work.recall("random-images").get(key, [])
+    if len(known) < draws:
+        known = [stored.digest(images) for images in random_sets(work, dset, draws)[0]]
+        work.remember("random-images", key, known)
+    for i in range(draws):
+        store = _store(work, f"labels/random-{i}", known[i], count, seed)
+        yield store, partial(_draw, work, dset, i)
+
+
+def _draw(work: Work, dset: DistilledSet, i: int) -> np.ndarray:
+    return random_sets(work, dset, i + 1)[0][i]
+
+
+def _store(work: Work, name: str, digest: str, count: int, seed: int) -> LabelStore:
+    return LabelStore(work.workdir / name, settings(work, digest, count, seed))
 
 
 def _run(work: Work, session: Session) -> None:
     session.metrics.start("relabel")
-    _check(work)
     made, epochs = 0, int(work.config.eval.epochs)
     for seed in work.seeds:
         dset = work.load_set(seed)
         for store, images in stores(work, dset, seed):
             if not store.has(epochs):
-                _label(work, store, images, seed, session)
+                _label(work, store, images(), seed, session)
             made += 1
             session.metrics.log("relabel", made, labels=store.directory.name, epochs=epochs)
-
-
-def _check(work: Work) -> None:
-    """Refuse teachers that know nothing: mixed up classes show here, not after an hour."""
-    for name, found in squeeze.accuracies(work).items():
-        if found < 1.5 / work.data.classes:
-            raise BadInput(
-                f"teacher {name}", f"{100 * found:.1f} % right on the test images",
-                "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr)",
-            )  # fmt: skip
 
 
 def _label(work: Work, store: LabelStore, images: np.ndarray, seed: int, session: Session) -> None:
@@ -136,12 +148,10 @@ class Labeller:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
         x = teach.show(self._images, jnp.asarray(rows), view)
         said = [say(own, x) for say, own in zip(self._say, self._variables, strict=True)]
-        return jax.device_get(view), np.asarray(combine(said, self._how))
+        return jax.device_get((view, said[0] if len(said) == 1 else combine(said, self._how)))
 
 
 def _estimate(work: Work) -> Estimate:
-    from jdd.stages.evaluate import example
-
     dset, epochs = example(work), int(work.config.eval.epochs)
     batch = min(int(work.config.eval.batch), len(dset.images))
     blank = _Untrained(work)
@@ -182,7 +192,11 @@ STAGE = Stage(
     name="relabel",
     inputs=("squeeze", "recover"),
     fingerprint=lambda work: fingerprint(
-        [settings(work, work.load_set(seed).images, seed) for seed in work.seeds]
+        [
+            store.settings
+            for seed in work.seeds
+            for store, _ in stores(work, work.load_set(seed), seed)
+        ]
     ),
     run=_run,
     estimate=_estimate,

@@ -72,7 +72,7 @@ def result(work: Work, session: Session) -> dict[str, Any]:
         own = {"width": 128, "norm": "instance", "depth": auto_depth(work.data.shape)}
         changed = any(value != own.get(name) for name, value in options.items())
         across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]), net, changed)
-    teachers = [f"squeeze-{teacher.net.name}" for teacher in work.teachers]
+    teachers = [f"squeeze-{teacher.word}" for teacher in work.teachers]
     made = [work.stage(seed) for seed in work.seeds]
     stages = ["experts", *teachers, *made, "relabel", "evaluate", "full", "scores"]
     spent = {stage: session.metrics.total(stage) for stage in stages}

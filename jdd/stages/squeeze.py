@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jdd.errors import BadInput
 from jdd.experts import train
 from jdd.experts.teachers import Teacher, right
 from jdd.session import Session, locked
@@ -21,15 +22,15 @@ def _key(teacher: Teacher) -> str:
 
 
 def accuracies(work: Work) -> dict[str, float]:
-    """Return the test accuracy of each teacher that was measured, by net."""
+    """Return the test accuracy of each teacher that was measured, by its name in the config."""
     known = work.recall("squeeze")
-    return {t.net.name: known[_key(t)] for t in work.teachers if _key(t) in known}
+    return {t.word: known[_key(t)] for t in work.teachers if _key(t) in known}
 
 
 def _run(work: Work, session: Session) -> None:
     config, data = work.config, work.data
     for teacher in work.teachers:
-        stage, store = f"squeeze-{teacher.net.name}", teacher.store
+        stage, store = f"squeeze-{teacher.word}", teacher.store
         assert store is not None
         if not teacher.trained:
             with locked(store.directory, session):
@@ -43,7 +44,13 @@ def _run(work: Work, session: Session) -> None:
             found = right(teacher, data.test, session)
             work.remember("squeeze", _key(teacher), found)
         known = work.recall("squeeze")[_key(teacher)]
-        session.say(f"squeeze: {teacher.net.name} {100 * known:.1f} % on the test images")
+        session.say(f"squeeze: {teacher.word} {100 * known:.1f} % on the test images")
+        if known < 1.2 / data.classes:  # mixed up classes show here, not after an hour
+            raise BadInput(
+                f"teacher {teacher.word}", f"{100 * known:.1f} % right on the test images",
+                "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr), "
+                "with a new --workdir",
+            )  # fmt: skip
 
 
 def _estimate(work: Work) -> Estimate:
@@ -55,7 +62,7 @@ def _estimate(work: Work) -> Estimate:
             teacher.net, teacher.recipe, work.data, 1, teacher.epochs, 1, work.devices
         )
         total, most = total + cost.seconds, max(most, cost.temporaries)
-        notes.append(f"{teacher.net.name}: {cost.note}")
+        notes.append(f"{teacher.word}: {cost.note}")
     return Estimate(total, most, "; ".join(notes) or "trained")
 
 
@@ -65,14 +72,14 @@ def _done(work: Work) -> bool:
 
 
 def identity(work: Work) -> list[Any]:
-    """Return what the teachers are made with."""
-    return [teacher.settings for teacher in work.teachers]
+    """Return what the teachers are made with, and their weights' digests once they are trained."""
+    return [{**teacher.settings, "weights": teacher.digest()} for teacher in work.teachers]
 
 
 STAGE = Stage(
     name="squeeze",
     inputs=(),
-    fingerprint=lambda work: fingerprint(identity(work)),
+    fingerprint=lambda work: fingerprint([teacher.settings for teacher in work.teachers]),
     run=_run,
     estimate=_estimate,
     done=_done,
