@@ -155,7 +155,9 @@ def test_interrupted_run_ends_bit_equal(done, tiny, tmp_path, monkeypatch, stop)
     assert len(seen) == len(set(seen))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_killed_process_goes_on(done, tiny, tmp_path, number):
     args = [f"--config.{k}={v}" for k, v in {**tiny, "progress": True}.items()]
     command = [sys.executable, "-m", "jdd.main", "--config=mtt", *args, f"--workdir={tmp_path}"]

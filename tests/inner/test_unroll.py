@@ -113,6 +113,7 @@ OPTIMIZERS = {
     "momentum": (optim.sgd_momentum(0.9, 0.01), 0.3),
     "adam": (optim.adam(), 0.02),
 }
+SUITE = [pytest.param(n, marks=[pytest.mark.slow] * (n == "decayed")) for n in OPTIMIZERS]
 
 
 def trained(name: str, how: str, estimator: str = "exact", window: int = 0):
@@ -157,7 +158,7 @@ def close(found, wanted, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", SUITE)
 def test_meta_gradient_through_each_optimiser(name):
     """Finite differences wrt images, labels and every step's rate; the three ways to 1e-10."""
     with jax.enable_x64(True):
@@ -180,7 +181,7 @@ def test_meta_gradient_through_each_optimiser(name):
 
 
 @pytest.mark.parametrize("estimator", ["exact", "tesla"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", SUITE)
 def test_parts_of_a_batch_are_the_batch(name, estimator):
     """One image at a time gives the gradient of all three: images, labels and rates."""
     net = nets.make("ConvNet", SHAPE, CLASSES, width=3, depth=1, act="sigmoid")

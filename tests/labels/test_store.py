@@ -110,7 +110,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     before = store.path(0).read_bytes()
     with pytest.raises(BadInput) as error:
         LabelStore(tmp_path, SETTINGS | {"seed": 1, "teachers": ["T", "U"], "new": 2})
-    for words in ("seed=0", "seed=1", "teachers=['T']", "new=None", "new=2", "another folder"):
+    for words in ("seed=0", "seed=1", "teachers=['T']", "new=None", "new=2", "delete it"):
         assert words in str(error.value)
     assert "batch" not in str(error.value)
     assert store.path(0).read_bytes() == before

@@ -196,7 +196,9 @@ def by_hand(problem, images, place, number, at, before):
     return loss + spread(np.asarray(images, np.float64).reshape(3, 2, 8, 8, 3), 4), after, convs
 
 
-@pytest.mark.parametrize(("ipc", "devices"), [(4, 1), (6, 2)])  # 3 batches on 2 are padded
+@pytest.mark.parametrize(
+    ("ipc", "devices"), [(4, 1), pytest.param(6, 2, marks=pytest.mark.slow)]
+)  # 3 batches on 2 are padded
 def test_three_steps_are_those_of_a_plain_implementation(build, ipc, devices):
     method, problem = build(ipc=ipc, drop=0.3)
     step, count, averages, dropped = stepper(method, devices), ipc // 2, None, 0
@@ -222,6 +224,7 @@ def test_three_steps_are_those_of_a_plain_implementation(build, ipc, devices):
     assert 0 < dropped < 9 * count
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_statistics_and_not_of_their_average(build):
     # An average that has these statistics already has the loss and the derivative of none at all.
     method, _ = build(drop=0.0, ema=0.0)
@@ -233,6 +236,7 @@ def test_the_gradient_is_that_of_the_statistics_and_not_of_their_average(build):
     np.testing.assert_allclose(slope["images"], same["images"], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_convolutions_are_left_out_with_the_probability_of_drop_and_norms_never(build):
     step = stepper(build(drop=1.0)[0])
     _, _, new, told, _ = step(0)
@@ -247,6 +251,7 @@ def test_convolutions_are_left_out_with_the_probability_of_drop_and_norms_never(
     assert 0.45 < part < 0.75  # 72 draws of 0.6
 
 
+@pytest.mark.slow
 def test_ref_bugs_start_the_averages_at_zero(build):
     new, late = (stepper(build(drop=0.0, ref_bugs=bugs)[0])()[2] for bugs in (False, True))
     for name in ("conv1", "norm2"):
@@ -284,7 +289,7 @@ def test_teachers_without_statistics_are_refused_before_they_are_trained(tiny, t
 def test_make_refuses_them_too(build, module):
     _, problem = build()
     mlp = nets.make("MLP", problem.data.shape, problem.data.classes)
-    wrong = problem._replace(teachers=(problem.teachers[0]._replace(net=mlp),))
+    wrong = problem._replace(teachers=(problem.teachers[0]._replace(net=mlp, still=mlp),))
     with pytest.raises(BadInput, match="config.squeeze.nets: MLP"):
         module.make(problem.config, wrong)
 

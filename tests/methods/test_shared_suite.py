@@ -121,6 +121,9 @@ CHOSEN = ("herding", "kcenter", "random")
 # own.
 EXCLUDED = ("rded",)
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
+# SRe2L's and MTT's code with other settings: in the slow suite.
+RELATED = ("cda", "ftd")
+SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 
 def known(method, keys):
@@ -129,7 +132,7 @@ def known(method, keys):
     return {name: value for name, value in keys.items() if name in schema}
 
 
-@pytest.fixture(scope="module", params=LEARNED)
+@pytest.fixture(scope="module", params=SUITE)
 def made(request, tiny, tmp_path_factory):
     """The method, its problem and its work, with what it reads already trained."""
     place = tmp_path_factory.mktemp(request.param)
