@@ -181,7 +181,10 @@ def test_meta_gradient_through_each_optimiser(name):
 
 
 @pytest.mark.parametrize("estimator", ["exact", "tesla"])
-@pytest.mark.parametrize("name", SUITE)
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", "adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("decayed", "momentum"))],
+)
 def test_parts_of_a_batch_are_the_batch(name, estimator):
     """One image at a time gives the gradient of all three: images, labels and rates."""
     net = nets.make("ConvNet", SHAPE, CLASSES, width=3, depth=1, act="sigmoid")
@@ -245,7 +248,10 @@ def test_window_is_exact_from_where_it_starts(name):
         )
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", "adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("decayed", "momentum"))],
+)
 def test_tesla_is_exact_where_nothing_follows(name):
     """The frozen adjoint is the exact one in the last step, and not before."""
     with jax.enable_x64(True):

@@ -122,7 +122,7 @@ CHOSEN = ("herding", "kcenter", "random")
 EXCLUDED = ("rded",)
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
 # SRe2L's and MTT's code with other settings: in the slow suite.
-RELATED = ("cda", "ftd")
+RELATED = ("cda", "ftd", "tesla")
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 
