@@ -13,14 +13,14 @@ yet run.
 """
 
 from jdd.config import Key, from_arg, method_file
-from jdd.schema import AUTO, Strings
+from jdd.schema import AUTO
 
 SRE2L = method_file("sre2l")
 STAGES, check = SRE2L.STAGES, SRE2L.check
 
 TEACHERS = ("ResNet18BN", "ConvNet", "MobileNetV2:16", "WRN16_2", "ShuffleNetV2")
 KEYS = SRE2L.KEYS | {
-    "squeeze.nets": Key(Strings, TEACHERS, "teachers: nets trained on the real images"),
+    "squeeze.nets": SRE2L.KEYS["squeeze.nets"]._replace(default=TEACHERS),
     "patch": Key(
         int, AUTO, "side of the patches of what convolutions read, in pixels of their input",
         auto=True, minimum=1,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class JddError(Exception):
@@ -38,3 +39,13 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     """Return the closest of ``words`` to a mistyped ``word``, or None when nothing is close."""
     close = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+def contrast(found: Mapping[str, Any], mine: Mapping[str, Any]) -> tuple[str, str]:
+    """Return in words what differs of two settings: what was found, what is asked; '' for neither.
+
+    A name that one side lacks counts as None.
+    """
+    wrong = [n for n in sorted({*found, *mine}) if found.get(n) != mine.get(n)]
+    told, asked = (", ".join(f"{n}={side.get(n)!r}" for n in wrong) for side in (found, mine))
+    return told, asked

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jdd import checkpoint
-from jdd.errors import BadInput
+from jdd.errors import BadInput, contrast
 
 Tree = Any
 
@@ -80,11 +80,8 @@ class Store:
                 str(path), "not an expert store's settings", f"another --config.{self.key}"
             ) from error
         found, mine = _UNNAMED | found, _UNNAMED | self.settings
-        names = sorted({*found, *mine})
-        wrong = [n for n in names if found.get(n) != mine.get(n)]
-        if wrong:
-            told = ", ".join(f"{n}={found.get(n)!r}" for n in wrong)
-            asked = ", ".join(f"{n}={mine.get(n)!r}" for n in wrong)
+        told, asked = contrast(found, mine)
+        if told:
             raise BadInput(
                 f"store of trained nets {self.directory}",
                 f"made with {told}",

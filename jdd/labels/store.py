@@ -8,9 +8,10 @@
 
 Images and views are stored beside the labels, so that a student replays them without drawing a
 random number; FKD's files leave the images to be drawn again in the same order. All steps have b
-rows. Where b does not divide the images, the last step of an epoch ends in padding: index -1,
-label of zero logits. Padding has no weight in a loss (``targets.row_weights``), and has to be cut
-off where rows see each other: batch statistics, mixing.
+rows. Where b does not divide the images, the last step of an epoch may end in padding: index -1,
+label of zero logits (the relabel stage has none: it fills up with further views). Padding has no
+weight in a loss (``targets.row_weights``), and has to be cut off where rows see each other: batch
+statistics, mixing.
 
 A file appears whole or not at all, and ``labels.json`` before any: what exists is done.
 """
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from jdd.distilled import read_npz
-from jdd.errors import BadInput
+from jdd.errors import BadInput, contrast
 from jdd.files import write_atomic
 from jdd.labels import forms
 
@@ -89,15 +90,12 @@ class LabelStore:
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            names = sorted({*found, *self.settings})
-            wrong = [n for n in names if found.get(n) != self.settings.get(n)]
+            told, asked = contrast(found, self.settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 str(path), "not a label store's settings", "give another folder for the labels"
             ) from error
-        if wrong:
-            told = ", ".join(f"{n}={found.get(n)!r}" for n in wrong)
-            asked = ", ".join(f"{n}={self.settings.get(n)!r}" for n in wrong)
+        if told:
             raise BadInput(
                 f"label store {self.directory}",
                 f"made with {told}",
