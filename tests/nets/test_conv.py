@@ -12,7 +12,7 @@ from jdd.nets.conv import TooSmall, avg_pool, conv, max_pool
 
 # size, kernel, stride, padding, h, w
 CASES = [(3, 1, 1, 8, 8), (3, 1, 3, 5, 6), (5, 1, 0, 7, 9), (5, 1, 4, 6, 6), (3, 2, 1, 9, 8)]
-CASES += [(1, 1, 0, 4, 5), (1, 2, 0, 7, 6), (3, 2, 1, 1, 1)]
+CASES += [(1, 1, 0, 4, 5), (1, 2, 0, 7, 6), (3, 2, 1, 1, 1), (3, 1, 1, 2, 2), (5, 1, 2, 3, 2)]
 
 
 def _data(size, h, w, dtype=jnp.float32):
