@@ -45,7 +45,7 @@ class Gradient:
     def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
         if method.objective is None:
             raise BadInput("config.steps", "steps of a method that has none", "0")
-        self._mean = parallel.MeanGradient(method.objective, devices)
+        self._mean = parallel.MeanGradient(method.objective, devices, method.simple)
         self._prepare = jax.jit(method.prepare) if method.prepare else None
         self._seed = seed
         self._constants = jax.tree.map(jnp.asarray, method.constants)

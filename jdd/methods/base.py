@@ -80,6 +80,7 @@ class Method(NamedTuple):
     valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
     constants: what the objective finds in its ``aux`` beside the state's and no step changes: it is
                in no checkpoint.
+    simple:    the objective has no derivative and no training in it (``parallel.compiled``).
 
     Among the indices of ``sample``, ``keys`` are integers, one an item, that the items' keys are
     folded from in place of their places in the step.
@@ -95,6 +96,7 @@ class Method(NamedTuple):
     accept: Callable[[jax.Array], jax.Array] = lambda loss: jnp.asarray(True)
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
     constants: Tree = {}
+    simple: bool = False
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:

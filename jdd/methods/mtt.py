@@ -204,7 +204,7 @@ def build(config: Any, problem: Problem, vary: Variation) -> Method:
     if vary.label_rate is not None:
         rates["labels"] = vary.label_rate
     most = vary.most
-    gate = {} if most is None else {"accept": lambda loss: loss <= most}
+    gate: dict[str, Any] = {} if most is None else {"accept": lambda loss: loss <= most}
     return Method(
         init=init,
         sample=sample,

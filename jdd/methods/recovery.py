@@ -132,8 +132,9 @@ def build(
     # The loop takes a mean over the batches, which have nothing to do with each other.
     optimizer = optax.chain(optax.scale(float(len(mine))), optax.adam(rate, b1=0.5, b2=0.9))
     return Method(
-        init, sample, objective, distilled, optimizer, advance=advance, constants=constants
-    )
+        init, sample, objective, distilled, optimizer, advance=advance, constants=constants,
+        simple=True,
+    )  # fmt: skip
 
 
 def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:

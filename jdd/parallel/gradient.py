@@ -29,12 +29,14 @@ class MeanGradient:
     there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as many more
     on the host while these are at work. Across devices the sums meet in one psum a round. 1 device
     and N devices agree to rounding error. ``temporaries`` is what XLA plans for the programs in use
-    at a time, in bytes.
+    at a time, in bytes. ``simple``: see ``compiled``.
     """
 
-    def __init__(self, objective: Callable[..., Any], devices: Sequence[jax.Device]):
+    def __init__(
+        self, objective: Callable[..., Any], devices: Sequence[jax.Device], simple: bool = False
+    ):
         self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
-        self._devices = list(devices)
+        self._devices, self._simple = list(devices), simple
         self._programs: dict[int, Any] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
         self.temporaries = 0
@@ -70,7 +72,7 @@ class MeanGradient:
             own = layout(self._devices[:use])(split(own, use), True)
         if to not in self._programs:
             mapped = self._across(use) if use > 1 else jax.jit(self._mean)
-            self._programs[to] = compiled(mapped.lower((*shared, *own)))
+            self._programs[to] = compiled(mapped.lower((*shared, *own)), self._simple)
             self.temporaries = temporaries(self._programs[to])
         mean = self._programs[to]((*shared, *own))
         # A round that is the whole batch is the mean; others give their share of it.
@@ -83,7 +85,7 @@ class MeanGradient:
         pieces = [(_lazy(batch, i), keys[i]) for i in range(items)]
         if items not in self._programs:
             lowered = jax.jit(self._value_and_grad).lower(*shared, *_read_one(pieces[0]))
-            self._programs[items] = compiled(lowered)
+            self._programs[items] = compiled(lowered, self._simple)
         program = self._programs[items]
         one = temporaries(program)
         at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
