@@ -7,8 +7,8 @@ One command a (method, IPC), as a person would type it; prints a row of a Markdo
 the set, random real images with the same teachers' labels, and both with hard labels in the same
 views. Digits: the methods' own settings. CIFAR-10: teacher and student ConvNetBN of width 32,
 teachers squeezed for 10 epochs (G-VBSM's two, ConvNetBN and ConvNet, for 5 each, as published),
-students for 300, the published recipes otherwise but for ``CIFAR`` below. The teacher of SRe2L, CDA
-and RDED is one. Runs that are finished are read again; what was cut goes on.
+students for 300, at IPC 50 for 60 and after half the steps of recovery, the published recipes
+otherwise but for ``CIFAR`` below. The teacher of SRe2L, CDA and RDED is one. Runs that are finished are read again; what was cut goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CIFAR: dict[str, dict[str, Any]] = {
         "squeeze.nets": "ConvNetBN,ConvNet", "squeeze.epochs": 5, "steps": 1000,
     },
 }  # fmt: skip
+MANY: dict[str, Any] = {"eval.epochs": 60, "steps": 500}  # from IPC 50 on
 
 
 def run(method: str, ipc: int, data: str, path: str, place: Path) -> dict[str, Any]:
@@ -39,6 +40,10 @@ def run(method: str, ipc: int, data: str, path: str, place: Path) -> dict[str, A
     keys: dict[str, Any] = dict(OFF)
     if data == "cifar10_jpeg":
         keys |= CIFAR[""] | CIFAR.get(method, {})
+        if ipc >= 50:
+            keys |= MANY
+            if method == "rded":  # patches are chosen: no steps
+                del keys["steps"]
     if path:
         keys["data.path"] = path
     keys["squeeze.dir"] = place / ("teachers-gvbsm" if method == "gvbsm" else "teachers")
