@@ -34,19 +34,44 @@ def keys_of(tiny, mode, **more):
     return {name: value for name, value in found.items() if name in schema}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def told_to_be_good():
+    """Let teachers pass that nobody has trained: squeezing is tested in test_decoupled.py."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)
+        yield
+
+
+def run(keys, place, mode="all"):
+    """Run with teachers of fresh weights."""
+    for teacher in runs.work(keys, place).teachers:
+        if not teacher.trained:
+            fresh = teacher.net.init(jax.random.key(len(place.name)))
+            teacher.store.create()
+            teacher.store.write(0, teacher.epochs, jax.tree.map(lambda a: a[None], fresh))
+    return runs.run(keys, place, mode)
+
+
+def foretold(work):
+    """Return what the stage would cost, and try what a student's cost is measured on."""
+    dset = evaluate.example(work)
+    planned, labels, shared = stored.blank(work, train_eval.plan(dset), dset.labels, 10)
+    view = planned.recipe.lesson.view
+    assert jax.eval_shape(view, dset.images, labels | shared, 0)[1]["soft"].shape == (4, 3)
+    return relabel.STAGE.estimate(work)
+
+
 @pytest.fixture(scope="module")
 def static(tiny, tmp_path_factory):
     place = tmp_path_factory.mktemp("static")
-    keys = keys_of(tiny, "static", **{"baselines.random": 1, "baselines.hard": True})
-    return place, keys, runs.run(keys, place)
+    keys = keys_of(tiny, "static", **{"baselines.random": 1})
+    return place, keys, run(keys, place)
 
 
 def test_static_labels_are_the_teachers_answer_to_each_image(static):
     place, keys, result = static
     assert DistilledSet.load(place / "distilled.npz").recipe["labels"]["mode"] == "static"
-    assert {name: found["n"] for name, found in result["baselines"].items() if found} == {
-        "random": 1, "hard": 2, "random_hard": 1,
-    }  # fmt: skip
+    assert result["baselines"]["random"]["n"] == 1
     assert "mode static" in (place / "report.html").read_text(encoding="utf-8")
     work = runs.work(keys, place)
     teacher, dset = work.teachers[0], work.load_set(0)
@@ -54,9 +79,15 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
     random = evaluate.random_sets(work, dset, 1)[0][0]
     for name, images in (("set", dset.images), ("random-0", random)):
         store = LabelStore.open(place / "labels" / name)
-        logits = np.asarray(said((teacher.variables(),), jnp.asarray(images)))
-        assert store.mode == "static" and store.read(0)[2] == {}
-        np.testing.assert_allclose(store.read_images()["logits"], logits, rtol=1e-3, atol=1e-3)
+        found = store.read_images()["logits"]
+        assert store.mode == "static" and store.read(0)[2] == {} and np.ptp(found, axis=0).max() > 0
+        rows = relabel.order(0, 0, 6, 4)
+        for again in (rows[1], rows[0]):  # two images come twice: the first answer counts
+            logits = np.asarray(said([teacher.variables()], jnp.asarray(images)[again]))
+            np.testing.assert_allclose(found[again], logits, rtol=1e-3, atol=1e-6)
+        np.testing.assert_array_equal(found[again], logits.astype(np.float16))
+    told = foretold(work)
+    assert told.seconds > 0 and "mode static, 0.0 MiB on disk" in told.note
     with pytest.raises(BadInput, match="relabel.mode was static, now online"):
         runs.run({**keys, "relabel.mode": "online"}, place)
 
@@ -89,17 +120,19 @@ def test_a_cut_stage_goes_on_to_the_same_labels(static, tmp_path, monkeypatch):
 
 def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path):
     place, _, _ = static
-    results = {}
+    own = {"relabel.bn": "batch"}
     for mode in ("online", "views"):
-        # The teachers lie beside the online set, which is evaluated elsewhere; on two devices here.
+        # The teachers lie beside the set; it is evaluated on one device here, elsewhere on two.
         shutil.copytree(place / "squeeze", tmp_path / mode / "squeeze")
-        keys = keys_of(tiny, mode, devices=2, **{"relabel.bn": "batch"})
-        results[mode] = runs.run(keys, tmp_path / mode)["accuracy"]["ConvNetBN"]["values"]
-    np.testing.assert_allclose(results["online"], results["views"], atol=0.07)  # 2 of 30 images
-    online, views = (LabelStore.open(tmp_path / mode / "labels/set") for mode in results)
+    result = run(keys_of(tiny, "online", **own), tmp_path / "online")
+    for stage in ("squeeze", "recover", "relabel"):
+        run(keys_of(tiny, "views", **own), tmp_path / "views", stage)
+    online, views = (
+        LabelStore.open(tmp_path / mode / "labels/set") for mode in ("online", "views")
+    )
     assert online.read(0)[2] == {} and online.read_images() == {}
 
-    work = runs.work(keys_of(tiny, "online", **{"relabel.bn": "batch"}), tmp_path / "online")
+    work = runs.work(keys_of(tiny, "online", **own), tmp_path / "online")
     dset = work.load_set(0)
     planned, lectures = stored.lectures(
         work, dset, train_eval.plan(dset), [online], dset.labels[None]
@@ -110,46 +143,34 @@ def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path)
         soft = look(jnp.asarray(dset.images), taught, step)[1]["soft"]
         wanted = views.read(0)[2]["logits"][step].astype(np.float32)
         np.testing.assert_allclose(soft, wanted, rtol=2.0**-10, atol=1e-3)
+        assert np.ptp(wanted, axis=0).max() > 0.05
+    assert "mode online, 0.0 MiB on disk" in foretold(work).note
 
-    path, few = tmp_path / "online/distilled.npz", {"n": 2}
-    found = jdd.evaluate(path, tmp_path / "e", eval=few)["accuracy"]["ConvNetBN"]["values"]
-    np.testing.assert_allclose(found, results["online"], atol=0.07)
+    path, few = tmp_path / "online/distilled.npz", {"eval": {"n": 2}, "devices": 2}
+    found = jdd.evaluate(path, tmp_path / "e", **few)["accuracy"]["ConvNetBN"]["values"]
+    np.testing.assert_allclose(found, result["accuracy"]["ConvNetBN"]["values"], atol=0.07)
     teachers = tmp_path / "online/squeeze/ConvNetBN"
     shutil.move(teachers, tmp_path / "away")
     with pytest.raises(BadInput, match="teacher ConvNetBN: not in .*squeeze/ of its run"):
-        jdd.evaluate(path, tmp_path / "f", eval=few)
+        jdd.evaluate(path, tmp_path / "f", **few)
     assert not (tmp_path / "f").exists()
 
 
-def test_maps_of_a_teacher_that_averages(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)  # a few steps teach it little
-    keys = keys_of(
-        tiny, "map", **{"squeeze.nets": "WRN16_2", "squeeze.epochs": 1, "relabel.k": 2, "eval.n": 1}
-    )  # fmt: skip
-    result = runs.run(keys, tmp_path)
+def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
+    keys = keys_of(tiny, "map", **{"squeeze.nets": "WRN16_2", "relabel.k": 2, "eval.n": 1})
+    result = run(keys, tmp_path)
     assert 0 <= result["accuracy"]["ConvNetBN"]["mean"] <= 1
     work, store = runs.work(keys, tmp_path), LabelStore.open(tmp_path / "labels/set")
     teacher, dset = work.teachers[0], work.load_set(0)
     assert store.places == (2, 2) and store.read(0)[1]["rows"].shape == (2, 4, 2)
-    found = teach.speaker((teacher.still,), "eval", by_place=True)(
-        (teacher.variables(),), jnp.asarray(dset.images)
-    )
-    values, indices = maps.compress(found, 2)
+    rows = relabel.order(0, 0, 6, 4)[0]
+    say = teach.speaker((teacher.still,), "eval", by_place=True)
+    values, indices = maps.compress(say([teacher.variables()], jnp.asarray(dset.images)[rows]), 2)
     each = store.read_images()
-    np.testing.assert_allclose(each["values"], values, rtol=2e-3, atol=1e-3)
-    assert np.mean(each["indices"] == indices) > 0.9  # near ties may swap
+    np.testing.assert_array_equal(each["values"][rows], values)
+    np.testing.assert_array_equal(each["indices"][rows], indices)
     assert "mode map, the 2 largest logits at each place" in (tmp_path / "report.html").read_text()
-
-
-@pytest.mark.parametrize(
-    "mode, more",
-    [("static", {}), ("map", {"squeeze.nets": "WRN16_2", "relabel.k": 3}), ("online", {})],
-)
-def test_costs_are_foretold(tiny, tmp_path, mode, more):
-    work = runs.work(keys_of(tiny, mode, **more), tmp_path / "x")
-    told = relabel.STAGE.estimate(work)
-    assert told.seconds > 0 and f"mode {mode}, 0.0 MiB on disk" in told.note
-    assert evaluate.cost(work, work.net, 2).seconds > 0 and not (tmp_path / "x").exists()
+    assert "mode map, 0.0 MiB on disk, label maps of 2 x 2 places" in foretold(work).note
 
 
 @pytest.mark.parametrize(

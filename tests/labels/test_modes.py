@@ -166,11 +166,13 @@ def test_nets_that_average_their_last_map_have_label_maps():
     assert maps.places(net) == (2, 2)
     variables, x = net.init(jax.random.key(0)), jnp.ones((2, SIDE, SIDE, 3))
     x = x.at[1, :3].set(-2.0)
-    for bn in ("eval", "batch"):
-        found = teach.speaker((net,) * 2, bn, "equal_norm", True)([variables] * 2, x)
-        logits = teach.speaker((net,) * 2, bn, "equal_norm")([variables] * 2, x)
-        assert found.shape == (2, 2, 2, C) and np.ptp(found[1], axis=(0, 1)).max() > 1e-3
-        np.testing.assert_allclose(found.mean((1, 2)), logits, rtol=1e-4, atol=1e-5)
+    pair = [variables, jax.tree.map(lambda a: 1.5 * a, variables)]
+    found, logits = jax.jit(
+        lambda v, x: [f((net,) * 2, v, x, "batch", "equal_norm")
+                      for f in (teach.answer_maps, teach.answer)]
+    )(pair, x)  # fmt: skip
+    assert found.shape == (2, 2, 2, C) and np.ptp(found[1], axis=(0, 1)).max() > 1e-3
+    np.testing.assert_allclose(found.mean((1, 2)), logits, rtol=1e-4, atol=1e-5)
 
 
 def settings(mode: str, **more) -> dict:
