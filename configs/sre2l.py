@@ -95,6 +95,9 @@ def check(values: dict) -> None:
     if values["eval.steps"]:
         found = f"{values['eval.steps']}, and the views of whole epochs are stored"
         raise BadInput("config.eval.steps", found, "0, and eval.epochs for the length")
+    if values["relabel.mode"] != "views" and values["relabel.form"] != "logits":
+        found = f"{values['relabel.form']} with relabel.mode={values['relabel.mode']}"
+        raise BadInput("config.relabel.form", found, "logits: the other forms are of single views")
     if values["post.loss"] == "mse_gt" and values["relabel.form"] != "logits":
         found = f"{values['relabel.form']} with post.loss=mse_gt"
         raise BadInput("config.relabel.form", found, "logits: the loss is of the logits themselves")

@@ -18,7 +18,7 @@ from jdd import data, interop, picture
 from jdd.data.transform import Transform
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.evaluation import aims
+from jdd.evaluation import aims, train_eval
 from jdd.evaluation.starts import starts
 from jdd.methods.base import FULL
 from jdd.pipeline import check_workdir, finish, write_config
@@ -27,6 +27,7 @@ from jdd.stages import evaluate, full, report, scores
 from jdd.stages.stored import labels as labels_of
 from jdd.stages.stored import random as labels_of_random
 from jdd.stages.stored import stored
+from jdd.stages.stored import teachers as teachers_of
 from jdd.work import Work, fingerprint
 
 # What a person may say of a set, by the key it is said with.
@@ -150,7 +151,8 @@ def _labels(work: Work, dset: DistilledSet) -> list[Any]:
     """Return what the stored labels beside a set were made with; refuse what does not fit it.
 
     Raises:
-      BadInput: they are not there, too few, or of other images; scores are asked for.
+      BadInput: they are not there, too few, or of other images; teachers that label while nets
+        learn are not beside the set; scores are asked for.
     """
     if work.config.scores:
         allowed = "false: what stored labels do is told by the random images beside the set"
@@ -158,6 +160,8 @@ def _labels(work: Work, dset: DistilledSet) -> list[Any]:
     stores = [labels_of(work, dset)]
     if draws := int(work.config.baselines.random):
         stores += labels_of_random(work, dset, evaluate.random_sets(work, dset, draws)[0])
+    if (lesson := train_eval.lesson(dset)) is not None and lesson.online:
+        teachers_of(work, dset, stores[0])
     return [store.settings for store in stores]
 
 

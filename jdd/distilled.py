@@ -57,7 +57,7 @@ RECIPE: dict[str, Any] = {
     "normalisation": {"mean": [], "std": []},
     "whitening": "none",
     "selection": "last",
-    "labels": {"kind": "own"},  # or stored: of every view, in a folder beside the set
+    "labels": {"kind": "own"},  # or stored, with views, in a folder beside the set
     "full": {},  # how the whole training set is trained beside it: keys of experts, full_epochs
     "data": {},
     "fingerprint": "",

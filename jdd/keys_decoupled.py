@@ -36,6 +36,11 @@ SQUEEZE: dict[str, Key] = {
 
 # Relabel: what the teachers say of every view that a student will see.
 RELABEL: dict[str, Key] = {
+    "relabel.mode": Key(
+        str, "views", "labels of each view, stored (views) or given while students learn (online); "
+        "of each image: one (static), or one a place (map)",
+        choices=("views", "static", "map", "online"),
+    ),
     "relabel.crop": Key(
         str, AUTO, "crop of a view: resized (RandomResizedCrop), padded, none", auto=True,
         choices=("resized", "padded", "none"),
@@ -65,7 +70,9 @@ RELABEL: dict[str, Key] = {
         str, "logits", "how labels are stored (docs/labels.md)",
         choices=("logits", "topk_marginal", "topk_renormalised", "smoothing", "hard"),
     ),
-    "relabel.k": Key(int, 5, "classes kept of a label, for the topk forms", minimum=1),
+    "relabel.k": Key(
+        int, 5, "classes kept of a label, for the topk forms; at each place of a map", minimum=1
+    ),
 }  # fmt: skip
 
 # Post-training: how a student learns from them. Epochs, batch, rate and nets are eval's.

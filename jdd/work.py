@@ -31,7 +31,7 @@ class Work:
     def __init__(self, config: Any, data: Any, workdir: Path, command: str, source: Any = None):
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
         self.source = data if source is None else source
-        self.beside = workdir  # where the stored labels of its sets lie
+        self.beside = workdir  # where the stored labels of its sets lie, and their teachers
         self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
         self.net = self.make_net(config.net.name)
 
@@ -108,8 +108,13 @@ class Work:
         """The nets that the dataset is squeezed into; () for methods without."""
         if "squeeze" not in stage_names(self.config):
             return ()
-        folder = Path(self.config.squeeze.dir or self.workdir / "squeeze")
-        return teachers(self.config, self.data, folder)
+        return teachers(self.config, self.data, self.squeeze_path)
+
+    @property
+    def squeeze_path(self) -> Path:
+        """Where the teachers lie; those of a set that was made elsewhere, beside it."""
+        own = self.config.squeeze.dir if "squeeze" in stage_names(self.config) else ""
+        return Path(own or self.beside / "squeeze")
 
     @property
     def groups(self) -> int:

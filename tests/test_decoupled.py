@@ -111,7 +111,7 @@ def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
             again = teach.show(jnp.asarray(dset.images), index[step], view)
             np.testing.assert_array_equal(x, again)
             seen.add(np.asarray(x).tobytes())
-            said = teach.speaker(teacher.still, "eval")(teacher.variables(), again)
+            said = teach.speaker((teacher.still,), "eval")((teacher.variables(),), again)
             np.testing.assert_array_equal(labels["logits"][step], np.asarray(said, np.float16))
     assert len(seen) == 8
 

@@ -108,14 +108,14 @@ def test_the_page_tells_labels_and_images_apart(tmp_path: Path) -> None:
         "Random real images, same labels 3 draws, ConvNet",
         f"This set, hard labels 5 nets, ConvNet 82.1{THIN}±{THIN}1.4{THIN}%",
         "Random real images, hard labels 3 draws, ConvNet",
-        "the same teachers have labelled views of the same kind",
+        "the same teachers have labelled them in the same way",
         "nets learn the classes of what is in them, by their shares",
         f"Teachers ResNet18BN, 99.2{THIN}% on the test images",
         "adamw, weight decay 0.01 of all weights",
         "2 epochs in batches of 4, as they are stored; the rate falls by a cosine to 0",
         "KL divergence from the teachers' labels, both at temperature 20",
         "of every view, by the teacher ResNet18BN (batch norm by the batch's own statistics); "
-        "form logits; folder labels/set",
+        "mode views, form logits; folder labels/set",
         "as the stored views say: shifted crop (up to 1 px), mirrored with chance 0.5, cutmix",
         "as a JPEG of quality 75",
         "50 for each batch of images",
@@ -258,7 +258,7 @@ def test_beside_other_runs(tmp_path: Path) -> None:
     (group,) = found["groups"]
     ours, other = group["runs"]
     own = "of every view, by the teacher ResNet18BN (batch norm by the batch's own statistics)"
-    assert group["differs"]["labels"] == {f"{own}; form logits": ["b"], "hard": ["a"]}
+    assert group["differs"]["labels"] == {f"{own}; mode views, form logits": ["b"], "hard": ["a"]}
     assert {"loss", "augmentation", "training", "optimiser"} <= set(group["differs"])
     assert ours["baselines"]["random_hard"]["mean"] == 0.946
     assert set(other["baselines"]) == {"random", "full"} and other["teachers"] == {}

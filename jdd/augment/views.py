@@ -251,8 +251,8 @@ def reframe(images: jax.Array, view: View, border: jax.Array | None = None) -> j
     col = (jnp.arange(w)[None] - view.shift[:, 1:]) % w
     col = jnp.where(view.flip[:, None], w - 1 - col, col)
     top, left, height, width = view.box.T
-    by_row, above = crop_taps(row, _pixels(view.rows, h), top, height, h, dtype)
-    by_col, beside = crop_taps(col, _pixels(view.cols, w), left, width, w, dtype)
+    by_row, above = crop_taps(row, pixels(view.rows, h), top, height, h, dtype)
+    by_col, beside = crop_taps(col, pixels(view.cols, w), left, width, w, dtype)
     out = separable(images.astype(dtype), by_row, by_col)
     if border is not None:
         above, beside = above[:, :, None], beside[:, None, :]
@@ -261,8 +261,8 @@ def reframe(images: jax.Array, view: View, border: jax.Array | None = None) -> j
     return out.astype(images.dtype)
 
 
-def _pixels(strips: jax.Array, size: int) -> jax.Array:
-    """Turn the order of strips, [n, f], into that of their pixels, [n, size]."""
+def pixels(strips: jax.Array, size: int) -> jax.Array:
+    """Turn the order of strips, [n, f], into that of their pixels, [n, size]; f divides it."""
     long = size // strips.shape[1]
     places = strips[:, :, None] * long + jnp.arange(long)[None, None]
     return places.reshape(len(strips), size)

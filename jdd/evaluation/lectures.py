@@ -22,10 +22,19 @@ class Lectures:
       stores: ``k`` stores of the same form, batch and number of epochs.
       classes: the images' classes, int ``[k, n]``.
       epochs: how many epochs are read.
+      shared: what all students and all steps have in common, as ``inner/lessons.py`` names it.
     """
 
-    def __init__(self, stores: Sequence[LabelStore], classes: np.ndarray, epochs: int):
+    def __init__(
+        self,
+        stores: Sequence[LabelStore],
+        classes: np.ndarray,
+        epochs: int,
+        shared: Tree = None,
+    ):
         self._stores, self._classes, self.epochs = list(stores), np.asarray(classes), epochs
+        self.shared = shared or {}
+        self._each = functools.cache(lambda i: self._stores[i].read_images())
         first = self._read(self._stores[0], 0)
         self.per_epoch = int(first["index"].shape[0])
         one = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
@@ -44,7 +53,8 @@ class Lectures:
         epoch = lo // self.per_epoch
         read = functools.cache(lambda i: self._piece(self._stores[i], epoch))
         same = {id(store): i for i, store in enumerate(self._stores)}
-        rows = [read(same[id(self._stores[i])]) for i in members]
+        stores = [same[id(self._stores[i])] for i in members]
+        rows = [{**read(i), "each": self._each(i)} for i in stores]
         stacked = jax.tree.map(lambda *a: np.stack(a), *rows)
         first = np.full(len(rows), lo, np.int32)
         return {**stacked, "first": first, "classes": self._classes[list(members)]}

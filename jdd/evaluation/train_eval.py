@@ -110,7 +110,10 @@ def plan(dset: DistilledSet) -> Plan:
 
 
 def lesson(dset: DistilledSet) -> lessons.Lesson | None:
-    """Return how the set's stored labels are read; None where the set has its labels in itself."""
+    """Return how the set's stored labels are read; None where the set has its labels in itself.
+
+    In mode online the teachers are still to be named: ``stages/stored.py``.
+    """
     train = dset.recipe["train"]
     if train["order"] != "stored":
         return None
@@ -121,17 +124,24 @@ def lesson(dset: DistilledSet) -> lessons.Lesson | None:
         kind=train["loss"],
         temperature=float(train["temperature"]),
         weight=float(train["ce_weight"]),
+        mode=str(labels.get("mode", "views")),  # sets of before there were modes
     )
 
 
 @lru_cache(maxsize=32)
-def trainer(run: fit.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
-    """Return compiled ``init`` and ``advance`` over nets, one pair a kind of training."""
+def trainer(run: fit.Fit, devices: tuple[jax.Device, ...], shared: bool = False) -> tuple[Any, Any]:
+    """Return compiled ``init`` and ``advance`` over nets, one pair a kind of training.
 
-    def advance(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
-        return run.advance(carry, fit.Keys(own, ops), *rest)
+    With ``shared``, ``advance`` takes one argument more, entries of the labels' dict that are the
+    same for all nets.
+    """
 
-    axes = (0, 0, None, 0, 0, None, None, None)
+    def advance(carry: Tree, own: Tree, ops: Tree, x: Tree, y: Tree, *rest: Tree) -> Tree:
+        if shared:
+            y, rest = {**y, **rest[-1]}, rest[:-1]
+        return run.advance(carry, fit.Keys(own, ops), x, y, *rest)
+
+    axes = (0, 0, None, 0, 0, None, None, None, *(None,) * shared)
     return (
         parallel.spread(run.init, (0,), devices),
         parallel.spread(advance, axes, devices),
@@ -170,7 +180,8 @@ def test_nets(
     run = fit.make(net, planned.recipe, n)
     total, lr = planned.length(run), jnp.asarray(planned.lr, jnp.float32)
     unit = 1 if planned.steps else run.steps_per_epoch
-    init, advance = trainer(run, tuple(devices))
+    shared = (lectures.shared,) if lectures and lectures.shared else ()
+    init, advance = trainer(run, tuple(devices), bool(shared))
     found: list[np.ndarray] = []
     for lo in range(0, count, size):
         members = [min(i, count - 1) for i in range(lo, lo + size)]
@@ -186,7 +197,7 @@ def test_nets(
             taught = lectures.at(members, first) if lectures else labels[members]
             y = jax.tree.map(jnp.asarray, taught)
             for a, b in session.paced(first, last):
-                carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b)
+                carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
                 bar.update(b // unit, f"loss {worst:.3f}")
         bar.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,8 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     augment = str(squeeze.augment)
     try:
         made = [
-            nets.make(name, data.shape, data.classes, still, **options) for still in (False, True)
+            _net(name, data.shape, data.classes, still, tuple(options.items()))
+            for still in (False, True)
         ]
     except BadInput as error:
         raise BadInput("config.squeeze.nets", error.found, error.allowed) from error
@@ -112,11 +114,43 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         "seed": int(squeeze.seed),
         "group": 1,
     }
-    store = None
-    if folder is not None:
-        like = jax.eval_shape(net.init, jax.random.key(0))
-        store = Store(folder / word.replace(":", "-w"), settings, like, key="squeeze.dir")
+    store = None if folder is None else _store(folder, word, net, settings)
     return Teacher(word, net, still, recipe, settings, int(squeeze.epochs), store)
+
+
+def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:
+    """Return a teacher that has labelled images, its net (``Teacher.still``) and its variables.
+
+    Args:
+      settings: what it was made with, and the digest of its "weights": labels say both.
+      data: what it was trained on, or what has the same shape and classes.
+
+    Raises:
+      BadInput: it is not in ``folder``, or another one is.
+    """
+    made = {name: value for name, value in settings.items() if name != "weights"}
+    options = tuple(dict(made["net_options"]).items())
+    net = _net(str(made["net"]), tuple(data.shape), int(data.classes), True, options)
+    store, epochs = _store(folder, word, net, made), int(made["epochs"])
+    if store.epochs(0) < epochs:
+        allowed = "the folder squeeze/ of its run beside the set: its teachers label as nets learn"
+        raise BadInput(f"teacher {word}", f"not in {store.directory}", allowed)
+    if store.digest(0, epochs) != settings["weights"]:
+        raise BadInput(str(store.directory), "other weights than labelled", "those of the same run")
+    return net, store.read(0, epochs)
+
+
+def _store(folder: Path, word: str, net: Net, settings: dict[str, Any]) -> Store:
+    like = jax.eval_shape(net.init, jax.random.key(0))
+    return Store(folder / word.replace(":", "-w"), settings, like, key="squeeze.dir")
+
+
+@lru_cache(maxsize=64)
+def _net(
+    name: str, shape: tuple[int, int, int], classes: int, still: bool, options: tuple[Any, ...]
+) -> Net:
+    # One object a net: compiled programs are found again by it.
+    return nets.make(name, shape, classes, still, **dict(options))
 
 
 def right(teacher: Teacher, split: Any, session: Any = None) -> float:

@@ -1,7 +1,7 @@
-"""What a student is taught in a step whose view and soft labels are stored or fixed beforehand.
+"""What a student is taught in a step whose view is stored: labels stored with it, or made of it.
 
-The images of the set are cropped, mirrored and mixed as the store says, and the labels are what the
-teachers said of just these views.
+The images of the set are cropped, mirrored and mixed as the store says. The labels are what the
+teachers said of just these views, or of the images, or say now (``labels/modes.py``).
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ import jax
 import jax.numpy as jnp
 
 from jdd.augment import views
-from jdd.labels import forms, targets
+from jdd.labels import forms, maps, targets, teach
+from jdd.nets import Net
 
 Tree = Any
 LOSSES = ("kl", "kl_squared", "mse_gt", "hard")
 
 
 class Lesson(NamedTuple):
-    """How stored labels are read, and what is lost on them; hashable.
+    """How labels are read, and what is lost on them; hashable.
 
-    ``form`` is the store's (``labels/forms.py``), ``loss`` one of
+    ``mode`` and ``form`` are the store's (``labels/modes.py``, ``labels/forms.py``); ``teachers``,
+    ``bn`` and ``combine`` say who labels in mode online, and how (``teach.answer``). ``kind`` is
 
     ``kl``          mean KL(softmax(z_T / T) || softmax(z_S / T)), T = ``temperature``
     ``kl_squared``  T^2 times that
     ``mse_gt``      mean (z_S - z_T)^2 + ``weight`` CE(z_S, the image's own class)
     ``hard``        CE with the classes of the image and of what is mixed into it, by their shares:
                     the same views without the teachers
+
+    In modes static and map an image of logits z' that is mixed into one of z by 1 - s, s =
+    ``views.own_share``, makes s softmax(z / T) + (1 - s) softmax(z' / T) the label, and for mse_gt
+    s z + (1 - s) z': with either the gradient is that of the two images' losses mixed by s.
 
     Source: SRe2L (Yin et al., NeurIPS 2023), section 3.3; G-VBSM (Shao et al., CVPR 2024),
     section 3.4 (``mse_gt``).
@@ -39,15 +45,25 @@ class Lesson(NamedTuple):
     kind: str = "kl"
     temperature: float = 20.0
     weight: float = 0.0
+    mode: str = "views"
+    teachers: tuple[Net, ...] = ()
+    bn: str = "eval"
+    combine: str = "mean"
+
+    @property
+    def online(self) -> bool:
+        """Whether teachers run in the student's step."""
+        return self.mode == "online" and self.kind != "hard"
 
     def view(self, images: jax.Array, labels: Mapping[str, Tree], step: Tree) -> tuple[Tree, Tree]:
         """Return the images of a step as they are shown, and what is to be learned of them.
 
         Args:
           images: the set, ``[n, h, w, c]``.
-          labels: ``first``, the step that the rest begins with; ``classes``, int ``[n]``; and of
-            every step, ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, as the store has
-            them.
+          labels: ``first``, the step that the rest begins with; ``classes``, int ``[n]``; of every
+            step, ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, as the store has them; of
+            every image, ``[n, ...]``: ``each``, as it has them; in mode online ``teachers``, the
+            variables of each.
         """
         at = step - labels["first"]
         row = jax.tree.map(lambda a: a[at], {k: labels[k] for k in ("index", "views", "soft")})
@@ -59,7 +75,29 @@ class Lesson(NamedTuple):
         mixed = share * one + (1 - share) * one[view.partner]
         if self.kind == "hard":
             return x, {"mixed": mixed}
-        return x, {"soft": forms.decode(row["soft"], self.form, self.classes)[1], "own": own}
+        return x, {"soft": self._soft(labels, row, view, x, share), "own": own}
+
+    def _soft(
+        self, labels: Mapping[str, Tree], row: Tree, view: views.View, x: jax.Array, share: Tree
+    ) -> jax.Array:
+        """Return what the teachers say of the views, ``[b, classes]``, of the kind ``_said``."""
+        if self.mode == "views":
+            return forms.decode(row["soft"], self.form, self.classes)[1]
+        if self.mode == "online":
+            return teach.answer(self.teachers, labels["teachers"], x, self.bn, self.combine)
+        each = jax.tree.map(lambda a: a[row["index"]], labels["each"])
+        if self.mode == "static":
+            z = each["logits"].astype(jnp.float32)
+        else:
+            found = maps.expand(each["values"], each["indices"], self.classes)
+            z = maps.of_views(found, view, x.shape[1:3])
+        own = z if self.kind == "mse_gt" else jax.nn.softmax(z / self.temperature)
+        return share * own + (1 - share) * own[view.partner]
+
+    @property
+    def _said(self) -> str:
+        direct = self.mode in ("views", "online") or self.kind == "mse_gt"
+        return "logits" if self.form == "logits" and direct else "probabilities"
 
     def loss(self, logits: jax.Array, target: Mapping[str, Tree]) -> jax.Array:
         """Return the mean loss over the rows ``[b, classes]``."""
@@ -67,6 +105,5 @@ class Lesson(NamedTuple):
             return jnp.mean(-jnp.sum(target["mixed"] * jax.nn.log_softmax(logits), axis=-1))
         if self.kind == "mse_gt":
             return targets.mse_gt(logits, target["soft"], target["own"], self.weight)
-        said = "logits" if self.form == "logits" else "probabilities"
         squared = self.kind == "kl_squared"
-        return targets.kl(target["soft"], logits, self.temperature, said, squared=squared)
+        return targets.kl(target["soft"], logits, self.temperature, self._said, squared=squared)

@@ -12,7 +12,9 @@ from jdd.errors import BadInput
 HOWS = ("mean", "equal_norm")
 
 
-def combine(logits: Sequence[jax.Array], how: str = "mean") -> jax.Array:
+def combine(
+    logits: Sequence[jax.Array], how: str = "mean", by: Sequence[jax.Array] | None = None
+) -> jax.Array:
     """Return one batch of logits [b, C] of M teachers' logits Z_m [b, C].
 
         mean        (1/M) sum_m Z_m
@@ -20,6 +22,8 @@ def combine(logits: Sequence[jax.Array], how: str = "mean") -> jax.Array:
 
     with Frobenius norms over the batch as given: a teacher of large logits does not outvote the
     others, and their scale stays. Logits that are all 0 stay so. Padding would count: leave it out.
+    ``by``: what the norms are of, where they are not of what is combined: label maps are scaled as
+    their logits are.
 
     Raises:
       BadInput: no teacher, teachers whose shapes differ, or an unknown ``how``.
@@ -35,7 +39,9 @@ def combine(logits: Sequence[jax.Array], how: str = "mean") -> jax.Array:
     stacked = jnp.stack([jnp.asarray(z) for z in logits])
     stacked = stacked.astype(jnp.promote_types(stacked.dtype, jnp.float32))  # squares of float16
     if how == "equal_norm":
-        axes = tuple(range(1, stacked.ndim))
-        norms = jnp.sqrt(jnp.sum(jnp.square(stacked), axis=axes, keepdims=True))
+        measured = stacked if by is None else jnp.stack([jnp.asarray(z) for z in by])
+        axes = tuple(range(1, measured.ndim))
+        norms = jnp.sqrt(jnp.sum(jnp.square(measured), axis=axes))
+        norms = norms.reshape(-1, *(1,) * (stacked.ndim - 1))
         stacked = stacked * (jnp.mean(norms) / jnp.where(norms > 0, norms, 1))
     return jnp.mean(stacked, axis=0)

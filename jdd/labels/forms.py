@@ -159,13 +159,13 @@ def _module(array: Array) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
-def label_bytes(form: str, classes: int, k: int = 0) -> int:
-    """Return the bytes of one view's label."""
-    arrays = layout(form, classes, k).values()
+def label_bytes(form: str | None, classes: int, k: int = 0) -> int:
+    """Return the bytes of one view's label; form None: it has none."""
+    arrays = layout(form, classes, k).values() if form is not None else ()
     return sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for shape, dtype in arrays)
 
 
-def bytes_per_view(form: str, classes: int, k: int = 0, view_bytes: int = 0) -> int:
+def bytes_per_view(form: str | None, classes: int, k: int = 0, view_bytes: int = 0) -> int:
     """Return the bytes of one view in a store: its image's index, the view itself, its label."""
     return 4 + view_bytes + label_bytes(form, classes, k)
 
@@ -174,7 +174,7 @@ def expected_bytes(
     images: int,
     epochs: int,
     classes: int,
-    form: str,
+    form: str | None,
     k: int = 0,
     view_bytes: int = 0,
     batch: int = 0,

@@ -9,17 +9,40 @@ Source: ReLabel (Yun, Oh, Heo, Han, Choe & Chun, CVPR 2021), section 3.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jdd.augment import views
 from jdd.augment.resample import taps
 from jdd.errors import BadInput
 from jdd.labels.forms import Array, half, index_dtype, place, top
+from jdd.nets import Net
 
 # Of a place of the map: what float32 loses of a box in relative coordinates.
 SLACK = 1e-4
+
+
+@lru_cache(maxsize=64)
+def places(net: Net) -> tuple[int, int] | None:
+    """Return height and width of a net's label map; None if its head reads no mean of a map."""
+
+    def found(x: jax.Array) -> dict[str, jax.Array]:
+        return net.apply(net.init(jax.random.key(0)), x, taps="map").taps
+
+    tapped = jax.eval_shape(found, jax.ShapeDtypeStruct((1, *net.shape), jnp.float32))
+    return tapped["map"].shape[1:3] if "map" in tapped else None
+
+
+def answer(net: Net, variables: Any, x: jax.Array, train: bool = False) -> jax.Array:
+    """Return the label map [n, h, w, C] of images x; the net has to have one (``places``)."""
+    tapped = net.apply(variables, x, train=train, taps="map").taps
+    head = variables["params"]["head"]
+    return label_map(tapped["map"], head["kernel"], head["bias"])
 
 
 def label_map(features: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -81,6 +104,29 @@ def crop(maps: jax.Array, box: jax.Array) -> jax.Array:
     high = lax.Precision.HIGHEST
     rows = jnp.einsum("nh,nhwc->nwc", by_row, maps, precision=high)
     return jnp.einsum("nw,nwc->nc", by_col, rows, precision=high)
+
+
+def of_views(maps: jax.Array, view: views.View, shape: tuple[int, ...]) -> jax.Array:
+    """Return the logits of each image's own view, before it is mixed: [n, C] of maps [n, h, w, C].
+
+    Strips of the map are shuffled as those of the image are, which their number has to allow: f
+    divides h and w. Then the crop, or what lies within the image of it: of what is outside nothing
+    is known. A mirrored view has the label of its box; a shifted one (``views.View.shift``) too.
+
+    Args:
+      shape: of an image in pixels, (h, w).
+    """
+    if view.rows.shape[1] > 1:
+        rows, cols = (
+            views.pixels(order, size)
+            for order, size in zip((view.rows, view.cols), maps.shape[1:3], strict=True)
+        )
+        maps = jnp.take_along_axis(maps, rows[:, :, None, None], axis=1)
+        maps = jnp.take_along_axis(maps, cols[:, None, :, None], axis=2)
+    size = jnp.array([shape[:2]], jnp.int32)
+    first = jnp.clip(view.box[:, :2], 0, size)
+    last = jnp.clip(view.box[:, :2] + view.box[:, 2:], 0, size)
+    return crop(maps, jnp.concatenate([first / size, (last - first) / size], axis=1))
 
 
 def _weights(start: jax.Array, length: jax.Array, size: int) -> jax.Array:

@@ -4,7 +4,9 @@
     <store>/e0007.npz      epoch 7, plain arrays with the steps as leading axis:
         index              int32 [steps, b], the images of each step, -1 for padding
         view/NAME          [steps, ...], what a view is; the store does not look into it
-        label/NAME         [steps, b, ...], see ``forms.layout``
+        label/NAME         [steps, b, ...], see ``forms.layout``; in mode views
+    <store>/images.npz     in modes static and map:
+        label/NAME         [n, ...], a label of each image, see ``modes.of_image``
 
 Images and views are stored beside the labels, so that a student replays them without drawing a
 random number; FKD's files leave the images to be drawn again in the same order. All steps have b
@@ -22,7 +24,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,11 @@ import numpy as np
 from jdd.distilled import read_npz
 from jdd.errors import BadInput, contrast
 from jdd.files import write_atomic
-from jdd.labels import forms
+from jdd.labels import forms, modes
 
-AGAIN = "delete it, and the labels of this epoch are made again"
+AGAIN = "delete it, and its labels are made again"
+# What a store means by a setting that it does not name: there have not always been modes.
+_UNNAMED = {"mode": "views"}
 
 
 def in_steps(order: np.ndarray, batch: int) -> np.ndarray:
@@ -51,12 +55,12 @@ class LabelStore:
     Args:
       directory: where it lies or will lie.
       settings: JSON-able; all that the labels depend on (images, teachers, views, batch, epochs,
-        seed, ...). Of these the store itself reads ``classes``, ``form``, and ``k`` and
-        ``temperature`` where the form needs them.
+        seed, ...). Of these the store itself reads ``classes``, ``form``, ``mode`` (views, if it is
+        not there), and ``k``, ``temperature`` and ``places`` where form or mode needs them.
 
     Raises:
-      BadInput: the directory holds labels made with other settings; they are named. A form that
-        cannot be made.
+      BadInput: the directory holds labels made with other settings; they are named. A form or mode
+        that cannot be made.
     """
 
     def __init__(self, directory: str | os.PathLike[str], settings: Mapping[str, Any]):
@@ -66,7 +70,11 @@ class LabelStore:
         self.k = int(settings.get("k") or 0)
         soft = self.form not in ("logits", "hard")  # these two are of no temperature
         self.temperature = float(settings.get("temperature") or 0) if soft else 1.0
-        forms.check(self.form, self.classes, self.k, self.temperature)
+        self.mode = str(settings.get("mode", _UNNAMED["mode"]))
+        self.places = tuple(int(size) for size in settings.get("places") or ())
+        modes.check(self.mode, self.form, self.classes, self.k, self.temperature, self.places)
+        self._of_view = modes.of_view(self.mode, self.form, self.classes, self.k)
+        self._of_image = modes.of_image(self.mode, self.classes, self.k, self.places)
         self._check()
 
     @classmethod
@@ -90,7 +98,7 @@ class LabelStore:
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            told, asked = contrast(found, self.settings)
+            told, asked = contrast(_UNNAMED | found, _UNNAMED | self.settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 str(path), "not a label store's settings", "give another folder for the labels"
@@ -115,58 +123,52 @@ class LabelStore:
         """Return where the labels of an epoch lie."""
         return self.directory / f"e{epoch:04d}.npz"
 
+    @property
+    def images_path(self) -> Path:
+        """Where the labels of images lie, in modes that have them."""
+        return self.directory / "images.npz"
+
     def epochs(self) -> int:
         """Return how many epochs, from 0 on, are there in whole; a truncated file is not."""
-        epoch = 0
-        while self._whole(self.path(epoch)):
+        epoch, needed = 0, ["index", *(f"label/{name}" for name in self._of_view)]
+        while _whole(self.path(epoch), needed):
             epoch += 1
         return epoch
 
     def has(self, epochs: int) -> bool:
-        """Tell whether the first ``epochs`` epochs are there."""
-        return self.epochs() >= epochs
+        """Tell whether the first ``epochs`` epochs are there, and the images' labels."""
+        return self.has_images() and self.epochs() >= epochs
 
-    def _whole(self, path: Path) -> bool:
-        """Tell by the directory at a file's end, which a truncated one lacks."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return {f"{name}.npy" for name in self._needed()} <= set(archive.namelist())
-        except (OSError, zipfile.BadZipFile):
-            return False
-
-    def _needed(self) -> list[str]:
-        labels = forms.layout(self.form, self.classes, self.k)
-        return ["index", *(f"label/{name}" for name in labels)]
+    def has_images(self) -> bool:
+        """Tell whether the images' labels are there in whole, or the mode has none."""
+        needed = [f"label/{name}" for name in self._of_image]
+        return not needed or _whole(self.images_path, needed)
 
     def write(
         self,
         epoch: int,
         index: np.ndarray,
         views: Mapping[str, np.ndarray],
-        logits: np.ndarray,
+        logits: np.ndarray | None = None,
     ) -> None:
         """Save an epoch, in place of what is there.
 
         Args:
           index: integers [steps, b] as of ``in_steps``.
           views: plain arrays [steps, ...].
-          logits: [steps, b, C]; what they hold at padding is of no effect.
+          logits: [steps, b, C] in mode views, else None; what they hold at padding is of no effect.
 
         Raises:
           BadInput: shapes that do not fit; padding not at the end; views that are not numbers;
             logits that ``forms.encode`` refuses; a folder that cannot be written.
         """
         where, index = f"labels of epoch {epoch}", np.asarray(index)
-        logits = np.asarray(logits)
         if index.ndim != 2 or index.dtype.kind not in "iu" or not _padded_last(index):
             raise BadInput(
                 where,
                 f"index {index.dtype}{list(index.shape)}",
                 "integers [steps, b] from 0 on, -1 only at the end of the last step",
             )
-        if logits.shape != (*index.shape, self.classes):
-            wanted = f"{[*index.shape, self.classes]} is needed"
-            raise BadInput(where, f"logits of shape {list(logits.shape)}", wanted)
         arrays = {"index": index.astype(np.int32)}
         for name, view in views.items():
             view = np.asarray(view)
@@ -174,14 +176,58 @@ class LabelStore:
                 found = f"view {name} {view.dtype}{list(view.shape)}"
                 raise BadInput(where, found, f"numbers of shape [{len(index)}, ...] are needed")
             arrays[f"view/{name}"] = view
+        arrays |= self._encoded(where, index, logits)
+        write_atomic(self.path(epoch), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    def _encoded(
+        self, where: str, index: np.ndarray, logits: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        shape = (*index.shape, self.classes) if self._of_view else None
+        found = None if logits is None else np.shape(logits)
+        if found != shape:
+            wanted = f"{list(shape)} is needed" if shape else f"none in mode {self.mode}"
+            raise BadInput(where, f"logits of shape {list(found) if found else found}", wanted)
+        if logits is None:
+            return {}
         # A step at a time: the softmax of a whole epoch in float64 may not fit.
         parts = [
             forms.encode(np.where(i[:, None] < 0, z.dtype.type(0), z),
                          self.form, self.k, self.temperature)
-            for i, z in zip(index, logits, strict=True)
+            for i, z in zip(index, np.asarray(logits), strict=True)
         ]  # fmt: skip
-        arrays |= {f"label/{name}": np.stack([part[name] for part in parts]) for name in parts[0]}
-        write_atomic(self.path(epoch), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        return {f"label/{name}": np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def write_images(self, labels: Mapping[str, np.ndarray]) -> None:
+        """Save the labels of the images, arrays [n, ...] as of ``modes.of_image``.
+
+        Raises:
+          BadInput: arrays that are not these; a folder that cannot be written.
+        """
+        arrays = {f"label/{name}": np.asarray(a) for name, a in labels.items()}
+        self._fit_images(f"labels of images in {self.directory}", arrays, "")
+        write_atomic(self.images_path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    def read_images(self) -> dict[str, np.ndarray]:
+        """Return the labels of the images, [n, ...]; {} in modes that have none.
+
+        Raises:
+          BadInput: there is no such file, or it is truncated, damaged or not of this store.
+        """
+        if not self._of_image:
+            return {}
+        if not self.images_path.exists():
+            raise BadInput(str(self.images_path), "no such labels", "the folder of a whole run")
+        arrays = _read(self.images_path)
+        self._fit_images(str(self.images_path), arrays, AGAIN)
+        return {name: arrays[f"label/{name}"] for name in self._of_image}
+
+    def _fit_images(self, where: str, arrays: Mapping[str, np.ndarray], then: str) -> None:
+        first = next(iter(arrays.values()), np.zeros(()))
+        wanted = {
+            f"label/{name}": ((*first.shape[:1], *shape), dtype)
+            for name, (shape, dtype) in self._of_image.items()
+        }
+        _fit(where, arrays, wanted, then)
 
     def read(self, epoch: int) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return (index, views, labels) of an epoch; ``forms.decode`` opens the labels.
@@ -200,23 +246,20 @@ class LabelStore:
         path = self.path(epoch)
         if not path.exists():
             raise BadInput(str(path), "no such labels", f"{self.epochs()} epochs are there")
-        try:
-            arrays = read_npz(path)
-        except BadInput as error:
-            raise BadInput(error.where, error.found, AGAIN) from error
-        missing = [name for name in self._needed() if name not in arrays]
-        if missing:
-            raise BadInput(str(path), f"has no array {', '.join(missing)}", AGAIN)
-        rows = arrays["index"].shape
+        arrays = _read(path)
+        rows: tuple[Any, ...] = arrays["index"].shape if "index" in arrays else ()
+        rows = rows if len(rows) == 2 else ("steps", "b")
         wanted = {"index": (rows, np.dtype(np.int32))} | {
             f"label/{name}": ((*rows, *shape), dtype)
-            for name, (shape, dtype) in forms.layout(self.form, self.classes, self.k).items()
+            for name, (shape, dtype) in self._of_view.items()
         }
-        for name, (shape, dtype) in wanted.items():
-            if len(rows) != 2 or (arrays[name].shape, arrays[name].dtype) != (shape, dtype):
-                found = f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}"
-                raise BadInput(str(path), found, f"{dtype}{list(shape)} is needed: {AGAIN}")
+        _fit(str(path), arrays, wanted, AGAIN)
         return arrays
+
+    def _files(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        for epoch in range(self.epochs()):
+            yield str(epoch), self._arrays(epoch)
+        yield "images", self.read_images()
 
     def digest(self) -> str:
         """Return 16 hex digits of the settings and of every array of the whole epochs.
@@ -227,11 +270,42 @@ class LabelStore:
           BadInput: as ``read``.
         """
         found = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
-        for epoch in range(self.epochs()):
-            for name, array in sorted(self._arrays(epoch).items()):
-                found.update(f"\n{epoch} {name} {array.dtype.str} {array.shape}\n".encode())
+        for file, arrays in self._files():
+            for name, array in sorted(arrays.items()):
+                found.update(f"\n{file} {name} {array.dtype.str} {array.shape}\n".encode())
                 found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()[:16]
+
+
+def _whole(path: Path, needed: Sequence[str]) -> bool:
+    """Tell by the directory at a file's end, which a truncated one lacks."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{name}.npy" for name in needed} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_npz(path)
+    except BadInput as error:
+        raise BadInput(error.where, error.found, AGAIN) from error
+
+
+def _fit(
+    where: str, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Any], then: str
+) -> None:
+    """Refuse arrays that are not of the shapes and types ``wanted`` by name."""
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise BadInput(where, f"has no array {', '.join(missing)}", then or "all of the mode's")
+    for name, (shape, dtype) in wanted.items():
+        if (arrays[name].shape, arrays[name].dtype) != (shape, dtype):
+            found = f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}"
+            sizes = ", ".join(map(str, shape))
+            allowed = f"{dtype}[{sizes}] is needed{': ' if then else ''}{then}"
+            raise BadInput(where, found, allowed)
 
 
 def _padded_last(index: np.ndarray) -> bool:

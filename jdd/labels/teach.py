@@ -1,17 +1,20 @@
-"""What teachers say of views: the programs that draw a view, show it and label it.
+"""What teachers say: the programs that draw a view, show it and label it, or label an image.
 
 A stored view is shown again by the same ``show``, so that it is what was labelled, to the bit; a
-student's step has ``views.apply`` inside a larger program, the same to rounding.
+student's step has ``views.apply`` and ``answer`` inside a larger program, the same to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import jax
 
 from jdd.augment import views
+from jdd.labels import maps
+from jdd.labels.committee import combine
 from jdd.nets import Net
 
 Tree = Any
@@ -29,12 +32,35 @@ def show(images: jax.Array, index: jax.Array, view: views.View) -> jax.Array:
     return views.apply(images[index], view)
 
 
-@lru_cache(maxsize=32)
-def speaker(net: Net, bn: str) -> Any:
-    """Return the compiled ``f(variables, x [b, ...]) -> logits [b, classes]`` of a teacher.
+def answer(
+    nets: Sequence[Net], variables: Sequence[Tree], x: jax.Array, bn: str, how: str
+) -> jax.Array:
+    """Return the teachers' logits ``[b, classes]`` of ``x [b, ...]`` as one.
 
     Args:
-      bn: 'eval', its running statistics; 'batch', those of the views themselves, as where a script
-        never leaves training mode (SRe2L's for CIFAR).
+      bn: 'eval', their running statistics; 'batch', those of ``x``, as where a script never leaves
+        training mode (SRe2L's for CIFAR).
+      how: one of ``committee.HOWS``; of one teacher nothing.
     """
-    return jax.jit(lambda variables, x: net.apply(variables, x, train=bn == "batch").logits)
+    train = bn == "batch"
+    said = [net.apply(own, x, train=train).logits for net, own in zip(nets, variables, strict=True)]
+    return said[0] if len(said) == 1 else combine(said, how)
+
+
+def answer_maps(
+    nets: Sequence[Net], variables: Sequence[Tree], x: jax.Array, bn: str, how: str
+) -> jax.Array:
+    """Return the teachers' label maps ``[b, h, w, classes]`` as one, of maps of one size.
+
+    Its mean over places is ``answer``: the arguments are those.
+    """
+    train = bn == "batch"
+    said = [maps.answer(net, own, x, train) for net, own in zip(nets, variables, strict=True)]
+    return said[0] if len(said) == 1 else combine(said, how, [z.mean((1, 2)) for z in said])
+
+
+@lru_cache(maxsize=32)
+def speaker(nets: tuple[Net, ...], bn: str, how: str = "mean", by_place: bool = False) -> Any:
+    """Return the compiled ``f(variables, x)`` of ``answer``; ``by_place``: of ``answer_maps``."""
+    said = answer_maps if by_place else answer
+    return jax.jit(lambda variables, x: said(nets, variables, x, bn, how))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jdd.augment import views
 from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
+from jdd.labels import maps
 from jdd.methods.base import Problem, recipe
+from jdd.nets import averaging
 
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
@@ -20,6 +24,7 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
     said["labels"] = {
         "kind": "stored",
         "store": "labels/set",
+        "mode": str(config.relabel.mode),
         "form": str(config.relabel.form),
         "k": int(config.relabel.k),
         "teachers": [teacher.word for teacher in problem.teachers],
@@ -47,6 +52,34 @@ def training(config: Any) -> dict[str, Any]:
         "ce_weight": float(post.ce_weight),
         "order": "stored",
     }  # fmt: skip
+
+
+def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
+    """Return height and width of the teachers' label maps, () where labels are no maps.
+
+    Raises:
+      BadInput: a teacher has none, theirs are of several sizes, or the strips that are shuffled
+        are not whole places of them.
+    """
+    if str(config.relabel.mode) != "map":
+        return ()
+    sizes = {teacher.word: maps.places(teacher.still) for teacher in teachers}
+    lacking = [word for word, size in sizes.items() if size is None]
+    where = "config.relabel.mode"
+    if lacking:
+        found = f"map, and the head of {', '.join(lacking)} does not read the mean of a map"
+        allowed = f"static, or nets that do in config.squeeze.nets: {', '.join(averaging())}"
+        raise BadInput(where, found, allowed)
+    if len(set(sizes.values())) != 1:
+        told = ", ".join(f"{word} {'x'.join(map(str, size or ()))}" for word, size in sizes.items())
+        raise BadInput(where, f"map, of teachers whose maps differ: {told}", "maps of one size")
+    found_size = next(iter(sizes.values())) or ()
+    strips = int(config.relabel.shuffle)
+    if any(size % strips for size in found_size):
+        told = f"{strips}, and the label maps have {'x'.join(map(str, found_size))} places"
+        allowed = "a number that divides both, or --config.relabel.mode=static, views or online"
+        raise BadInput("config.relabel.shuffle", told, allowed)
+    return found_size
 
 
 def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:

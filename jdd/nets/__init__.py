@@ -62,7 +62,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 NAMES = tuple(_TABLE)
 __all__ = ["NAMES", "OWN", "Net", "Output", "Variables", "auto_depth", "init_of", "make"]
-__all__ += ["options_of"]
+__all__ += ["averaging", "options_of"]
 
 
 def make(
@@ -114,6 +114,13 @@ def make(
             "larger images (--config.data.size=32) or a net with less depth",
         ) from error
     return net
+
+
+def averaging() -> tuple[str, ...]:
+    """Return the nets whose head reads the mean of their last map: they have label maps."""
+    nets = (MobileNetV2, ResNet, ShuffleNetV2, WideResNet)
+    found = ((name, *entry) for name, entry in _TABLE.items())
+    return tuple(n for n, module, fixed, _ in found if module in nets and "pooled" not in fixed)
 
 
 def options_of(name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jdd.nets.conv import conv, depthwise
 
 Variables = dict[str, Any]
-Taps = bool | Literal["all"]
+Taps = bool | Literal["all", "map"]
 
 
 class Output(NamedTuple):
@@ -30,7 +30,8 @@ class Output(NamedTuple):
       stats: the batch statistics to carry on (updated when training), {} without batch norm.
       taps: with ``taps=True`` the inputs of the normalisations, named by module path as their
         parameters are, and the outputs of the blocks ("block1", ...); with ``taps="all"`` the
-        inputs of the convolutions too ("conv1", "stage2_1/conv1"); else {}. A dict that passes
+        inputs of the convolutions too ("conv1", "stage2_1/conv1"); with ``taps="map"`` the last map
+        [n, h, w, d] alone ("map"), of nets whose head reads its mean; else {}. A dict that passes
         through jit is sorted: the order in which the layers run is ``order.py``'s to say.
     """
 
@@ -47,8 +48,8 @@ class Net(NamedTuple):
     """A net as two pure functions.
 
     ``init(key) -> variables``, ``apply(variables, x, train=False, taps=False) -> Output``, with x
-    [n, h, w, c] and ``taps`` False, True or "all". Variables hold "params" and, with batch norm,
-    "batch_stats".
+    [n, h, w, c] and ``taps`` False, True, "all" or "map". Variables hold "params" and, with batch
+    norm, "batch_stats".
     """
 
     name: str
@@ -145,6 +146,12 @@ def tap(module: nn.Module, name: str, value: jax.Array, where: str = "taps") -> 
     module.sow(where, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
 
+def averaged(module: nn.Module, x: jax.Array) -> jax.Array:
+    """[n, h, w, d] -> [n, d], the mean over the map that the head reads; the map is tapped."""
+    tap(module, "map", x, "maps")
+    return x.mean((1, 2))
+
+
 def flatten(x: jax.Array) -> jax.Array:
     """[n, ...] -> [n, d]."""
     return x.reshape(x.shape[0], -1)
@@ -223,7 +230,7 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str 
 
     def declare() -> Variables:
         variables = module.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32), False)
-        return {k: v for k, v in variables.items() if k not in ("taps", "convs")}
+        return {k: v for k, v in variables.items() if k not in ("taps", "convs", "maps")}
 
     @jax.jit
     def init(key: jax.Array) -> Variables:
@@ -233,14 +240,15 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str 
         variables: Variables, x: jax.Array, train: bool = False, taps: Taps = False
     ) -> Output:
         stats = variables.get("batch_stats", {})
-        mutable = ["batch_stats"] * bool(stats and train) + ["taps"] * bool(taps)
-        mutable += ["convs"] * (taps == "all")
+        mutable = ["batch_stats"] * bool(stats and train) + ["taps"] * (taps in (True, "all"))
+        mutable += ["convs"] * (taps == "all") + ["maps"] * (taps == "map")
         if not mutable:
             plain: Any = module.apply(variables, x, train)
             return Output(plain[0], plain[1], stats, {})
         results: Any = module.apply(variables, x, train, mutable=mutable)
         (logits, features), new = results
-        tapped = _flat(new.get("taps", {})) | _flat(new.get("convs", {}))
+        kinds = ("taps", "convs", "maps")
+        tapped = {name: a for kind in kinds for name, a in _flat(new.get(kind, {})).items()}
         return Output(logits, features, new.get("batch_stats", stats), tapped)
 
     return Net(name, init, apply, shape)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jdd.nets.base import Conv, Dense, Depthwise, tap
+from jdd.nets.base import Conv, Dense, Depthwise, averaged, tap
 from jdd.nets.norm import BatchNorm
 
 # expansion, channels, blocks, stride of the first block
@@ -90,5 +90,5 @@ class MobileNetV2(nn.Module):
                 tap(self, f"block{done + i}", x)
             done += blocks
         x = Conv(rounded(1280 * max(1.0, by)), 1, padding=0, bias=False, name="conv8")(x)
-        features = relu6(BatchNorm(name="norm8")(x, train)).mean((1, 2))
+        features = averaged(self, relu6(BatchNorm(name="norm8")(x, train)))
         return Dense(self.classes, name="head")(features), features

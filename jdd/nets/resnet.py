@@ -11,7 +11,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from jdd.nets.base import Conv, Dense, flatten, tap
+from jdd.nets.base import Conv, Dense, averaged, flatten, tap
 from jdd.nets.conv import avg_pool, overlapping_max_pool
 from jdd.nets.norm import norm
 
@@ -93,5 +93,5 @@ class ResNet(nn.Module):
                     x = Block(width, stride, self.norm, self.pooled, name=name)(x, train)
                 tap(self, f"block{done + i}", x)
             done += blocks
-        features = flatten(x) if self.pooled else x.mean((1, 2))
+        features = flatten(x) if self.pooled else averaged(self, x)
         return Dense(self.classes, name="head")(features), features

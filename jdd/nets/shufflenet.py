@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jdd.nets.base import Conv, Dense, Depthwise, tap
+from jdd.nets.base import Conv, Dense, Depthwise, averaged, tap
 from jdd.nets.conv import overlapping_max_pool
 from jdd.nets.norm import BatchNorm
 
@@ -77,5 +77,5 @@ class ShuffleNetV2(nn.Module):
                 tap(self, f"block{done + i}", x)
             done += blocks
         x = Conv(LAST, 1, padding=0, bias=False, name="conv5")(x)
-        features = nn.relu(BatchNorm(name="norm5")(x, train)).mean((1, 2))
+        features = averaged(self, nn.relu(BatchNorm(name="norm5")(x, train)))
         return Dense(self.classes, name="head")(features), features

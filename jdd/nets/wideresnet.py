@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from jdd.nets.base import Conv, Dense, tap
+from jdd.nets.base import Conv, Dense, averaged, tap
 from jdd.nets.norm import BatchNorm
 
 
@@ -49,5 +49,5 @@ class WideResNet(nn.Module):
                 width, name = self.width * self.widen * 2**stage, f"stage{stage + 1}_{i}"
                 x = Preactivated(width, stride, name=name)(x, train)
                 tap(self, f"block{blocks * stage + i}", x)
-        features = nn.relu(BatchNorm(name="norm4")(x, train)).mean((1, 2))
+        features = averaged(self, nn.relu(BatchNorm(name="norm4")(x, train)))
         return Dense(self.classes, name="head")(features), features

@@ -66,7 +66,7 @@ class Evidence(NamedTuple):
 
     @property
     def stored(self) -> bool:
-        """Whether the labels to learn are those of every view, in a folder beside the set."""
+        """Whether views, and how they are labelled, are in a folder beside the set."""
         return mapping(self.recipe, "labels").get("kind") == "stored"
 
     @property

@@ -18,6 +18,13 @@ _LOSSES = {
     "the image's own class",
     "hard": "cross entropy with the classes of what a view shows, by their shares",
 }
+# Of what the labels are, by their mode (``labels/modes.py``).
+_WHOSE = {
+    "views": "of every view",
+    "static": "of every image as a whole, for all its views",
+    "map": "of every view, read from a label map of its image",
+    "online": "of every view, while nets learn",
+}
 _PIXELS = {
     "round": "8 bits a channel, rounded, before they were labelled",
     "truncate": "8 bits a channel, cut off, before they were labelled",
@@ -114,7 +121,8 @@ def labels(evidence: Evidence) -> str:
     """Return the kind of the labels; of stored ones, whose they are and in which form."""
     if not evidence.stored:
         return evidence.dataset.label_kind if evidence.dataset else ""
-    return f"of every view, by {_by(evidence)}; form {_form(evidence)}"
+    mode = str(mapping(evidence.recipe, "labels").get("mode", "views"))
+    return f"{_WHOSE.get(mode, mode)}, by {_by(evidence)}; mode {mode}, {_form(evidence, mode)}"
 
 
 def augmentation(evidence: Evidence) -> str:
@@ -216,10 +224,12 @@ def _by(evidence: Evidence) -> str:
     return f"the teacher{'s' * (len(names) > 1)} {', '.join(names)}{about}"
 
 
-def _form(evidence: Evidence) -> str:
+def _form(evidence: Evidence, mode: str) -> str:
     said = mapping(evidence.recipe, "labels")
+    if mode == "map":
+        return f"the {value(said, 'k')} largest logits at each place"
     form, heat = str(said.get("form")), real(evidence.labels.get("temperature"))
-    words = [form, f"k = {value(said, 'k')}" if form.startswith("topk") else ""]
+    words = [f"form {form}", f"k = {value(said, 'k')}" if form.startswith("topk") else ""]
     words.append(f"made at temperature {number(heat)}" if heat and form != "hard" else "")
     return ", ".join(word for word in words if word)
 

@@ -24,14 +24,29 @@ LOSSES = {
         "loss = loss + {weight} * F.cross_entropy(s, own)",
     ),
 }
+# How labels are read that are not those of views, by their mode.
+_OTHERS = {
+    "static": [
+        'i = np.load("{store}/images.npz")  # of each image, for all its views:',
+        'z_teacher = i["label/logits"]  # float16 [images, classes]',
+    ],
+    "map": [
+        'i = np.load("{store}/images.npz")  # a map of each image:',
+        'z = i["label/values"]  # float16 [images, k, h, w], the largest',
+        'classes = i["label/indices"]  # theirs; the others have logit 0',
+    ],
+    "online": ["# no labels: the teachers in squeeze/ label each view shown"],
+}
 OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD"}
 
 
 def numpy(evidence: Evidence) -> str:
     """Return how an epoch of the labels is read with NumPy."""
     said = mapping(evidence.recipe, "labels")
-    wanted = ['z_teacher = e["label/logits"]  # float16 [steps, b, classes]']
-    if said.get("form") != "logits":
+    wanted, mode = ['z_teacher = e["label/logits"]  # float16 [steps, b, classes]'], _mode(said)
+    if mode != "views":
+        wanted = _OTHERS[mode]
+    elif said.get("form") != "logits":
         values = [] if said.get("form") == "hard" else ['p = e["label/values"]  # [steps, b, k]']
         wanted = ['classes = e["label/indices"]  # [steps, b, k], likeliest first', *values]
     lines = [
@@ -47,16 +62,22 @@ def numpy(evidence: Evidence) -> str:
         'patch = e["view/patch"]  # rows lo, hi, columns lo, hi:',
         "#   the partner's view is seen there",
         'share = e["view/share"]  # share v + (1 - share) partner',
-        *wanted,
+        *(line.format(store=said.get("store")) for line in wanted),
     ]
     return "\n".join(lines)
+
+
+def _mode(said: Mapping[str, Any]) -> str:
+    mode = str(said.get("mode", "views"))
+    return mode if mode in _OTHERS else "views"
 
 
 def torch(evidence: Evidence) -> str | None:
     """Return how a net is trained with PyTorch; None for what only jdd does."""
     train, said = mapping(evidence.recipe, "train"), mapping(evidence.recipe, "labels")
     name, planned = str(train.get("loss")), mapping(train, "schedule").get("kind") == "cosine"
-    simple = said.get("form") == "logits" and name in LOSSES and spec(evidence)
+    direct = said.get("form") == "logits" and _mode(said) == "views"
+    simple = direct and name in LOSSES and spec(evidence)
     if not (simple and planned) or train.get("steps") or train.get("optimizer") not in OPTIMISERS:
         return None
     words = {

@@ -75,8 +75,8 @@ def _labelled(evidence: Evidence) -> str:
     if not evidence.taught:
         return ""
     said = (
-        " Same labels: the same teachers have labelled views of the same kind of them, so that the "
-        "difference is that of the images."
+        " Same labels: the same teachers have labelled them in the same way, in views of the same "
+        "kind, so that the difference is that of the images."
     )
     if evidence.baseline("hard") or evidence.baseline("random_hard"):
         said += (

@@ -175,13 +175,18 @@ def _torch_schedule(train: Mapping[str, Any], steps: float) -> list[str]:
     ]
 
 
+def _kept(evidence: Evidence) -> str:
+    online = mapping(evidence.recipe, "labels").get("mode") == "online"
+    return "the folders labels/ and squeeze/ have" if online else "the folder labels/ has"
+
+
 def _jdd(evidence: Evidence) -> str:
     kind = mapping(evidence.recipe, "objective").get("kind", "distill")
     others = " --config.nets=ConvNet,VGG11" if kind == "distill" else ""
     lines = [
         "python -m jdd.main --mode=evaluate \\",
         f"    --set=distilled.npz{others}",
-        *(["# the folder labels/ has to stay beside the set"] * evidence.stored),
+        *([f"# {_kept(evidence)} to stay beside the set"] * evidence.stored),
         "",
         "# or from Python",
         "import jdd",

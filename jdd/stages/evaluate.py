@@ -21,7 +21,6 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims, train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.lectures import Lectures
 from jdd.evaluation.starts import kinds, starts
 from jdd.loop import curve
 from jdd.matching import losses
@@ -106,7 +105,8 @@ def measure(
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
     lectures = None
     if planned.recipe.lesson is not None:
-        lectures = Lectures([stored.labels(work, dset)] * n, labels, planned.passes)
+        stores = [stored.labels(work, dset)] * n
+        planned, lectures = stored.lectures(work, dset, planned, stores, labels)
     found = train_eval.test_nets(
         net,
         planned,
@@ -179,7 +179,8 @@ def measure_random(
     asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
     lectures = None
     if planned.recipe.lesson is not None:
-        lectures = Lectures(stored.random(work, dset, images), labels, planned.passes)
+        stores = stored.random(work, dset, images)
+        planned, lectures = stored.lectures(work, dset, planned, stores, labels)
     found = train_eval.test_nets(
         work.net,
         planned._replace(recipe=planned.recipe._replace(label_kind=kind)),
@@ -317,20 +318,22 @@ def cost(work: Work, net: Net, n: int) -> Estimate:
     from jdd.stages.base import timed
 
     dset = example(work)
-    planned = train_eval.plan(dset)
+    planned, more = train_eval.plan(dset), list[Any]()
+    if planned.recipe.lesson is not None:
+        planned, taught, shared = stored.blank(work, planned, dset.labels, 10)
+        more = [shared] if shared else []
     run = fit.make(net, planned.recipe, len(dset.images))
     count = min(int(work.config.eval.at_once) or n, n)
-    init, advance = train_eval.trainer(run, tuple(work.devices[:1]))
+    init, advance = train_eval.trainer(run, tuple(work.devices[:1]), bool(more))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(count)]) for w in "io"]
     images, labels = (
         jnp.asarray(train_eval.repeated(a, count)) for a in (dset.images, dset.labels)
     )
     if planned.recipe.lesson is not None:
-        taught = stored.blank(work, planned.recipe, dset.labels, 10)
         labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, count)), taught)
     lr = jnp.asarray(planned.lr, jnp.float32)
     few = (np.int32(0), np.int32(10))
-    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *few)
+    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *few, *more)
     step = timed(lambda: advance(*args)) / 10
     rounds = -(-n // count) * -(-count // len(work.devices)) / count
     total = step * planned.length(run) * rounds

@@ -1,4 +1,5 @@
-"""Stage ``relabel``: the teachers' labels of every view that a student will be shown.
+"""Stage ``relabel``: every view that a student will be shown, and the teachers' labels of it; or
+those of each image, or none, by ``relabel.mode`` (``jdd/labels/modes.py``).
 
 A store (``jdd/labels/store.py``) for each seed's set, and one for each draw of random real images
 that it is held to: what these labels do for real images is no merit of the set. An epoch is a
@@ -21,8 +22,7 @@ from jdd.augment import views
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.inner import fit
-from jdd.labels import forms, teach
-from jdd.labels.committee import combine
+from jdd.labels import forms, maps, modes, teach
 from jdd.labels.store import LabelStore
 from jdd.methods import decoupled
 from jdd.session import Session
@@ -38,9 +38,13 @@ def fits(work: Work) -> None:
     Raises:
       BadInput: naming the key.
     """
-    config, shape = work.config, work.data.shape
-    form, k = str(config.relabel.form), int(config.relabel.k)
-    forms.check(form, work.data.classes, k, float(config.post.temperature))
+    config, shape, relabel = work.config, work.data.shape, work.config.relabel
+    mode, k, classes = str(relabel.mode), int(relabel.k), work.data.classes
+    heat, places = float(config.post.temperature), decoupled.places(config, work.teachers)
+    modes.check(mode, str(relabel.form), classes, k, heat, places)
+    if mode == "map" and config.post.loss == "mse_gt" and k < classes:
+        found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
+        raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
     views.check(decoupled.spec(config, shape), shape)
     if config.quantise == "jpeg" and shape[-1] not in (1, 3):
         found = f"jpeg, of images of {shape[-1]} channels"
@@ -52,7 +56,10 @@ def settings(work: Work, digest: str, count: int, seed: int) -> dict[str, Any]:
     config, relabel = work.config, work.config.relabel
     keys = ("bn", "combine", "form", "k")
     hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
-    return {
+    mode, places = str(relabel.mode), decoupled.places(config, work.teachers)
+    # Named only where they are used: what was made before they existed stays as it was.
+    named = ({"mode": mode} if mode != "views" else {}) | ({"places": places} if places else {})
+    return named | {
         "images": digest,
         "teachers": squeeze.identity(work),
         "view": dict(decoupled.spec(config, work.data.shape)._asdict()),
@@ -112,13 +119,17 @@ def _label(work: Work, store: LabelStore, images: np.ndarray, seed: int, session
     store.create()
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
     say = Labeller(work, images, batch)
+    if not store.has_images():
+        # As the first epoch has them: teachers who read a batch's statistics see all classes.
+        store.write_images(say.images(order(seed, 0, len(images), batch)))
     for epoch in range(store.epochs(), epochs):
         session.check()
         index = order(seed, epoch, len(images), batch)
         found = [say(seed, epoch, step, rows) for step, rows in enumerate(index)]
         packed = [views.pack(view) for view, _ in found]
         stacked = {name: np.stack([one[name] for one in packed]) for name in packed[0]}
-        store.write(epoch, index, stacked, np.stack([logits for _, logits in found]))
+        logits = np.stack([z for _, z in found]) if store.mode == "views" else None
+        store.write(epoch, index, stacked, logits)
         bar.update(epoch + 1)
     bar.close()
 
@@ -131,24 +142,49 @@ def order(seed: int, epoch: int, n: int, batch: int) -> np.ndarray:
 
 
 class Labeller:
-    """``f(seed, epoch, step, rows [b]) -> (view, logits [b, classes])`` over one set of images."""
+    """``f(seed, epoch, step, rows [b]) -> (view, logits [b, classes])`` over one set of images.
+
+    Logits are None but in mode views.
+    """
 
     def __init__(self, work: Work, images: np.ndarray, batch: int):
-        config = work.config
+        config, relabel = work.config, work.config.relabel
+        self._mode, self._k = str(relabel.mode), int(relabel.k)
         self._images = jnp.asarray(images)
         self._draw = teach.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
         )
-        self._say = [teach.speaker(t.still, str(config.relabel.bn)) for t in work.teachers]
+        nets = tuple(teacher.still for teacher in work.teachers)
+        by_place = self._mode == "map"
+        self._say = teach.speaker(nets, str(relabel.bn), str(relabel.combine), by_place)
         self._variables = [jax.tree.map(jnp.asarray, t.variables()) for t in work.teachers]
-        self._how = str(config.relabel.combine)
         self._steps = fit.steps_per_epoch(fit.Recipe(order="stored", batch=batch), len(images))
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
+        if self._mode != "views":
+            return jax.device_get(view), None
         x = teach.show(self._images, jnp.asarray(rows), view)
-        said = [say(own, x) for say, own in zip(self._say, self._variables, strict=True)]
-        return jax.device_get((view, said[0] if len(said) == 1 else combine(said, self._how)))
+        return jax.device_get((view, self._say(self._variables, x)))
+
+    def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the label of each image as a whole, ``[n, ...]`` as of ``modes.of_image``.
+
+        Args:
+          index: the images of each step ``[steps, b]``; of an image that comes twice the first
+            label counts.
+        """
+        found = [self.whole(rows) for rows in index]
+        _, first = np.unique(index, return_index=True)
+        return {name: np.concatenate([one[name] for one in found])[first] for name in found[0]}
+
+    def whole(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the labels of one step's images."""
+        said = jax.device_get(self._say(self._variables, self._images[jnp.asarray(rows)]))
+        if self._mode == "static":
+            return forms.encode(said, "logits")
+        values, indices = maps.compress(said, self._k)
+        return {"values": values, "indices": indices}
 
 
 def _estimate(work: Work) -> Estimate:
@@ -157,17 +193,23 @@ def _estimate(work: Work) -> Estimate:
     blank = _Untrained(work)
     say = Labeller(blank, dset.images, batch)  # type: ignore[arg-type]
     rows = np.arange(batch, dtype=np.int32)
-    step = timed(lambda: say(0, 0, 0, rows)[1])
-    draws = int(work.config.baselines.random)
-    sets = len(work.seeds) + draws
-    relabel = work.config.relabel
-    size = sets * forms.expected_bytes(
-        len(dset.images), epochs, work.data.classes, str(relabel.form), int(relabel.k),
-        views.stored_bytes(int(relabel.shuffle)), batch,
+    step = timed(lambda: say(0, 0, 0, rows))
+    relabel, places = work.config.relabel, decoupled.places(work.config, work.teachers)
+    mode, own = str(relabel.mode), 0.0
+    if mode in ("static", "map"):
+        own = timed(lambda: say.whole(rows))
+    sets = len(work.seeds) + int(work.config.baselines.random)
+    size = sets * modes.expected_bytes(
+        mode, len(dset.images), epochs, work.data.classes, str(relabel.form), int(relabel.k),
+        views.stored_bytes(int(relabel.shuffle)), batch, places,
     )  # fmt: skip
-    steps = epochs * -(-len(dset.images) // batch)
-    note = f"{sets} sets of {steps} batches of {step * 1e3:.0f} ms; {size / 2**20:.0f} MiB on disk"
-    return Estimate(sets * steps * step, 0, note)
+    once = -(-len(dset.images) // batch)
+    note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms"
+    note += f", {once} of {own * 1e3:.0f} ms" * (own > 0)
+    note += f"; mode {mode}, {size / 2**20:.1f} MiB on disk"
+    if places:
+        note += f", label maps of {places[0]} x {places[1]} places"
+    return Estimate(sets * once * (epochs * step + own), 0, note)
 
 
 class _Untrained:
