@@ -8,7 +8,8 @@ the set, random real images with the same teachers' labels, and both with hard l
 views. Digits: the methods' own settings. CIFAR-10: teacher and student ConvNetBN of width 32,
 teachers squeezed for 10 epochs (G-VBSM's two, ConvNetBN and ConvNet, for 5 each, as published),
 students for 300, at IPC 50 for 60 and after half the steps of recovery, the published recipes
-otherwise but for ``CIFAR`` below. The teacher of SRe2L, CDA and RDED is one. Runs that are finished are read again; what was cut goes on.
+otherwise but for ``CIFAR`` and ``MANY`` below. The teacher of SRe2L, CDA and RDED is one. Runs that
+are finished are read again; what was cut goes on.
 """
 
 from __future__ import annotations
