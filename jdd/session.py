@@ -80,6 +80,7 @@ class Session:
         self.progress = progress
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}
+        self._waits: dict[str, tuple[float, float]] = {}
         self._signal: int | None = None
 
     @contextlib.contextmanager
@@ -113,6 +114,21 @@ class Session:
         """Raise Interrupted if a signal arrived; for stages whose work is saved as it is."""
         if self.stopping:
             raise Interrupted("interrupted; the same command goes on from here")
+
+    def wait(self, stage: str, waited: float, ran: float) -> None:
+        """Note that a stage's loop has waited for its input, of the seconds that it ran."""
+        before = self._waits.get(stage, (0.0, 0.0))
+        self._waits[stage] = (before[0] + waited, before[1] + ran)
+
+    def stall(self, stage: str) -> dict[str, float]:
+        """Return ``{"stall": fraction}`` of a stage's time so far, {} where none was noted."""
+        waited, ran = self._waits.get(stage, (0.0, 0.0))
+        return {"stall": round(waited / ran, 4)} if ran > 0 else {}
+
+    def waited(self, stage: str) -> str:
+        """Return in words what a stage has waited for its input; '' where none was noted."""
+        waited, ran = self._waits.get(stage, (0.0, 0.0))
+        return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:
         """Print one line for the person."""

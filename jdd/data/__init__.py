@@ -9,6 +9,7 @@ from jdd.data.relabel import class_of, relabelled
 from jdd.data.rows import Rows
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
+from jdd.data.streamed import Streamed
 from jdd.data.transform import (
     Transform,
     fit_frepo_zca,
@@ -26,6 +27,7 @@ __all__ = [
     "Facts",
     "Rows",
     "Split",
+    "Streamed",
     "Transform",
     "class_indices",
     "class_of",

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd import rng
-from jdd.data import Split, draw_per_class
+from jdd.data import Split, Streamed, draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims, train_eval
@@ -82,7 +82,11 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
     same = all(
         b is not None and np.array_equal(a, b) if a is not None else b is None for a, b in pairs
     )
-    return split if same else split._replace(images=theirs.forward(ours.inverse(split.images)))
+    if same:
+        return split
+    if isinstance(split.images, Streamed):
+        return split._replace(images=split.images.through(theirs))
+    return split._replace(images=theirs.forward(ours.inverse(split.images)))
 
 
 def measure(
@@ -245,6 +249,7 @@ def _run(work: Work, session: Session) -> None:
         if name not in BESIDE:
             what = {"net": name, "seed": seed}
         accuracy, n = known[key]["mean"], known[key]["n"]
+        what |= session.stall("random" if name in (RANDOM, RANDOM_HARD) else "evaluate")
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == work.config.net.name and work.data.val is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.experts import train
-from jdd.inner import fit
+from jdd.inner import feed, fit
 from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.session import Session, locked
@@ -39,17 +40,22 @@ def training_cost(
     net: Net, recipe: fit.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
 ) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
-    one = tuple(devices[:1])
+    one, fed = tuple(devices[:1]), feed.fed(data.train)
     n = len(data.train.labels)
-    run = fit.make(net, recipe, n)
-    images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+    run = fit.make(net, recipe, n, fed)
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
-    call = train.advance(run, one)
+    call = train.advance(run, one, fed)
     lr = jnp.full(2, 0.01, jnp.float32) if recipe.rates else jnp.float32(0.01)
     lo, hi = np.int32(0), np.int32(2)
+    if fed:
+        with contextlib.closing(feed.Feed(data.train, recipe, own, range(1), one)) as source:
+            _, last, images, labels = next(source.epoch(0))
+        hi = np.int32(min(last, 2))
+    else:
+        images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
     args = (carry, own, ops, images, labels, lr, lo, hi)
-    step = timed(lambda: call(*args), 2) / 2
+    step = timed(lambda: call(*args), 2) / int(hi)
     seconds = step * run.steps_per_epoch * epochs * -(-batches // len(devices))
     return Estimate(
         seconds,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from jdd.data.sources import pixels
-from jdd.data.sources.decoding import Item, decode_all, stack
+from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.raw import Raw, Request
+from jdd.data.sources.shelf import Shelf, Splits
 from jdd.errors import BadInput
 
 _INFO = "dataset_info.json"
@@ -88,7 +89,7 @@ def _prepare(root: Path, name: str) -> None:
         ) from None
 
 
-def read(request: Request, prepared: Path) -> Raw:
+def read(request: Request, prepared: Path, shelf: Shelf) -> Raw:
     """Read the images and labels of a prepared set.
 
     Raises:
@@ -101,7 +102,7 @@ def read(request: Request, prepared: Path) -> Raw:
     image, label = _features(builder, tfds, prepared)
     feature = builder.info.features[label]
     names = tuple(str(name) for name in feature.names or range(feature.num_classes))
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    splits: Splits = {}
     notes = []
     for theirs, ours in _SPLITS.items():
         if theirs not in builder.info.splits or ours in splits:
@@ -109,12 +110,13 @@ def read(request: Request, prepared: Path) -> Raw:
         # Encoded bytes go through the same decoding and checks as files in folders.
         skip = {image: tfds.decode.SkipDecoding()}
         rows = builder.as_data_source(split=theirs, decoders=skip)
-        found = list(decode_all(_items(rows, image, label, f"{prepared}:{theirs}"), request))
+        where = f"{prepared}:{theirs}"
+        decoded = decode_all(_items(rows, image, label, where), request)
+        found = [(shelf.add(one), cls) for cls, one in decoded]
         if not found:
             continue
-        images, grey = stack([decoded for _, decoded in found])
-        where = f"{prepared}:{theirs}"
-        labels = np.array([cls for cls, _ in found])
+        images, grey = shelf.take([place for place, _ in found])
+        labels = np.array([cls for _, cls in found])
         splits[ours] = (images, pixels.check_labels(labels, len(images), len(names), where))
         notes += [f"{ours}: {grey}"] if grey else []
     if "train" not in splits:
