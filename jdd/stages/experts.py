@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import jax
@@ -10,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.experts import train
-from jdd.inner import feed, fit
+from jdd.inner import fit
 from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.session import Session, locked
-from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.work import Work, fingerprint
 
 
@@ -40,27 +39,27 @@ def training_cost(
     net: Net, recipe: fit.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
 ) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
-    one, fed = tuple(devices[:1]), feed.fed(data.train)
+    one = tuple(devices[:1])
     n = len(data.train.labels)
-    run = fit.make(net, recipe, n, fed)
+    steps, batch = fit.steps_per_epoch(recipe, n), min(recipe.batch, n)
+    few = share(batch, data.shape, one)
+    # Two batches' images stand for all: reading them is not what is timed.
+    images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
+    run = fit.make(net, recipe._replace(batch=few), len(labels))
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
-    call = train.advance(run, one, fed)
+    call = train.advance(run, one)
     lr = jnp.full(2, 0.01, jnp.float32) if recipe.rates else jnp.float32(0.01)
     lo, hi = np.int32(0), np.int32(2)
-    if fed:
-        with contextlib.closing(feed.Feed(data.train, recipe, own, range(1), one)) as source:
-            _, last, images, labels = next(source.epoch(0))
-        hi = np.int32(min(last, 2))
-    else:
-        images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
-    args = (carry, own, ops, images, labels, lr, lo, hi)
-    step = timed(lambda: call(*args), 2) / int(hi)
-    seconds = step * run.steps_per_epoch * epochs * -(-batches // len(devices))
+    args = (carry, own, ops, jnp.asarray(images), labels, lr, lo, hi)
+    step = timed(lambda: call(*args), 2) / 2 * batch / few
+    seconds = step * steps * epochs * -(-batches // len(devices))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((carry["variables"], carry["optimizer"])))
     return Estimate(
         seconds,
-        planned(call, *args),
-        f"{group} nets at once, {run.steps_per_epoch} steps an epoch of {step * 1e3:.0f} ms",
+        planned(call, *args) * batch // few,
+        f"{group} nets at once, {steps} steps an epoch of {step * 1e3:.0f} ms" + scaled(few, batch),
+        batches * size,
     )
 
 

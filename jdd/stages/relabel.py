@@ -27,8 +27,9 @@ from jdd.labels.store import LabelStore
 from jdd.methods import decoupled
 from jdd.session import Session
 from jdd.stages import squeeze, stored
-from jdd.stages.base import Estimate, Stage, timed
-from jdd.stages.evaluate import example, random_sets
+from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.evaluate import random_sets
+from jdd.stages.students import example
 from jdd.work import Work, fingerprint
 
 
@@ -154,10 +155,10 @@ class Labeller:
 def _estimate(work: Work) -> Estimate:
     dset, epochs = example(work), int(work.config.eval.epochs)
     batch = min(int(work.config.eval.batch), len(dset.images))
-    blank = _Untrained(work)
-    say = Labeller(blank, dset.images, batch)  # type: ignore[arg-type]
-    rows = np.arange(batch, dtype=np.int32)
-    step = timed(lambda: say(0, 0, 0, rows)[1])
+    blank, few = _Untrained(work), share(batch, work.data.shape, work.devices)
+    say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
+    rows = np.arange(few, dtype=np.int32)
+    step = timed(lambda: say(0, 0, 0, rows)[1]) * batch / few
     draws = int(work.config.baselines.random)
     sets = len(work.seeds) + draws
     relabel = work.config.relabel
@@ -166,8 +167,8 @@ def _estimate(work: Work) -> Estimate:
         views.stored_bytes(int(relabel.shuffle)), batch,
     )  # fmt: skip
     steps = epochs * -(-len(dset.images) // batch)
-    note = f"{sets} sets of {steps} batches of {step * 1e3:.0f} ms; {size / 2**20:.0f} MiB on disk"
-    return Estimate(sets * steps * step, 0, note)
+    note = f"{sets} sets of {steps} batches of {step * 1e3:.0f} ms" + scaled(few, batch)
+    return Estimate(sets * steps * step, 0, note, size)
 
 
 class _Untrained:

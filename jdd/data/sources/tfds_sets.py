@@ -36,8 +36,7 @@ def find(request: Request) -> Path:
         raise BadInput(
             "config.data.source", "tensorflow-datasets is not installed", "pip install 'jdd[tfds]'"
         )
-    top = request.path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root, name = Path(top).expanduser(), request.facts.tfds if request.facts else request.name
+    root, name = _root(request.path), request.facts.tfds if request.facts else request.name
     if root.is_file():
         raise BadInput(
             "config.data.path", f"{root} is a file", "for a file: --config.data.source=folder"
@@ -55,6 +54,16 @@ def find(request: Request) -> Path:
     if prepared is None:
         raise BadInput("config.data.path", f"no prepared set {name} in {root}", "prepare it first")
     return prepared
+
+
+def _root(path: str) -> Path:
+    top = path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(top).expanduser()
+
+
+def there(name: str) -> bool:
+    """Tell whether a set of that name is prepared where tensorflow-datasets keeps them."""
+    return _newest(_root(""), name) is not None
 
 
 def _newest(root: Path, name: str) -> Path | None:
