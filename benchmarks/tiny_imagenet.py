@@ -59,7 +59,7 @@ def main() -> None:
     flags = parser.parse_args()
     folder = subset(flags.path, flags.to, flags.train, flags.test)
     keys = KEYS | {"data.path": folder}
-    line = [sys.executable, "-m", "jdd.main", "--config=configs/sre2l.py:tiny_imagenet,ipc=1"]
+    line = [sys.executable, "-m", "jdd.main", "--config=configs/sre2l.py:tiny_imagenet_100,ipc=1"]
     line += [f"--workdir={flags.to / 'run'}", *(f"--config.{k}={v}" for k, v in keys.items())]
     print(" ".join(map(str, line[1:])), file=sys.stderr, flush=True)
     subprocess.run(line, check=True, stdout=subprocess.DEVNULL)

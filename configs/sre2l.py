@@ -2,6 +2,7 @@
 
     python -m jdd.main --config=configs/sre2l.py:cifar100,ipc=50 --workdir=runs/sre2l
     python -m jdd.main --config=configs/sre2l.py:digits,ipc=10
+    python -m jdd.main --mode=estimate --config=configs/sre2l.py:imagenet,ipc=10
 
 Teachers (squeeze.nets) are trained on the real images; images are recovered from the first one's
 weights and batch-norm statistics, in batches of image_batch; every view that a student will be
@@ -42,6 +43,14 @@ TINY = CIFAR | {
     "post.optimizer": "sgd", "post.weight_decay": 1e-4, "post.warmup": 5, "post.loss": "kl_squared",
     "post.temperature": 20.0, "eval.lr": 0.2, "eval.epochs": 100, "eval.batch": 256,
 }  # fmt: skip
+# The authors take torchvision's ResNet18, 90 epochs with steps in the rate, a cosine here.
+IMAGENET = TINY | {
+    "squeeze.nets": ("ResNet18BN_IN",), "squeeze.epochs": 90, "squeeze.lr": 0.1,
+    "squeeze.warmup": 0, "lr_img": 0.25, "r_bn": 0.01, "roll": 32, "relabel.mix": "cutmix",
+    "relabel.alpha": 1.0, "post.optimizer": "adamw", "post.weight_decay": 0.01,
+    "post.decay": "matrices", "post.warmup": 0, "post.loss": "kl", "eval.lr": 0.001,
+    "eval.epochs": 300, "eval.batch": 1024,
+}  # fmt: skip
 DEFAULTS = CIFAR
 
 # Teacher and student ConvNetBN; on 8x8 images crops leave too little (facts of each page).
@@ -53,7 +62,11 @@ DIGITS = {
     "relabel.bn": "eval", "post.temperature": 20.0, "eval.batch": 50, "eval.epochs": 250,
     "baselines.full_epochs": 20,
 }  # fmt: skip
-STARTS = {"digits": DIGITS}
+_STEM = ("ResNet18BN_IN",)  # its first layers halve the image twice
+STARTS = {
+    "digits": DIGITS,
+    "imagenet": {"net.name": _STEM[0], "nets": _STEM, "squeeze.nets": _STEM},
+}
 
 
 def row(accuracy: float, std: float | None, source: str, values: dict) -> dict:
@@ -74,6 +87,10 @@ PUBLISHED = {
     ("cifar100", 50): row(0.494, None, _SCDD, CIFAR | {"eval.epochs": 800}),
     ("tiny_imagenet", 50): row(0.411, 0.004, _OWN, TINY),
     ("tiny_imagenet", 100): row(0.497, 0.003, _OWN, TINY),
+    ("imagenet", 10): row(0.213, 0.006, _OWN, IMAGENET),
+    ("imagenet", 50): row(0.468, 0.002, _OWN, IMAGENET),
+    ("imagenet", 100): row(0.528, 0.003, _OWN, IMAGENET),
+    ("imagenet", 200): row(0.570, 0.004, _OWN, IMAGENET),
 }
 
 PROTOCOL = {

@@ -105,13 +105,13 @@ def _locked(values: Mapping[str, Any]) -> ConfigDict:
 
 
 def resolve(
-    config: ConfigDict, shape: tuple[int, int, int] | None = None
+    config: ConfigDict, shape: tuple[int, int, int] | None = None, absent: bool = False
 ) -> tuple[ConfigDict, list[str]]:
     """Return ``config`` with every 'auto' replaced, and lines that say what was taken.
 
     A dataset of your own has no facts: its data.dsa stays 'auto' and is chosen by the channels on
     loading; net.depth stays 'auto', and a word for several nets a word, until ``shape`` (h, w, c)
-    is given.
+    is given. ``absent`` says that the images are not needed: no path has to be there.
 
     Raises:
       BadInput: an unknown dataset, method or net, or keys that do not go together.
@@ -122,7 +122,7 @@ def resolve(
     names, told = pools.chosen(config.net.name, config.nets, _shape(config, shape))
     values, notes = settle(config, shape)
     values["nets"], notes = names, notes + told
-    if values["data.source"] in ("npz", "folder") and not config.data.path:
+    if values["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {values['data.source']} source"
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
     check = getattr(method_file(config.method), "check", None)

@@ -91,6 +91,12 @@ COMMON: dict[str, Key] = {
     "data.cache_dir": Key(
         str, "", "decoded arrays are kept here ('': $JDD_CACHE or ~/.cache/jdd)", resumable=True
     ),
+    "data.stream": Key(
+        bool,
+        False,
+        "leave the images on disk, as 8-bit pixels in data.cache_dir, and read batches from there",
+        resumable=True,
+    ),
     "data.dsa": Key(
         str, AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)", auto=True
     ),

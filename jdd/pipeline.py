@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +49,12 @@ def run(
         from jdd import assess
 
         return assess.run(loaded, set_path, workdir, command)
-    config, notes = configs.resolve(loaded.config)
+    absent = mode == "estimate" and data.absent(loaded.config.data)
+    config, notes = configs.resolve(loaded.config, absent=absent)
     place = Path(workdir or configs.default_workdir(config, loaded.spec))
     check_workdir(place, config)
     with jax.default_matmul_precision(config.precision):
-        work = prepare(config, place, command, notes)
+        work = prepare(config, place, command, notes, absent)
         check_workdir(place, work.config)
         chosen = stages(work.config)
         _check_mode(mode, chosen)
@@ -62,13 +64,16 @@ def run(
             return _travel(work, chosen, mode, notes)
 
 
-def prepare(config: Any, place: Path, command: str, notes: list[str] | None = None) -> Work:
+def prepare(
+    config: Any, place: Path, command: str, notes: list[str] | None = None, absent: bool = False
+) -> Work:
     """Load the data and check all that a stage would otherwise stumble over an hour later.
 
-    What only the data have settled is added to ``notes``.
+    What only the data have settled is added to ``notes``. ``absent``: a placeholder stands for the
+    data, which is enough to foretell what a run costs.
     """
-    loaded = data.load(config.data)
-    config, told = configs.resolve(config, shape=loaded.shape)
+    loaded = data.placeholder(config.data) if absent else data.load(config.data)
+    config, told = configs.resolve(config, shape=loaded.shape, absent=absent)
     if notes is not None:
         notes += [line for line in told if line not in notes]
     fits = getattr(configs.method_file(config.method), "fits", None)
@@ -258,14 +263,35 @@ def _estimate(work: Work, chosen: list[Stage], notes: list[str]) -> dict[str, An
     """Print memory and time of each stage on this machine; write nothing."""
     for line in (*notes, *work.notes):
         print(line)
-    print(f"{'stage':10} {'time':>14} {'XLA temporaries':>16}  measured")
+    print(f"{'stage':10} {'time':>14} {'XLA temporaries':>16} {'disk':>10}  measured")
     total, found = 0.0, {}
     for stage in chosen:
         cost = stage.estimate(work)
         total += cost.seconds
-        memory = f"{cost.temporaries / 2**20:.0f} MiB" if cost.temporaries else "-"
-        print(f"{stage.name:10} {clock(cost.seconds):>14} {memory:>16}  {cost.note}", flush=True)
-        found[stage.name] = {"seconds": cost.seconds, "temporaries_bytes": cost.temporaries}
-    held = work.data.train.images.nbytes + work.data.test.images.nbytes
-    print(f"in all {clock(total)}; the data holds {held / 2**20:.0f} MiB beside the temporaries")
+        memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))
+        told = f"{stage.name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
+        print(told, flush=True)
+        found[stage.name] = {
+            "seconds": cost.seconds,
+            "temporaries_bytes": cost.temporaries,
+            "disk_bytes": cost.disk,
+        }
+    print(f"in all {clock(total)}; {_held(work)}")
     return found
+
+
+def _held(work: Work) -> str:
+    """Say what memory the images take beside the temporaries, or what file in their place."""
+    splits = [split.images for split in (work.data.train, work.data.test)]
+    numbers = sum(math.prod(images.shape) for images in splits)
+    if work.config.data.stream:
+        return f"the images lie in a file of {size(numbers)}"
+    streamed = f" (or in a file of {size(numbers)}, with --config.data.stream=true)"
+    return f"the data holds {size(4 * numbers)} beside the temporaries" + (
+        streamed if 4 * numbers > 8 << 30 else ""
+    )
+
+
+def size(count: int) -> str:
+    """Return bytes as a person reads them."""
+    return f"{count / 2**20:.0f} MiB" if count < 10 << 30 else f"{count / 2**30:.0f} GiB"

@@ -80,6 +80,7 @@ class Session:
         self.progress = progress
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}
+        self._waits: dict[str, list[tuple[float, float]]] = {}
         self._signal: int | None = None
 
     @contextlib.contextmanager
@@ -113,6 +114,22 @@ class Session:
         """Raise Interrupted if a signal arrived; for stages whose work is saved as it is."""
         if self.stopping:
             raise Interrupted("interrupted; the same command goes on from here")
+
+    def wait(self, stage: str, waited: float, ran: float) -> None:
+        """Note that a stage's loop has waited for its input, of the seconds that it ran."""
+        self._waits.setdefault(stage, []).append((waited, ran))
+
+    def stall(self, stage: str) -> dict[str, float]:
+        """Return ``{"stall": fraction}`` of the time that was noted last, {} where none was."""
+        noted = self._waits.get(stage)
+        return {"stall": round(noted[-1][0] / noted[-1][1], 4)} if noted else {}
+
+    def waited(self, stage: str) -> str:
+        """Return in words what a stage has waited for its input in all; '' where none was noted."""
+        waited, ran = (
+            sum(times) for times in zip(*self._waits.get(stage, [(0.0, 0.0)]), strict=True)
+        )
+        return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:
         """Print one line for the person."""

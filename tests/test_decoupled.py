@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, rng
+from jdd import config, metrics, rng
 from jdd.augment import views
 from jdd.data.quantise import quantised
 from jdd.data.transform import Transform
@@ -57,6 +57,9 @@ def test_a_run_leaves_teachers_images_labels_and_its_baselines(done):
     beside = result["baselines"]
     assert [beside[k]["n"] for k in ("random", "hard", "random_hard")] == [2, 2, 2]
     assert {"squeeze-ConvNetBN", "recover", "relabel", "evaluate"} <= set(result["seconds"])
+    lines = [row for row in metrics.read(place / "metrics.jsonl") if row["stage"] == "evaluate"]
+    assert all(0 <= row["stall"] <= 1 for row in lines)  # waited for stored labels
+    assert "% waiting for input" in (place / "report.html").read_text()
     parts = {p.name for p in (place / "checkpoints/recover-parts").iterdir()}
     assert parts == {"0.npy", "1.npy"}  # two batches of one image of each class
     assert not list((place / "checkpoints").glob("recover-[0-9]*"))

@@ -16,7 +16,7 @@ from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
 from jdd.labels import maps, teach
 from jdd.labels.store import LabelStore
-from jdd.stages import evaluate, relabel, stored
+from jdd.stages import evaluate, relabel, stored, students
 from tests import runs
 
 OWN = {
@@ -54,7 +54,7 @@ def run(keys, place, mode="all"):
 
 def foretold(work):
     """Return what the stage would cost, and try what a student's cost is measured on."""
-    dset = evaluate.example(work)
+    dset = students.example(work)
     planned, labels, shared = stored.blank(work, train_eval.plan(dset), dset.labels, 10)
     view = planned.recipe.lesson.view
     assert jax.eval_shape(view, dset.images, labels | shared, 0)[1]["soft"].shape == (4, 3)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from jdd.data.dataset import Dataset, Split, load, load_raw
 from jdd.data.facts import FACTS, Facts, lookup
 from jdd.data.origin import origin
+from jdd.data.placeholder import absent, placeholder
 from jdd.data.relabel import class_of, relabelled
 from jdd.data.rows import Rows
 from jdd.data.sampler import class_indices, draw_per_class
 from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
+from jdd.data.streamed import Streamed
 from jdd.data.transform import (
     Transform,
     fit_frepo_zca,
@@ -26,7 +28,9 @@ __all__ = [
     "Facts",
     "Rows",
     "Split",
+    "Streamed",
     "Transform",
+    "absent",
     "class_indices",
     "class_of",
     "draw_per_class",
@@ -38,6 +42,7 @@ __all__ = [
     "lookup",
     "normalisation",
     "origin",
+    "placeholder",
     "relabelled",
     "source_of",
     "whitening",

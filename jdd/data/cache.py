@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,33 @@ def file(setting: str, kind: str, parts: object) -> Path:
     """Return the cache file of one kind of arrays, named by a hash of all that determines them."""
     text = json.dumps([_FORMAT, parts], sort_keys=True, default=str)
     return folder(setting) / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+
+
+def place(setting: str, kind: str, parts: object) -> Path:
+    """Return the cache folder of files too large for one, named as ``file`` is."""
+    return file(setting, kind, parts).with_suffix("")
+
+
+def fill(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` fill a new folder that becomes ``path`` in one step; nothing if it is there.
+
+    A second process waits for the first. Unlike arrays in the cache these files are needed: what
+    goes wrong is raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        temporary = path.with_name(f"{path.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        try:
+            temporary.mkdir()
+            write(temporary)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read(path: Path, names: tuple[str, ...] = ()) -> Arrays | None:

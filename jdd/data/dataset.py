@@ -14,11 +14,13 @@ from jdd.data import cache, facts
 from jdd.data.sampler import class_indices
 from jdd.data.sources import Raw, Request, read, request_of
 from jdd.data.sources.raw import setting
+from jdd.data.streamed import Streamed, in_space, part
 from jdd.data.transform import (
     NAMES,
     ZCA_EPS,
     Transform,
     channel_stats,
+    chunks,
     fit_frepo_zca,
     fit_kip_zca,
     fit_zca,
@@ -32,9 +34,11 @@ _SEED = 0  # of carved splits: a dataset is the same one for every seed of a run
 
 
 class Split(NamedTuple):
-    """images: float32 [n, h, w, c] in the net's input space; labels: int32 [n]."""
+    """images: float32 [n, h, w, c] in the net's input space, an array or ``Streamed``; labels:
+    int32 [n].
+    """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
 
 
@@ -73,7 +77,7 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
         size (side to resize to, 0: as found); zca (none, kornia, kip or frepo); val
         (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
-        (auto or a strategy).
+        (auto or a strategy); stream (images stay in a file in cache_dir, ``Streamed``).
 
     Returns:
       The Dataset, its images float32 in the net's input space.
@@ -84,7 +88,7 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
     request = request_of(data_config)
     raw = load_raw(data_config)
     train = raw.splits["train"][0]
-    digests = [_digest(*raw.splits[name]) for name in sorted(raw.splits)]
+    digests = [_digest(*raw.splits[name], request.cache_dir) for name in sorted(raw.splits)]
     zca = whitening_kind(setting(data_config, "zca"))
     transform, told = _transform(request, train, raw.scale, zca, digests)
     names, channels = sorted(raw.splits), train.shape[-1]
@@ -92,7 +96,7 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
     transformed = {}
     for name in names:  # popped, so that the stored images of a split go as its floats come
         images, labels = raw.splits.pop(name)
-        transformed[name] = Split(transform.forward(images, raw.scale), labels)
+        transformed[name] = Split(in_space(images, transform, raw.scale), labels)
     dsa = str(setting(data_config, "dsa"))
     if dsa == "auto":
         dsa = request.facts.dsa if request.facts else facts.default_dsa(channels)
@@ -169,8 +173,8 @@ def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = 
         order = rng.host(_SEED, f"split-{name}", i).permutation(group)
         out[order[:take]] = True
     splits = dict(raw.splits)
-    splits["train"] = (images[~out], labels[~out])
-    splits[name] = (images[out], labels[out])
+    splits["train"] = (part(images, ~out), labels[~out])
+    splits[name] = (part(images, out), labels[out])
     return raw._replace(splits=splits, notes=(*raw.notes, note))
 
 
@@ -186,10 +190,20 @@ def _shares(groups: list[np.ndarray], fraction: float, total: int | None) -> lis
     return shares
 
 
-def _digest(images: np.ndarray, labels: np.ndarray) -> str:
+def _digest(images: Any, labels: np.ndarray, cache_dir: str) -> str:
+    """Return the hash of a split's content; of streamed images it is worked out once."""
+    file = None
+    if isinstance(images, Streamed):
+        own = hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest()
+        file = cache.file(cache_dir, "digest", [images.identity, own])
+        if known := cache.read(file, ("digest",)):
+            return str(known["digest"])
     digest = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
-    digest.update(np.ascontiguousarray(images).data)
+    for at in chunks(images):
+        digest.update(np.ascontiguousarray(images[at]).data)
     digest.update(np.ascontiguousarray(labels).data)
+    if file is not None:
+        cache.write(file, {"digest": np.array(digest.hexdigest())})
     return digest.hexdigest()
 
 
@@ -201,11 +215,12 @@ _FITS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
 
 
 def _transform(
-    request: Request, train: np.ndarray, scale: float, zca: str, digests: list[str]
+    request: Request, train: Any, scale: float, zca: str, digests: list[str]
 ) -> tuple[Transform, tuple[str, ...]]:
     known, first = request.facts, None
     if zca in ("none", "frepo"):
-        stats = (known.mean, known.std) if known and known.mean else channel_stats(train, scale)
+        known_stats = (known.mean, known.std) if known and known.mean else None
+        stats = known_stats or _stats(request, train, scale, digests)
         first = normalisation(np.array(stats[0]), np.array(stats[1]))
         if zca == "none":
             return first, ()
@@ -220,6 +235,18 @@ def _transform(
     mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
     fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"), first)
     return fitted, (told,) if told else ()
+
+
+def _stats(request: Request, train: Any, scale: float, digests: list[str]) -> tuple[Any, Any]:
+    """Return ``channel_stats`` of the training images; of streamed ones they are read once."""
+    if not isinstance(train, Streamed):
+        return channel_stats(train, scale)
+    file = cache.file(request.cache_dir, "stats", [digests, scale])
+    kept = cache.read(file, ("mean", "std"))
+    if kept is None:
+        kept = dict(zip(("mean", "std"), channel_stats(train, scale), strict=True))
+        cache.write(file, kept)
+    return kept["mean"], kept["std"]
 
 
 def _fingerprint(names: list[str], digests: list[str], raw: Raw, transform: Transform) -> str:

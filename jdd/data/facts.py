@@ -190,6 +190,23 @@ _TABLE = (
         "its numbers are not Tiny-ImageNet's",
         lossless=False,
     ),
+    Facts(
+        name="imagenet",
+        shape=(224, 224, 3),
+        classes=1000,
+        class_names=(),
+        mean=_IMAGENET[0],
+        std=_IMAGENET[1],
+        dsa=COLOUR,
+        source="folder",
+        tfds="imagenet2012",
+        settings="imagenet",
+        split="the published training images; the validation images are the test split",
+        sizes=(1281167, 50000),
+        note="images are squeezed to the square that data.size=224 asks for, where published "
+        "numbers are of test images cut out of the middle",
+        lossless=False,
+    ),
 )
 
 FACTS: dict[str, Facts] = {facts.name: facts for facts in _TABLE}

@@ -11,7 +11,9 @@ Three published whitenings are kinds of ``config.data.zca``; they are not interc
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,7 @@ KINDS = ("none", "kornia", "kip", "frepo")
 # What the recipe of a set calls them.
 NAMES = {"none": "none"} | {kind: f"{kind}_zca eps={ZCA_EPS}" for kind in KINDS[1:]}
 _ROWS = 2048  # images a chunk: bounds the temporaries, large enough for a full-speed product
+_NUMBERS = 1 << 25  # in a chunk, at most: 222 images of 224 x 224 x 3
 
 
 class Transform(NamedTuple):
@@ -78,11 +81,11 @@ class Transform(NamedTuple):
           ValueError: the images are of another size than the whitening matrix.
         """
         out = np.empty(pixels.shape, np.float32)
-        for start in range(0, len(pixels), _ROWS):
-            part = pixels[start : start + _ROWS].astype(np.float32)
+        for at in chunks(pixels):
+            part = pixels[at].astype(np.float32)
             if scale != 1:
                 part /= np.float32(scale)
-            out[start : start + _ROWS] = self._forward(part)
+            out[at] = self._forward(part)
         return out
 
     def _forward(self, part: np.ndarray) -> np.ndarray:
@@ -172,11 +175,18 @@ def own_scale(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(length, np.asarray(1e-8, rows.dtype))
 
 
-def channel_stats(images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def chunks(images: Any) -> Iterator[slice]:
+    """Yield the pieces in which images ``[n, ...]`` are read, of a size that memory holds."""
+    rows = max(1, min(_ROWS, _NUMBERS // max(1, math.prod(images.shape[1:]))))
+    for start in range(0, len(images), rows):
+        yield slice(start, start + rows)
+
+
+def channel_stats(images: Any, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and population standard deviation per channel of images / scale.
 
     Args:
-      images: [n, h, w, c]; sums run in float64 over chunks of images.
+      images: [n, h, w, c], an array or ``Streamed``; sums run in float64 over chunks of images.
       scale: the value that means white.
 
     Returns:
@@ -184,11 +194,11 @@ def channel_stats(images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndar
     """
     channels = images.shape[-1]
     count, total = images.size // channels, np.zeros(channels)
-    for start in range(0, len(images), _ROWS):
-        total += images[start : start + _ROWS].reshape(-1, channels).sum(0, dtype=np.float64)
+    for at in chunks(images):
+        total += images[at].reshape(-1, channels).sum(0, dtype=np.float64)
     mean, squares = total / count, np.zeros(channels)
-    for start in range(0, len(images), _ROWS):
-        part = images[start : start + _ROWS].reshape(-1, channels) - mean
+    for at in chunks(images):
+        part = images[at].reshape(-1, channels) - mean
         squares += np.einsum("nc,nc->c", part, part)
     std = np.sqrt(squares / count)
     return (mean / scale).astype(np.float32), (std / scale).astype(np.float32)
@@ -217,18 +227,18 @@ def fit_zca(
     Source: kornia's ZCAWhitening(eps=0.1, unbiased), as called by Cazenavette et al., Dataset
     Distillation by Matching Training Trajectories (CVPR 2022), section 4 and released code.
     """
-    rows = images.reshape(len(images), -1)
-    mean = np.zeros(rows.shape[1])
-    for start in range(0, len(rows), _ROWS):
-        mean += rows[start : start + _ROWS].sum(0, dtype=np.float64)
-    mean /= len(rows)
-    covariance = np.zeros((rows.shape[1], rows.shape[1]))
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS].astype(np.float64)
+    n, size = len(images), math.prod(images.shape[1:])
+    mean = np.zeros(size)
+    for at in chunks(images):
+        mean += images[at].reshape(-1, size).sum(0, dtype=np.float64)
+    mean /= n
+    covariance = np.zeros((size, size))
+    for at in chunks(images):
+        part = images[at].reshape(-1, size).astype(np.float64)
         part -= mean
         part /= scale
         covariance += part.T @ part
-    covariance /= max(len(rows) - 1, 1)
+    covariance /= max(n - 1, 1)
     variances, vectors = np.linalg.eigh(covariance)
     del covariance
     root = np.sqrt(np.maximum(variances, 0.0) + eps)  # rounding can leave variances just below 0
@@ -258,16 +268,15 @@ def fit_kip_zca(
     Source: Nguyen et al., Dataset Distillation with Infinitely Wide Convolutional Networks (NeurIPS
     2021), appendix on data preprocessing.
     """
-    rows = images.reshape(len(images), -1)
-    size = rows.shape[1]
+    n, size = len(images), math.prod(images.shape[1:])
     covariance, means, lengths = np.zeros((size, size)), 0.0, 0.0
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS].astype(np.float64) / scale
+    for at in chunks(images):
+        part = images[at].reshape(-1, size).astype(np.float64) / scale
         own = own_scale(part)
         covariance += own.T @ own
         means += part.mean(1).sum()
         lengths += np.linalg.norm(part - part.mean(1, keepdims=True), axis=1).sum()
-    covariance /= len(rows)
+    covariance /= n
     variances, vectors = np.linalg.eigh(covariance)
     del covariance
     variances = np.maximum(variances, 0.0)
@@ -275,7 +284,7 @@ def fit_kip_zca(
     root = np.where(root > 0, root, 1.0)  # all images constant: nothing to whiten
     matrix = ((vectors / root) @ vectors.T).astype(np.float32)
     inverse = ((vectors * root) @ vectors.T).astype(np.float32)
-    image = np.asarray([means / len(rows), lengths / len(rows)], np.float32)
+    image = np.asarray([means / n, lengths / n], np.float32)
     return np.zeros(size, np.float32), matrix, inverse, image
 
 
@@ -305,14 +314,14 @@ def fit_frepo_zca(
     shift = np.tile(first.mean.astype(np.float64), size // channels)
     unit = np.tile(first.std.astype(np.float64), size // channels)
 
-    def rows(start: int) -> np.ndarray:
-        part = images[start : start + _ROWS].reshape(-1, size).astype(np.float64)
+    def rows(at: slice) -> np.ndarray:
+        part = images[at].reshape(-1, size).astype(np.float64)
         return (part / scale - shift) / unit
 
-    mean = sum(rows(start).sum(0) for start in range(0, n, _ROWS)) / n
+    mean = sum(rows(at).sum(0) for at in chunks(images)) / n
     covariance = np.zeros((size, size))
-    for start in range(0, n, _ROWS):
-        part = rows(start) - mean
+    for at in chunks(images):
+        part = rows(at) - mean
         covariance += part.T @ part
     covariance /= n
     variances, vectors = np.linalg.eigh(covariance)  # in rising order

@@ -1,4 +1,7 @@
-"""Stored soft labels on their way to the students: read from disk some epochs at a time."""
+"""Stored soft labels on their way to the students: read from disk some epochs at a time.
+
+The next piece is read while the students learn from the present one (``data/ahead.py``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from jdd.labels.store import LabelStore
 
 Tree = Any
-ROOM = 256 << 20  # bytes of labels on their way at a time
+ROOM = 128 << 20  # bytes of labels in a piece; three are in memory at most
 
 
 class Lectures:

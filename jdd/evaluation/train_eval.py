@@ -10,6 +10,8 @@ Source: DC (Zhao et al., ICLR 2021), section 4, as kept by DSA, DM and MTT.
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ import numpy as np
 
 from jdd import augment as augmentations
 from jdd import parallel, rng
+from jdd.data.ahead import Ahead
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
@@ -193,13 +196,16 @@ def test_nets(
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
-        for first, last in lectures.pieces() if lectures else ((0, total),):
-            taught = lectures.at(members, first) if lectures else labels[members]
-            y = jax.tree.map(jnp.asarray, taught)
+        pieces = lectures.pieces() if lectures else ((0, total),)
+        read = functools.partial(_taught, lectures, labels, members)
+        begun, coming = time.perf_counter(), Ahead(read, pieces)
+        for (first, last), y in coming:
             for a, b in session.paced(first, last):
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
                 bar.update(b // unit, f"loss {worst:.3f}")
+        if lectures:
+            session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
             # As published: a net that diverges is one of the n, and says something of the set.
@@ -208,6 +214,14 @@ def test_nets(
         columns = [accuracy(net, carry["variables"], split, session) for split in splits]
         found.append(np.stack(columns, axis=1) if isinstance(test, dict) else columns[0])
     return np.concatenate(found)[:count]
+
+
+def _taught(
+    lectures: Lectures | None, labels: np.ndarray, members: Sequence[int], piece: tuple[int, int]
+) -> Tree:
+    """Return on the device what some nets are taught from a piece's first step on."""
+    taught = lectures.at(members, piece[0]) if lectures else labels[members]
+    return jax.block_until_ready(jax.tree.map(jnp.asarray, taught))
 
 
 def repeated(array: np.ndarray, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without mom
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,7 @@ from jdd import parallel, rng
 from jdd.errors import Diverged
 from jdd.evaluation.accuracy import accuracy
 from jdd.experts.store import Store
-from jdd.inner import fit
+from jdd.inner import feed, fit
 from jdd.nets import Net
 from jdd.session import Session
 
@@ -38,13 +39,17 @@ def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Ar
 
 
 @lru_cache(maxsize=16)
-def advance(train: fit.Fit, devices: tuple[jax.Device, ...]) -> Any:
-    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device."""
+def advance(train: fit.Fit, devices: tuple[jax.Device, ...], fed: bool = False) -> Any:
+    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device.
+
+    ``fed``: images and labels are each net's own batches, as ``feed.Feed`` has them.
+    """
 
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
         return train.advance(carry, fit.Keys(own, ops), *rest)
 
-    return parallel.spread(one, (0, 0, "device", None, None, None, None, None), devices)
+    images = 0 if fed else None
+    return parallel.spread(one, (0, 0, "device", images, images, None, None, None), devices)
 
 
 def train(
@@ -64,7 +69,8 @@ def train(
     """Bring the first ``groups`` groups of ``store`` to ``epochs`` epochs.
 
     Args:
-      data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space.
+      data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space. The
+        training images go to the devices as a whole, or batch by batch where they are ``Streamed``.
       lr: constant learning rate; with ``recipe.rates`` one for every step.
       keep_all: False keeps only a group's last snapshot.
 
@@ -77,55 +83,77 @@ def train(
     session.metrics.start(stage)
     if store.has(groups, epochs):
         return
-    images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
-    run = fit.make(net, recipe, len(labels))
-    per_group = epochs * run.steps_per_epoch
-    bar = session.bar(groups * per_group, stage)
-    start = jax.jit(jax.vmap(run.init))
+    fed = feed.fed(data.train)
+    run = fit.make(net, recipe, len(data.train.labels), fed)
+    steps = run.steps_per_epoch
+    whole = None
+    if not fed:
+        arrays = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+        whole = feed.Whole(*arrays, steps, session)
+    bar = session.bar(groups * epochs * steps, stage)
     for lowest in range(0, groups, len(devices)):
         # The same groups meet in one program whenever the run is started again: the same bits.
         now = list(range(groups))[lowest : lowest + len(devices)]
         if all(store.epochs(g) >= epochs for g in now):
             continue
-        init, own, ops = keys(seed, now, store.group)
-        begin = min(store.epochs(g) for g in now)
-        carry = start(init)
+        _, own, ops = keys(seed, now, store.group)
+        carry, begin = _begin(store, run, now, seed)
         stateful = bool(jax.tree.leaves(carry["optimizer"]))
-        if stateful and not all(store.has_state(g, begin) for g in now):
-            begin = -1
-        if begin < 0:
-            _write(store, now, 0, carry)
-            begin = 0
-        else:
-            carry["variables"] = _stack([store.read_group(g, begin) for g in now])
-            if stateful and begin:
-                like = jax.tree.map(lambda x: x[: store.group], carry["optimizer"])
-                carry["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
-        call = advance(run, tuple(devices[: len(now)]))
-        for epoch in range(begin, epochs):
-            first, total, steps = epoch * run.steps_per_epoch, 0.0, run.steps_per_epoch
-            for lo, hi in session.paced(first, first + steps):
-                carry, loss = call(carry, own, ops, images, labels, rates, lo, hi)
-                total += float(jnp.mean(loss)) * (hi - lo)
-                bar.update(now[0] * per_group + hi * len(now), f"loss {float(jnp.mean(loss)):.3f}")
-            if not np.isfinite(total):
-                group = "squeeze" if stage.startswith("squeeze") else "experts"
-                raise Diverged(
-                    f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
-                    f"--config.{group}.lr, with a new --workdir"
-                )
-            if stateful:  # first: a snapshot says that all before it is there
-                _write(store, now, epoch + 1, carry, "optimizer")
-            _write(store, now, epoch + 1, carry)
-            for g in now:
-                store.forget(g, epoch + 1, snapshots=not keep_all)
-            done = now[0] * epochs + (epoch + 1) * len(now)
-            scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
-            if epoch + 1 == epochs and now[0] == 0:
-                scalars["accuracy"] = float(accuracy(net, carry["variables"], data.test).mean())
-            session.metrics.log(stage, done, **scalars)
+        used = tuple(devices[: len(now)])
+        call, left = advance(run, used, fed), range(begin, epochs)
+        source = whole or feed.Feed(data.train, recipe, own, left, used, session, stage)
+        with contextlib.closing(source):
+            for epoch in left:
+                total = 0.0
+                for lo, hi, images, labels in source.epoch(epoch):
+                    carry, loss = call(carry, own, ops, images, labels, rates, lo, hi)
+                    mean = float(jnp.mean(loss))
+                    total += mean * (hi - lo)
+                    bar.update(now[0] * epochs * steps + hi * len(now), f"loss {mean:.3f}")
+                _finite(total, stage, epoch)
+                _keep(store, now, epoch + 1, carry, stateful, keep_all)
+                done = now[0] * epochs + (epoch + 1) * len(now)
+                scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
+                if epoch + 1 == epochs and now[0] == 0:
+                    scalars["accuracy"] = float(accuracy(net, carry["variables"], data.test).mean())
+                session.metrics.log(stage, done, **scalars, **session.stall(stage))
     bar.close()
     advance.cache_clear()  # it holds the training images on every device
+
+
+def _begin(store: Store, run: fit.Fit, now: Sequence[int], seed: int) -> tuple[Tree, int]:
+    """Return what groups go on from, and how many of their epochs are done."""
+    carry = jax.jit(jax.vmap(run.init))(keys(seed, now, store.group)[0])
+    begin = min(store.epochs(g) for g in now)
+    stateful = bool(jax.tree.leaves(carry["optimizer"]))
+    if begin < 0 or stateful and not all(store.has_state(g, begin) for g in now):
+        _write(store, now, 0, carry)
+        return carry, 0
+    carry["variables"] = _stack([store.read_group(g, begin) for g in now])
+    if stateful and begin:
+        like = jax.tree.map(lambda x: x[: store.group], carry["optimizer"])
+        carry["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
+    return carry, begin
+
+
+def _keep(
+    store: Store, now: Sequence[int], epoch: int, carry: Tree, stateful: bool, keep_all: bool
+) -> None:
+    """Store groups after ``epoch`` epochs, and forget what is no longer gone on from."""
+    if stateful:  # first: a snapshot says that all before it is there
+        _write(store, now, epoch, carry, "optimizer")
+    _write(store, now, epoch, carry)
+    for g in now:
+        store.forget(g, epoch, snapshots=not keep_all)
+
+
+def _finite(loss: float, stage: str, epoch: int) -> None:
+    if not np.isfinite(loss):
+        group = "squeeze" if stage.startswith("squeeze") else "experts"
+        raise Diverged(
+            f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
+            f"--config.{group}.lr, with a new --workdir"
+        )
 
 
 def _write(

@@ -7,6 +7,9 @@ The optimiser is one of ``inner/optim.py``. The order of the images is one of
 ``classwise``   a step draws ``per_class`` images of each of ``classes_per_step`` classes, afresh;
                 the set is class-major;
 ``stored``      images, views and soft labels of every step are given: ``inner/lessons.py``.
+
+Of images that are not all on the device the batches are given, in the order that ``shuffled`` would
+take them in (``fed``; ``inner/feed.py`` reads them).
 """
 
 from __future__ import annotations
@@ -168,11 +171,21 @@ class Keys(NamedTuple):
     ops: jax.Array
 
 
+def shuffle(keys: Keys, epoch: Any, n: int) -> jax.Array:
+    """Return the order of ``n`` images in an epoch: a permutation ``[n]``."""
+    return jax.random.permutation(_draw(keys, epoch), n)
+
+
+def _draw(keys: Keys, epoch: Any) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
+
+
 class Fit(NamedTuple):
     """``init(key) -> carry``; ``advance(carry, keys, images, labels, lr, lo, hi) -> carry, loss``.
 
     Steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) are run; the loss is their
-    mean. ``steps_per_epoch`` counts the short last batch.
+    mean. ``steps_per_epoch`` counts the short last batch. Of a ``fed`` training images and labels
+    are those of the steps from ``lo`` on, ``[steps, b, ...]``.
     """
 
     init: Callable[[jax.Array], Tree]
@@ -181,8 +194,14 @@ class Fit(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def make(net: Net, recipe: Recipe, n: int) -> Fit:
-    """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets."""
+def make(net: Net, recipe: Recipe, n: int, fed: bool = False) -> Fit:
+    """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets.
+
+    Raises:
+      ValueError: ``fed``, and the recipe's order is not ``shuffled``.
+    """
+    if fed and recipe.order != "shuffled":
+        raise ValueError(f"batches are fed in shuffled order, not {recipe.order}")
     batch = min(recipe.batch, n)
     rest = n % batch if recipe.order == "shuffled" else 0
     per_epoch = steps_per_epoch(recipe, n)
@@ -195,7 +214,8 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
     def init(key: jax.Array) -> Tree:
         variables = net.init(key)
         state = optimizer.init(variables["params"])
-        return {"variables": variables, "optimizer": state, "order": jnp.arange(n)}
+        order = {} if fed else {"order": jnp.arange(n)}
+        return {"variables": variables, "optimizer": state, **order}
 
     def augmented(images: jax.Array, keys: Keys, step: jax.Array) -> jax.Array:
         if recipe.strategy in ("", "none"):
@@ -259,22 +279,20 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
             begun = optimizer.init(carry["variables"]["params"])
             state = jax.tree.map(lambda new, s: jnp.where(fresh, new, s), begun, carry["optimizer"])
             carry = {**carry, "optimizer": state}
-        draw = jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
         if recipe.order == "classwise":
+            draw, ipc = _draw(keys, epoch), n // recipe.classes
             rows = classwise_rows(
-                draw, recipe.classes, n // recipe.classes, recipe.per_class, recipe.classes_per_step
+                draw, recipe.classes, ipc, recipe.per_class, recipe.classes_per_step
             )
             return update(carry, keys, images[rows], labels[rows], lr, step)
-        if recipe.order == "stored":
+        if fed or recipe.order == "stored":
             return update(carry, keys, images, labels, lr, step)
         if recipe.order == "sequential":
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
             return update(carry, keys, x, y, lr, step)
         if per_epoch == 1:  # the whole set in one batch: its order says nothing
             return update(carry, keys, images, labels, lr, step)
-        order = jax.lax.cond(
-            j == 0, lambda: jax.random.permutation(draw, n), lambda: carry["order"]
-        )
+        order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
 
         def take(size: int) -> Callable[[], Tree]:
@@ -292,7 +310,8 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, lo: Tree, hi: Tree
     ) -> tuple[Tree, jax.Array]:
         def body(step: jax.Array, at: tuple[Tree, jax.Array]) -> tuple[Tree, jax.Array]:
-            after, loss = one(at[0], keys, images, labels, lr, step)
+            batch = (images[step - lo], labels[step - lo]) if fed else (images, labels)
+            after, loss = one(at[0], keys, *batch, lr, step)
             return after, at[1] + loss
 
         carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))

@@ -248,6 +248,6 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "whitening": NAMES[data.transform.kind],
         "selection": "last",
         "full": full(config),
-        "data": {k: v for k, v in dict(config.data).items() if k != "cache_dir"},
+        "data": {k: v for k, v in dict(config.data).items() if k not in ("cache_dir", "stream")},
         "data_fingerprint": data.fingerprint,
     }

@@ -108,7 +108,13 @@ def cost(evidence: Evidence) -> Html | None:
     parts: list[object] = []
     if seconds:
         keys = [
-            tag("li", tag("i", cls=f"s{i % COLOURS}"), f"{name} ", tag("b", duration(s)))
+            tag(
+                "li",
+                tag("i", cls=f"s{i % COLOURS}"),
+                f"{name} ",
+                tag("b", duration(s)),
+                stall(evidence, name),
+            )
             for i, (name, s) in enumerate(seconds.items())
         ]
         parts += [stages(seconds, list(seconds)), tag("ul", *keys, cls="keys")]
@@ -135,6 +141,13 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
     for name, seconds in parts.items():
         found[metrics.whole(name)] = found.get(metrics.whole(name), 0.0) + seconds
     return dict(sorted(found.items(), key=lambda item: place(item[0])))
+
+
+def stall(evidence: Evidence, stage: str) -> str:
+    """Return how much of its time a stage has waited for images or labels; '' if unknown."""
+    told = [s for row in evidence.rows if row["stage"] == stage and (s := real(row.get("stall")))
+            is not None]  # fmt: skip
+    return f" ({100 * told[-1]:.1f} % waiting for input)" if told else ""
 
 
 def stage_seconds(evidence: Evidence) -> dict[str, float]:

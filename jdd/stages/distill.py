@@ -7,6 +7,7 @@ images lie in ``checkpoints/<stage>-parts``, and its own checkpoints are gone.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import config as configs
 from jdd import loop, methods, picture
 from jdd.configfile import stage_names
 from jdd.distilled import DistilledSet
@@ -25,17 +27,15 @@ from jdd.evaluation.outputs import outputs
 from jdd.files import write_atomic
 from jdd.methods.base import Method, State, full
 from jdd.session import Session
-from jdd.stages import evaluate
-from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages import evaluate, students
+from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.work import Work, fingerprint
 
 
 def identity(work: Work) -> str:
     """Return the hash of every setting that changes the distilled set."""
-    from jdd import config
-
-    flat = config.flat(work.config)
-    free = {name for name, key in config.schema(work.config.method).items() if key.resumable}
+    flat = configs.flat(work.config)
+    free = {name for name, key in configs.schema(work.config.method).items() if key.resumable}
     apart = (
         *("eval.", "baselines.", "experts.dir", "data.path", "data.source", "squeeze.dir"),
         *("relabel.", "post."),  # what happens to the images later
@@ -177,21 +177,33 @@ def retell(work: Work) -> None:
 def _estimate(work: Work) -> Estimate:
     """Time one outer step on freshly initialised weights: no expert is needed."""
     problem = work.blank
-    parts = methods.parts(work.config, problem)
-    method = methods.make(work.config, problem, *parts[:1])
+    parts, batch, few = methods.parts(work.config, problem), 1, 1
+    config, timing = work.config, parts
+    if parts:
+        batch = parts[0][0].size
+        few = share(batch, work.data.shape, work.devices)
+    if few < batch:  # batches of fewer images, as many at a time
+        config = configs.replace(config, {"image_batch": few, "class_images": 1})
+        problem = problem._replace(config=config)
+        timing = methods.parts(config, problem)
+    method = methods.make(config, problem, *timing[:1])
     if method.objective is None:
         return _choice(work)
     carry = loop.start(method, work.seeds[0])
-    batch = problem.gather(method.sample(0, 0))
+    items = problem.gather(method.sample(0, 0))
     gradient, update = loop.make_step(method, work.seeds[0], work.devices)
     alive = jnp.asarray(True)
-    step = timed(lambda: update(carry, gradient(carry, batch), alive)[0], 2)
+    step = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2) * batch / few
     rounds = max(1, len(parts))
     left = rounds * sum(int(work.config.steps) for seed in work.seeds if not _finished(work, seed))
     points = int(work.config.eval.curve) * len(work.seeds)
-    curve = evaluate.cost(work, work.net, int(work.config.eval.curve_n)).seconds if left else 0.0
-    note = f"{left} steps of {step * 1e3:.0f} ms, {points} points of the accuracy curve"
-    return Estimate(step * left + curve * points, gradient.temporaries, note)
+    curve = students.cost(work, work.net, int(work.config.eval.curve_n)).seconds if left else 0.0
+    note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
+    note += f", {points} points of the accuracy curve"
+    images = int(config.ipc) * work.data.classes * len(work.seeds)
+    disk = 4 * images * math.prod(work.data.shape)
+    planned = gradient.temporaries * batch // few
+    return Estimate(step * left + curve * points, planned, note, disk)
 
 
 def _choice(work: Work) -> Estimate:

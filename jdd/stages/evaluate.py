@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd import rng
-from jdd.data import Split, draw_per_class
+from jdd.data import Split, Streamed, draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims, train_eval
@@ -26,7 +26,7 @@ from jdd.loop import curve
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.session import Session
-from jdd.stages import stored
+from jdd.stages import stored, students
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
 
@@ -81,7 +81,11 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
     same = all(
         b is not None and np.array_equal(a, b) if a is not None else b is None for a, b in pairs
     )
-    return split if same else split._replace(images=theirs.forward(ours.inverse(split.images)))
+    if same:
+        return split
+    if isinstance(split.images, Streamed):
+        return split._replace(images=split.images.through(theirs))
+    return split._replace(images=theirs.forward(ours.inverse(split.images)))
 
 
 def measure(
@@ -246,6 +250,7 @@ def _run(work: Work, session: Session) -> None:
         if name not in BESIDE:
             what = {"net": name, "seed": seed}
         accuracy, n = known[key]["mean"], known[key]["n"]
+        what |= session.stall("random" if name in (RANDOM, RANDOM_HARD) else "evaluate")
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == work.config.net.name and work.data.val is None:
@@ -297,61 +302,16 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
     return {**merged, "seeds": found, "std_over_seeds": spread}
 
 
-def example(work: Work) -> DistilledSet:
-    """Return the set of step 0, made without trained experts; of recovered images, black ones."""
-    from jdd import methods
-    from jdd.methods import decoupled
-
-    if work.maker == "recover":
-        count = int(work.config.ipc) * work.data.classes
-        return decoupled.dataset(work.blank, np.zeros((count, *work.data.shape), np.float32), 0)
-    method = methods.make(work.config, work.blank)
-    return method.distilled(method.init(work.seeds[0]), 0)
-
-
-def cost(work: Work, net: Net, n: int) -> Estimate:
-    """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
-    import jax.numpy as jnp
-
-    from jdd.inner import fit
-    from jdd.parallel import planned as planned_bytes
-    from jdd.stages.base import timed
-
-    dset = example(work)
-    planned, more = train_eval.plan(dset), list[Any]()
-    if planned.recipe.lesson is not None:
-        planned, taught, shared = stored.blank(work, planned, dset.labels, 10)
-        more = [shared] if shared else []
-    run = fit.make(net, planned.recipe, len(dset.images))
-    count = min(int(work.config.eval.at_once) or n, n)
-    init, advance = train_eval.trainer(run, tuple(work.devices[:1]), bool(more))
-    keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(count)]) for w in "io"]
-    images, labels = (
-        jnp.asarray(train_eval.repeated(a, count)) for a in (dset.images, dset.labels)
-    )
-    if planned.recipe.lesson is not None:
-        labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, count)), taught)
-    lr = jnp.asarray(planned.lr, jnp.float32)
-    few = (np.int32(0), np.int32(10))
-    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *few, *more)
-    step = timed(lambda: advance(*args)) / 10
-    rounds = -(-n // count) * -(-count // len(work.devices)) / count
-    total = step * planned.length(run) * rounds
-    return Estimate(
-        total, planned_bytes(advance, *args), f"{n} x {net.name}, {step * 1e3:.1f} ms a step"
-    )
-
-
 def _estimate(work: Work) -> Estimate:
     nets = [work.make_net(name) for name in work.config.nets]
-    found = [cost(work, net, int(work.config.eval.n)) for net in nets]
+    found = [students.cost(work, net, int(work.config.eval.n)) for net in nets]
     seconds = sum(e.seconds for e in found) * len(work.seeds)
     draws, n = int(work.config.baselines.random), int(work.config.eval.n)
     hard = bool(work.config.baselines.get("hard", False))
     if draws:
-        seconds += cost(work, work.net, draws).seconds * (1 + hard)
+        seconds += students.cost(work, work.net, draws).seconds * (1 + hard)
     if hard:
-        seconds += cost(work, work.net, n).seconds
+        seconds += students.cost(work, work.net, n).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)

@@ -13,7 +13,7 @@ from jdd.inner import fit
 from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.session import Session, locked
-from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.work import Work, fingerprint
 
 
@@ -41,20 +41,25 @@ def training_cost(
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
     n = len(data.train.labels)
-    run = fit.make(net, recipe, n)
-    images, labels = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+    steps, batch = fit.steps_per_epoch(recipe, n), min(recipe.batch, n)
+    few = share(batch, data.shape, one)
+    # Two batches' images stand for all: reading them is not what is timed.
+    images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
+    run = fit.make(net, recipe._replace(batch=few), len(labels))
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, one)
     lr = jnp.full(2, 0.01, jnp.float32) if recipe.rates else jnp.float32(0.01)
     lo, hi = np.int32(0), np.int32(2)
-    args = (carry, own, ops, images, labels, lr, lo, hi)
-    step = timed(lambda: call(*args), 2) / 2
-    seconds = step * run.steps_per_epoch * epochs * -(-batches // len(devices))
+    args = (carry, own, ops, jnp.asarray(images), labels, lr, lo, hi)
+    step = timed(lambda: call(*args), 2) / 2 * batch / few
+    seconds = step * steps * epochs * -(-batches // len(devices))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((carry["variables"], carry["optimizer"])))
     return Estimate(
         seconds,
-        planned(call, *args),
-        f"{group} nets at once, {run.steps_per_epoch} steps an epoch of {step * 1e3:.0f} ms",
+        planned(call, *args) * batch // few,
+        f"{group} nets at once, {steps} steps an epoch of {step * 1e3:.0f} ms" + scaled(few, batch),
+        batches * size,
     )
 
 

@@ -27,8 +27,9 @@ from jdd.labels.store import LabelStore
 from jdd.methods import decoupled
 from jdd.session import Session
 from jdd.stages import squeeze, stored
-from jdd.stages.base import Estimate, Stage, timed
-from jdd.stages.evaluate import example, random_sets
+from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.evaluate import random_sets
+from jdd.stages.students import example
 from jdd.work import Work, fingerprint
 
 
@@ -190,26 +191,26 @@ class Labeller:
 def _estimate(work: Work) -> Estimate:
     dset, epochs = example(work), int(work.config.eval.epochs)
     batch = min(int(work.config.eval.batch), len(dset.images))
-    blank = _Untrained(work)
-    say = Labeller(blank, dset.images, batch)  # type: ignore[arg-type]
-    rows = np.arange(batch, dtype=np.int32)
-    step = timed(lambda: say(0, 0, 0, rows))
+    blank, few = _Untrained(work), share(batch, work.data.shape, work.devices)
+    say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
+    rows = np.arange(few, dtype=np.int32)
+    step = timed(lambda: say(0, 0, 0, rows)) * batch / few
     relabel, places = work.config.relabel, decoupled.places(work.config, work.teachers)
     mode, own = str(relabel.mode), 0.0
     if mode in ("static", "map"):
-        own = timed(lambda: say.whole(rows))
+        own = timed(lambda: say.whole(rows)) * batch / few
     sets = len(work.seeds) + int(work.config.baselines.random)
     size = sets * modes.expected_bytes(
         mode, len(dset.images), epochs, work.data.classes, str(relabel.form), int(relabel.k),
         views.stored_bytes(int(relabel.shuffle)), batch, places,
     )  # fmt: skip
     once = -(-len(dset.images) // batch)
-    note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms"
+    note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {once} of {own * 1e3:.0f} ms" * (own > 0)
-    note += f"; mode {mode}, {size / 2**20:.1f} MiB on disk"
+    note += f"; mode {mode}"
     if places:
         note += f", label maps of {places[0]} x {places[1]} places"
-    return Estimate(sets * once * (epochs * step + own), 0, note)
+    return Estimate(sets * once * (epochs * step + own), 0, note, size)
 
 
 class _Untrained:

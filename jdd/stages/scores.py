@@ -18,7 +18,7 @@ from jdd.evaluation.outputs import outputs
 from jdd.evaluation.scores import scores
 from jdd.matching import losses
 from jdd.session import Session
-from jdd.stages import evaluate, full
+from jdd.stages import evaluate, full, students
 from jdd.stages.base import Estimate, Stage
 from jdd.work import Work, fingerprint
 
@@ -175,10 +175,10 @@ def _done(work: Work) -> bool:
 
 def _estimate(work: Work) -> Estimate:
     """Foretell what evaluate and full have not measured."""
-    dset = evaluate.example(work)
+    dset = students.example(work)
     soft = dset.label_kind != "hard"
     nets = int(work.config.eval.n) * (1 + soft) + _draws(work) * (1 + soft)
-    one = evaluate.cost(work, work.net, nets)
+    one = students.cost(work, work.net, nets)
     return one._replace(note=f"{one.note}, beyond what evaluate trains")
 
 

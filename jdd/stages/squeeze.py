@@ -6,6 +6,7 @@ images beside it: labels of a poor teacher are poor, whatever the images.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jdd.errors import BadInput
@@ -40,6 +41,8 @@ def _run(work: Work, session: Session) -> None:
                     stage=stage, keep_all=False,
                 )  # fmt: skip
             session.metrics.stop(stage)
+            if told := session.waited(stage):
+                session.say(f"{stage}: {told}")
         if _key(teacher) not in work.recall("squeeze"):
             found = right(teacher, data.test, session)
             work.remember("squeeze", _key(teacher), found)
@@ -54,7 +57,11 @@ def _run(work: Work, session: Session) -> None:
 
 
 def _estimate(work: Work) -> Estimate:
-    total, most, notes = 0.0, 0, []
+    total, most, notes, disk = 0.0, 0, [], 0
+    if work.config.data.stream:
+        splits = (work.data.train, work.data.test)
+        disk += sum(math.prod(split.images.shape) for split in splits)
+        notes.append("the images' file among what lies on disk")
     for teacher in work.teachers:
         if teacher.trained:
             continue
@@ -62,8 +69,9 @@ def _estimate(work: Work) -> Estimate:
             teacher.net, teacher.recipe, work.data, 1, teacher.epochs, 1, work.devices
         )
         total, most = total + cost.seconds, max(most, cost.temporaries)
+        disk += cost.disk
         notes.append(f"{teacher.word}: {cost.note}")
-    return Estimate(total, most, "; ".join(notes) or "trained")
+    return Estimate(total, most, "; ".join(notes) or "trained", disk)
 
 
 def _done(work: Work) -> bool:

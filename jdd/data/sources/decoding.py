@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jdd.data.sources.pixels import Decoded, decode
 from jdd.data.sources.raw import Request
 from jdd.errors import BadInput
@@ -73,14 +71,3 @@ def _decoded(items: Iterator[Item], request: Request) -> Iterator[tuple[Item, De
                 return
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def stack(images: list[Decoded]) -> tuple[np.ndarray, str]:
-    """Return uint8 [n, h, w, c] of images of one size, and what to tell about grey ones."""
-    grey = sum(image.grey for image in images)
-    channels = max(image.array.shape[2] for image in images)
-    out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
-    for i, image in enumerate(images):
-        out[i] = image.array  # one channel broadcasts to three
-    told = f"{grey} of {len(images)} images are grey and were made RGB"
-    return out, told if grey and channels == 3 else ""

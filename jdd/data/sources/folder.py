@@ -10,9 +10,9 @@ import numpy as np
 from jdd.data.facts import Facts
 from jdd.data.sources import archive, pixels
 from jdd.data.sources.archive import Parts
-from jdd.data.sources.decoding import Item, decode_all, stack
-from jdd.data.sources.pixels import Decoded
+from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.raw import Raw, Request
+from jdd.data.sources.shelf import Shelf, Splits
 from jdd.errors import BadInput
 
 _SPLITS = {
@@ -27,15 +27,15 @@ _LAYOUT = "expected are [train|val|test/]class/*.png|jpg"
 
 
 class _Tree(NamedTuple):
-    """All that one walk found: image paths with their pixels, other paths, text files."""
+    """All that one walk found: image paths with their places, other paths, text files."""
 
-    images: dict[Parts, Decoded]
+    images: dict[Parts, int]
     others: list[Parts]
     folders: list[Parts]
     texts: dict[Parts, str]
 
 
-def read(request: Request) -> Raw:
+def read(request: Request, shelf: Shelf) -> Raw:
     """Read ``[split/]class/*`` images from a folder, a zip or a tar, in one sequential pass.
 
     Splits are folders train, val (valid, validation) and test; without them the class folders
@@ -47,29 +47,29 @@ def read(request: Request) -> Raw:
     Raises:
       BadInput: no images, a class without images, different sizes, a damaged file or archive.
     """
-    where, tree = request.path, _unwrap(_collect(request))
+    where, tree = request.path, _unwrap(_collect(request, shelf))
     if not tree.images:
         raise BadInput(where, f"no images found ({len(tree.others)} other files)", _LAYOUT)
     placed, ignored, notes = _place(tree, where)
     names, order = _classes(placed, tree, request.facts, where)
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    splits: Splits = {}
     told = []
     for split in ("train", "val", "test"):
         mine = [(cls, paths) for (kind, cls), paths in placed.items() if kind == split]
         found = sorted((path, cls) for cls, paths in mine for path in paths)
         if not found:
             continue
-        images, grey = stack([tree.images.pop(path) for path, _ in found])
+        images, grey = shelf.take([tree.images[path] for path, _ in found])
         splits[split] = (images, np.array([order[cls] for _, cls in found], np.int32))
         told += [f"{split}: {grey}"] if grey else []
         notes += _absent(split, splits[split][1], names)
     strays = len(tree.others) + ignored
     if strays:
         told.append(f"{strays} stray file{'s' if strays > 1 else ''} ignored")
-    return Raw(_same_channels(splits), names, 255.0, tuple(notes + told))
+    return Raw(shelf.alike(splits), names, 255.0, tuple(notes + told))
 
 
-def _collect(request: Request) -> _Tree:
+def _collect(request: Request, shelf: Shelf) -> _Tree:
     tree = _Tree({}, [], [], {})
 
     def wanted(parts: Parts) -> bool:
@@ -89,7 +89,7 @@ def _collect(request: Request) -> _Tree:
                 tree.texts[entry.parts] = entry.data.decode(errors="replace")
 
     for parts, image in decode_all(items(), request):
-        tree.images[parts] = image
+        tree.images[parts] = shelf.add(image)
     return tree
 
 
@@ -235,16 +235,3 @@ def _words(tree: _Tree) -> dict[str, str]:
 def _absent(split: str, labels: np.ndarray, names: tuple[str, ...]) -> list[str]:
     missing = len(names) - len(np.unique(labels))
     return [f"{split}: {missing} of {len(names)} classes have no images"] if missing else []
-
-
-def _same_channels(
-    splits: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    channels = max(images.shape[-1] for images, _ in splits.values())
-    return {
-        split: (
-            images if images.shape[-1] == channels else np.repeat(images, channels, axis=-1),
-            labels,
-        )
-        for split, (images, labels) in splits.items()
-    }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from jdd.data.facts import Facts
 from jdd.data.sources import pixels
 from jdd.data.sources.raw import Raw
+from jdd.data.sources.shelf import Spool
 from jdd.errors import BadInput
 
 # The documented names of (images, labels), the first found is taken.
@@ -19,20 +21,26 @@ NAMES = {
     "val": (("x_val", "val_images"), ("y_val", "val_labels")),
     "test": (("x_test", "test_images"), ("y_test", "test_labels")),
 }
-_DAMAGE = (zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_BYTES = 1 << 24  # of images that are read at a time on their way to a file
 
 
-def read(path: Path, facts: Facts | None) -> Raw:
+def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int = 0) -> Raw:
     """Read images and labels of an .npz file.
 
     Arrays: ``images`` (or x_train, train_images) [n, h, w] or [n, h, w, c], uint8 or float in
     [0, 1]; ``labels`` (y_train, train_labels) [n]; optionally x_test/y_test (test_images/
     test_labels), x_val/y_val (val_images/val_labels) and ``class_names`` [C].
 
+    Args:
+      spool: a file that images go to, resized to ``size``, a piece at a time; the splits hold their
+        places in it then, as of ``Spool.take``.
+
     Raises:
-      BadInput: not an .npz, pickled objects, missing arrays, or contents that are out of range.
+      BadInput: not an .npz, pickled objects, missing arrays, or contents that are out of range;
+        with a spool, images that are not uint8.
     """
-    arrays = _load(path)
+    arrays = _load(path, images=spool is None)
     if not any(name in arrays for name in NAMES["train"][0]):
         found = ", ".join(arrays) or "no arrays"
         raise BadInput(
@@ -43,7 +51,8 @@ def read(path: Path, facts: Facts | None) -> Raw:
         )
     names = _class_names(arrays, facts, path)
     classes: int | None = len(names) if names else None
-    splits = {}
+    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    array_of: dict[str, str] = {}
     for split, (image_names, label_names) in NAMES.items():
         pair = _pair(arrays, image_names, label_names, path)
         if pair is None:
@@ -55,13 +64,62 @@ def read(path: Path, facts: Facts | None) -> Raw:
             classes = classes if classes is not None else int(labels.max()) + 1
             names = names or tuple(str(i) for i in range(classes))
             pixels.check_classes(labels, names, f"{path}:{pair[1]}")
-        splits[split] = (images, labels)
+        splits[split], array_of[split] = (images, labels), pair[0]
     _check_alike(splits, path)
-    return Raw(splits, names, pixels.scale_of(splits["train"][0]))
+    if spool is not None:
+        for split, (_, labels) in splits.items():
+            splits[split] = (_spooled(path, array_of[split], spool, size), labels)
+        return Raw(dict(splits), names, 255.0)
+    return Raw(dict(splits), names, pixels.scale_of(splits["train"][0]))
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _spooled(path: Path, name: str, spool: Spool, size: int) -> np.ndarray:
+    """Copy the images of one array to the spool and return their places."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            shape, _, _ = _header(file)
+            item = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
+            one, first, left = int(np.prod(item)), -1, shape[0]
+            while left:
+                count = min(left, max(1, _BYTES // one))
+                images = np.frombuffer(file.read(count * one), np.uint8).reshape(count, *item)
+                if size and item[:2] != (size, size):
+                    images = pixels.resize(images, 255.0, size)
+                place = spool.extend(images)
+                first, left = (place if first < 0 else first), left - count
+    except _DAMAGE as error:
+        raise BadInput(f"{path}:{name}", f"damaged file ({error})", "write it again") from None
+    return spool.take(range(first, first + shape[0]))[0]
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, order and type of an array, and leave ``file`` where its numbers begin."""
+    major, _ = np.lib.format.read_magic(file)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    return read[major](file)
+
+
+def _outline(path: Path, name: str) -> np.ndarray:
+    """Return an array of no bytes that has the shape of the one that is stored.
+
+    Raises:
+      BadInput: it cannot be read a piece at a time.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        shape, fortran, dtype = _header(file)
+    if dtype != np.uint8 or fortran:
+        order = " in Fortran order" if fortran else ""
+        raise BadInput(
+            "config.data.stream",
+            f"true, and {path}:{name} is {dtype}{order}",
+            "uint8 in C order can be streamed; or --config.data.stream=false",
+        )
+    return np.broadcast_to(np.zeros((), np.uint8), shape)
+
+
+def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
     wanted = {name for pair in NAMES.values() for names in pair for name in names}
+    outlined = {name for pair in NAMES.values() for name in pair[0]} if not images else set()
     if path.is_dir():
         raise BadInput(str(path), "is a folder", "give an .npz file or source=folder")
     if path.stat().st_size == 0:
@@ -77,11 +135,13 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             for name in data.files:
                 where = f"{path}:{name}"
-                if name in wanted or name == "class_names":
+                if name in outlined:
+                    arrays[name] = _outline(path, name)
+                elif name in wanted or name == "class_names":
                     arrays[name] = data[name]
                 else:
                     arrays[name] = np.empty(0)  # named in an error, never read
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, *_DAMAGE) as error:
+    except _DAMAGE as error:
         if "pickle" in str(error).lower():
             raise BadInput(
                 where,

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "test": 0.2,
     "cache_dir": "",
     "dsa": "auto",
+    "stream": False,
 }
 
 
@@ -31,10 +32,11 @@ class Raw(NamedTuple):
     """Images as their source has them, before splitting and normalising.
 
     ``splits`` maps "train", and "val" and "test" where the source has them, to (images
-    [n, h, w, c], labels int32 [n]); images are uint8 in [0, scale], or float32 with scale 1.
+    [n, h, w, c], labels int32 [n]); images are uint8 in [0, scale], or float32 with scale 1; with
+    ``config.data.stream`` a ``Streamed`` of uint8.
     """
 
-    splits: dict[str, tuple[np.ndarray, np.ndarray]]
+    splits: dict[str, tuple[Any, np.ndarray]]
     class_names: tuple[str, ...]
     scale: float
     notes: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class Request(NamedTuple):
     path: str
     size: int
     cache_dir: str
+    stream: bool = False
 
     @property
     def file(self) -> Path:
@@ -115,7 +118,11 @@ def request_of(config: Mapping[str, Any]) -> Request:
         )
     if source in ("npz", "folder"):
         _check_path(name, source, path)
-    return Request(name, facts, source, path, _size(config), str(setting(config, "cache_dir")))
+    stream = bool(setting(config, "stream"))
+    if stream and source == "digits":
+        raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
+    cache_dir = str(setting(config, "cache_dir"))
+    return Request(name, facts, source, path, _size(config), cache_dir, stream)
 
 
 def _check_own(name: str, source: str, path: str) -> None:

@@ -12,38 +12,92 @@ from jdd.data import cache
 from jdd.data.facts import FACTS
 from jdd.data.sources import digits, folder, npz, pixels, tfds_sets
 from jdd.data.sources.raw import Raw, Request
+from jdd.data.sources.shelf import Held, Spool
+from jdd.data.streamed import Streamed
 from jdd.errors import BadInput
 
 
 def read(request: Request) -> Raw:
     """Return the images of a request as arrays.
 
-    Decoded image files are kept in the cache under the file's path, size and time of change.
+    Decoded image files are kept in the cache under the file's path, size and time of change. A
+    streamed request decodes them into a file there, once, and reads that.
 
     Raises:
       BadInput: the source cannot be read, or is not the known dataset it is said to be.
     """
-    if request.source == "digits":
+    if request.stream:
+        raw = _streamed(request)
+    elif request.source == "digits":
         raw = _resized(digits.read(), request.size)
     elif request.source == "npz":
         raw = _resized(npz.read(request.file, request.facts), request.size)
     elif request.source == "folder":
-        raw = _cached(request, request.file, lambda: folder.read(request))
+        raw = _cached(request, request.file, lambda: folder.read(request, Held()))
     else:
         prepared = tfds_sets.find(request)
-        raw = _cached(request, prepared, lambda: tfds_sets.read(request, prepared))
+        raw = _cached(request, prepared, lambda: tfds_sets.read(request, prepared, Held()))
     _check_shape(request, raw)
     return raw._replace(notes=raw.notes + _count_notes(request, raw))
 
 
-def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
-    options = [request.name, request.source, request.size]
+def _named(request: Request, path: Path) -> list[object]:
+    """Return what determines the decoded images of a request."""
     try:
-        file = cache.file(request.cache_dir, "decoded", [cache.stamp(path), options])
+        return [cache.stamp(path), [request.name, request.source, request.size]]
     except OSError as error:
         raise BadInput(
             str(path), error.strerror or "cannot be read", "give a readable path"
         ) from None
+
+
+def _streamed(request: Request) -> Raw:
+    """Return images that stay in a file of the cache, decoded into it if they are not there."""
+    path = tfds_sets.find(request) if request.source == "tfds" else request.file
+    place = cache.place(request.cache_dir, "stream", _named(request, path))
+    if not (place / _ABOUT).exists():
+        try:
+            cache.fill(place, lambda part: _spool(request, path, part))
+        except OSError as error:
+            raise BadInput(
+                "config.data.cache_dir",
+                f"{place.parent} cannot be written ({error.strerror or error})",
+                "a folder with room for the decoded images, one byte a pixel and channel",
+            ) from None
+    about = cache.read(place / _ABOUT, ("shape", "train_rows", "train_labels", "class_names"))
+    if about is None:
+        raise BadInput(str(place / _ABOUT), "damaged", f"delete {place}, and it is made again")
+    pixels = np.memmap(place / _PIXELS, np.uint8, "r", shape=tuple(map(int, about["shape"])))
+    for split in ("train", "val", "test"):
+        if f"{split}_rows" in about:
+            rows = about.pop(f"{split}_rows")
+            about[f"{split}_images"] = Streamed(pixels, rows, name=place.name)  # type: ignore[assignment]
+    return _unpack(about)
+
+
+_PIXELS, _ABOUT = "pixels.u8", "about.npz"  # [n, h, w, c]; the splits' rows of it, and the rest
+
+
+def _spool(request: Request, path: Path, part: Path) -> None:
+    """Decode a request's images, one after another, into the two files of a streamed set."""
+    spool = Spool(part / _PIXELS)
+    try:
+        if request.source == "npz":
+            raw = npz.read(path, request.facts, spool, request.size)
+        elif request.source == "folder":
+            raw = folder.read(request, spool)
+        else:
+            raw = tfds_sets.read(request, path, spool)
+    finally:
+        spool.close()
+    about = {key.replace("_images", "_rows"): array for key, array in _pack(raw).items()}
+    about["shape"] = np.array([spool.count, *spool.shape], np.int64)
+    if told := cache.write(part / _ABOUT, about):
+        raise OSError(told)
+
+
+def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
+    file = cache.file(request.cache_dir, "decoded", _named(request, path))
     arrays = cache.read(file, ("train_images", "train_labels", "class_names", "notes"))
     if arrays is not None:
         return _unpack(arrays)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from jdd.data.sources import pixels
-from jdd.data.sources.decoding import Item, decode_all, stack
+from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.raw import Raw, Request
+from jdd.data.sources.shelf import Shelf, Splits
 from jdd.errors import BadInput
 
 _INFO = "dataset_info.json"
@@ -35,8 +36,7 @@ def find(request: Request) -> Path:
         raise BadInput(
             "config.data.source", "tensorflow-datasets is not installed", "pip install 'jdd[tfds]'"
         )
-    top = request.path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root, name = Path(top).expanduser(), request.facts.tfds if request.facts else request.name
+    root, name = _root(request.path), request.facts.tfds if request.facts else request.name
     if root.is_file():
         raise BadInput(
             "config.data.path", f"{root} is a file", "for a file: --config.data.source=folder"
@@ -54,6 +54,16 @@ def find(request: Request) -> Path:
     if prepared is None:
         raise BadInput("config.data.path", f"no prepared set {name} in {root}", "prepare it first")
     return prepared
+
+
+def _root(path: str) -> Path:
+    top = path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(top).expanduser()
+
+
+def there(name: str) -> bool:
+    """Tell whether a set of that name is prepared where tensorflow-datasets keeps them."""
+    return _newest(_root(""), name) is not None
 
 
 def _newest(root: Path, name: str) -> Path | None:
@@ -88,7 +98,7 @@ def _prepare(root: Path, name: str) -> None:
         ) from None
 
 
-def read(request: Request, prepared: Path) -> Raw:
+def read(request: Request, prepared: Path, shelf: Shelf) -> Raw:
     """Read the images and labels of a prepared set.
 
     Raises:
@@ -101,7 +111,7 @@ def read(request: Request, prepared: Path) -> Raw:
     image, label = _features(builder, tfds, prepared)
     feature = builder.info.features[label]
     names = tuple(str(name) for name in feature.names or range(feature.num_classes))
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    splits: Splits = {}
     notes = []
     for theirs, ours in _SPLITS.items():
         if theirs not in builder.info.splits or ours in splits:
@@ -109,12 +119,13 @@ def read(request: Request, prepared: Path) -> Raw:
         # Encoded bytes go through the same decoding and checks as files in folders.
         skip = {image: tfds.decode.SkipDecoding()}
         rows = builder.as_data_source(split=theirs, decoders=skip)
-        found = list(decode_all(_items(rows, image, label, f"{prepared}:{theirs}"), request))
+        where = f"{prepared}:{theirs}"
+        decoded = decode_all(_items(rows, image, label, where), request)
+        found = [(shelf.add(one), cls) for cls, one in decoded]
         if not found:
             continue
-        images, grey = stack([decoded for _, decoded in found])
-        where = f"{prepared}:{theirs}"
-        labels = np.array([cls for cls, _ in found])
+        images, grey = shelf.take([place for place, _ in found])
+        labels = np.array([cls for _, cls in found])
         splits[ours] = (images, pixels.check_labels(labels, len(images), len(names), where))
         notes += [f"{ours}: {grey}"] if grey else []
     if "train" not in splits:

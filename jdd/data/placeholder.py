@@ -1,0 +1,60 @@
+"""A dataset that is not here but known by its shape and counts, to foretell what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jdd.data import facts as table
+from jdd.data.dataset import Dataset, Split
+from jdd.data.sources import tfds_sets
+from jdd.data.sources.raw import setting, source_of
+from jdd.data.transform import normalisation
+
+FINGERPRINT = "placeholder"
+
+
+def absent(data_config: Mapping[str, Any]) -> bool:
+    """Tell whether a config names a known dataset and no place, and it is not in its own.
+
+    A path that was given is the person's word, and what is wrong with it is an error.
+    """
+    name, path = str(setting(data_config, "name")), str(setting(data_config, "path"))
+    known = table.lookup(name)
+    if known is None or path:
+        return False
+    source = source_of(name, str(setting(data_config, "source")), path)
+    return source in ("folder", "npz") or source == "tfds" and not tfds_sets.there(known.tfds)
+
+
+def placeholder(data_config: Mapping[str, Any]) -> Dataset:
+    """Return a known dataset with black images that take no memory: strides of zero.
+
+    Its counts are the published ones, each class as large as the others; its transform is the
+    published mean and deviation, whatever ``zca`` says.
+    """
+    known = table.FACTS[str(setting(data_config, "name"))]
+    size, (height, width, channels) = int(setting(data_config, "size")), known.shape
+    shape = (size, size, channels) if size else (height, width, channels)
+    train, test = (
+        Split(
+            np.broadcast_to(np.float32(0), (n, *shape)),
+            np.sort(np.arange(n, dtype=np.int32) % known.classes),
+        )
+        for n in known.sizes
+    )
+    dsa = str(setting(data_config, "dsa"))
+    counts = f"{known.sizes[0]} training and {known.sizes[1]} test images of {shape[0]}x{shape[1]}"
+    return Dataset(
+        name=known.name,
+        class_names=known.class_names or tuple(str(i) for i in range(known.classes)),
+        train=train,
+        val=None,
+        test=test,
+        transform=normalisation(np.array(known.mean), np.array(known.std)),
+        dsa=known.dsa if dsa == "auto" else dsa,
+        fingerprint=FINGERPRINT,
+        notes=(f"{known.name} is not here: foretold for {counts}, as published",),
+    )

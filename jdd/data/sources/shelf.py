@@ -1,0 +1,127 @@
+"""Where decoded images are put down, one after another, until all are there: memory or a file.
+
+Either shelf takes an image and returns its place, and later gives the images of some places as an
+array, in the order of the places.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jdd.data.sources.pixels import Decoded
+
+Splits = dict[str, tuple[Any, np.ndarray]]
+_BYTES = 1 << 24  # of a file that are rewritten at a time
+
+
+class Shelf(Protocol):
+    """What a source needs of one."""
+
+    def add(self, image: Decoded) -> int:
+        """Put one image down and return its place."""
+
+    def take(self, places: Sequence[int]) -> tuple[Any, str]:
+        """Return the images at ``places`` and what to tell about grey ones."""
+
+    def alike(self, splits: Splits) -> Splits:
+        """Return splits of one number of channels."""
+
+
+def told(grey: int, count: int, channels: int) -> str:
+    """Return what to tell about the grey ones of ``count`` images."""
+    return f"{grey} of {count} images are grey and were made RGB" if grey and channels == 3 else ""
+
+
+class Held:
+    """A shelf in memory; what was taken is no longer on it."""
+
+    def __init__(self) -> None:
+        self._images: list[Decoded | None] = []
+
+    def add(self, image: Decoded) -> int:
+        self._images.append(image)
+        return len(self._images) - 1
+
+    def take(self, places: Sequence[int]) -> tuple[np.ndarray, str]:
+        images = [image for place in places if (image := self._images[place]) is not None]
+        for place in places:
+            self._images[place] = None
+        channels = max(image.array.shape[2] for image in images)
+        out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
+        for i, image in enumerate(images):
+            out[i] = image.array  # one channel broadcasts to three
+        return out, told(sum(image.grey for image in images), len(images), channels)
+
+    def alike(self, splits: Splits) -> Splits:
+        channels = max(images.shape[-1] for images, _ in splits.values())
+        return {
+            split: (
+                images if images.shape[-1] == channels else np.repeat(images, channels, axis=-1),
+                labels,
+            )
+            for split, (images, labels) in splits.items()
+        }
+
+
+class Spool:
+    """A shelf that is a file of uint8 pixels, one image after another; memory holds none of them.
+
+    What is taken are the places themselves: the file is read when it is whole.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._file = path, open(path, "wb")
+        self.shape: tuple[int, ...] = ()  # of one image
+        self.count = 0
+        self._grey, self._channels = bytearray(), bytearray()
+
+    def add(self, image: Decoded) -> int:
+        self._grey.append(image.grey)
+        return self._put(image.array[None])
+
+    def extend(self, images: np.ndarray) -> int:
+        """Put several images down and return the place of the first."""
+        self._grey.extend(bytes(len(images)))
+        return self._put(images)
+
+    def _put(self, images: np.ndarray) -> int:
+        own = images.shape[3]
+        self._channels.extend([own] * len(images))
+        if not self.shape:
+            self.shape = images.shape[1:]
+        if own > self.shape[2]:
+            self._colour()
+        if own < self.shape[2]:
+            images = np.repeat(images, self.shape[2], axis=3)
+        self._file.write(np.ascontiguousarray(images).data)
+        self.count += len(images)
+        return self.count - len(images)
+
+    def _colour(self) -> None:
+        """Rewrite the grey images so far as RGB: a colour image has come after them."""
+        self._file.close()
+        wide = self._path.with_suffix(".rgb")
+        with open(self._path, "rb") as grey, open(wide, "wb") as out:
+            while piece := grey.read(_BYTES):
+                out.write(np.repeat(np.frombuffer(piece, np.uint8), 3).data)
+        os.replace(wide, self._path)
+        self._file, self.shape = open(self._path, "ab"), (*self.shape[:2], 3)
+
+    def take(self, places: Sequence[int]) -> tuple[np.ndarray, str]:
+        rows = np.asarray(places, np.int64)
+        grey, channels = (np.frombuffer(bytes(a), np.uint8) for a in (self._grey, self._channels))
+        return rows, told(int(grey[rows].sum()), len(rows), int(channels[rows].max()))
+
+    def alike(self, splits: Splits) -> Splits:
+        return splits
+
+    def close(self) -> None:
+        """Write what is left to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
