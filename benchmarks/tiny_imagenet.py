@@ -81,7 +81,9 @@ def report(found: dict[str, Any], images: int, classes: int) -> str:
         spent = sum(s for stage, s in found["seconds"].items() if stage.startswith(name))
         rows.append(f"| {name} | {count}, {what} | {spent:.0f} | {spent / count:.2f} |")
     peak = found["peak_memory_bytes"]["process"] / 2**30
-    rows.append(f"\nmost memory: {peak:.1f} GiB; teachers: {found['teachers']}; {found['accuracy']}")
+    rows.append(
+        f"\nmost memory: {peak:.1f} GiB; teachers: {found['teachers']}; {found['accuracy']}"
+    )
     return "\n".join(rows)
 
 

@@ -87,7 +87,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
             np.testing.assert_allclose(found[again], logits, rtol=1e-3, atol=1e-6)
         np.testing.assert_array_equal(found[again], logits.astype(np.float16))
     told = foretold(work)
-    assert told.seconds > 0 and "mode static, 0.0 MiB on disk" in told.note
+    assert told.seconds > 0 and "mode static" in told.note and told.disk > 0
     with pytest.raises(BadInput, match="relabel.mode was static, now online"):
         runs.run({**keys, "relabel.mode": "online"}, place)
 
@@ -144,7 +144,7 @@ def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path)
         wanted = views.read(0)[2]["logits"][step].astype(np.float32)
         np.testing.assert_allclose(soft, wanted, rtol=2.0**-10, atol=1e-3)
         assert np.ptp(wanted, axis=0).max() > 0.05
-    assert "mode online, 0.0 MiB on disk" in foretold(work).note
+    assert "mode online" in foretold(work).note
 
     path, few = tmp_path / "online/distilled.npz", {"eval": {"n": 2}, "devices": 2}
     found = jdd.evaluate(path, tmp_path / "e", **few)["accuracy"]["ConvNetBN"]["values"]
@@ -170,7 +170,7 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     np.testing.assert_array_equal(each["values"][rows], values)
     np.testing.assert_array_equal(each["indices"][rows], indices)
     assert "mode map, the 2 largest logits at each place" in (tmp_path / "report.html").read_text()
-    assert "mode map, 0.0 MiB on disk, label maps of 2 x 2 places" in foretold(work).note
+    assert "mode map, label maps of 2 x 2 places" in foretold(work).note
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         strategy="" if augment == "none" else augment,
         classes=data.classes,
         rates=True,
+        parts=int(squeeze.accumulate),
     )
     settings = {
         "dataset": data.name,
@@ -114,6 +115,8 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         "seed": int(squeeze.seed),
         "group": 1,
     }
+    if recipe.parts > 1:
+        settings["accumulate"] = recipe.parts
     store = None if folder is None else _store(folder, word, net, settings)
     return Teacher(word, net, still, recipe, settings, int(squeeze.epochs), store)
 

@@ -39,15 +39,20 @@ def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Ar
 
 
 @lru_cache(maxsize=16)
-def advance(train: fit.Fit, devices: tuple[jax.Device, ...], fed: bool = False) -> Any:
+def advance(
+    train: fit.Fit, devices: tuple[jax.Device, ...], fed: bool = False, shared: bool = False
+) -> Any:
     """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device.
 
-    ``fed``: images and labels are each net's own batches, as ``feed.Feed`` has them.
+    ``fed``: images and labels are each net's own batches, as ``feed.Feed`` has them. ``shared``:
+    there is one net, of whose batches each device takes its part.
     """
 
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
         return train.advance(carry, fit.Keys(own, ops), *rest)
 
+    if shared:
+        return parallel.over_batch(one, (True, True, True, fed, fed, *3 * (False,)), devices)
     images = 0 if fed else None
     return parallel.spread(one, (0, 0, "device", images, images, None, None, None), devices)
 
@@ -84,7 +89,10 @@ def train(
     if store.has(groups, epochs):
         return
     fed = feed.fed(data.train)
-    run = fit.make(net, recipe, len(data.train.labels), fed)
+    # One net alone has its batches split over the devices, many nets are a group a device.
+    shared = groups * store.group == 1 and len(devices) > 1
+    over = tuple(devices) if shared else ()
+    run = fit.make(net, recipe, len(data.train.labels), fed, over)
     steps = run.steps_per_epoch
     whole = None
     if not fed:
@@ -99,8 +107,8 @@ def train(
         _, own, ops = keys(seed, now, store.group)
         carry, begin = _begin(store, run, now, seed)
         stateful = bool(jax.tree.leaves(carry["optimizer"]))
-        used = tuple(devices[: len(now)])
-        call, left = advance(run, used, fed), range(begin, epochs)
+        used = over or tuple(devices[: len(now)])
+        call, left = advance(run, used, fed, shared), range(begin, epochs)
         source = whole or feed.Feed(data.train, recipe, own, left, used, session, stage)
         with contextlib.closing(source):
             for epoch in left:
@@ -115,7 +123,8 @@ def train(
                 done = now[0] * epochs + (epoch + 1) * len(now)
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
                 if epoch + 1 == epochs and now[0] == 0:
-                    scalars["accuracy"] = float(accuracy(net, carry["variables"], data.test).mean())
+                    made = jax.device_get(carry["variables"]) if shared else carry["variables"]
+                    scalars["accuracy"] = float(accuracy(net, made, data.test).mean())
                 session.metrics.log(stage, done, **scalars, **session.stall(stage))
     bar.close()
     advance.cache_clear()  # it holds the training images on every device

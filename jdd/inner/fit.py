@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import augment
+from jdd import augment, parallel
 from jdd.inner import lessons, optim
 from jdd.matching import losses
 from jdd.nets import Net
@@ -40,7 +40,9 @@ class Recipe(NamedTuple):
     and ``classes_per_step`` (0: all): see the module's text. ``augment`` is one of
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
     ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
-    is lost on them, for ``order="stored"``.
+    is lost on them, for ``order="stored"``. ``parts``: the gradient of a batch is the mean over so
+    many equal parts, one after another, of which batch norm sees one at a time; a batch that they
+    do not divide (an epoch's last) is cut into the next number of parts that do.
     """
 
     optimizer: str = "sgd"
@@ -64,6 +66,7 @@ class Recipe(NamedTuple):
     sam_alpha: float = 0.0
     decay: str = "all"
     lesson: lessons.Lesson | None = None
+    parts: int = 1
 
 
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
@@ -155,6 +158,11 @@ def flat_gradient(
     return jax.tree.map(lambda x, y: y - alpha * (x - along * y), g, there)
 
 
+def _parts(images: int, parts: int) -> int:
+    """Return the least number from ``parts`` on that divides ``images`` into 2 or more; else 1."""
+    return next((k for k in range(parts, images // 2 + 1) if images % k == 0), 1)
+
+
 def _length(tree: Tree) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
 
@@ -194,8 +202,16 @@ class Fit(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def make(net: Net, recipe: Recipe, n: int, fed: bool = False) -> Fit:
+def make(
+    net: Net,
+    recipe: Recipe,
+    n: int,
+    fed: bool = False,
+    over: tuple[jax.Device, ...] = (),
+) -> Fit:
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets.
+
+    ``over``: devices that share the images of a batch, batch statistics being the whole batch's.
 
     Raises:
       ValueError: ``fed``, and the recipe's order is not ``shuffled``.
@@ -236,12 +252,15 @@ def make(net: Net, recipe: Recipe, n: int, fed: bool = False) -> Fit:
             x = augmented(images, keys, step)
 
         def objective(params: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
+            x, target = parallel.shared_out((x, target), over)
             out = net.apply({**variables, "params": params}, x, train=True)
             return loss_fn(out.logits, target), out.stats
 
         def gradient(params: Tree) -> Tree:
             part = jax.value_and_grad(objective, has_aux=True)
             size = net.part(len(x), "batch_stats" in variables)
+            if recipe.parts > 1:
+                size = len(x) // _parts(len(x), recipe.parts)
             if size == len(x):
                 return part(params, x, target)
 

@@ -3,12 +3,15 @@
 Work that is a list of equal items (experts, evaluation nets, expert segments) is split over the
 devices; what all items share is replicated. A list that does not divide is padded with copies of
 its last item, whose results are dropped (or weigh nothing in a mean).
+A single training has its batches split instead (``batch.py``).
 """
 
 from __future__ import annotations
 
+from jdd.parallel.batch import over_batch, shared_out
 from jdd.parallel.devices import memory, pick, temporaries, threads
 from jdd.parallel.gradient import MeanGradient
 from jdd.parallel.spread import planned, spread
 
-__all__ = ["MeanGradient", "memory", "pick", "planned", "spread", "temporaries", "threads"]
+__all__ = ["MeanGradient", "memory", "over_batch", "pick", "planned", "shared_out", "spread"]
+__all__ += ["temporaries", "threads"]

@@ -1,0 +1,65 @@
+"""One training whose batches several devices share: a program over all of them, not one each.
+
+XLA splits the program by where its arrays lie: what is computed of images is split as they are,
+gradients and batch statistics meet where they are summed, all else is done by every device alike.
+So batch norm has the statistics of the whole batch, and N devices give what 1 gives, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Tree = Any
+
+
+def _mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.asarray(devices), ("devices",))
+
+
+def shared_out(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
+    """Split arrays along axis 0 over devices, inside a program; of less than two: as they are."""
+    if len(devices) < 2:
+        return tree
+    place = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("devices"))
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
+
+
+def over_batch(
+    fn: Callable[..., Tree], items: Sequence[bool], devices: Sequence[jax.Device]
+) -> Callable[..., Tree]:
+    """Return ``fn`` compiled for a single item, as a program over all ``devices``.
+
+    Arguments and results lie on every device; ``fn`` says by ``shared_out`` what they split.
+
+    Args:
+      items: for each argument, whether the item is its only slice on axis 0, as in the results.
+    """
+    everywhere = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec())
+
+    def one(*args: Tree) -> Tree:
+        own = [
+            jax.tree.map(lambda x: x[0], a) if item else a
+            for a, item in zip(args, items, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], fn(*own))
+
+    program = jax.jit(one, out_shardings=everywhere)
+    there: dict[int, tuple[Tree, Tree]] = {}
+
+    def placed(place: int, tree: Tree, item: bool) -> Tree:
+        if item:
+            return jax.device_put(tree, everywhere)
+        # The training images come with every call: they travel to the devices once.
+        if place not in there or there[place][0] is not tree:
+            there[place] = (tree, jax.device_put(tree, everywhere))
+        return there[place][1]
+
+    def call(*args: Tree) -> Tree:
+        pairs = zip(args, items, strict=True)
+        return program(*(placed(i, a, item) for i, (a, item) in enumerate(pairs)))
+
+    return call

@@ -1,0 +1,69 @@
+"""Teachers whose batches several devices share, or that are cut into parts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import nets, rng
+from jdd.inner import fit
+from jdd.matching import losses
+from tests import runs
+from tests.test_decoupled import keys_of
+
+# 60 images: three batches of 16 and one of 12.
+OWN = {"squeeze.epochs": 3, "squeeze.batch": 16, "squeeze.augment": "pad_flip"}
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b)
+
+
+@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_devices_share_the_batches_of_one_teacher(tiny, tmp_path, stream):
+    found = []
+    for devices in (1, 3):
+        keys = keys_of(tiny, "sre2l", **OWN, **{"devices": devices, "data.stream": stream})
+        place = tmp_path / str(devices)
+        runs.run(keys, place, "squeeze")
+        found.append(runs.work(keys, place).teachers[0].variables())
+    close(*found)
+    fresh = runs.work(keys, tmp_path / "fresh").teachers[0].net.init(rng.key(0, "fresh"))
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), fresh, found[0])
+    assert max(jax.tree.leaves(moved)) > 1e-2
+
+
+def test_parts_of_a_batch_are_averaged():
+    net = nets.make("ConvNetBN", (8, 8, 1), 3, width=4, depth=1)
+    draw = np.random.default_rng(0)
+    images = jnp.asarray(draw.normal(size=(12, 8, 8, 1)), jnp.float32)
+    labels = jnp.asarray(draw.integers(0, 3, 12), jnp.int32)
+    recipe = fit.Recipe(
+        momentum=0.0, weight_decay=0.0, batch=12, augment="views", classes=3, parts=3
+    )
+    run = fit.make(net, recipe, 12)
+    carry = run.init(rng.key(0, "net"))
+    after, loss = run.advance(
+        carry, fit.Keys(rng.key(0, "a"), rng.key(0, "b")), images, labels, 0.1, 0, 1
+    )
+
+    def part(params, lo):
+        out = net.apply({**carry["variables"], "params": params}, images[lo : lo + 4], train=True)
+        return losses.cross_entropy(out.logits, jax.nn.one_hot(labels[lo : lo + 4], 3)), out.stats
+
+    params = carry["variables"]["params"]
+    each = [jax.value_and_grad(part, has_aux=True)(params, lo) for lo in (0, 4, 8)]
+    mean = lambda trees: jax.tree.map(lambda *a: sum(a) / 3, *trees)  # noqa: E731
+    (wanted, stats), grads = mean(each)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    close(after["variables"]["batch_stats"], stats)
+    close(after["variables"]["params"], jax.tree.map(lambda w, g: w - 0.1 * g, params, grads))
+
+
+@pytest.mark.parametrize(
+    ("images", "parts", "cut"), [(16, 1, 1), (16, 3, 4), (12, 5, 6), (7, 2, 1), (3, 2, 1)]
+)
+def test_a_batch_that_does_not_divide(images, parts, cut):
+    assert fit._parts(images, parts) == cut
