@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jdd import nets, rng
+from jdd.experts import train
 from jdd.inner import fit
 from jdd.matching import losses
 from tests import runs
@@ -21,7 +22,8 @@ def close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b)
 
 
-@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [False, True])
 def test_devices_share_the_batches_of_one_teacher(tiny, tmp_path, stream):
     found = []
     for devices in (1, 3):
@@ -35,15 +37,36 @@ def test_devices_share_the_batches_of_one_teacher(tiny, tmp_path, stream):
     assert max(jax.tree.leaves(moved)) > 1e-2
 
 
-def test_parts_of_a_batch_are_averaged():
+def small(parts=1, over=()):
+    """Return a net, twelve images and a training of it in whole batches."""
     net = nets.make("ConvNetBN", (8, 8, 1), 3, width=4, depth=1)
     draw = np.random.default_rng(0)
     images = jnp.asarray(draw.normal(size=(12, 8, 8, 1)), jnp.float32)
     labels = jnp.asarray(draw.integers(0, 3, 12), jnp.int32)
     recipe = fit.Recipe(
-        momentum=0.0, weight_decay=0.0, batch=12, augment="views", classes=3, parts=3
+        momentum=0.9, weight_decay=0.0, batch=12, augment="views", classes=3, parts=parts
     )
-    run = fit.make(net, recipe, 12)
+    return net, images, labels, fit.make(net, recipe, 12, over=over)
+
+
+@pytest.mark.parametrize("devices", [3, 5])
+def test_devices_share_a_batch_and_its_statistics(devices):
+    """Also where they do not divide it."""
+    found = []
+    for over in ((), tuple(jax.devices()[:devices])):
+        _, images, labels, run = small(over=over)
+        carry = jax.tree.map(lambda x: x[None], run.init(rng.key(0, "net")))
+        call = train.advance(run, over or (jax.devices()[0],), shared=bool(over))
+        own, ops = (rng.key(0, word)[None] for word in ("own", "ops"))
+        after, loss = call(carry, own, ops, images, labels, np.float32(0.1), 0, 3)
+        found.append(jax.device_get((after["variables"], after["optimizer"], loss)))
+    close(*found)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), carry["variables"], found[0][0])
+    assert all(change > 0 for change in jax.tree.leaves(moved))
+
+
+def test_parts_of_a_batch_are_averaged():
+    net, images, labels, run = small(parts=3)
     carry = run.init(rng.key(0, "net"))
     after, loss = run.advance(
         carry, fit.Keys(rng.key(0, "a"), rng.key(0, "b")), images, labels, 0.1, 0, 1
