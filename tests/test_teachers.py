@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import nets, rng
+from jdd import nets, parallel, rng
 from jdd.experts import train
 from jdd.inner import fit
+from jdd.labels import teach
 from jdd.matching import losses
 from tests import runs
 from tests.test_decoupled import keys_of
@@ -63,6 +64,16 @@ def test_devices_share_a_batch_and_its_statistics(devices):
     close(*found)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), carry["variables"], found[0][0])
     assert all(change > 0 for change in jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("bn", ["eval", "batch"])
+def test_devices_share_the_views_that_are_labelled(bn):
+    net, images, *_ = small()
+    variables = [net.init(rng.key(0, "net"))]
+    over = tuple(jax.devices()[:3])
+    alone = teach.speaker((net,), bn)(variables, images[:7])
+    said = teach.speaker((net,), bn, over=over)(parallel.everywhere(variables, over), images[:7])
+    close(said, alone)
 
 
 def test_parts_of_a_batch_are_averaged():

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jdd import parallel
 from jdd.augment import views
 from jdd.labels import maps
 from jdd.labels.committee import combine
@@ -60,7 +61,21 @@ def answer_maps(
 
 
 @lru_cache(maxsize=32)
-def speaker(nets: tuple[Net, ...], bn: str, how: str = "mean", by_place: bool = False) -> Any:
-    """Return the compiled ``f(variables, x)`` of ``answer``; ``by_place``: of ``answer_maps``."""
+def speaker(
+    nets: tuple[Net, ...],
+    bn: str,
+    how: str = "mean",
+    by_place: bool = False,
+    over: tuple[jax.Device, ...] = (),
+) -> Any:
+    """Return the compiled ``f(variables, x)`` of ``answer``; ``by_place``: of ``answer_maps``.
+
+    ``over``: devices that share x, each with all variables (``parallel.everywhere``).
+    """
     said = answer_maps if by_place else answer
-    return jax.jit(lambda variables, x: said(nets, variables, x, bn, how))
+
+    @jax.jit
+    def say(variables: Sequence[Tree], x: jax.Array) -> jax.Array:
+        return said(nets, variables, parallel.shared_out(x, over), bn, how)
+
+    return say

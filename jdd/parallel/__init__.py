@@ -8,10 +8,10 @@ A single training has its batches split instead (``batch.py``).
 
 from __future__ import annotations
 
-from jdd.parallel.batch import over_batch, shared_out
+from jdd.parallel.batch import everywhere, over_batch, shared_out
 from jdd.parallel.devices import memory, pick, temporaries, threads
 from jdd.parallel.gradient import MeanGradient
 from jdd.parallel.spread import planned, spread
 
-__all__ = ["MeanGradient", "memory", "over_batch", "pick", "planned", "shared_out", "spread"]
-__all__ += ["temporaries", "threads"]
+__all__ = ["MeanGradient", "everywhere", "memory", "over_batch", "pick", "planned"]
+__all__ += ["shared_out", "spread", "temporaries", "threads"]

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 Tree = Any
+_WHOLE = jax.sharding.PartitionSpec()
 
 
 def _mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
@@ -28,6 +29,13 @@ def shared_out(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
 
 
+def everywhere(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
+    """Lay a tree's arrays whole on each of some devices; of less than two: where arrays lie."""
+    if len(devices) < 2:
+        return jax.tree.map(jax.numpy.asarray, tree)
+    return jax.device_put(tree, jax.sharding.NamedSharding(_mesh(devices), _WHOLE))
+
+
 def over_batch(
     fn: Callable[..., Tree], items: Sequence[bool], devices: Sequence[jax.Device]
 ) -> Callable[..., Tree]:
@@ -38,7 +46,7 @@ def over_batch(
     Args:
       items: for each argument, whether the item is its only slice on axis 0, as in the results.
     """
-    everywhere = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec())
+    whole = jax.sharding.NamedSharding(_mesh(devices), _WHOLE)
 
     def one(*args: Tree) -> Tree:
         own = [
@@ -47,15 +55,15 @@ def over_batch(
         ]
         return jax.tree.map(lambda x: x[None], fn(*own))
 
-    program = jax.jit(one, out_shardings=everywhere)
+    program = jax.jit(one, out_shardings=whole)
     there: dict[int, tuple[Tree, Tree]] = {}
 
     def placed(place: int, tree: Tree, item: bool) -> Tree:
         if item:
-            return jax.device_put(tree, everywhere)
+            return jax.device_put(tree, whole)
         # The training images come with every call: they travel to the devices once.
         if place not in there or there[place][0] is not tree:
-            there[place] = (tree, jax.device_put(tree, everywhere))
+            there[place] = (tree, jax.device_put(tree, whole))
         return there[place][1]
 
     def call(*args: Tree) -> Tree:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import rng
+from jdd import parallel, rng
 from jdd.augment import views
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
@@ -157,8 +157,9 @@ class Labeller:
         )
         nets = tuple(teacher.still for teacher in work.teachers)
         by_place = self._mode == "map"
-        self._say = teach.speaker(nets, str(relabel.bn), str(relabel.combine), by_place)
-        self._variables = [jax.tree.map(jnp.asarray, t.variables()) for t in work.teachers]
+        over = tuple(work.devices)
+        self._say = teach.speaker(nets, str(relabel.bn), str(relabel.combine), by_place, over)
+        self._variables = parallel.everywhere([t.variables() for t in work.teachers], over)
         self._steps = fit.steps_per_epoch(fit.Recipe(order="stored", batch=batch), len(images))
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
@@ -218,6 +219,7 @@ class _Untrained:
 
     def __init__(self, work: Work):
         self.config, self.teachers = work.config, work.blank.teachers
+        self.devices = work.devices
 
 
 def _done(work: Work) -> bool:
