@@ -37,7 +37,8 @@ class Recipe(NamedTuple):
     and ``classes_per_step`` (0: all): see the module's text. ``augment`` is one of
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
     ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
-    is lost on them, for ``order="stored"``.
+    is lost on them, for ``order="stored"``. ``norm_updates``: how often a step moves the running
+    statistics of batch norms, on one and the same batch.
     """
 
     optimizer: str = "sgd"
@@ -61,6 +62,7 @@ class Recipe(NamedTuple):
     sam_alpha: float = 0.0
     decay: str = "all"
     lesson: lessons.Lesson | None = None
+    norm_updates: int = 1
 
 
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
@@ -247,6 +249,9 @@ def make(net: Net, recipe: Recipe, n: int) -> Fit:
         params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
         new = {**variables, "params": params}
         if stats:
+            for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
+                again = net.apply({**variables, "batch_stats": stats}, x, train=True)
+                stats = again.stats
             new["batch_stats"] = stats
         return {**carry, "variables": new, "optimizer": state}, loss
 
