@@ -23,6 +23,11 @@ KEYS = DECOUPLED | {
     "candidates": Key(int, 300, "real images of a class that are looked at", minimum=1),
     "crops": Key(int, 5, "random crops of each", minimum=1),
     "min_scale": Key(float, 0.08, "smallest area of a crop", minimum=0.01, maximum=1),
+    "ref_bugs": Key(
+        bool,
+        False,
+        "a student's step moves its running batch-norm statistics twice, as in the authors' code",
+    ),
 }
 
 # The authors do not say how their teachers are trained: SRe2L's recipe.
@@ -57,7 +62,7 @@ PUBLISHED = {
 
 PROTOCOL = {
     "squeeze.nets": ("ResNet18BN",), "squeeze.width": 0, "candidates": 300, "crops": 5,
-    "min_scale": 0.08, "net.name": "ResNet18BN", "nets": ("ResNet18BN",),
+    "min_scale": 0.08, "ref_bugs": False, "net.name": "ResNet18BN", "nets": ("ResNet18BN",),
 }  # fmt: skip
 
 

@@ -104,7 +104,8 @@ POST: dict[str, Key] = {
 RECOVER: dict[str, Key] = {
     "lr_img": Key(float, AUTO, "learning rate of the images (Adam)", auto=True, minimum=0),
     "pix_init": Key(
-        str, "noise", "images start as N(0, 1) or as real ones", choices=("noise", "real")
+        str, "noise", "images start as N(0, 1), as real ones, or as real crops (patch) that the "
+        "first teacher finds neither easy nor hard", choices=("noise", "real", "patch"),
     ),
     "r_bn": Key(float, AUTO, "weight of the batch-norm statistics", auto=True, minimum=0),
     "first_bn": Key(float, 10.0, "weight of the first layer's among them", minimum=0),

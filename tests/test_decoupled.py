@@ -17,7 +17,8 @@ from jdd.data.quantise import quantised
 from jdd.data.transform import Transform
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
-from jdd.experts import train
+from jdd.evaluation import train_eval
+from jdd.experts import realism, train
 from jdd.labels import teach
 from jdd.labels.store import LabelStore
 from jdd.methods import decoupled, rded, recovery
@@ -147,9 +148,10 @@ def test_a_moved_set_is_evaluated_with_the_labels_beside_it(done, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["sre2l", pytest.param("rded", marks=pytest.mark.slow)])
-def test_costs_are_foretold_and_nothing_is_written(tiny, tmp_path, method):
-    steps = {"steps": 0} if method == "rded" else {}
-    found = runs.run(keys_of(tiny, method, **steps), tmp_path / method, "estimate")
+def test_costs_are_foretold_and_nothing_is_written(tiny, tmp_path, method, capsys):
+    own = {"steps": 0} if method == "rded" else {"pix_init": "patch"}
+    found = runs.run(keys_of(tiny, method, **own), tmp_path / method, "estimate")
+    assert "300 crops, " in capsys.readouterr().out  # 5 of each of 60 images
     assert all(found[stage]["seconds"] > 0 for stage in ("squeeze", "relabel", "evaluate"))
     assert found["recover"]["seconds"] > 0 and not (tmp_path / method).exists()
 
@@ -290,12 +292,13 @@ def test_tiles_have_the_best_crops_in_their_first_cells():
         np.testing.assert_array_equal(corners, [[i, 2 + i], [4 + i, 6 + i]])
     np.testing.assert_array_equal(rded.tiles(cells[:3], 3, 1), cells[:3])
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    np.testing.assert_allclose(rded.shrunk(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    np.testing.assert_allclose(realism.shrunk(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
 def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
     keys = keys_of(
         tiny, "rded", steps=0, factor=2, candidates=20, crops=3, min_scale=0.3, quantise="none",
+        ref_bugs=True,
         **{"squeeze.epochs": 20, "squeeze.lr": 0.1, "squeeze.width": 8},
         **{"baselines.random": 0, "baselines.hard": False},
     )  # fmt: skip
@@ -303,6 +306,8 @@ def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
     work = runs.work(keys, tmp_path)
     dset = DistilledSet.load(tmp_path / "distilled.npz")
     assert result["method"] == "rded" and dset.images.shape == (6, 8, 8, 3)
+    # ref_bugs is in the recipe, and so in any evaluation of the set.
+    assert dset.recipe["train"]["norm_updates"] == train_eval.plan(dset).recipe.norm_updates == 2
     assert LabelStore.open(tmp_path / "labels/set").read(0)[1]["rows"].shape == (2, 4, 2)
     teacher = work.teachers[0]
 
@@ -337,4 +342,6 @@ def test_the_recipe_says_how_students_learn(done):
     train = recipe["train"]
     assert (train["optimizer"], train["order"], train["loss"]) == ("adamw", "stored", "kl")
     assert (train["epochs"], train["passes"], train["temperature"]) == (4, 4, 30.0)
+    assert "norm_updates" not in train
+    assert train_eval.plan(DistilledSet.load(place / "distilled.npz")).recipe.norm_updates == 1
     assert recipe["labels"]["store"] == "labels/set" and recipe["augment"]["name"] == "none"

@@ -14,6 +14,7 @@ from jdd import config
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
+from jdd.experts import realism
 from jdd.labels import maps, teach
 from jdd.labels.store import LabelStore
 from jdd.stages import evaluate, relabel, stored, students
@@ -22,8 +23,8 @@ from tests import runs
 OWN = {
     "method": "rded", "ipc": 2, "steps": 0, "factor": 2, "candidates": 4, "crops": 2,
     "net.name": "ConvNetBN", "nets": "ConvNetBN", "squeeze.nets": "ConvNetBN", "squeeze.width": 4,
-    "squeeze.epochs": 3, "squeeze.batch": 16, "squeeze.lr": 0.05, "eval.epochs": 4, "eval.batch": 4,
-    "eval.lr": 0.01, "eval.curve": 0, "quantise": "round", "baselines.full": False,
+    "net.depth": 1, "squeeze.epochs": 3, "squeeze.batch": 16, "squeeze.lr": 0.05, "eval.epochs": 4,
+    "eval.batch": 4, "eval.lr": 0.01, "eval.curve": 0, "quantise": "round", "baselines.full": False,
     "baselines.random": 0, "baselines.hard": False,
 }  # fmt: skip
 
@@ -36,8 +37,12 @@ def keys_of(tiny, mode, **more):
 
 @pytest.fixture(scope="module", autouse=True)
 def told_to_be_good():
-    """Let teachers pass that nobody has trained: squeezing is tested in test_decoupled.py."""
+    """Let teachers pass that nobody has trained, and take whole images: squeezing and the choice
+    of crops are tested in test_decoupled.py.
+    """
+    plain = realism.select
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(realism, "select", lambda t, *a: plain(t._replace(store=None), *a))
         patched.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)
         yield
 
@@ -75,7 +80,8 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
     assert "mode static" in (place / "report.html").read_text(encoding="utf-8")
     work = runs.work(keys, place)
     teacher, dset = work.teachers[0], work.load_set(0)
-    said = teach.speaker((teacher.still,), "eval")
+    said = teach.speaker((teacher.still,), "eval", "mean", False)  # the run's own program
+    variables = [jax.tree.map(jnp.asarray, teacher.variables())]
     random = evaluate.random_sets(work, dset, 1)[0][0]
     for name, images in (("set", dset.images), ("random-0", random)):
         store = LabelStore.open(place / "labels" / name)
@@ -83,7 +89,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
         assert store.mode == "static" and store.read(0)[2] == {} and np.ptp(found, axis=0).max() > 0
         rows = relabel.order(0, 0, 6, 4)
         for again in (rows[1], rows[0]):  # two images come twice: the first answer counts
-            logits = np.asarray(said([teacher.variables()], jnp.asarray(images)[again]))
+            logits = np.asarray(said(variables, jnp.asarray(images)[again]))
             np.testing.assert_allclose(found[again], logits, rtol=1e-3, atol=1e-6)
         np.testing.assert_array_equal(found[again], logits.astype(np.float16))
     told = foretold(work)
@@ -164,8 +170,9 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     teacher, dset = work.teachers[0], work.load_set(0)
     assert store.places == (2, 2) and store.read(0)[1]["rows"].shape == (2, 4, 2)
     rows = relabel.order(0, 0, 6, 4)[0]
-    say = teach.speaker((teacher.still,), "eval", by_place=True)
-    values, indices = maps.compress(say([teacher.variables()], jnp.asarray(dset.images)[rows]), 2)
+    say = teach.speaker((teacher.still,), "eval", "mean", True)
+    variables = [jax.tree.map(jnp.asarray, teacher.variables())]
+    values, indices = maps.compress(say(variables, jnp.asarray(dset.images)[rows]), 2)
     each = store.read_images()
     np.testing.assert_array_equal(each["values"][rows], values)
     np.testing.assert_array_equal(each["indices"][rows], indices)

@@ -98,6 +98,7 @@ def plan(dset: DistilledSet) -> Plan:
         classes_per_step=int(train["classes_per_step"]),
         decay=train.get("decay", optim.DECAYS[0]),
         lesson=lesson(dset),
+        norm_updates=int(train.get("norm_updates", 1)),
     )
     if (
         recipe.order == "classwise"

@@ -1,14 +1,12 @@
 """What a trained net's layers read of real images, kept beside its weights.
 
-    <store>/statistics-p<patch>.npz    "<layer>:<statistic>" each, and "settings", JSON
+    <store>/statistics-p<patch>.npz    "<layer>:<statistic>" each
 
 A pass over the training images is made once: whoever asks again reads the file.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import crops
+from jdd.experts import beside
 from jdd.experts.teachers import Teacher
-from jdd.files import write_atomic
 from jdd.matching.statistics import Hooks, hook_statistics, running
 from jdd.nets import Net
 from jdd.nets.order import order
@@ -47,7 +45,7 @@ def targets(teacher: Teacher, data: Any, patch: int) -> Hooks:
     if not convs:
         return found
     path = teacher.store.directory / f"statistics-p{patch}.npz"
-    settings = json.dumps({**teacher.settings, "patch": patch}, sort_keys=True)
+    settings = {**teacher.settings, "patch": patch}
     kept = _read(path, settings, convs)
     if kept is None:
         kept = _measured(teacher, variables, data, patch)
@@ -84,27 +82,19 @@ def _measured(teacher: Teacher, variables: Tree, data: Any, patch: int) -> Hooks
     return dict(jax.tree.map(np.float32, total))
 
 
-def _write(path: Path, settings: str, hooks: Hooks) -> None:
-    arrays: dict[str, Any] = {
+def _write(path: Path, settings: dict[str, Any], hooks: Hooks) -> None:
+    arrays = {
         f"{name}{_APART}{key}": np.asarray(value)
         for name, own in hooks.items()
         for key, value in own.items()
     }
-    arrays["settings"] = np.asarray(settings)
-    write_atomic(path, lambda file: np.savez(file, **arrays))
+    beside.write(path, settings, arrays)
 
 
-def _read(path: Path, settings: str, convs: tuple[str, ...]) -> Hooks | None:
+def _read(path: Path, settings: dict[str, Any], convs: tuple[str, ...]) -> Hooks | None:
     """Return what ``path`` keeps; None where it is not there, cut, or of another teacher."""
-    try:
-        with open(path, "rb") as file, np.load(file) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
     hooks: dict[str, dict[str, Any]] = {}
-    if str(arrays.pop("settings", "")) != settings:
-        return None
-    for word, value in arrays.items():
+    for word, value in (beside.read(path, settings) or {}).items():
         name, key = word.split(_APART)
         hooks.setdefault(name, {})[key] = value
     return hooks if set(hooks) == set(convs) else None

@@ -42,7 +42,8 @@ class Recipe(NamedTuple):
     ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
     is lost on them, for ``order="stored"``. ``parts``: the gradient of a batch is the mean over so
     many equal parts, one after another, of which batch norm sees one at a time; a batch that they
-    do not divide (an epoch's last) is cut into the next number of parts that do.
+    do not divide (an epoch's last) is cut into the next number of parts that do. ``norm_updates``:
+    how often a step moves the running statistics of batch norms, on one and the same batch.
     """
 
     optimizer: str = "sgd"
@@ -67,6 +68,7 @@ class Recipe(NamedTuple):
     decay: str = "all"
     lesson: lessons.Lesson | None = None
     parts: int = 1
+    norm_updates: int = 1
 
 
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
@@ -286,6 +288,9 @@ def make(
         params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
         new = {**variables, "params": params}
         if stats:
+            for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
+                again = net.apply({**variables, "batch_stats": stats}, x, train=True)
+                stats = again.stats
             new["batch_stats"] = stats
         return {**carry, "variables": new, "optimizer": state}, loss
 

@@ -35,7 +35,8 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
 def training(config: Any) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
     post, epochs = config.post, int(config.eval.epochs)
-    return {
+    quirks = {"norm_updates": 2} if config.method == "rded" and config.ref_bugs else {}
+    return quirks | {
         "optimizer": str(post.optimizer),
         "lr": float(config.eval.lr),
         "momentum": float(post.momentum),

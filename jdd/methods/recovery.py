@@ -23,6 +23,7 @@ from jdd.data import draw_per_class
 from jdd.data.quantise import quantised
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.experts import realism
 from jdd.methods import decoupled
 from jdd.methods.base import Method, Problem, State
 from jdd.nets import Net
@@ -139,9 +140,11 @@ def build(
 
 def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
     """Return the images that a batch starts from: ``[b, h, w, c]``."""
-    config, data = problem.config, problem.data
+    config, data, ipc = problem.config, problem.data, int(problem.config.ipc)
+    if config.pix_init == "patch":
+        found, own = realism.medium(problem.teachers[0], data, seed, ipc), batch.rows.ravel()
+        return realism.cut(data.train.images[found.rows[own]], found.box[own])
     if config.pix_init == "real":
-        ipc = int(config.ipc)
         rows = draw_per_class(rng.host(seed, "recover/init"), data.train.labels, data.classes, ipc)
         return jnp.asarray(data.train.images[rows[batch.rows.ravel()]])
     return jax.random.normal(

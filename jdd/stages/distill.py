@@ -24,6 +24,7 @@ from jdd.errors import Diverged
 from jdd.evaluation import aims
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
+from jdd.experts import realism
 from jdd.files import write_atomic
 from jdd.methods.base import Method, State, full
 from jdd.session import Session
@@ -202,14 +203,18 @@ def _estimate(work: Work) -> Estimate:
     note += f", {points} points of the accuracy curve"
     images = int(config.ipc) * work.data.classes * len(work.seeds)
     disk = 4 * images * math.prod(work.data.shape)
-    planned = gradient.temporaries * batch // few
-    return Estimate(step * left + curve * points, planned, note, disk)
+    planned, begun = gradient.temporaries * batch // few, 0.0
+    if work.maker == "recover" and work.config.pix_init == "patch":
+        found = _crops(work, realism.MEDIUM.candidates, realism.MEDIUM.crops)
+        begun, note = found.seconds, f"{note}; at first {found.note}"
+    return Estimate(begun + step * left + curve * points, planned, note, disk)
 
 
 def _choice(work: Work) -> Estimate:
     """Time a batch of the real images through the net whose features they are chosen by."""
     if work.maker == "recover":
-        return _crops(work)
+        found = _crops(work, int(work.config.candidates), int(work.config.crops))
+        return found._replace(note=f"{found.note}; no steps")
     if "experts" not in stage_names(work.config):
         return Estimate(0.0, 0, "images are drawn")
     images, net = work.data.train.images, work.net
@@ -220,15 +225,14 @@ def _choice(work: Work) -> Estimate:
     return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
 
 
-def _crops(work: Work) -> Estimate:
+def _crops(work: Work, candidates: int, each: int) -> Estimate:
     """Time a batch of real crops through the teacher that chooses among them."""
-    teacher, config, train = work.blank.teachers[0], work.config, work.data.train
-    variables = teacher.variables()
-    seconds = timed(lambda: outputs(teacher.still, variables, train.images[:BATCH]).logits)
-    candidates = min(int(config.candidates), len(train.labels) // work.data.classes)
-    crops = int(config.crops) * candidates * work.data.classes
+    teacher, train = work.blank.teachers[0], work.data.train
+    variables, images = teacher.variables(), train.images[np.arange(min(BATCH, len(train.labels)))]
+    seconds = timed(lambda: outputs(teacher.still, variables, images).logits)
+    crops = each * min(candidates, len(train.labels) // work.data.classes) * work.data.classes
     seeds = sum(not _finished(work, seed) for seed in work.seeds)
-    note = f"{crops} crops, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
+    note = f"{crops} crops, {seconds * 1e3:.0f} ms for {BATCH}"
     return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 

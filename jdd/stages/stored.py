@@ -19,7 +19,7 @@ from jdd.errors import BadInput
 from jdd.evaluation.lectures import Lectures
 from jdd.evaluation.train_eval import Plan
 from jdd.experts.teachers import trained
-from jdd.labels import modes
+from jdd.labels import modes, teach
 from jdd.labels.store import LabelStore
 from jdd.methods import decoupled
 from jdd.nets import Net
@@ -120,7 +120,7 @@ def blank(
     assert lesson is not None
     batch, count, shared = min(planned.recipe.batch, len(classes)), work.data.classes, {}
     spec = decoupled.spec(config, work.data.shape)
-    view = views.draw(rng.key(0, "estimate"), batch, work.data.shape, spec)
+    view = teach.drawer(spec, batch, tuple(work.data.shape[:2]))(rng.key(0, "estimate"))
     sizes = decoupled.places(config, work.teachers)
     soft = modes.of_view(lesson.mode, lesson.form, count, int(relabel.k))
     each = modes.of_image(lesson.mode, count, int(relabel.k), sizes)

@@ -150,3 +150,26 @@ def test_sam_takes_both_gradients_on_one_augmented_batch():
         moved["variables"]["params"],
         jax.tree.map(lambda a, b: a - 0.1 * b, w, jax.grad(loss)(there)),
     )
+
+
+def test_two_updates_of_the_norms_on_one_batch_are_one_of_0_19():
+    _, images, labels = problem()
+    net = nets.make("ConvNetBN", SHAPE, CLASSES, width=4, depth=1)
+    keys, lr = fit.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
+    found = []
+    for times in (1, 2):
+        run = fit.make(net, fit.Recipe(classes=CLASSES, norm_updates=times), N)
+        carry = run.init(jax.random.key(0))
+        carry, _ = jax.jit(run.advance)(carry, keys, images, labels, lr, 0, 1)
+        found.append(carry["variables"])
+    start = net.init(jax.random.key(0))
+    (name,) = start["batch_stats"]
+    taps = net.apply(start, images, train=True, taps=True).taps
+    x = np.asarray(taps[name], np.float64).reshape(-1, 4)
+    read = {"mean": x.mean(0), "var": x.var(0, ddof=1)}
+    for times, variables in enumerate(found, 1):
+        for key, own in read.items():
+            old, new = (np.asarray(v["batch_stats"][name][key]) for v in (start, variables))
+            share = 1 - 0.9**times  # 0.1, 0.19
+            np.testing.assert_allclose(new, (1 - share) * old + share * own, rtol=1e-5, atol=1e-6)
+    close(found[0]["params"], found[1]["params"])
