@@ -27,6 +27,7 @@ KEYS = DECOUPLED | {
         bool,
         False,
         "a student's step moves its running batch-norm statistics twice, as in the authors' code",
+        later=True,
     ),
 }
 

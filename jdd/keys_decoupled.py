@@ -22,7 +22,8 @@ SQUEEZE: dict[str, Key] = {
     "squeeze.weight_decay": Key(float, AUTO, "weight decay", auto=True, minimum=0),
     "squeeze.batch": Key(int, AUTO, "real images a step", auto=True, minimum=1),
     "squeeze.accumulate": Key(
-        int, 1, "parts that a step's images are cut into; batch norm sees one at a time", minimum=1
+        int, 1, "parts that a step's images are cut into; batch norm sees one at a time", minimum=1,
+        later=True,
     ),
     "squeeze.schedule": Key(
         str, AUTO, "the rate falls to 0 by a cosine, or is constant", auto=True,

@@ -137,6 +137,8 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             _require(stage, work, mode, chosen)
             stage.run(work, session)
             session.metrics.stop(stage.name)
+            if told := session.waited():
+                session.say(f"{stage.name}: {told}")
         measured = distill.STAGE.done(work) and evaluate.STAGE.done(work)
         if (
             measured

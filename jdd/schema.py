@@ -22,6 +22,7 @@ class Key(NamedTuple):
     resumable: bool = False  # may change when a run is started again
     minimum: float | None = None
     maximum: float | None = None
+    later: bool = False  # newer than sets that were made: at its default in no identity
     stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -81,6 +81,7 @@ class Session:
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}
         self._waits: dict[str, list[tuple[float, float]]] = {}
+        self._told = (0.0, 0.0)  # of these, what the person has been told
         self._signal: int | None = None
 
     @contextlib.contextmanager
@@ -119,16 +120,19 @@ class Session:
         """Note that a stage's loop has waited for its input, of the seconds that it ran."""
         self._waits.setdefault(stage, []).append((waited, ran))
 
-    def stall(self, stage: str) -> dict[str, float]:
-        """Return ``{"stall": fraction}`` of the time that was noted last, {} where none was."""
-        noted = self._waits.get(stage)
-        return {"stall": round(noted[-1][0] / noted[-1][1], 4)} if noted else {}
+    def stall(self, *stages: str) -> dict[str, float]:
+        """Return ``{"stall": fraction}`` of all time that was noted so far, {} where none was."""
+        waited, ran = self._noted(stages)
+        return {"stall": round(waited / ran, 4)} if ran > 0 else {}
 
-    def waited(self, stage: str) -> str:
-        """Return in words what a stage has waited for its input in all; '' where none was noted."""
-        waited, ran = (
-            sum(times) for times in zip(*self._waits.get(stage, [(0.0, 0.0)]), strict=True)
-        )
+    def _noted(self, stages: Sequence[str]) -> tuple[float, float]:
+        noted = [times for stage in stages for times in self._waits.get(stage, [])]
+        return sum(waited for waited, _ in noted), sum(ran for _, ran in noted)
+
+    def waited(self) -> str:
+        """Return in words what was waited for input since this was last asked; '' for none."""
+        noted, told = self._noted(list(self._waits)), self._told
+        waited, ran, self._told = noted[0] - told[0], noted[1] - told[1], noted
         return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:

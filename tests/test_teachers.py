@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jdd import nets, parallel, rng
+from jdd.errors import BadInput
 from jdd.experts import train
 from jdd.inner import fit
 from jdd.labels import teach
@@ -38,16 +39,16 @@ def test_devices_share_the_batches_of_one_teacher(tiny, tmp_path, stream):
     assert max(jax.tree.leaves(moved)) > 1e-2
 
 
-def small(parts=1, over=()):
-    """Return a net, twelve images and a training of it in whole batches."""
+def small(parts=1, over=(), count=12):
+    """Return a net, images, their labels and a training of it in one batch an epoch."""
     net = nets.make("ConvNetBN", (8, 8, 1), 3, width=4, depth=1)
     draw = np.random.default_rng(0)
-    images = jnp.asarray(draw.normal(size=(12, 8, 8, 1)), jnp.float32)
-    labels = jnp.asarray(draw.integers(0, 3, 12), jnp.int32)
+    images = jnp.asarray(draw.normal(size=(count, 8, 8, 1)), jnp.float32)
+    labels = jnp.asarray(draw.integers(0, 3, count), jnp.int32)
     recipe = fit.Recipe(
-        momentum=0.9, weight_decay=0.0, batch=12, augment="views", classes=3, parts=parts
+        momentum=0.9, weight_decay=0.0, batch=count, augment="views", classes=3, parts=parts
     )
-    return net, images, labels, fit.make(net, recipe, 12, over=over)
+    return net, images, labels, fit.make(net, recipe, count, over=over)
 
 
 @pytest.mark.parametrize("devices", [3, 5])
@@ -76,28 +77,34 @@ def test_devices_share_the_views_that_are_labelled(bn):
     close(said, alone)
 
 
-def test_parts_of_a_batch_are_averaged():
-    net, images, labels, run = small(parts=3)
+@pytest.mark.parametrize(
+    ("count", "parts", "cuts"), [(12, 3, (0, 4, 8, 12)), (7, 3, (0, 2, 4, 6, 7))]
+)
+def test_parts_of_a_batch_are_averaged(count, parts, cuts):
+    """By their sizes, where the last one is smaller."""
+    net, images, labels, run = small(parts=parts, count=count)
     carry = run.init(rng.key(0, "net"))
-    after, loss = run.advance(
-        carry, fit.Keys(rng.key(0, "a"), rng.key(0, "b")), images, labels, 0.1, 0, 1
-    )
+    keys = fit.Keys(rng.key(0, "own"), rng.key(0, "ops"))
+    after, loss = run.advance(carry, keys, images, labels, 0.1, 0, 1)
 
-    def part(params, lo):
-        out = net.apply({**carry["variables"], "params": params}, images[lo : lo + 4], train=True)
-        return losses.cross_entropy(out.logits, jax.nn.one_hot(labels[lo : lo + 4], 3)), out.stats
+    def part(params, lo, hi):
+        out = net.apply({**carry["variables"], "params": params}, images[lo:hi], train=True)
+        return losses.cross_entropy(out.logits, jax.nn.one_hot(labels[lo:hi], 3)), out.stats
 
     params = carry["variables"]["params"]
-    each = [jax.value_and_grad(part, has_aux=True)(params, lo) for lo in (0, 4, 8)]
-    mean = lambda trees: jax.tree.map(lambda *a: sum(a) / 3, *trees)  # noqa: E731
-    (wanted, stats), grads = mean(each)
+    pairs = list(zip(cuts, cuts[1:], strict=False))
+    each = [jax.value_and_grad(part, has_aux=True)(params, lo, hi) for lo, hi in pairs]
+    shares = [(hi - lo) / count for lo, hi in pairs]
+    (wanted, stats), grads = jax.tree.map(
+        lambda *own: sum(w * a for w, a in zip(shares, own, strict=True)), *each
+    )
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
     close(after["variables"]["batch_stats"], stats)
     close(after["variables"]["params"], jax.tree.map(lambda w, g: w - 0.1 * g, params, grads))
 
 
-@pytest.mark.parametrize(
-    ("images", "parts", "cut"), [(16, 1, 1), (16, 3, 4), (12, 5, 6), (7, 2, 1), (3, 2, 1)]
-)
-def test_a_batch_that_does_not_divide(images, parts, cut):
-    assert fit._parts(images, parts) == cut
+def test_parts_that_do_not_divide_a_batch_are_refused(tiny, tmp_path):
+    for accumulate in (3, 16):
+        keys = keys_of(tiny, "sre2l", **{"squeeze.batch": 16, "squeeze.accumulate": accumulate})
+        with pytest.raises(BadInput, match="equal parts of two images or more"):
+            runs.work(keys, tmp_path)

@@ -10,8 +10,8 @@ import numpy as np
 from jdd.data import facts as table
 from jdd.data.dataset import Dataset, Split
 from jdd.data.sources import tfds_sets
-from jdd.data.sources.raw import setting, source_of
-from jdd.data.transform import normalisation
+from jdd.data.sources.raw import setting, side, source_of
+from jdd.data.transform import normalisation, whitening_kind
 
 FINGERPRINT = "placeholder"
 
@@ -33,10 +33,14 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
     """Return a known dataset with black images that take no memory: strides of zero.
 
     Its counts are the published ones, each class as large as the others; its transform is the
-    published mean and deviation, whatever ``zca`` says.
+    published mean and deviation, whatever ``zca`` says; no validation images are held out.
+
+    Raises:
+      BadInput: a size or a whitening that a run would refuse.
     """
     known = table.FACTS[str(setting(data_config, "name"))]
-    size, (height, width, channels) = int(setting(data_config, "size")), known.shape
+    size, (height, width, channels) = side(data_config), known.shape
+    whitening_kind(setting(data_config, "zca"))
     shape = (size, size, channels) if size else (height, width, channels)
     train, test = (
         Split(
@@ -47,6 +51,7 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
     )
     dsa = str(setting(data_config, "dsa"))
     counts = f"{known.sizes[0]} training and {known.sizes[1]} test images of {shape[0]}x{shape[1]}"
+    own = ", as published" if shape == known.shape else ", in the published numbers"
     return Dataset(
         name=known.name,
         class_names=known.class_names or tuple(str(i) for i in range(known.classes)),
@@ -56,5 +61,5 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
         transform=normalisation(np.array(known.mean), np.array(known.std)),
         dsa=known.dsa if dsa == "auto" else dsa,
         fingerprint=FINGERPRINT,
-        notes=(f"{known.name} is not here: foretold for {counts}, as published",),
+        notes=(f"{known.name} is not here: foretold for {counts}{own}",),
     )

@@ -87,16 +87,20 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         crops.names(augment)
     except BadInput as error:
         raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
+    batch, parts = int(squeeze.batch), int(squeeze.accumulate)
+    if batch % parts or parts > 1 and batch // parts < 2:
+        found = f"{parts} parts of squeeze.batch={batch} images"
+        raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
     net, still = made
     recipe = fit.Recipe(
         momentum=float(squeeze.momentum),
         weight_decay=float(squeeze.weight_decay),
-        batch=int(squeeze.batch),
+        batch=batch,
         augment="views",  # crops.py
         strategy="" if augment == "none" else augment,
         classes=data.classes,
         rates=True,
-        parts=int(squeeze.accumulate),
+        parts=parts,
     )
     settings = {
         "dataset": data.name,

@@ -109,7 +109,7 @@ def train(
         stateful = bool(jax.tree.leaves(carry["optimizer"]))
         used = over or tuple(devices[: len(now)])
         call, left = advance(run, used, fed, shared), range(begin, epochs)
-        source = whole or feed.Feed(data.train, recipe, own, left, used, session, stage)
+        source = whole or feed.Feed(data.train, recipe, own, left, used, session, stage, shared)
         with contextlib.closing(source):
             for epoch in left:
                 total = 0.0

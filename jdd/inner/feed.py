@@ -60,7 +60,8 @@ class Feed:
       recipe: whose batches they are; its order is ``shuffled``.
       own: the keys of the nets that are trained together, ``[members]``, as ``fit.Keys.own``.
       epochs: those that will be asked for, in their order.
-      devices: one to put the images on; of several, each call lays its own arrays out.
+      devices: one to put the images on; of several, each call lays its own arrays out, unless
+        batches are ``shared``: then all images lie on each.
       session: is told what was waited under ``stage``, and heard between two pieces.
     """
 
@@ -73,12 +74,13 @@ class Feed:
         devices: Sequence[jax.Device],
         session: Session | None = None,
         stage: str = "",
+        shared: bool = False,
     ):
         self._split, self._own, self._session, self._stage = split, own, session, stage
         self._n = len(split.labels)
         self._batch = min(recipe.batch, self._n)
         self._per_epoch = fit.steps_per_epoch(recipe, self._n)
-        self._device = devices[0] if len(devices) == 1 else None
+        self._devices = devices if len(devices) == 1 or shared else ()
         step = len(own) * self._batch * int(np.prod(split.images.shape[1:])) * 4
         whole = self._n // self._batch
         self._steps = max(1, min(STEPS, whole, ROOM // step))
@@ -133,9 +135,11 @@ class Feed:
             images[at] = self._split.images[rows[at]]
 
         list(self._readers.map(read, np.ndindex(members, steps)))
-        if self._device is None:
+        if not self._devices:
             return images, labels
-        return jax.block_until_ready(jax.device_put((images, labels), self._device))
+        if len(self._devices) == 1:
+            return jax.block_until_ready(jax.device_put((images, labels), self._devices[0]))
+        return jax.block_until_ready(parallel.everywhere((images, labels), self._devices))
 
     def close(self) -> None:
         """End the threads."""

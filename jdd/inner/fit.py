@@ -41,9 +41,9 @@ class Recipe(NamedTuple):
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
     ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
     is lost on them, for ``order="stored"``. ``parts``: the gradient of a batch is the mean over so
-    many equal parts, one after another, of which batch norm sees one at a time; a batch that they
-    do not divide (an epoch's last) is cut into the next number of parts that do. ``norm_updates``:
-    how often a step moves the running statistics of batch norms, on one and the same batch.
+    many equal parts, one after another, of which batch norm sees one at a time; an epoch's short
+    last batch is cut into parts as large, and what is left. ``norm_updates``: how often a step
+    moves the running statistics of batch norms, on one and the same batch.
     """
 
     optimizer: str = "sgd"
@@ -160,11 +160,6 @@ def flat_gradient(
     return jax.tree.map(lambda x, y: y - alpha * (x - along * y), g, there)
 
 
-def _parts(images: int, parts: int) -> int:
-    """Return the least number from ``parts`` on that divides ``images`` into 2 or more; else 1."""
-    return next((k for k in range(parts, images // 2 + 1) if images % k == 0), 1)
-
-
 def _length(tree: Tree) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
 
@@ -262,22 +257,26 @@ def make(
             part = jax.value_and_grad(objective, has_aux=True)
             size = net.part(len(x), "batch_stats" in variables)
             if recipe.parts > 1:
-                size = len(x) // _parts(len(x), recipe.parts)
+                size = min(len(x), max(1, batch // recipe.parts))
             if size == len(x):
                 return part(params, x, target)
 
-            def add(i: jax.Array, total: Tree) -> Tree:
-                lo = i * size
+            def of(lo: Any, count: int) -> Tree:
                 pieces = jax.tree.map(
-                    lambda a: jax.lax.dynamic_slice_in_dim(a, lo, size), (x, target)
+                    lambda a: jax.lax.dynamic_slice_in_dim(a, lo, count), (x, target)
                 )
-                return jax.tree.map(jnp.add, total, part(params, *pieces))
+                return jax.tree.map(lambda a: a * (count / len(x)), part(params, *pieces))
 
             # From zero, not from the first part's: the program of a part is compiled once.
             like = jax.eval_shape(part, params, *jax.tree.map(lambda a: a[:size], (x, target)))
             zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-            total = jax.lax.fori_loop(0, len(x) // size, add, zero)
-            return jax.tree.map(lambda a: a * (size / len(x)), total)
+            whole = len(x) // size
+            total = jax.lax.fori_loop(
+                0, whole, lambda i, sums: jax.tree.map(jnp.add, sums, of(i * size, size)), zero
+            )
+            if rest := len(x) - whole * size:
+                total = jax.tree.map(jnp.add, total, of(whole * size, rest))
+            return total
 
         (loss, stats), grads = gradient(variables["params"])
         if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves

@@ -139,8 +139,3 @@ def _weights(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
     read = (i < m) & (at >= -1) & (at <= size)
     weights = taps(jnp.clip(at, 0, size - 1), size) * read[:, :, None]
     return weights.sum(1) / m
-
-
-def map_bytes(images: int, h: int, w: int, k: int, classes: int) -> int:
-    """Return the bytes of the compressed maps, n h w k (2 + the bytes of an index)."""
-    return images * h * w * k * (2 + index_dtype(classes).itemsize)

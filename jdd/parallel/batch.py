@@ -11,29 +11,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
+
+from jdd.parallel.devices import sharding
 
 Tree = Any
-_WHOLE = jax.sharding.PartitionSpec()
-
-
-def _mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
-    return jax.sharding.Mesh(np.asarray(devices), ("devices",))
 
 
 def shared_out(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
     """Split arrays along axis 0 over devices, inside a program; of less than two: as they are."""
     if len(devices) < 2:
         return tree
-    place = jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec("devices"))
+    place = sharding(devices, True)
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place), tree)
 
 
 def everywhere(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
     """Lay a tree's arrays whole on each of some devices; of less than two: where arrays lie."""
     if len(devices) < 2:
-        return jax.tree.map(jax.numpy.asarray, tree)
-    return jax.device_put(tree, jax.sharding.NamedSharding(_mesh(devices), _WHOLE))
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree, sharding(devices, False))
 
 
 def over_batch(
@@ -46,7 +43,7 @@ def over_batch(
     Args:
       items: for each argument, whether the item is its only slice on axis 0, as in the results.
     """
-    whole = jax.sharding.NamedSharding(_mesh(devices), _WHOLE)
+    whole = sharding(devices, False)
 
     def one(*args: Tree) -> Tree:
         own = [

@@ -66,13 +66,15 @@ def join(tree: Tree, length: int) -> Tree:
 
 def layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
     """Return ``f(tree, split)`` that lays arrays out over devices as pmap wants to find them."""
+    places = {split: sharding(devices, split) for split in (True, False)}
+    return lambda tree, split: jax.device_put(tree, places[split])
+
+
+def sharding(devices: Sequence[jax.Device], split: bool) -> jax.sharding.NamedSharding:
+    """Return how arrays lie over devices: ``split`` on axis 0, or whole on each."""
     mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
     spec = jax.sharding.PartitionSpec
-    places = {
-        True: jax.sharding.NamedSharding(mesh, spec("devices")),
-        False: jax.sharding.NamedSharding(mesh, spec()),
-    }
-    return lambda tree, split: jax.device_put(tree, places[split])
+    return jax.sharding.NamedSharding(mesh, spec("devices") if split else spec())
 
 
 # The older of XLA's two CPU code generators takes two thirds of the memory to compile a meta-step,

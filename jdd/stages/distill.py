@@ -36,7 +36,9 @@ from jdd.work import Work, fingerprint
 def identity(work: Work) -> str:
     """Return the hash of every setting that changes the distilled set."""
     flat = configs.flat(work.config)
-    free = {name for name, key in configs.schema(work.config.method).items() if key.resumable}
+    schema = configs.schema(work.config.method)
+    free = {name for name, key in schema.items() if key.resumable}
+    free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
     apart = (
         *("eval.", "baselines.", "experts.dir", "data.path", "data.source", "squeeze.dir"),
         *("relabel.", "post."),  # what happens to the images later

@@ -250,7 +250,7 @@ def _run(work: Work, session: Session) -> None:
         if name not in BESIDE:
             what = {"net": name, "seed": seed}
         accuracy, n = known[key]["mean"], known[key]["n"]
-        what |= session.stall("random" if name in (RANDOM, RANDOM_HARD) else "evaluate")
+        what |= session.stall("evaluate", "random")
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == work.config.net.name and work.data.val is None:

@@ -41,8 +41,6 @@ def _run(work: Work, session: Session) -> None:
                     stage=stage, keep_all=False,
                 )  # fmt: skip
             session.metrics.stop(stage)
-            if told := session.waited(stage):
-                session.say(f"{stage}: {told}")
         if _key(teacher) not in work.recall("squeeze"):
             found = right(teacher, data.test, session)
             work.remember("squeeze", _key(teacher), found)

@@ -61,6 +61,8 @@ def _store(work: Work, name: str, images: np.ndarray, recipe: Any) -> LabelStore
     store = LabelStore.open(place)
     if store.settings["images"] != digest(images):
         raise BadInput(str(place), "labels of other images", "the folder labels/ of the same run")
+    if not store.has_images():
+        raise BadInput(str(place), "no labels of its images", "the folder labels/ of the same run")
     epochs, there = int(recipe["train"]["epochs"]), store.epochs()
     if there < epochs:
         allowed = f"--config.eval.epochs={there} or fewer" if there else "the run's own labels"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jdd.data import Rows, Streamed, cache, load
+from jdd.data.sources.shelf import Spool
 from tests.data.tiny_sets import encode, pixels, refused, tree, write_folder, write_tar, write_zip
 
 
@@ -48,6 +49,17 @@ def test_archives_and_grey_images_among_colours(tmp_path):
         alike(held, streamed)
     grey = write_folder(tmp_path / "grey", tree(grey=True))
     alike(*both({"name": "mine", "path": str(grey)}))
+    (grey / "preview.png").write_bytes(encode(pixels(92)))  # of no class, and in colour
+    held, streamed = both({"name": "mine", "path": str(grey)})
+    assert held.shape[-1] == 1
+    alike(held, streamed)
+
+
+def test_images_of_two_sizes_are_refused(tmp_path):
+    spool = Spool(tmp_path / "pixels")
+    spool.extend(np.zeros((2, 8, 8, 1), np.uint8))
+    refused(lambda: spool.extend(np.zeros((2, 10, 10, 1), np.uint8)), "images", "8x8 and 10x10")
+    spool.close()
 
 
 def test_npz_and_what_cannot_stream(tmp_path):
@@ -77,6 +89,11 @@ def test_images_are_decoded_once_and_a_broken_off_file_is_none(tmp_path, monkeyp
     monkeypatch.setattr("jdd.data.sources.folder.read", None)  # decoding again would fail
     monkeypatch.setattr("jdd.data.dataset.channel_stats", None)  # as would reading it all
     assert load(config).fingerprint == first.fingerprint
+    (file,) = cache.folder().glob("stream-*/pixels.u8")
+    file.write_bytes(file.read_bytes()[:-1])
+    refused(lambda: load(config), "pixels.u8", "delete")
+    file.unlink()
+    refused(lambda: load(config), "pixels.u8", "delete")
     (tmp_path / "file").write_text("")
     monkeypatch.undo()
     refused(lambda: load({**config, "cache_dir": str(tmp_path / "file")}), "config.data.cache_dir")

@@ -122,7 +122,7 @@ def request_of(config: Mapping[str, Any]) -> Request:
     if stream and source == "digits":
         raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
     cache_dir = str(setting(config, "cache_dir"))
-    return Request(name, facts, source, path, _size(config), cache_dir, stream)
+    return Request(name, facts, source, path, side(config), cache_dir, stream)
 
 
 def _check_own(name: str, source: str, path: str) -> None:
@@ -150,7 +150,7 @@ def _check_path(name: str, source: str, path: str) -> None:
         raise BadInput("config.data.path", f"{path} does not exist", f"give {kind}")
 
 
-def _size(config: Mapping[str, Any]) -> int:
+def side(config: Mapping[str, Any]) -> int:
     size = setting(config, "size")
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 <= size <= 1024:
         raise BadInput(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +68,10 @@ def _streamed(request: Request) -> Raw:
     about = cache.read(place / _ABOUT, ("shape", "train_rows", "train_labels", "class_names"))
     if about is None:
         raise BadInput(str(place / _ABOUT), "damaged", f"delete {place}, and it is made again")
-    pixels = np.memmap(place / _PIXELS, np.uint8, "r", shape=tuple(map(int, about["shape"])))
+    shape, file = tuple(map(int, about["shape"])), place / _PIXELS
+    if not file.exists() or file.stat().st_size != math.prod(shape):
+        raise BadInput(str(file), "damaged", f"delete {place}, and it is made again")
+    pixels = np.memmap(file, np.uint8, "r", shape=shape)
     for split in ("train", "val", "test"):
         if f"{split}_rows" in about:
             rows = about.pop(f"{split}_rows")
@@ -90,6 +94,7 @@ def _spool(request: Request, path: Path, part: Path) -> None:
             raw = tfds_sets.read(request, path, spool)
     finally:
         spool.close()
+    spool.finish()
     about = {key.replace("_images", "_rows"): array for key, array in _pack(raw).items()}
     about["shape"] = np.array([spool.count, *spool.shape], np.int64)
     if told := cache.write(part / _ABOUT, about):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jdd.data.sources.pixels import Decoded
+from jdd.errors import BadInput
 
 Splits = dict[str, tuple[Any, np.ndarray]]
 _BYTES = 1 << 24  # of a file that are rewritten at a time
@@ -79,6 +80,7 @@ class Spool:
         self.shape: tuple[int, ...] = ()  # of one image
         self.count = 0
         self._grey, self._channels = bytearray(), bytearray()
+        self._needed = 0  # channels of what was taken
 
     def add(self, image: Decoded) -> int:
         self._grey.append(image.grey)
@@ -94,6 +96,9 @@ class Spool:
         self._channels.extend([own] * len(images))
         if not self.shape:
             self.shape = images.shape[1:]
+        if images.shape[1:3] != self.shape[:2]:
+            sizes = " and ".join(f"{h}x{w}" for h, w in (self.shape[:2], images.shape[1:3]))
+            raise BadInput("images", f"of {sizes} pixels", "one size: give --config.data.size")
         if own > self.shape[2]:
             self._colour()
         if own < self.shape[2]:
@@ -115,6 +120,7 @@ class Spool:
     def take(self, places: Sequence[int]) -> tuple[np.ndarray, str]:
         rows = np.asarray(places, np.int64)
         grey, channels = (np.frombuffer(bytes(a), np.uint8) for a in (self._grey, self._channels))
+        self._needed = max(self._needed, int(channels[rows].max()))
         return rows, told(int(grey[rows].sum()), len(rows), int(channels[rows].max()))
 
     def alike(self, splits: Splits) -> Splits:
@@ -125,3 +131,14 @@ class Spool:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def finish(self) -> None:
+        """Make a closed file grey again whose colour images nobody took."""
+        if not self._needed or self._needed == self.shape[2]:
+            return
+        narrow = self._path.with_suffix(".grey")
+        with open(self._path, "rb") as wide, open(narrow, "wb") as out:
+            while piece := wide.read(3 * _BYTES):
+                out.write(np.ascontiguousarray(np.frombuffer(piece, np.uint8)[::3]).data)
+        os.replace(narrow, self._path)
+        self.shape = (*self.shape[:2], 1)
