@@ -51,12 +51,12 @@ def small(parts=1, over=(), count=12):
     return net, images, labels, fit.make(net, recipe, count, over=over)
 
 
-@pytest.mark.parametrize("devices", [3, 5])
+@pytest.mark.parametrize("devices", [3, 4])
 def test_devices_share_a_batch_and_its_statistics(devices):
-    """Also where they do not divide it."""
+    """They need not divide it."""
     found = []
     for over in ((), tuple(jax.devices()[:devices])):
-        _, images, labels, run = small(over=over)
+        _, images, labels, run = small(over=over, count=10)
         carry = jax.tree.map(lambda x: x[None], run.init(rng.key(0, "net")))
         call = train.advance(run, over or (jax.devices()[0],), shared=bool(over))
         own, ops = (rng.key(0, word)[None] for word in ("own", "ops"))
