@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd.parallel.devices import sharding
+from jdd.parallel.devices import once, sharding
 
 Tree = Any
 
@@ -53,18 +53,12 @@ def over_batch(
         return jax.tree.map(lambda x: x[None], fn(*own))
 
     program = jax.jit(one, out_shardings=whole)
-    there: dict[int, tuple[Tree, Tree]] = {}
-
-    def placed(place: int, tree: Tree, item: bool) -> Tree:
-        if item:
-            return jax.device_put(tree, whole)
-        # The training images come with every call: they travel to the devices once.
-        if place not in there or there[place][0] is not tree:
-            there[place] = (tree, jax.device_put(tree, whole))
-        return there[place][1]
+    kept = once(lambda tree: jax.device_put(tree, whole))
 
     def call(*args: Tree) -> Tree:
-        pairs = zip(args, items, strict=True)
-        return program(*(placed(i, a, item) for i, (a, item) in enumerate(pairs)))
+        pairs = enumerate(zip(args, items, strict=True))
+        return program(
+            *(jax.device_put(a, whole) if item else kept(i, a) for i, (a, item) in pairs)
+        )
 
     return call

@@ -70,6 +70,21 @@ def layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
     return lambda tree, split: jax.device_put(tree, places[split])
 
 
+def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:
+    """Return ``f(place, tree)``, what ``lay`` makes of a tree: done once while it stays the same.
+
+    The training images come with every call: so they travel to the devices once.
+    """
+    there: dict[int, tuple[Tree, Tree]] = {}
+
+    def laid(place: int, tree: Tree) -> Tree:
+        if place not in there or there[place][0] is not tree:
+            there[place] = (tree, lay(tree))
+        return there[place][1]
+
+    return laid
+
+
 def sharding(devices: Sequence[jax.Device], split: bool) -> jax.sharding.NamedSharding:
     """Return how arrays lie over devices: ``split`` on axis 0, or whole on each."""
     mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd.parallel.devices import join, layout, pad, split, temporaries, threads
+from jdd.parallel.devices import join, layout, once, pad, split, temporaries, threads
 
 Tree = Any
 
@@ -53,13 +53,8 @@ def _across(
     """Return ``mapped`` over equal parts of the items, a device each."""
     outer = [None if axis is None else 0 for axis in in_axes]
     across = jax.pmap(mapped, in_axes=tuple(outer), devices=list(devices))
-    lay, shared = layout(devices), dict[int, tuple[Tree, Tree]]()
-
-    def replicated(place: int, tree: Tree) -> Tree:
-        # The training images come with every call: they travel to the devices once.
-        if place not in shared or shared[place][0] is not tree:
-            shared[place] = (tree, lay(tree, False))
-        return shared[place][1]
+    lay = layout(devices)
+    replicated = once(lambda tree: lay(tree, False))
 
     def call(*args: Tree) -> Tree:
         length = _length(args, [0 if axis == 0 else None for axis in in_axes])
