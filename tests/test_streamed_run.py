@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -48,6 +50,7 @@ def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch
     def counted(self, rows):
         if self._transform is not None:  # digest and statistics are read in larger pieces
             most[0] = max(most[0], len(rows))
+            time.sleep(0.05)  # the first batch is waited for, however busy the machine is
         return plain(self, rows)
 
     monkeypatch.setattr(Streamed, "_read", counted)
