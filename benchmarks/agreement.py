@@ -8,7 +8,8 @@ thousandths apart. In float64 none does, and what is left is the mathematics.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -63,6 +64,22 @@ def outer_step(size: Size, estimator: str, theirs: ModuleType) -> dict[str, floa
     return _checked(apart)
 
 
+@contextlib.contextmanager
+def _in_full() -> Iterator[None]:
+    """Have float32 products computed as such on both sides, whatever is timed afterwards."""
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = False
+        with jax.default_matmul_precision("highest"):
+            yield
+    finally:
+        for switch, allowed in zip(switches, before, strict=True):
+            switch.allow_tf32 = allowed
+
+
+@_in_full()
 def matching(method: str, size: matching_step.Size, theirs: ModuleType) -> dict[str, float]:
     """Return how far apart loss and images' gradient of one step are, relative to jdd's.
 
@@ -107,6 +124,7 @@ def _matched(found: Any, loss: Any, images: Any) -> dict[str, float]:
     }
 
 
+@_in_full()
 def recovery(size: recover_step.Size) -> dict[str, float]:
     """Return how far apart loss, images' gradient and, after two steps, images are.
 

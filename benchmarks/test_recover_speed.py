@@ -6,10 +6,13 @@
 CIFAR-100's shape and its settings (a shift of the images, no crop). A step is forward and backward
 through the fixed net, Adam and clip. As in ``test_speed.py`` both sides run in one process, in
 turns, and only after their gradients were found equal. jdd has a batch a core in work on a CPU, as
-its runs do; PyTorch takes the same batches one after another, each on all cores.
+its runs do; PyTorch takes the same batches one after another, each on all cores. On a GPU there is
+one batch, and PyTorch is timed in both of its layouts of images.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
@@ -19,7 +22,7 @@ import jax
 import torch
 
 from benchmarks import agreement, peers, recover_step, replay
-from benchmarks.peers import bare, recover
+from benchmarks.peers import bare, frozen, recover
 from benchmarks.recover_step import Size
 from benchmarks.test_memory import process
 from benchmarks.timing import Bench, report, report_times, take_turns
@@ -31,6 +34,8 @@ SIZES = {
     "resnet": Size("ResNet18BN", 64, 20),
     "resnet-narrow": Size("ResNet18BN", 32, 100),
 }
+if torch.cuda.is_available():  # as many as a run has; a second and more for a step of 2 CPU cores
+    SIZES["resnet-whole"] = Size("ResNet18BN", 64, 100)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +51,22 @@ def sized(bench: Bench, name: str) -> Size:
     return size._replace(width=bench.few(size.width, 8), batch=bench.few(size.batch, 10))
 
 
+def stepper(
+    net: frozen.Net, batches: list[recover.Batch], recipe: recover.Recipe
+) -> Callable[[], None]:
+    """Return PyTorch's step of all batches."""
+    movers = [recover.ImageAdam(batch.images, recipe) for batch in batches]
+    h, w = batches[0].images.shape[2:]
+
+    def run() -> None:
+        for batch, mover in zip(batches, movers, strict=True):
+            now = batch._replace(images=mover.images, view=recover.draw(recipe, h, w))
+            mover.step(recover.match(net, now, recipe).images)
+        peers.wait()
+
+    return run
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_recover_step(bench: Bench, peer: str, name: str) -> None:
     """A step of all batches in work: gradient, update, clip; images a second."""
@@ -53,24 +74,20 @@ def test_recover_step(bench: Bench, peer: str, name: str) -> None:
     agreed = agreement.recovery(size)
     step = recover_step.make(size)
     net, batches, recipe = replay.recovered(step)
-    movers = [recover.ImageAdam(batch.images, recipe) for batch in batches]
-    h, w = batches[0].images.shape[2:]
 
     def ours() -> None:
         jax.block_until_ready(step.run())
-
-    def torch_step() -> None:
-        for batch, mover in zip(batches, movers, strict=True):
-            now = batch._replace(images=mover.images, view=recover.draw(recipe, h, w))
-            mover.step(recover.match(net, now, recipe).images)
-        peers.wait()
 
     def torch_bare() -> None:
         for batch in batches:
             bare.recovery(net, batch)
         peers.wait()
 
-    times = take_turns({"jdd": ours, "torch": torch_step, "torch bare": torch_bare}, bench.repeats)
+    sides = {"jdd": ours, "torch": stepper(net, batches, recipe)}
+    if torch.cuda.is_available():
+        plain = [batch._replace(images=batch.images.contiguous()) for batch in batches]
+        sides["torch nchw"] = stepper(frozen.contiguous(net), plain, recipe)
+    times = take_turns(sides | {"torch bare": torch_bare}, bench.repeats)
     images = size.batch * len(batches)
     report_times(
         bench,

@@ -94,7 +94,7 @@ def report_times(
     for side, samples in times.samples.items():
         ratios[side] = times.median(side) / times.median("jdd")
         columns = (times.median(side), min(samples), max(samples), times.first[side])
-        print(f"  {side:14}" + "{:10.3f}{:10.3f}{:10.3f}{:12.3f}".format(*columns), end="")
+        print(f"  {side:14}" + "{:10.4g}{:10.4g}{:10.4g}{:12.3f}".format(*columns), end="")
         print(f"{ratios[side]:8.2f}")
     for key, value in found.items():
         print(f"  {key}: {_words(value) if isinstance(value, Mapping) else _word(value)}")

@@ -47,14 +47,14 @@ class Gradient:
             raise BadInput("config.steps", "steps of a method that has none", "0")
         self._mean = parallel.MeanGradient(method.objective, devices, method.simple)
         self._prepare = jax.jit(method.prepare) if method.prepare else None
-        self._seed = seed
+        self._key = rng.stream(seed, "objective")
         self._constants = jax.tree.map(jnp.asarray, method.constants)
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
         items = {name: value for name, value in batch.items() if name not in ("shared", "keys")}
         count = jax.tree.leaves(items)[0].shape[0]
-        folded = jnp.asarray(batch.get("keys", np.arange(count)))
-        keys = _fold(rng.key(self._seed, "objective", carry.step), folded)
+        folded = np.asarray(batch.get("keys", np.arange(count)))
+        keys = _fold(self._key, carry.step, folded)
         aux = carry.state.aux | self._constants | batch.get("shared", {})
         if self._prepare is None:
             return self._mean(carry.state.variables, aux, items, keys)
@@ -106,7 +106,9 @@ def make_step(
 
 
 @jax.jit
-def _fold(key: jax.Array, items: jax.Array) -> jax.Array:
+def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
+    """Return the keys of a step's items."""
+    key = jax.random.fold_in(stream, step)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
 
 

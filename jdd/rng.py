@@ -15,7 +15,12 @@ def _purpose(purpose: str) -> int:
 
 def key(seed: int, purpose: str, step: int | jax.Array = 0) -> jax.Array:
     """Return the typed PRNG key of (seed, purpose, step); ``step`` may be traced."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _purpose(purpose)), step)
+    return jax.random.fold_in(stream(seed, purpose), step)
+
+
+def stream(seed: int, purpose: str) -> jax.Array:
+    """Return the key that those of (seed, purpose, step) are folded from."""
+    return jax.random.fold_in(jax.random.key(seed), _purpose(purpose))
 
 
 def host(seed: int, purpose: str, step: int = 0) -> np.random.Generator:

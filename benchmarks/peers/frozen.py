@@ -8,7 +8,7 @@ way; that, the normalisation and both derivatives are one function of autograd: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +39,11 @@ class Net:
     norms: dict[str, Norm] = field(default_factory=dict)
 
 
+def contiguous(net: Net) -> Net:
+    """Return a net for images that are laid out channel by channel."""
+    return replace(net, kernels={name: k.contiguous() for name, k in net.kernels.items()})
+
+
 def norm(weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Norm:
     """Return a batch norm in the form that costs least."""
     scale = weight / torch.sqrt(var + EPS)
@@ -50,8 +55,11 @@ class _Watched(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-        mean = x.mean((0, 2, 3))
-        var = (x - _wide(mean)).square_().mean((0, 2, 3))
+        if x.is_cuda:  # one program there, and loops that take longer on a CPU
+            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        else:
+            mean = x.mean((0, 2, 3))
+            var = (x - _wide(mean)).square_().mean((0, 2, 3))
         ctx.save_for_backward(x, mean, scale)
         return torch.addcmul(_wide(offset), x, _wide(scale)), mean, var
 

@@ -148,7 +148,7 @@ def trainer(run: fit.Fit, devices: tuple[jax.Device, ...], shared: bool = False)
     axes = (0, 0, None, 0, 0, None, None, None, *(None,) * shared)
     return (
         parallel.spread(run.init, (0,), devices),
-        parallel.spread(advance, axes, devices),
+        parallel.spread(advance, axes, devices, run.light),
     )
 
 

@@ -54,7 +54,8 @@ def advance(
     if shared:
         return parallel.over_batch(one, (True, True, True, fed, fed, *3 * (False,)), devices)
     images = 0 if fed else None
-    return parallel.spread(one, (0, 0, "device", images, images, None, None, None), devices)
+    axes = (0, 0, "device", images, images, None, None, None)
+    return parallel.spread(one, axes, devices, train.light)
 
 
 def train(

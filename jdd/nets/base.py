@@ -229,7 +229,7 @@ def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str 
     """
 
     def declare() -> Variables:
-        variables = module.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32), False)
+        variables = module.init(jax.random.key(0), jnp.zeros((1, *shape)), False)
         return {k: v for k, v in variables.items() if k not in ("taps", "convs", "maps")}
 
     @jax.jit

@@ -54,7 +54,8 @@ class MeanGradient:
         total: Tree = None
         for part in rounds:
             # Read while the last round is at work; laid out on the devices when that is done.
-            here = _read(_slice(batch, part)), keys[part]
+            mine = (batch, keys) if len(rounds) == 1 else _slice((batch, keys), part)
+            here = _read(mine[0]), mine[1]
             jax.block_until_ready(total)
             mean = self._round(shared, *here, items, use, size)
             total = mean if total is None else _add(total, mean)
@@ -66,7 +67,7 @@ class MeanGradient:
         """Return what some of the ``items``, filled up to ``size``, give of their mean."""
         count = keys.shape[0]
         to = -(-size // use) * use
-        weight = (jnp.arange(to) < count).astype(jnp.float32)
+        weight = (np.arange(to) < count).astype(np.float32)
         own = (*pad((batch, keys), to), weight)
         if use > 1:
             own = layout(self._devices[:use])(split(own, use), True)

@@ -18,20 +18,18 @@ def spread(
     fn: Callable[..., Tree],
     in_axes: Sequence[int | str | None],
     devices: Sequence[jax.Device],
-    together: bool | None = None,
+    together: bool = False,
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    pmap across devices; within a device vmap, or one item after another unless ``together``, which
-    by default they are but on a CPU: there nets share nothing but the caches. On a lone CPU such
-    items run side by side, a thread each, so that small nets too use all cores. On one device the
-    results stay there; from several they come as host arrays.
+    pmap across devices; within a device one item after another, or vmap where they go ``together``.
+    On a lone CPU items run side by side, a thread each, so that small nets too use all cores. On
+    one device the results stay there; from several they come as host arrays.
 
     Args:
       in_axes: for each argument 0 (one slice an item), "device" (axis 0 has one slice a device,
         shared by that device's items) or None (shared by all).
     """
-    together = devices[0].platform != "cpu" if together is None else together
     if len(devices) == 1 and not together and devices[0].platform == "cpu":
         return _SideBySide(fn, in_axes)
     inner = [0 if axis == 0 else None for axis in in_axes]
