@@ -125,7 +125,8 @@ RECOVER: dict[str, Key] = {
         int, AUTO, "of one class in such a batch, at most", auto=True, minimum=1
     ),
     "batches_at_once": Key(
-        int, 0, "such batches in work at a time (0: one a device, on a CPU one a core)",
+        int, 0, "such batches in work at a time (0: as many as have image_batch images in all for "
+        "each device, on a CPU one a core)",
         resumable=True, minimum=0,
     ),
 }  # fmt: skip

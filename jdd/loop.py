@@ -45,7 +45,7 @@ class Gradient:
     def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
         if method.objective is None:
             raise BadInput("config.steps", "steps of a method that has none", "0")
-        self._mean = parallel.MeanGradient(method.objective, devices, method.simple)
+        self._mean = parallel.MeanGradient(method.objective, devices, method.simple, method.merged)
         self._prepare = jax.jit(method.prepare) if method.prepare else None
         self._key = rng.stream(seed, "objective")
         self._constants = jax.tree.map(jnp.asarray, method.constants)
@@ -75,9 +75,10 @@ class Gradient:
         return self._mean.programs
 
 
-def make_step(
-    method: Method, seed: int, devices: Sequence[jax.Device]
-) -> tuple[Gradient, Callable[..., Tree]]:
+Programs = tuple[Gradient, Callable[..., Tree]]
+
+
+def make_step(method: Method, seed: int, devices: Sequence[jax.Device]) -> Programs:
     """Return ``gradient(carry, batch)`` and ``update(carry, result, alive)``, both compiled.
 
     ``update`` takes the new state over only if it is valid and the loss finite; otherwise the old
@@ -133,12 +134,15 @@ def run(
     devices: Sequence[jax.Device],
     stage: str = "distill",
     observe: Callable[[int, State], None] | None = None,
+    programs: Programs | None = None,
 ) -> State:
     """Run ``config.steps`` outer steps of ``method`` and return the last state.
 
     Args:
       observe: called with (step, state) at every step it may care about, before that step runs and
         once at the end; it must leave the state alone.
+      programs: of ``make_step`` for a method that differs in nothing but ``init`` and ``sample``:
+        compiled once for both.
 
     Raises:
       Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
@@ -157,8 +161,9 @@ def run(
     metrics.truncate(curve(stage), at)
     bar = session.bar(total, stage, start=at)
     if at < total:
-        gradient, update = make_step(method, seed, devices)
-        session.say(f"{stage}: step {at} of {total}, compiling ...")
+        gradient, update = programs or make_step(method, seed, devices)
+        compiling = ", compiling ..." if not gradient.programs else ""
+        session.say(f"{stage}: step {at} of {total}{compiling}")
     recent: dict[str, jax.Array] = {}
     alive = jnp.asarray(True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, metrics, rng
+from jdd import config, loop, metrics, rng
 from jdd.augment import views
 from jdd.data.quantise import quantised
 from jdd.data.transform import Transform
@@ -81,6 +82,38 @@ def test_a_lost_piece_is_made_again_to_the_same_bits(done, tmp_path):
         for name in ("set", "random-1"):
             a, b = (LabelStore.open(p / "labels" / name) for p in (place, again))
             assert a.digest() == b.digest()
+
+
+def test_parts_of_one_form_are_compiled_once(done, tmp_path, monkeypatch):
+    place, keys, _ = done
+    shutil.copytree(place / "squeeze", tmp_path / "squeeze")
+    made, whole = [], loop.make_step
+
+    def make_step(method, seed, devices):
+        made.append(whole(method, seed, devices))
+        return made[-1]
+
+    monkeypatch.setattr(loop, "make_step", make_step)
+    cut = {**keys, "ipc": 3, "image_batch": 2, "squeeze.dir": str(tmp_path / "squeeze")}
+    for stage in ("squeeze", "recover"):
+        runs.run(cut, tmp_path / "run", stage)
+    parts = list((tmp_path / "run/checkpoints/recover-parts").iterdir())
+    # Each of 3 images of two classes and of one class: six parts of two forms.
+    assert len(parts) == 6 and len(made) == 2
+    assert [gradient.programs for gradient, _ in made] == [1, 1]
+
+
+def test_accelerators_have_batches_of_as_many_images_as_one_may_have(monkeypatch, done):
+    place, keys, _ = done
+    work = runs.work({**keys, "ipc": 20, "image_batch": 12, "batches_at_once": 0}, place)
+    sizes = {}
+    for count in (1, 2):
+        monkeypatch.setattr(
+            recovery.parallel, "pick", lambda _, n=count: n * [SimpleNamespace(platform="gpu")]
+        )
+        cut = recovery.parts(work.config, work.problem)
+        sizes[count] = [sum(batch.size for batch in part) for part in cut]
+    assert sizes == {1: 5 * [12], 2: [24, 24, 12]}  # 20 batches of 3 images
 
 
 def test_batches_at_once_change_nothing_but_rounding(done, tmp_path):

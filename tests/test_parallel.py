@@ -77,9 +77,11 @@ def test_mean_gradient_does_not_depend_on_devices(items):
     variables = {"x": jnp.arange(3.0)}
     batch = {"w": jnp.arange(items * 3.0).reshape(items, 3)}
     keys = jax.random.split(rng.key(0, "test"), items)
+    accelerator = [SimpleNamespace(platform="gpu")]
     found = [
-        parallel.MeanGradient(objective, jax.devices()[:n])(variables, {}, batch, keys)
-        for n in (1, 2, 4)
+        parallel.MeanGradient(objective, devices, merged=merged)(variables, {}, batch, keys)
+        for devices in (jax.devices()[:1], jax.devices()[:2], jax.devices()[:4], accelerator)
+        for merged in (False, True)
     ]
     noise = jax.vmap(lambda k: jax.random.normal(k, ()))(keys)
     truth = 2 * variables["x"] * batch["w"].mean(0) + noise.mean()

@@ -81,6 +81,8 @@ class Method(NamedTuple):
     constants: what the objective finds in its ``aux`` beside the state's and no step changes: it is
                in no checkpoint.
     simple:    the objective has no derivative and no training in it (``parallel.compiled``).
+    merged:    a device but a CPU takes its items as one vmapped program: there are few of them, and
+               what is large is shared by all.
 
     Among the indices of ``sample``, ``keys`` are integers, one an item, that the items' keys are
     folded from in place of their places in the step.
@@ -97,6 +99,7 @@ class Method(NamedTuple):
     valid: Callable[[State], jax.Array] = lambda state: all_finite(state.variables)
     constants: Tree = {}
     simple: bool = False
+    merged: bool = False
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:

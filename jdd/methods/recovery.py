@@ -2,7 +2,8 @@
 
 A batch is a rectangle of the set, some classes by some images of each; it is optimised by itself,
 for all steps. Batches of one size go through the loop together, ``batches_at_once`` of them: a part
-of the set. So memory does not grow with the set, and a run resumes at the batch it was at.
+of the set. So memory does not grow with the set, and a run resumes at the batch it was at. Parts of
+one ``form`` are made by the same programs: of a part the objective knows its form and no more.
 """
 
 from __future__ import annotations
@@ -70,13 +71,19 @@ def parts(config: Any, problem: Problem) -> list[Part]:
         problem.data.classes, int(config.ipc), int(config.image_batch), int(config.class_images)
     )
     devices = parallel.pick(int(config.devices))
-    one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else 1
-    at_once = int(config.batches_at_once) or one_each * len(devices)
     found: list[Part] = []
     for shape in dict.fromkeys(batch.rows.shape for batch in every):
         alike = [batch for batch in every if batch.rows.shape == shape]
+        one_each = max(1, int(config.image_batch) // alike[0].size)
+        one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else one_each
+        at_once = int(config.batches_at_once) or one_each * len(devices)
         found += [tuple(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
     return found
+
+
+def form(part: Part) -> tuple[int, ...]:
+    """Return what the program that makes a part depends on: how many batches, of what shape."""
+    return len(part), *part[0].rows.shape
 
 
 Objective = Callable[[Tree, Tree, Tree, jax.Array, jax.Array], tuple[jax.Array, Tree]]
@@ -134,7 +141,7 @@ def build(
     optimizer = optax.chain(optax.scale(float(len(mine))), optax.adam(rate, b1=0.5, b2=0.9))
     return Method(
         init, sample, objective, distilled, optimizer, advance=advance, constants=constants,
-        simple=True,
+        simple=True, merged=True,
     )  # fmt: skip
 
 

@@ -25,18 +25,26 @@ class MeanGradient:
     ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
     returns ``(loss, extra)``. Within a device the items run one after another, on a lone CPU as
     many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
-    their number. Neither does what is read of ``data.Rows`` among the leaves: an item a thread
-    there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as many more
-    on the host while these are at work. Across devices the sums meet in one psum a round. 1 device
-    and N devices agree to rounding error. ``temporaries`` is what XLA plans for the programs in use
-    at a time, in bytes. ``simple``: see ``compiled``.
+    their number; where they are ``merged``, those of a device are one vmapped program instead, but
+    on a lone CPU. Neither does it grow with what is read of ``data.Rows`` among the leaves: an item
+    a thread there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as
+    many more on the host while these are at work. Across devices the sums meet in one psum a round.
+    1 device and N devices agree to rounding error. ``temporaries`` is what XLA plans for the
+    programs in use at a time, in bytes. ``simple``: see ``compiled``.
     """
 
     def __init__(
-        self, objective: Callable[..., Any], devices: Sequence[jax.Device], simple: bool = False
+        self,
+        objective: Callable[..., Any],
+        devices: Sequence[jax.Device],
+        simple: bool = False,
+        merged: bool = False,
     ):
-        self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
-        self._devices, self._simple = list(devices), simple
+        self._objective, self._value_and_grad = (
+            objective,
+            jax.value_and_grad(objective, has_aux=True),
+        )
+        self._devices, self._simple, self._merged = list(devices), simple, merged
         self._programs: dict[int, Any] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
         self.temporaries = 0
@@ -132,7 +140,9 @@ class MeanGradient:
             return jax.tree.map(lambda x: x * weight[i].astype(x.dtype), out)
 
         count = jnp.sum(weight)
-        if weight.shape[0] > 1:
+        if weight.shape[0] > 1 and self._merged:
+            sums = jax.value_and_grad(self._sum, has_aux=True)(variables, aux, batch, keys, weight)
+        elif weight.shape[0] > 1:
             # From zero, not from the first item's: the program of an item is compiled once.
             like = jax.eval_shape(lambda: item(0))
             sums = jax.lax.fori_loop(
@@ -146,6 +156,11 @@ class MeanGradient:
         if axis:
             sums, count = jax.lax.psum((sums, count), axis)
         return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
+
+    def _sum(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree, weight: Tree) -> Tree:
+        """Return the sums of what the items' objectives return, whose derivative is one for all."""
+        found = jax.vmap(self._objective, (None, None, 0, 0))(variables, aux, batch, keys)
+        return jax.tree.map(lambda x: jnp.tensordot(weight.astype(x.dtype), x, 1), found)
 
 
 def _slice(tree: Tree, i: int | slice) -> Tree:

@@ -26,6 +26,7 @@ from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
 from jdd.experts import realism
 from jdd.files import write_atomic
+from jdd.methods import recovery
 from jdd.methods.base import Method, State, full
 from jdd.session import Session
 from jdd.stages import evaluate, students
@@ -120,13 +121,17 @@ def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> 
     """Return the state of the whole set, whose parts are made one after another."""
     problem, stage = work.problem, work.stage(seed)
     folder, images = work.workdir / "checkpoints" / f"{stage}-parts", []
+    programs: dict[tuple[int, ...], loop.Programs] = {}
     session.metrics.start(stage)
     for part in parts:
         # Named by what it holds: with other parts, an image batch is made again.
         path = folder / f"{'-'.join(str(batch.number) for batch in part)}.npy"
         if not path.exists():
             method, own = methods.make(work.config, problem, part), f"{stage}-{path.stem}"
-            state = loop.run(method, problem, seed, session, work.devices, own)
+            if (form := recovery.form(part)) not in programs:
+                programs[form] = loop.make_step(method, seed, work.devices)
+            step = programs[form]
+            state = loop.run(method, problem, seed, session, work.devices, own, programs=step)
             if planned := session.temporaries.get(own):
                 work.remember("temporaries", stage, planned)
             folder.mkdir(parents=True, exist_ok=True)

@@ -173,3 +173,15 @@ def test_two_updates_of_the_norms_on_one_batch_are_one_of_0_19():
             share = 1 - 0.9**times  # 0.1, 0.19
             np.testing.assert_allclose(new, (1 - share) * old + share * own, rtol=1e-5, atol=1e-6)
     close(found[0]["params"], found[1]["params"])
+
+
+def test_nets_go_together_off_a_cpu_where_a_step_is_small(monkeypatch):
+    net = nets.make("ConvNet", (32, 32, 3), 10, width=16)
+    one = net.activations(1)
+    few, many = (fit.LIGHT // one, 2 * fit.LIGHT // one)
+    assert not fit.make(net, fit.Recipe(batch=few, strategy=""), 2 * few).light
+    monkeypatch.setattr(fit.jax, "default_backend", lambda: "gpu")
+    fit.make.cache_clear()
+    for batch, light in ((few, True), (many, False)):
+        assert fit.make(net, fit.Recipe(batch=batch, strategy=""), 2 * batch).light == light
+    fit.make.cache_clear()
