@@ -48,7 +48,8 @@ CIFAR = {
     "relabel.mix": "cutmix", "relabel.alpha": 1.0, "relabel.bn": "eval",
     "post.optimizer": "adamw", "post.weight_decay": 0.0, "post.decay": "matrices",
     "post.stretch": 1.0, "post.warmup": 0, "post.loss": "mse_gt", "post.temperature": 1.0,
-    "post.ce_weight": 0.15, "eval.lr": 0.001, "eval.epochs": 1000, "eval.batch": 100,
+    "post.ce_weight": 0.15, "post.accumulate": 1, "eval.lr": 0.001, "eval.epochs": 1000,
+    "eval.batch": 100,
 }  # fmt: skip
 CIFAR100 = CIFAR | {
     "squeeze.epochs": 50, "post.optimizer": "sgd", "post.weight_decay": 5e-4, "eval.lr": 0.1,
@@ -57,8 +58,8 @@ CIFAR100 = CIFAR | {
 TINY = CIFAR | {
     "squeeze.epochs": 50, "squeeze.lr": 0.1, "squeeze.batch": 128, "squeeze.schedule": "cosine",
     "squeeze.augment": "rrc_flip", "quantise": "jpeg",
-    "post.optimizer": "sgd", "post.weight_decay": 1e-4, "post.ce_weight": 0.1, "eval.lr": 0.1,
-    "eval.epochs": 100, "eval.batch": 100,
+    "post.optimizer": "sgd", "post.weight_decay": 1e-4, "post.ce_weight": 0.1,
+    "post.accumulate": 2, "eval.lr": 0.1, "eval.epochs": 100, "eval.batch": 100,
 }  # fmt: skip
 DEFAULTS = CIFAR
 

@@ -37,14 +37,16 @@ _POST = {
     "relabel.bn": "eval",
     "post.optimizer": "adamw", "post.weight_decay": 0.01, "post.decay": "matrices",
     "post.stretch": 2.0, "post.warmup": 0, "post.loss": "kl", "post.temperature": 20.0,
-    "post.ce_weight": 0.0, "eval.lr": 0.001, "eval.epochs": 300,
+    "post.ce_weight": 0.0, "post.accumulate": 1, "eval.lr": 0.001, "eval.epochs": 300,
 }  # fmt: skip
 DEFAULTS = SRE2L.SQUEEZE | _POST | {"steps": 0, "quantise": "jpeg"}
 TINY = DEFAULTS | {name: SRE2L.TINY[name] for name in SRE2L.SQUEEZE}
+IMAGENET = DEFAULTS | {name: SRE2L.IMAGENET[name] for name in (*SRE2L.SQUEEZE, "squeeze.nets")}
 STARTS = {
     "digits": {
         name: value for name, value in SRE2L.DIGITS.items() if name not in ("roll",)
     } | {"relabel.crop": "padded", "relabel.flip": 0.0},
+    "imagenet": SRE2L.STARTS["imagenet"],
 }  # fmt: skip
 
 _CVDD = "RDED as CV-DD's table quotes it, ResNet18, best of the last fifth's evaluations"
@@ -59,6 +61,9 @@ PUBLISHED = {
     ("tiny_imagenet", 1): SRE2L.row(0.097, None, _CVDD, TINY),
     ("tiny_imagenet", 10): SRE2L.row(0.419, None, _CVDD, TINY),
     ("tiny_imagenet", 50): SRE2L.row(0.582, None, _CVDD, TINY),
+    ("imagenet", 1): SRE2L.row(0.066, None, _CVDD, IMAGENET),
+    ("imagenet", 10): SRE2L.row(0.420, None, _CVDD, IMAGENET),
+    ("imagenet", 50): SRE2L.row(0.565, None, _CVDD, IMAGENET),
 }
 
 PROTOCOL = {

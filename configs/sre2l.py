@@ -33,7 +33,7 @@ CIFAR = SQUEEZE | {
     "relabel.mix": "mixup", "relabel.alpha": 0.8, "relabel.bn": "batch",
     "post.optimizer": "adamw", "post.weight_decay": 0.01, "post.decay": "all", "post.stretch": 1.0,
     "post.warmup": 0, "post.loss": "kl", "post.temperature": 30.0, "post.ce_weight": 0.0,
-    "eval.lr": 0.001, "eval.epochs": 400, "eval.batch": 128,
+    "post.accumulate": 1, "eval.lr": 0.001, "eval.epochs": 400, "eval.batch": 128,
 }  # fmt: skip
 TINY = CIFAR | {
     "squeeze.epochs": 50, "squeeze.lr": 0.2, "squeeze.weight_decay": 1e-4, "squeeze.batch": 256,
@@ -48,8 +48,8 @@ IMAGENET = TINY | {
     "squeeze.nets": ("ResNet18BN_IN",), "squeeze.epochs": 90, "squeeze.lr": 0.1,
     "squeeze.warmup": 0, "lr_img": 0.25, "r_bn": 0.01, "roll": 32, "relabel.mix": "cutmix",
     "relabel.alpha": 1.0, "post.optimizer": "adamw", "post.weight_decay": 0.01,
-    "post.decay": "matrices", "post.warmup": 0, "post.loss": "kl", "eval.lr": 0.001,
-    "eval.epochs": 300, "eval.batch": 1024,
+    "post.decay": "matrices", "post.warmup": 0, "post.loss": "kl", "post.accumulate": 2,
+    "eval.lr": 0.001, "eval.epochs": 300, "eval.batch": 1024,
 }  # fmt: skip
 DEFAULTS = CIFAR
 

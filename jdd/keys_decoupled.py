@@ -17,8 +17,9 @@ SQUEEZE: dict[str, Key] = {
         int, 0, "channels of the teachers' first block (0: each net's own)", minimum=0
     ),
     "squeeze.epochs": Key(int, AUTO, "epochs on the real images", auto=True, minimum=1),
-    "squeeze.lr": Key(float, AUTO, "learning rate at first (SGD)", auto=True, minimum=0),
-    "squeeze.momentum": Key(float, 0.9, "momentum", minimum=0, maximum=1),
+    "squeeze.optimizer": Key(str, "sgd", "optimiser", choices=("sgd", "adam"), later=True),
+    "squeeze.lr": Key(float, AUTO, "learning rate at first", auto=True, minimum=0),
+    "squeeze.momentum": Key(float, 0.9, "momentum of SGD", minimum=0, maximum=1),
     "squeeze.weight_decay": Key(float, AUTO, "weight decay", auto=True, minimum=0),
     "squeeze.batch": Key(int, AUTO, "real images a step", auto=True, minimum=1),
     "squeeze.accumulate": Key(
@@ -99,6 +100,10 @@ POST: dict[str, Key] = {
     ),
     "post.temperature": Key(float, AUTO, "T of the loss", auto=True, minimum=0.01),
     "post.ce_weight": Key(float, AUTO, "weight of the own class in mse_gt", auto=True, minimum=0),
+    "post.accumulate": Key(
+        int, AUTO, "parts that a student's step is cut into; batch norm sees one at a time",
+        auto=True, minimum=1,
+    ),
 }  # fmt: skip
 
 # Recover: images that the teachers' statistics make.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, loop, metrics, rng
+from jdd import config, loop, metrics, nets, rng
 from jdd.augment import views
 from jdd.data.quantise import quantised
 from jdd.data.transform import Transform
@@ -20,6 +20,7 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
 from jdd.experts import realism, train
+from jdd.inner import fit
 from jdd.labels import teach
 from jdd.labels.store import LabelStore
 from jdd.methods import decoupled, rded, recovery
@@ -189,9 +190,16 @@ def test_costs_are_foretold_and_nothing_is_written(tiny, tmp_path, method, capsy
     assert found["recover"]["seconds"] > 0 and not (tmp_path / method).exists()
 
 
-def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(done, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
+    done, tmp_path, tmp_path_factory, monkeypatch, optimizer
+):
     place, keys, _ = done
+    if optimizer == "adam":  # another teacher, and its word is in what it was made with
+        place, keys = tmp_path_factory.mktemp("adam"), {**keys, "squeeze.optimizer": "adam"}
+        runs.run(keys, place, "squeeze")
     whole = runs.work(keys, place).teachers[0]
+    assert whole.settings.get("optimizer", "sgd") == whole.recipe.optimizer == optimizer
     plain, seen = train._write, []
 
     def stopped(store, groups, epoch, carry, what="variables"):
@@ -229,6 +237,40 @@ def test_two_seeds_have_labels_of_their_own_and_two_teachers_of_one_kind_are_two
     assert len({teacher["weights"] for teacher in made} - {""}) == 2
 
 
+def test_students_may_learn_from_halves_of_a_step(done):
+    """The step's gradient is the mean over halves, of which batch norm sees one at a time."""
+    place, keys, _ = done
+    plain = {"parts": 2, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+    dset = DistilledSet.load(place / "distilled.npz")
+    dset = dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | plain})
+    planned, store = train_eval.plan(dset), LabelStore.open(place / "labels/set")
+    index, shown, soft = store.read(0)
+    labels = {"first": 0, "index": index, "views": shown, "soft": soft, "classes": dset.labels}
+    labels = jax.tree.map(jnp.asarray, labels | {"each": store.read_images()})
+    images = jnp.asarray(dset.images)
+    net = nets.make("ConvNetBN", (8, 8, 3), 3, width=4)
+    carry = fit.make(net, planned.recipe, 6).init(rng.key(0, "net"))
+    both = fit.Keys(rng.key(0, "own"), rng.key(0, "ops"))
+    lr = jnp.asarray(planned.lr)
+    after, loss = fit.make(net, planned.recipe, 6).advance(carry, both, images, labels, lr, 0, 1)
+    x, target = planned.recipe.lesson.view(images, labels, 0)
+
+    def half(params, lo):
+        out = net.apply({**carry["variables"], "params": params}, x[lo : lo + 2], train=True)
+        own = jax.tree.map(lambda a: a[lo : lo + 2], target)
+        return planned.recipe.lesson.loss(out.logits, own), out.stats
+
+    params = carry["variables"]["params"]
+    (value, stats), grads = jax.tree.map(
+        lambda a, b: (a + b) / 2,
+        *(jax.value_and_grad(half, has_aux=True)(params, i) for i in (0, 2)),
+    )
+    np.testing.assert_allclose(loss, value, rtol=1e-5)
+    wanted = jax.tree.map(lambda w, g: w - lr[0] * g, params, grads), stats
+    found = after["variables"]["params"], after["variables"]["batch_stats"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, wanted)
+
+
 def test_images_of_other_data_are_not_taken_for_this_run_s(done, tiny, toy, tmp_path, monkeypatch):
     place, keys, _ = done
     monkeypatch.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)  # inverted images teach badly
@@ -258,6 +300,7 @@ def test_labels_of_a_poor_teacher_are_refused(tiny, tmp_path, monkeypatch):
     [
         ({"data.zca": "kornia"}, "config.data.zca: kornia"),
         ({"eval.curve": 2}, "config.eval.curve: 2, and the labels come after"),
+        ({"post.accumulate": 3}, "config.post.accumulate: 3 parts of a step of 4 images"),
         ({"scores": True}, "config.scores: true with method=sre2l"),
         ({"squeeze.augment": "pad_rrc"}, "pad or rrc"),
         ({"eval.steps": 3}, "config.eval.steps: 3, and the views of whole epochs"),
@@ -375,6 +418,6 @@ def test_the_recipe_says_how_students_learn(done):
     train = recipe["train"]
     assert (train["optimizer"], train["order"], train["loss"]) == ("adamw", "stored", "kl")
     assert (train["epochs"], train["passes"], train["temperature"]) == (4, 4, 30.0)
-    assert "norm_updates" not in train
+    assert not {"norm_updates", "parts"} & set(train)  # named only where they are used
     assert train_eval.plan(DistilledSet.load(place / "distilled.npz")).recipe.norm_updates == 1
     assert recipe["labels"]["store"] == "labels/set" and recipe["augment"]["name"] == "none"

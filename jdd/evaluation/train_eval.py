@@ -99,6 +99,7 @@ def plan(dset: DistilledSet) -> Plan:
         decay=train.get("decay", optim.DECAYS[0]),
         lesson=lesson(dset),
         norm_updates=int(train.get("norm_updates", 1)),
+        parts=int(train.get("parts", 1)),
     )
     if (
         recipe.order == "classwise"

@@ -93,6 +93,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
     net, still = made
     recipe = fit.Recipe(
+        optimizer=str(squeeze.optimizer),
         momentum=float(squeeze.momentum),
         weight_decay=float(squeeze.weight_decay),
         batch=batch,
@@ -119,8 +120,11 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         "seed": int(squeeze.seed),
         "group": 1,
     }
+    # Named only where they are used: teachers of before there were these stay what they were.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts
+    if recipe.optimizer != "sgd":
+        settings["optimizer"] = recipe.optimizer
     store = None if folder is None else _store(folder, word, net, settings)
     return Teacher(word, net, still, recipe, settings, int(squeeze.epochs), store)
 

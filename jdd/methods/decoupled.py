@@ -36,7 +36,8 @@ def training(config: Any) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
     post, epochs = config.post, int(config.eval.epochs)
     quirks = {"norm_updates": 2} if config.method == "rded" and config.ref_bugs else {}
-    return quirks | {
+    parts = {"parts": int(post.accumulate)} if int(post.accumulate) > 1 else {}
+    return quirks | parts | {
         "optimizer": str(post.optimizer),
         "lr": float(config.eval.lr),
         "momentum": float(post.momentum),

@@ -46,6 +46,11 @@ def fits(work: Work) -> None:
     if mode == "map" and config.post.loss == "mse_gt" and k < classes:
         found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
+    count, parts = int(config.ipc) * classes, int(config.post.accumulate)
+    batch = min(int(config.eval.batch), count)
+    if batch % parts or parts > 1 and batch // parts < 2:
+        found = f"{parts} parts of a step of {batch} images"
+        raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
     views.check(decoupled.spec(config, shape), shape)
     if config.quantise == "jpeg" and shape[-1] not in (1, 3):
         found = f"jpeg, of images of {shape[-1]} channels"
