@@ -6,7 +6,7 @@
 No image is optimised: crops of real images are chosen by a squeezed net, and factor x factor of
 them make an image. Views are labelled and students trained as SRe2L's.
 
-Time and accuracy of jdd with the published settings: not yet run; smaller runs are in
+Accuracy with the published settings on CIFAR-10, and smaller runs, are in
 docs/results.md.
 """
 

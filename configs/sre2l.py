@@ -9,7 +9,7 @@ weights and batch-norm statistics, in batches of image_batch; every view that a 
 shown is labelled (relabel.*) and students learn from these labels (post.*, eval.*). Images are
 8-bit before they are labelled. steps are those of one batch of images.
 
-Time and accuracy of jdd with the published settings: not yet run; smaller runs are in
+Accuracy with the published settings on CIFAR-10, and smaller runs, are in
 docs/results.md.
 """
 
