@@ -9,9 +9,10 @@ the set, random real images with the same teachers' labels, and both with hard l
 views. Digits: the methods' own settings. CIFAR-10: teacher and student ConvNetBN of width 32,
 teachers squeezed for 10 epochs (G-VBSM's two, ConvNetBN and ConvNet, for 5 each, as published),
 students for 300, at IPC 50 for 60 and after half the steps of recovery, the published recipes
-otherwise but for ``CIFAR`` and ``MANY`` below; with --published, ResNet18 and the published
-settings but for the epochs of the teacher of SRe2L, CDA and RDED, which is one, and the number of
-random draws. Runs that are finished are read again; what was cut goes on.
+otherwise but for ``CIFAR`` and ``MANY`` below; with --published, ResNet18 and the methods' own
+settings (SRe2L's are those of its CIFAR-100 script, CDA's follow them) but for the epochs of the
+teacher of SRe2L, CDA and RDED, which is one, and the number of random draws. Runs that are
+finished are read again; what was cut goes on.
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("--published", action="store_true", help="the published nets and settings")
     parser.add_argument("--to", type=Path)
     flags = parser.parse_args()
-    place = flags.to or Path("benchmarks/results") / f"decoupled-{flags.data}"
+    if flags.published and flags.data != "cifar10_jpeg":
+        parser.error("--published is of --data=cifar10_jpeg")
+    kind = "-published" * flags.published
+    place = flags.to or Path("benchmarks/results") / f"decoupled-{flags.data}{kind}"
     print("| method | IPC | the set | random, same labels | the set, hard labels | random, hard | "
           "teachers | seconds |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|---|---|", flush=True)

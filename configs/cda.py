@@ -6,8 +6,7 @@
 SRe2L whose smallest crop falls from the whole image to min_scale in the first part (milestone) of
 the steps. All keys but these two are SRe2L's.
 
-Accuracy with the published settings on CIFAR-10, and smaller runs, are in
-docs/results.md.
+Measured runs: docs/results.md.
 """
 
 from jdd.config import Key, from_arg, method_file
@@ -30,7 +29,7 @@ TINY = SRE2L.TINY | {"lr_img": 0.4, "r_bn": 0.05}
 IMAGENET = SRE2L.IMAGENET | {"eval.batch": 128, "post.accumulate": 1}
 STARTS = {
     "digits": SRE2L.DIGITS | {"flip": 0.0, "min_scale": 0.5},
-    "imagenet": SRE2L.STARTS["imagenet"],
+    "imagenet": SRE2L.STARTS["imagenet"] | IMAGENET,
 }
 
 _OWN = "CDA (Yin & Shen, TMLR 2024), ResNet18"

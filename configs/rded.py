@@ -6,8 +6,7 @@
 No image is optimised: crops of real images are chosen by a squeezed net, and factor x factor of
 them make an image. Views are labelled and students trained as SRe2L's.
 
-Accuracy with the published settings on CIFAR-10, and smaller runs, are in
-docs/results.md.
+Measured runs, one of the published settings on CIFAR-10's JPEG copy among them: docs/results.md.
 """
 
 from jdd.config import Key, from_arg, method_file
@@ -46,7 +45,7 @@ STARTS = {
     "digits": {
         name: value for name, value in SRE2L.DIGITS.items() if name not in ("roll",)
     } | {"relabel.crop": "padded", "relabel.flip": 0.0},
-    "imagenet": SRE2L.STARTS["imagenet"],
+    "imagenet": IMAGENET | {name: SRE2L.STARTS["imagenet"][name] for name in ("net.name", "nets")},
 }  # fmt: skip
 
 _CVDD = "RDED as CV-DD's table quotes it, ResNet18, best of the last fifth's evaluations"
@@ -104,6 +103,9 @@ DERIVED = {
 def check(values: dict) -> None:
     """Refuse resolved values that do not go together."""
     SRE2L.check(values)
+    if values["ref_bugs"] and values["post.accumulate"] > 1:
+        found = f"{values['post.accumulate']} with ref_bugs=true"
+        raise BadInput("config.post.accumulate", found, "1: their second update sees whole batches")
     if values["steps"]:
         found = f"{values['steps']} with method=rded"
         raise BadInput("config.steps", found, "0: crops are chosen, no step changes them")

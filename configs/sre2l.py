@@ -9,7 +9,7 @@ weights and batch-norm statistics, in batches of image_batch; every view that a 
 shown is labelled (relabel.*) and students learn from these labels (post.*, eval.*). Images are
 8-bit before they are labelled. steps are those of one batch of images.
 
-Accuracy with the published settings on CIFAR-10, and smaller runs, are in
+Measured runs, one of the CIFAR-100 script's settings on CIFAR-10's JPEG copy among them:
 docs/results.md.
 """
 
@@ -65,7 +65,7 @@ DIGITS = {
 _STEM = ("ResNet18BN_IN",)  # its first layers halve the image twice
 STARTS = {
     "digits": DIGITS,
-    "imagenet": {"net.name": _STEM[0], "nets": _STEM, "squeeze.nets": _STEM},
+    "imagenet": IMAGENET | {"net.name": _STEM[0], "nets": _STEM},
 }
 
 

@@ -131,7 +131,7 @@ RECOVER: dict[str, Key] = {
     ),
     "batches_at_once": Key(
         int, 0, "such batches in work at a time (0: as many as have image_batch images in all for "
-        "each device, on a CPU one a core)",
+        "each device, on a CPU one a core); fewer need less memory",
         resumable=True, minimum=0,
     ),
 }  # fmt: skip

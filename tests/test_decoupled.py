@@ -117,6 +117,17 @@ def test_accelerators_have_batches_of_as_many_images_as_one_may_have(monkeypatch
     assert sizes == {1: 5 * [12], 2: [24, 24, 12]}  # 20 batches of 3 images
 
 
+def test_parts_have_names_that_a_file_may_have():
+    def part(*numbers):
+        return tuple(recovery.Batch(n, np.zeros((1, 1), int)) for n in numbers)
+
+    assert recovery.name(part(3)) == "3" and recovery.name(part(0, 1)) == "0-1"
+    many = part(*range(400))
+    assert recovery.name(many).startswith("0-399-") and len(recovery.name(many)) < 100
+    others = part(*(n for n in range(400) if n != 7))
+    assert recovery.name(many) != recovery.name(others) != recovery.name(part(*range(1, 400)))
+
+
 def test_batches_at_once_change_nothing_but_rounding(done, tmp_path):
     place, keys, _ = done
     shutil.copytree(place / "squeeze", tmp_path / "squeeze")
@@ -195,8 +206,9 @@ def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
     done, tmp_path, tmp_path_factory, monkeypatch, optimizer
 ):
     place, keys, _ = done
+    by_adam = {"squeeze.optimizer": "adam", "squeeze.lr": 0.01}
     if optimizer == "adam":  # another teacher, and its word is in what it was made with
-        place, keys = tmp_path_factory.mktemp("adam"), {**keys, "squeeze.optimizer": "adam"}
+        place, keys = tmp_path_factory.mktemp("adam"), {**keys, **by_adam}
         runs.run(keys, place, "squeeze")
     whole = runs.work(keys, place).teachers[0]
     assert whole.settings.get("optimizer", "sgd") == whole.recipe.optimizer == optimizer
@@ -238,7 +250,7 @@ def test_two_seeds_have_labels_of_their_own_and_two_teachers_of_one_kind_are_two
 
 
 def test_students_may_learn_from_halves_of_a_step(done):
-    """The step's gradient is the mean over halves, of which batch norm sees one at a time."""
+    """Its gradient is the mean over halves; batch norm sees one at a time, and moves with each."""
     place, keys, _ = done
     plain = {"parts": 2, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
     dset = DistilledSet.load(place / "distilled.npz")
@@ -255,16 +267,16 @@ def test_students_may_learn_from_halves_of_a_step(done):
     after, loss = fit.make(net, planned.recipe, 6).advance(carry, both, images, labels, lr, 0, 1)
     x, target = planned.recipe.lesson.view(images, labels, 0)
 
-    def half(params, lo):
-        out = net.apply({**carry["variables"], "params": params}, x[lo : lo + 2], train=True)
+    def half(params, stats, lo):
+        out = net.apply({"params": params, "batch_stats": stats}, x[lo : lo + 2], train=True)
         own = jax.tree.map(lambda a: a[lo : lo + 2], target)
         return planned.recipe.lesson.loss(out.logits, own), out.stats
 
-    params = carry["variables"]["params"]
-    (value, stats), grads = jax.tree.map(
-        lambda a, b: (a + b) / 2,
-        *(jax.value_and_grad(half, has_aux=True)(params, i) for i in (0, 2)),
-    )
+    params, stats, each = *(carry["variables"][k] for k in ("params", "batch_stats")), []
+    for lo in (0, 2):
+        (value, stats), slope = jax.value_and_grad(half, has_aux=True)(params, stats, lo)
+        each.append((value, slope))
+    value, grads = jax.tree.map(lambda a, b: (a + b) / 2, *each)
     np.testing.assert_allclose(loss, value, rtol=1e-5)
     wanted = jax.tree.map(lambda w, g: w - lr[0] * g, params, grads), stats
     found = after["variables"]["params"], after["variables"]["batch_stats"]

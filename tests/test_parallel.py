@@ -91,6 +91,15 @@ def test_mean_gradient_does_not_depend_on_devices(items):
         np.testing.assert_allclose(loss, found[0][0][0], rtol=1e-5)
 
 
+def test_merged_items_are_one_program_without_a_loop():
+    variables, batch = {"x": jnp.arange(3.0)}, {"w": jnp.ones((4, 3))}
+    args = variables, {}, batch, jax.random.split(rng.key(0, "test"), 4), jnp.ones(4)
+    for merged in (False, True):
+        made = parallel.MeanGradient(objective, jax.devices()[:1], merged=merged)
+        said = str(jax.make_jaxpr(made._mean)(args))
+        assert ("scan[" in said) != merged and "dot_general" not in said
+
+
 def read_objective(variables, aux, item, key):
     loss = jnp.sum(item["images"] @ variables["x"]) + jax.random.normal(key, ())
     return loss, ({"seen": item["images"].sum()}, {"class": item["class"].sum()})

@@ -81,21 +81,23 @@ def test_devices_share_the_views_that_are_labelled(bn):
     ("count", "parts", "cuts"), [(12, 3, (0, 4, 8, 12)), (7, 3, (0, 2, 4, 6, 7))]
 )
 def test_parts_of_a_batch_are_averaged(count, parts, cuts):
-    """By their sizes, where the last one is smaller."""
+    """By their sizes, where the last one is smaller; running statistics move with each."""
     net, images, labels, run = small(parts=parts, count=count)
     carry = run.init(rng.key(0, "net"))
     keys = fit.Keys(rng.key(0, "own"), rng.key(0, "ops"))
     after, loss = run.advance(carry, keys, images, labels, 0.1, 0, 1)
 
-    def part(params, lo, hi):
-        out = net.apply({**carry["variables"], "params": params}, images[lo:hi], train=True)
+    def part(params, stats, lo, hi):
+        out = net.apply({"params": params, "batch_stats": stats}, images[lo:hi], train=True)
         return losses.cross_entropy(out.logits, jax.nn.one_hot(labels[lo:hi], 3)), out.stats
 
-    params = carry["variables"]["params"]
+    params, stats, each = *(carry["variables"][k] for k in ("params", "batch_stats")), []
     pairs = list(zip(cuts, cuts[1:], strict=False))
-    each = [jax.value_and_grad(part, has_aux=True)(params, lo, hi) for lo, hi in pairs]
+    for lo, hi in pairs:
+        (value, stats), slope = jax.value_and_grad(part, has_aux=True)(params, stats, lo, hi)
+        each.append((value, slope))
     shares = [(hi - lo) / count for lo, hi in pairs]
-    (wanted, stats), grads = jax.tree.map(
+    wanted, grads = jax.tree.map(
         lambda *own: sum(w * a for w, a in zip(shares, own, strict=True)), *each
     )
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
@@ -108,3 +110,9 @@ def test_parts_that_do_not_divide_a_batch_are_refused(tiny, tmp_path):
         keys = keys_of(tiny, "sre2l", **{"squeeze.batch": 16, "squeeze.accumulate": accumulate})
         with pytest.raises(BadInput, match="equal parts of two images or more"):
             runs.work(keys, tmp_path)
+
+
+def test_rates_of_sgd_are_refused_for_adam(tiny, tmp_path):
+    keys = keys_of(tiny, "sre2l", **{"squeeze.lr": 0.1, "squeeze.optimizer": "adam"})
+    with pytest.raises(BadInput, match="config.squeeze.lr: 0.1 with config.squeeze.optimizer=adam"):
+        runs.work(keys, tmp_path)

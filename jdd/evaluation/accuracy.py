@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel
+from jdd.inner import fit
 from jdd.nets import Net
 from jdd.session import Session
 
@@ -23,7 +24,8 @@ def _hits(net: Net) -> Any:
         guess = jnp.argmax(net.apply(variables, images, train=False).logits, axis=-1)
         return jnp.sum(guess == labels)
 
-    return parallel.spread(one, (0, None, None), jax.local_devices()[:1])
+    together = fit.light(net, BATCH)
+    return parallel.spread(one, (0, None, None), jax.local_devices()[:1], together)
 
 
 def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = None) -> np.ndarray:

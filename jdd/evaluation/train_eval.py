@@ -2,8 +2,8 @@
 
 SGD(0.9), weight decay 5e-4, batches of 256, 1001 passes with the rate divided by 10 and the
 momentum zeroed after pass index 501, DSA with parameters of each image's own; the last net counts,
-not the best. All seeds of a net train at once: in one vmapped program, split over the devices,
-or on a CPU side by side.
+not the best. All seeds of a net train at once: split over the devices, there one after another or
+under one vmap (``fit.LIGHT``), on a CPU side by side.
 
 Source: DC (Zhao et al., ICLR 2021), section 4, as kept by DSA, DM and MTT.
 """

@@ -4,10 +4,10 @@
     <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
     <store>/g0003/state0007/      their optimiser's state there, where it has one: the last epoch's
 
-A group is trained at once (in one vmap, but on a CPU); its bits may depend on its size, so the size
-is one of the settings.
-The number of experts and of epochs is not: a store grows in both directions. An item appears whole
-or not at all (Orbax renames it into place), so what exists is what is done.
+A group is trained at once (small nets off a CPU in one vmap); its bits may depend on its size, so
+the size is one of the settings. The number of experts and of epochs is not: a store grows in both
+directions. An item appears whole or not at all (Orbax renames it into place), so what exists is
+what is done.
 """
 
 from __future__ import annotations

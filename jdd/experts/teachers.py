@@ -91,6 +91,10 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     if batch % parts or parts > 1 and batch // parts < 2:
         found = f"{parts} parts of squeeze.batch={batch} images"
         raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
+    by_adam = squeeze.optimizer == "adam"
+    if by_adam and float(squeeze.lr) > 0.02:
+        found = f"{float(squeeze.lr):g} with config.squeeze.optimizer=adam"
+        raise BadInput("config.squeeze.lr", found, "0.02 at most; SRe2L++ has 0.001")
     net, still = made
     recipe = fit.Recipe(
         optimizer=str(squeeze.optimizer),
@@ -123,8 +127,9 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     # Named only where they are used: teachers of before there were these stay what they were.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts
-    if recipe.optimizer != "sgd":
+    if by_adam:
         settings["optimizer"] = recipe.optimizer
+        del settings["momentum"]
     store = None if folder is None else _store(folder, word, net, settings)
     return Teacher(word, net, still, recipe, settings, int(squeeze.epochs), store)
 

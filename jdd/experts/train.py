@@ -2,7 +2,7 @@
 
 Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
 each epoch. An interrupted group goes on from its last whole epoch; where its optimiser has a state
-of its own (momentum), that of the last epoch lies beside the snapshots.
+of its own (momentum, Adam's moments), that of the last epoch lies beside the snapshots.
 
 Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without momentum.
 """

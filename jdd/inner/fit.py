@@ -41,8 +41,9 @@ class Recipe(NamedTuple):
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
     ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
     is lost on them, for ``order="stored"``. ``parts``: the gradient of a batch is the mean over so
-    many equal parts, one after another, of which batch norm sees one at a time; an epoch's short
-    last batch is cut into parts as large, and what is left. ``norm_updates``: how often a step
+    many equal parts, one after another, of which batch norm sees one at a time and moves its
+    running statistics by each; an epoch's short last batch is cut into parts as large, and what is
+    left. ``norm_updates``: how often a step
     moves the running statistics of batch norms, on one and the same batch.
     """
 
@@ -202,8 +203,14 @@ class Fit(NamedTuple):
 
 # Bytes of activations of a step. Nets under vmap have grouped convolutions, which take 2.7 times as
 # long on an H100 at 220 MB (ConvNet of width 128, 256 images), and just over half at 9 MB, where
-# starting the programs is most of the time. On a CPU a core each is the better way.
+# starting the programs is most of the time; the border is chosen between these. On a CPU a core
+# each is the better way.
 LIGHT = 32 << 20
+
+
+def light(net: Net, images: int) -> bool:
+    """Tell whether nets had better go together, by what one makes of the images of a step."""
+    return jax.default_backend() != "cpu" and net.activations(images) <= LIGHT
 
 
 @lru_cache(maxsize=64)
@@ -256,49 +263,53 @@ def make(
             target = losses.targets(labels, recipe.label_kind, recipe.classes)
             x = augmented(images, keys, step)
 
-        def objective(params: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
+        normed = {name: variables[name] for name in ("batch_stats",) if name in variables}
+
+        def objective(params: Tree, normed: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
             x, target = parallel.shared_out((x, target), over)
-            out = net.apply({**variables, "params": params}, x, train=True)
-            return loss_fn(out.logits, target), out.stats
+            out = net.apply({**variables, **normed, "params": params}, x, train=True)
+            return loss_fn(out.logits, target), {name: out.stats for name in normed}
 
         def gradient(params: Tree) -> Tree:
             part = jax.value_and_grad(objective, has_aux=True)
-            size = net.part(len(x), "batch_stats" in variables)
+            size = net.part(len(x), bool(normed))
             if recipe.parts > 1:
                 size = min(len(x), max(1, batch // recipe.parts))
             if size == len(x):
-                return part(params, x, target)
+                return part(params, normed, x, target)
 
-            def of(lo: Any, count: int) -> Tree:
+            def add(lo: Any, count: int, sums: Tree, normed: Tree) -> tuple[Tree, Tree]:
                 pieces = jax.tree.map(
                     lambda a: jax.lax.dynamic_slice_in_dim(a, lo, count), (x, target)
                 )
-                return jax.tree.map(lambda a: a * (count / len(x)), part(params, *pieces))
+                (loss, normed), grads = part(params, normed, *pieces)
+                own = jax.tree.map(lambda a: a * (count / len(x)), (loss, grads))
+                return jax.tree.map(jnp.add, sums, own), normed
 
             # From zero, not from the first part's: the program of a part is compiled once.
-            like = jax.eval_shape(part, params, *jax.tree.map(lambda a: a[:size], (x, target)))
-            zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+            pieces = jax.tree.map(lambda a: a[:size], (x, target))
+            (loss, _), grads = jax.eval_shape(part, params, normed, *pieces)
+            zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, grads))
             whole = len(x) // size
             total = jax.lax.fori_loop(
-                0, whole, lambda i, sums: jax.tree.map(jnp.add, sums, of(i * size, size)), zero
+                0, whole, lambda i, at: add(i * size, size, *at), (zero, normed)
             )
             if rest := len(x) - whole * size:
-                total = jax.tree.map(jnp.add, total, of(whole * size, rest))
-            return total
+                total = add(whole * size, rest, *total)
+            (loss, grads), after = total
+            return (loss, after), grads
 
-        (loss, stats), grads = gradient(variables["params"])
+        (loss, after), grads = gradient(variables["params"])
         if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves
             grads = flat_gradient(
                 lambda params: gradient(params)[1],
                 variables["params"], recipe.sam_rho, recipe.sam_alpha, grads,
             )  # fmt: skip
         params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
-        new = {**variables, "params": params}
-        if stats:
-            for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
-                again = net.apply({**variables, "batch_stats": stats}, x, train=True)
-                stats = again.stats
-            new["batch_stats"] = stats
+        for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
+            again = net.apply({**variables, **after}, x, train=True)
+            after = {name: again.stats for name in after}
+        new = {**variables, **after, "params": params}
         return {**carry, "variables": new, "optimizer": state}, loss
 
     def one(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
@@ -348,5 +359,4 @@ def make(
         carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))
         return carry, total / jnp.maximum(hi - lo, 1)
 
-    light = jax.default_backend() != "cpu" and net.activations(batch) <= LIGHT
-    return Fit(init, advance, per_epoch, light)
+    return Fit(init, advance, per_epoch, light(net, max(1, batch // recipe.parts)))

@@ -46,6 +46,16 @@ def parts(config: Any, problem: Problem) -> list[Any]:
     return list(found(config, problem)) if found else []
 
 
+def form(config: Any, part: Any) -> Any:
+    """Return what the programs that make a part depend on: parts of one form share them."""
+    return _module(config).form(part)
+
+
+def name(config: Any, part: Any) -> str:
+    """Return what a part is called among those of its set, in names of files."""
+    return str(_module(config).name(part))
+
+
 def fits(config: Any, teachers: Sequence[Any]) -> None:
     """Refuse teachers that a method cannot work with, before they are trained.
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jdd.augment import views
 from jdd.experts import observed
@@ -39,7 +40,7 @@ from jdd.nets import Net
 from jdd.nets.order import order
 
 Tree = Any
-parts = recovery.parts
+parts, form, name = recovery.parts, recovery.form, recovery.name
 KINDS = ("conv", "batch")
 
 
@@ -53,10 +54,11 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
     """Build G-VBSM for ``problem``; of the whole set or one part."""
     fits(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
-    looks = [_look(config, t.still, str(m)) for m, t in enumerate(problem.teachers)]
-    targets = recovery.named(
-        [observed.targets(t, problem.data, int(config.patch)) for t in problem.teachers]
-    )
+    targets = [observed.targets(t, problem.data, int(config.patch)) for t in problem.teachers]
+    looks = [
+        _look(config, teacher.still, str(m), own)
+        for m, (teacher, own) in enumerate(zip(problem.teachers, targets, strict=True))
+    ]
     mine = part or tuple(b for p in parts(config, problem) for b in p)
     rows = mine[0].rows.shape
 
@@ -66,7 +68,7 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
         view_key, drop_key = jax.random.split(key)
         view = views.draw(view_key, len(images), images.shape[1:], drawn)
         x = views.apply(images, view)
-        averages = {m: _of(own, item["place"]) for m, own in aux["averages"].items()}
+        averages = {m: own[item["place"]] for m, own in aux["averages"].items()}
         constants = {name: aux[name] for name in ("teachers", "targets")}
         fixed = (jax.lax.stop_gradient(x), labels, averages, constants, drop_key)
         # The derivative is taken within a branch: else there were room for what all nets keep.
@@ -80,22 +82,46 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
         return value + float(config.density) * spread, (new, {**metrics, "density": spread})
 
     def extra(batches: recovery.Part) -> Tree:
-        def zeros(x: jax.Array) -> jax.Array:
-            return jnp.zeros((len(batches), *x.shape), jnp.float32)
+        begun = [packed(statistics.start(own)) for own in targets]
+        zeros = [jnp.zeros((len(batches), len(own)), jnp.float32) for own in begun]
+        return {"averages": recovery.named(zeros)}
 
-        begun = {m: statistics.start(own) for m, own in targets.items()}
-        return {"averages": jax.tree.map(zeros, begun)}
-
-    constants = {"teachers": recovery.named(recovery.variables_of(problem)), "targets": targets}
+    constants = {
+        "teachers": recovery.named(recovery.variables_of(problem)),
+        "targets": recovery.named([packed(own) for own in targets]),
+    }
     return recovery.build(problem, part, loss, constants, extra)
 
 
 Look = Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
 
 
-def _look(config: Any, net: Net, name: str) -> Look:
-    """Return ``f(x, labels, averages, constants, key) -> (loss, (averages, metrics))`` of a net."""
+def packed(tree: Tree) -> jax.Array:
+    """Return all numbers of a tree as one vector, flags as 0 and 1.
+
+    The averages of five nets are a thousand arrays: to hand these to a GPU one by one, and back,
+    takes longer than the step.
+    """
+    leaves = [jnp.ravel(x) for x in jax.tree.leaves(tree)]
+    return jnp.concatenate([x.astype(leaves[0].dtype) for x in leaves])
+
+
+def unpacked(vector: jax.Array, like: Tree) -> Tree:
+    """Return the tree that ``packed`` was given, of the shapes of ``like``."""
+    leaves, tree = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    pairs = zip(leaves, ends, strict=True)
+    parts = [vector[end - x.size : end].reshape(x.shape) for x, end in pairs]
+    return jax.tree.unflatten(tree, parts)
+
+
+def _look(config: Any, net: Net, name: str, like: statistics.Hooks) -> Look:
+    """Return ``f(x, labels, averages, constants, key) -> (loss, (averages, metrics))`` of a net.
+
+    Averages and targets are packed, those of this net like ``like``.
+    """
     every, convs, norms = order(net, KINDS), order(net, ["conv"]), order(net, ["batch"])
+    begun = jax.eval_shape(lambda: statistics.start(like))
 
     def look(
         x: jax.Array, labels: jax.Array, averages: Tree, constants: Tree, key: jax.Array
@@ -104,24 +130,20 @@ def _look(config: Any, net: Net, name: str) -> Look:
         found = statistics.hook_statistics(out.taps, convs, norms, int(config.patch))
         u = jax.random.uniform(key, (len(convs),), jnp.float32)
         keep = dict(zip(convs, (u >= float(config.drop)).astype(x.dtype), strict=True))
+        average: Average = unpacked(averages[name], begun)
+        average = average._replace(seen={hook: was != 0 for hook, was in average.seen.items()})
         found, after = statistics.moving(
-            averages[name], found, float(config.ema), keep, bool(config.ref_bugs)
+            average, found, float(config.ema), keep, bool(config.ref_bugs)
         )
-        target, first = constants["targets"][name], float(config.first_bn)
+        target, first = unpacked(constants["targets"][name], like), float(config.first_bn)
         apart, _ = statistics.statistics_loss(found, target, every, first, keep)
         classes = out.logits.shape[-1]
         ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))
         right = jnp.mean(jnp.argmax(out.logits, axis=-1) == labels)
         metrics = {"ce": ce, "statistics": apart, "agreement": right}
-        return ce + float(config.r_bn) * apart, ({**averages, name: after}, metrics)
+        return ce + float(config.r_bn) * apart, ({**averages, name: packed(after)}, metrics)
 
     return look
-
-
-def _of(every: Average, place: jax.Array) -> Average:
-    """Return the average of one image batch out of those of a part."""
-    own = jax.tree.map(lambda x: x[place], every)
-    return Average(own.value, {name: seen != 0 for name, seen in own.seen.items()})
 
 
 def _placed(own: Tree, place: jax.Array, count: int, dtype: Any) -> Tree:

@@ -8,6 +8,7 @@ one ``form`` are made by the same programs: of a part the objective knows its fo
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -84,6 +85,18 @@ def parts(config: Any, problem: Problem) -> list[Part]:
 def form(part: Part) -> tuple[int, ...]:
     """Return what the program that makes a part depends on: how many batches, of what shape."""
     return len(part), *part[0].rows.shape
+
+
+_NAME = 100  # of the 255 characters that a file's name may have
+
+
+def name(part: Part) -> str:
+    """Return the numbers of a part's batches; of many the first, the last and a hash of all."""
+    numbers = [str(batch.number) for batch in part]
+    told = "-".join(numbers)
+    if len(told) <= _NAME:
+        return told
+    return f"{numbers[0]}-{numbers[-1]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 Objective = Callable[[Tree, Tree, Tree, jax.Array, jax.Array], tuple[jax.Array, Tree]]

@@ -25,10 +25,10 @@ class MeanGradient:
     ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
     returns ``(loss, extra)``. Within a device the items run one after another, on a lone CPU as
     many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
-    their number; where they are ``merged``, those of a device are one vmapped program instead, but
-    on a lone CPU. Neither does it grow with what is read of ``data.Rows`` among the leaves: an item
-    a thread there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as
-    many more on the host while these are at work. Across devices the sums meet in one psum a round.
+    their number. Neither does it with what is read of ``data.Rows`` among the leaves: an item a
+    thread there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as
+    many more on the host while these are at work. Items that are ``merged`` are one vmapped program
+    in each device instead, but on a lone CPU. Across devices the sums meet in one psum a round.
     1 device and N devices agree to rounding error. ``temporaries`` is what XLA plans for the
     programs in use at a time, in bytes. ``simple``: see ``compiled``.
     """
@@ -40,10 +40,8 @@ class MeanGradient:
         simple: bool = False,
         merged: bool = False,
     ):
-        self._objective, self._value_and_grad = (
-            objective,
-            jax.value_and_grad(objective, has_aux=True),
-        )
+        self._objective = objective
+        self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
         self._devices, self._simple, self._merged = list(devices), simple, merged
         self._programs: dict[int, Any] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
@@ -160,7 +158,12 @@ class MeanGradient:
     def _sum(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree, weight: Tree) -> Tree:
         """Return the sums of what the items' objectives return, whose derivative is one for all."""
         found = jax.vmap(self._objective, (None, None, 0, 0))(variables, aux, batch, keys)
-        return jax.tree.map(lambda x: jnp.tensordot(weight.astype(x.dtype), x, 1), found)
+
+        def total(x: jax.Array) -> jax.Array:  # no product of matrices, which TF32 would round
+            own = weight.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+            return jnp.sum(own * x, axis=0)
+
+        return jax.tree.map(total, found)
 
 
 def _slice(tree: Tree, i: int | slice) -> Tree:

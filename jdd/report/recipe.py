@@ -199,6 +199,10 @@ def _length(train: Mapping[str, Any]) -> str:
     else:
         said = {"sequential": ", in order", "stored": ", as they are stored"}.get(str(order), "")
         what = f"batches of {value(train, 'batch')}{said}"
+    if (parts := real(train.get("parts")) or 1) > 1:
+        what += f", in {number(parts)} parts of which batch norm sees one at a time"
+    if (moves := real(train.get("norm_updates")) or 1) > 1:
+        what += f"; running statistics move {number(moves)} times a step"
     if real(train.get("steps")):
         return f"{value(train, 'steps')} steps, {what}"
     return f"{value(train, 'epochs')} epochs in {what}"

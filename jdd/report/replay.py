@@ -10,17 +10,17 @@ from jdd.report.html import number
 from jdd.report.recipe import rate, spec, value
 
 _KL = (
-    "said = F.softmax(z_teacher / {T}, 1)",
-    "ours = F.log_softmax(net(v) / {T}, 1)",
+    "said = F.softmax(z_teacher{at} / {T}, 1)",
+    "ours = F.log_softmax(net(v{at}) / {T}, 1)",
     'loss = F.kl_div(ours, said, reduction="batchmean"){squared}',
 )
 LOSSES = {
     "kl": _KL,
     "kl_squared": _KL,
     "mse_gt": (
-        "s = net(v)",
-        'own = y[e["index"][k].long()]',
-        "loss = F.mse_loss(s, z_teacher)",
+        "s = net(v{at})",
+        'own = y[e["index"][k]{at}.long()]',
+        "loss = F.mse_loss(s, z_teacher{at})",
         "loss = loss + {weight} * F.cross_entropy(s, own)",
     ),
 }
@@ -80,10 +80,14 @@ def torch(evidence: Evidence) -> str | None:
     simple = direct and name in LOSSES and spec(evidence)
     if not (simple and planned) or train.get("steps") or train.get("optimizer") not in OPTIMISERS:
         return None
+    if (real(train.get("norm_updates")) or 1) > 1:
+        return None
+    parts = int(real(train.get("parts")) or 1)
     words = {
         "T": value(train, "temperature"),
         "weight": value(train, "ce_weight"),
         "squared": f" * {value(train, 'temperature')}**2" if name == "kl_squared" else "",
+        "at": "[j]" if parts > 1 else "",
     }
     fall = [line.format(**words) for line in LOSSES[name]]
     lines = [
@@ -102,11 +106,23 @@ def torch(evidence: Evidence) -> str | None:
         '    for k in range(len(e["index"])):',
         "        v = view(e, k)",
         '        z_teacher = e["label/logits"][k].float()',
-        *(f"        {line}" for line in fall),
-        "        opt.zero_grad(); loss.backward(); opt.step()",
+        *(f"        {line}" for line in _step(fall, parts)),
         "    plan.step()",
     ]
     return "\n".join(lines)
+
+
+def _step(fall: list[str], parts: int) -> list[str]:
+    """Return the lines of a step that make ``loss`` and go down it; a loop where it has parts."""
+    if parts == 1:
+        return [*fall, "opt.zero_grad(); loss.backward(); opt.step()"]
+    return [
+        "opt.zero_grad()",
+        f"for j in torch.arange(len(v)).chunk({parts}):  # batch norm sees a part",
+        *(f"    {line}" for line in fall),
+        f"    (loss / {parts}).backward()",
+        "opt.step()",
+    ]
 
 
 def _strips(evidence: Evidence) -> list[str]:

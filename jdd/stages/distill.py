@@ -26,7 +26,6 @@ from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
 from jdd.experts import realism
 from jdd.files import write_atomic
-from jdd.methods import recovery
 from jdd.methods.base import Method, State, full
 from jdd.session import Session
 from jdd.stages import evaluate, students
@@ -125,10 +124,10 @@ def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> 
     session.metrics.start(stage)
     for part in parts:
         # Named by what it holds: with other parts, an image batch is made again.
-        path = folder / f"{'-'.join(str(batch.number) for batch in part)}.npy"
+        path = folder / f"{methods.name(work.config, part)}.npy"
         if not path.exists():
             method, own = methods.make(work.config, problem, part), f"{stage}-{path.stem}"
-            if (form := recovery.form(part)) not in programs:
+            if (form := methods.form(work.config, part)) not in programs:
                 programs[form] = loop.make_step(method, seed, work.devices)
             step = programs[form]
             state = loop.run(method, problem, seed, session, work.devices, own, programs=step)

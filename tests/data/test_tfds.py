@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jdd.data import load
+from tests.data.test_streamed import alike, both
 from tests.data.tiny_sets import pixels, refused
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -58,6 +59,10 @@ def test_a_prepared_set_is_read(data_dir):
     for split in (data.train, data.test):
         back = np.round(data.transform.inverse(split.images) * 255).astype(np.uint8)
         assert [labels[image.tobytes()] for image in back] == split.labels.tolist()
+
+
+def test_a_prepared_set_is_the_same_streamed(data_dir):
+    alike(*both({"name": "tiny_photos", "source": "tfds", "path": str(data_dir)}))
 
 
 def test_the_folder_of_the_set_itself_and_a_second_read(data_dir, monkeypatch):

@@ -182,6 +182,9 @@ def test_nets_go_together_off_a_cpu_where_a_step_is_small(monkeypatch):
     assert not fit.make(net, fit.Recipe(batch=few, strategy=""), 2 * few).light
     monkeypatch.setattr(fit.jax, "default_backend", lambda: "gpu")
     fit.make.cache_clear()
-    for batch, light in ((few, True), (many, False)):
-        assert fit.make(net, fit.Recipe(batch=batch, strategy=""), 2 * batch).light == light
-    fit.make.cache_clear()
+    try:
+        for batch, parts, light in ((few, 1, True), (many, 1, False), (many, 2, True)):
+            recipe = fit.Recipe(batch=batch, parts=parts, strategy="")
+            assert fit.make(net, recipe, 2 * batch).light == light
+    finally:
+        fit.make.cache_clear()
