@@ -31,17 +31,14 @@ def trained(net: nets.Net, count: int, batch: int, together: bool) -> tuple[Any,
     """Return ``f(carry, lo, hi) -> carry`` of some nets' steps, and what it starts from."""
     images = np.random.default_rng(0).normal(size=(4 * batch, *net.shape)).astype(np.float32)
     data = jnp.asarray(images), jnp.arange(len(images)) % 10
-    run, devices = (
-        fit.make(net, fit.Recipe(batch=batch, strategy=""), len(images)),
-        jax.devices()[:1],
-    )
+    run = fit.make(net, fit.Recipe(batch=batch, strategy=""), len(images))
     keys = jax.random.split(jax.random.key(0), count)
 
     def steps(carry: Any, own: Any, lo: Any, hi: Any, x: Any, y: Any) -> Any:
         return run.advance(carry, fit.Keys(own, own), x, y, jnp.float32(0.01), lo, hi)[0]
 
     axes = (0, 0, None, None, None, None)
-    mapped = parallel.spread(steps, axes, devices, together)
+    mapped = parallel.spread(steps, axes, jax.devices()[:1], together)
     return lambda carry, lo, hi: mapped(carry, keys, lo, hi, *data), jax.vmap(run.init)(keys)
 
 

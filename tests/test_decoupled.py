@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from jdd.experts import realism, train
 from jdd.inner import fit
 from jdd.labels import teach
 from jdd.labels.store import LabelStore
-from jdd.methods import decoupled, rded, recovery
+from jdd.methods import decoupled, rded
 from jdd.stages import relabel
 from tests import runs
 
@@ -102,30 +101,6 @@ def test_parts_of_one_form_are_compiled_once(done, tmp_path, monkeypatch):
     # Each of 3 images of two classes and of one class: six parts of two forms.
     assert len(parts) == 6 and len(made) == 2
     assert [gradient.programs for gradient, _ in made] == [1, 1]
-
-
-def test_accelerators_have_batches_of_as_many_images_as_one_may_have(monkeypatch, done):
-    place, keys, _ = done
-    work = runs.work({**keys, "ipc": 20, "image_batch": 12, "batches_at_once": 0}, place)
-    sizes = {}
-    for count in (1, 2):
-        monkeypatch.setattr(
-            recovery.parallel, "pick", lambda _, n=count: n * [SimpleNamespace(platform="gpu")]
-        )
-        cut = recovery.parts(work.config, work.problem)
-        sizes[count] = [sum(batch.size for batch in part) for part in cut]
-    assert sizes == {1: 5 * [12], 2: [24, 24, 12]}  # 20 batches of 3 images
-
-
-def test_parts_have_names_that_a_file_may_have():
-    def part(*numbers):
-        return tuple(recovery.Batch(n, np.zeros((1, 1), int)) for n in numbers)
-
-    assert recovery.name(part(3)) == "3" and recovery.name(part(0, 1)) == "0-1"
-    many = part(*range(400))
-    assert recovery.name(many).startswith("0-399-") and len(recovery.name(many)) < 100
-    others = part(*(n for n in range(400) if n != 7))
-    assert recovery.name(many) != recovery.name(others) != recovery.name(part(*range(1, 400)))
 
 
 def test_batches_at_once_change_nothing_but_rounding(done, tmp_path):
@@ -332,25 +307,6 @@ def test_bad_input_is_told_before_anything_is_written(tiny, tmp_path, wrong, mat
     with pytest.raises(BadInput, match=match):
         runs.run(keys_of(tiny, "sre2l", **wrong), tmp_path / "x")
     assert not (tmp_path / "x").exists()
-
-
-def test_image_batches_cover_the_set_once_in_pieces_as_equal_as_can_be():
-    for classes, ipc, size, each in (
-        (10, 3, 100, 1),
-        (10, 3, 4, 1),
-        (10, 10, 100, 10),
-        (7, 5, 6, 3),
-    ):
-        found = recovery.batches(classes, ipc, size, each)
-        rows = np.concatenate([b.rows.ravel() for b in found])
-        assert sorted(rows.tolist()) == list(range(classes * ipc))
-        assert [b.number for b in found] == list(range(len(found)))
-        assert max(b.size for b in found) <= size
-        for batch in found:  # a rectangle, class by class
-            assert {tuple(set(r // ipc)) for r in batch.rows} == {
-                (r[0] // ipc,) for r in batch.rows
-            }
-            assert batch.rows.shape[1] <= each
 
 
 def test_quantised_is_what_a_file_holds():

@@ -88,7 +88,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     except BadInput as error:
         raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
     batch, parts = int(squeeze.batch), int(squeeze.accumulate)
-    if batch % parts or parts > 1 and batch // parts < 2:
+    if not fit.cuts(batch, parts):
         found = f"{parts} parts of squeeze.batch={batch} images"
         raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
     by_adam = squeeze.optimizer == "adam"

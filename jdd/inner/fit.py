@@ -106,6 +106,11 @@ def scheduled(
     return tuple(float(r) for r in rate * parts)
 
 
+def cuts(batch: int, parts: int) -> bool:
+    """Tell whether a batch has that many equal parts, of two images or more for batch norm."""
+    return batch % parts == 0 and (parts == 1 or batch // parts >= 2)
+
+
 def steps_per_epoch(recipe: Recipe, n: int) -> int:
     """Return how many steps an epoch of ``n`` images has, a short last one included."""
     batch = min(recipe.batch, n)

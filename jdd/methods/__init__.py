@@ -41,19 +41,12 @@ def make(config: Any, problem: Problem, *part: Any) -> Method:
 
 
 def parts(config: Any, problem: Problem) -> list[Any]:
-    """Return the parts that a method makes its set in, one after another; [] for all at once."""
+    """Return the parts that a method makes its set in, one after another; [] for all at once.
+
+    Parts of one ``form`` are made by the same programs; ``name`` is a part's in names of files.
+    """
     found = getattr(_module(config), "parts", None)
     return list(found(config, problem)) if found else []
-
-
-def form(config: Any, part: Any) -> Any:
-    """Return what the programs that make a part depend on: parts of one form share them."""
-    return _module(config).form(part)
-
-
-def name(config: Any, part: Any) -> str:
-    """Return what a part is called among those of its set, in names of files."""
-    return str(_module(config).name(part))
 
 
 def fits(config: Any, teachers: Sequence[Any]) -> None:

@@ -10,5 +10,5 @@ from __future__ import annotations
 from jdd.methods import sre2l
 
 make = sre2l.make
-parts, form, name = sre2l.parts, sre2l.form, sre2l.name
+parts = sre2l.parts
 fits = sre2l.fits

@@ -40,7 +40,7 @@ from jdd.nets import Net
 from jdd.nets.order import order
 
 Tree = Any
-parts, form, name = recovery.parts, recovery.form, recovery.name
+parts = recovery.parts
 KINDS = ("conv", "batch")
 
 
@@ -59,7 +59,7 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
         _look(config, teacher.still, str(m), own)
         for m, (teacher, own) in enumerate(zip(problem.teachers, targets, strict=True))
     ]
-    mine = part or tuple(b for p in parts(config, problem) for b in p)
+    mine = part or recovery.Part(b for p in parts(config, problem) for b in p)
     rows = mine[0].rows.shape
 
     def loss(

@@ -46,7 +46,25 @@ class Batch(NamedTuple):
         return int(self.rows.size)
 
 
-Part = tuple[Batch, ...]
+class Part(tuple[Batch, ...]):
+    """Batches that go through the loop together."""
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """What the programs that make a part depend on: how many batches, of what shape."""
+        return len(self), *self[0].rows.shape
+
+    @property
+    def name(self) -> str:
+        """The numbers of its batches; of many the first, the last and a hash of all."""
+        numbers = [str(batch.number) for batch in self]
+        told = "-".join(numbers)
+        if len(told) <= NAME:
+            return told
+        return f"{numbers[0]}-{numbers[-1]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+NAME = 100  # of the 255 characters that a file's name may have
 
 
 def batches(classes: int, ipc: int, size: int, of_class: int) -> list[Batch]:
@@ -78,25 +96,8 @@ def parts(config: Any, problem: Problem) -> list[Part]:
         one_each = max(1, int(config.image_batch) // alike[0].size)
         one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else one_each
         at_once = int(config.batches_at_once) or one_each * len(devices)
-        found += [tuple(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
+        found += [Part(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
     return found
-
-
-def form(part: Part) -> tuple[int, ...]:
-    """Return what the program that makes a part depends on: how many batches, of what shape."""
-    return len(part), *part[0].rows.shape
-
-
-_NAME = 100  # of the 255 characters that a file's name may have
-
-
-def name(part: Part) -> str:
-    """Return the numbers of a part's batches; of many the first, the last and a hash of all."""
-    numbers = [str(batch.number) for batch in part]
-    told = "-".join(numbers)
-    if len(told) <= _NAME:
-        return told
-    return f"{numbers[0]}-{numbers[-1]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 Objective = Callable[[Tree, Tree, Tree, jax.Array, jax.Array], tuple[jax.Array, Tree]]
@@ -120,7 +121,7 @@ def build(
     """
     config, data = problem.config, problem.data
     every = parts(config, problem)
-    mine = tuple(b for p in every for b in p) if part is None else part
+    mine = Part(b for p in every for b in p) if part is None else part
     rows = np.concatenate([b.rows.ravel() for p in every for b in p])
     size = mine[0].size
     numbers = np.asarray([b.number for b in mine], np.int32)

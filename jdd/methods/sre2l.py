@@ -29,7 +29,7 @@ from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
 
 Tree = Any
-parts, form, name = recovery.parts, recovery.form, recovery.name
+parts = recovery.parts
 
 
 def fits(teachers: Sequence[Any]) -> None:

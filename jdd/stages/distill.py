@@ -124,12 +124,12 @@ def _in_parts(work: Work, parts: Sequence[Any], seed: int, session: Session) -> 
     session.metrics.start(stage)
     for part in parts:
         # Named by what it holds: with other parts, an image batch is made again.
-        path = folder / f"{methods.name(work.config, part)}.npy"
+        path = folder / f"{part.name}.npy"
         if not path.exists():
             method, own = methods.make(work.config, problem, part), f"{stage}-{path.stem}"
-            if (form := methods.form(work.config, part)) not in programs:
-                programs[form] = loop.make_step(method, seed, work.devices)
-            step = programs[form]
+            if part.form not in programs:
+                programs[part.form] = loop.make_step(method, seed, work.devices)
+            step = programs[part.form]
             state = loop.run(method, problem, seed, session, work.devices, own, programs=step)
             if planned := session.temporaries.get(own):
                 work.remember("temporaries", stage, planned)

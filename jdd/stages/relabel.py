@@ -34,7 +34,7 @@ from jdd.work import Work, fingerprint
 
 
 def fits(work: Work) -> None:
-    """Refuse labels and views that cannot be made, before anything is.
+    """Refuse labels, views and students' steps that cannot be made, before anything is.
 
     Raises:
       BadInput: naming the key.
@@ -48,7 +48,7 @@ def fits(work: Work) -> None:
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
     count, parts = int(config.ipc) * classes, int(config.post.accumulate)
     batch = min(int(config.eval.batch), count)
-    if batch % parts or parts > 1 and batch // parts < 2:
+    if not fit.cuts(batch, parts):
         found = f"{parts} parts of a step of {batch} images"
         raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
     views.check(decoupled.spec(config, shape), shape)
