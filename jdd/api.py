@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
       **known: what a set does not say itself: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
         ``net`` ... (see ``jdd.interop.load``).
     """
-    return interop.load(path, **known)
+    found = interop.load(path, **known)
+    for note in found.notes:  # what was assumed of somebody else's set
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return found
 
 
 def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:

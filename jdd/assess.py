@@ -60,7 +60,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
-    evaluate.fits(dset, dataset)
+    told += [*dset.notes, *evaluate.fits(dset, dataset)]
     scores.fits(config, aims.of(dset.recipe)["kind"])
     work = Work(config, dataset, place, command)
     work.beside = source.resolve().parent
@@ -102,8 +102,17 @@ def _read(
             raise
         # Somebody else's whitened tensors: their whitening is fitted on the real data again.
         dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
-        return interop.load(source, **known, transform=dataset.transform), dataset
-    return dset, data.load(_data(dset.recipe, given))
+        known = known | {"transform": dataset.transform}
+        return _named(interop.load(source, **known), source, known, dataset), dataset
+    dataset = data.load(_data(dset.recipe, given))
+    return _named(dset, source, known, dataset), dataset
+
+
+def _named(dset: DistilledSet, source: Path, known: dict[str, Any], dataset: Any) -> DistilledSet:
+    """Read a set that names no classes again, by the class names of the real data."""
+    if dset.named or dset.class_names == dataset.class_names:
+        return dset
+    return interop.load(source, **known, class_names=dataset.class_names)
 
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

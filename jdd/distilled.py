@@ -75,6 +75,8 @@ class DistilledSet(NamedTuple):
       lr: the learned learning rate of the student, None when none was learned.
       recipe: plain data (see ``RECIPE``) that says how to train on the set.
       transform: takes pixels in [0, 1] to the space of ``images``, and back.
+      notes: sentences on what was assumed when somebody else's set was read; not saved.
+      named: False where the class names are made up, since nothing says them; not saved.
     """
 
     images: np.ndarray
@@ -83,6 +85,8 @@ class DistilledSet(NamedTuple):
     lr: float | None
     recipe: dict[str, Any]
     transform: Transform
+    notes: tuple[str, ...] = ()
+    named: bool = True
 
     @property
     def class_names(self) -> tuple[str, ...]:

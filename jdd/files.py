@@ -12,6 +12,28 @@ from typing import BinaryIO
 from jdd.errors import BadInput
 
 
+def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield (folder, its folders, its files), sorted, from ``top`` down; links are followed.
+
+    A link to a folder that it lies in is left out, since it would be followed for ever; one to any
+    other place is that place's content once more.
+    """
+
+    def below(here: str, above: tuple[str, ...]) -> Iterator[tuple[str, list[str], list[str]]]:
+        folders, files, inside = [], [], (*above, os.path.realpath(here))
+        with os.scandir(here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if not entry.is_dir():
+                    files.append(entry.name)
+                elif not (entry.is_symlink() and os.path.realpath(entry.path) in inside):
+                    folders.append(entry.name)
+        yield here, folders, files
+        for name in folders:
+            yield from below(os.path.join(here, name), inside)
+
+    yield from below(os.fspath(top), ())
+
+
 def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
     """Call ``write`` with a new file beside ``path`` and move it there once it is complete.
 

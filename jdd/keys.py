@@ -97,6 +97,14 @@ COMMON: dict[str, Key] = {
         "leave the images on disk, as 8-bit pixels in data.cache_dir, and read batches from there",
         resumable=True,
     ),
+    "data.layout": Key(
+        str,
+        "structure",
+        "folders: what lies under what (structure: decided by the tree; classes: CLASS/**; splits: "
+        "SPLIT/CLASS/**; class_splits: CLASS/SPLIT/**; parts: PART/CLASS/**, taken together)",
+        choices=("structure", "classes", "splits", "class_splits", "parts"),
+        later=True,
+    ),
     "data.dsa": Key(
         str, AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)", auto=True
     ),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jdd
 from jdd import interop, picture
 from jdd.data.facts import FACTS
 from jdd.errors import BadInput
@@ -306,3 +307,34 @@ def test_ddranking_refuses_what_it_has_no_place_for(tmp_path):
         with pytest.raises(BadInput, match=words) as error:
             interop.export(bad, tmp_path / "x", "ddranking")
         assert "\n" not in str(error.value) and not (tmp_path / "x").exists()
+
+
+def test_labels_guessed_from_the_count_are_said_and_not_beside_other_parts(tmp_path):
+    """One of five parts of 10 classes x 50 images could be read as 10 classes of 10."""
+    torch = pytest.importorskip("torch")
+    images, labels = _tensors(torch)
+    torch.save(images, tmp_path / "images_part0.pt")
+    found = interop.load(tmp_path / "images_part0.pt", dataset="cifar10")
+    assert found.notes == ("no labels with 20 images: taken as 10 classes of 2, one by one",)
+    with pytest.warns(UserWarning, match="taken as 10 classes of 2"):
+        jdd.load(tmp_path / "images_part0.pt", dataset="cifar10")
+    torch.save(images, tmp_path / "images_part1.pt")
+    with pytest.raises(BadInput, match="images_part1.pt next to it may be other parts"):
+        interop.load(tmp_path / "images_part0.pt", dataset="cifar10")
+    ordered = interop.load(tmp_path / "images_part0.pt", dataset="cifar10", label_order="class")
+    assert ordered.notes == () and ordered.labels.tolist() == labels.tolist()
+    torch.save(labels, tmp_path / "labels_part0.pt")  # the remedy that the message names
+    assert interop.load(tmp_path / "images_part0.pt", dataset="cifar10").notes == ()
+
+
+def test_a_folder_export_without_its_recipe_keeps_colliding_classes_apart(tmp_path):
+    names = ("crane", "a b", "a_b", "crane ")
+    before = make(names=names)
+    path = interop.export(before, tmp_path / "images")
+    (path / "recipe.json").unlink()
+    known = {"dataset": "insects", "transform": before.transform}
+    for found in (interop.load(path, **known), interop.load(path, **known, class_names=names)):
+        np.testing.assert_array_equal(found.labels, before.labels)
+        np.testing.assert_array_equal(picture.to_pixels(found), picture.to_pixels(before))
+    assert interop.load(path, **known).class_names == ("0_crane", "1_a_b", "2_a_b", "3_crane_")
+    assert not interop.load(path, **known).named

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jdd import files
+
 Arrays = dict[str, np.ndarray]
 _FORMAT = 1  # raised when the meaning of cached arrays changes
 
@@ -30,9 +32,8 @@ def stamp(path: Path) -> list[object]:
         info = path.stat()
         return [str(path.resolve()), info.st_size, info.st_mtime_ns]
     digest = hashlib.sha256()
-    for top, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
+    for top, folders, names in files.walk(path):
+        for name in names:
             try:
                 info = os.stat(os.path.join(top, name))
             except OSError:  # a dangling link; reading the folder reports what matters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jdd.data import class_names
 from jdd.data.dataset import Dataset, load
 from jdd.errors import BadInput
 
@@ -32,25 +33,18 @@ def origin(config: Any, data: Dataset) -> Dataset:
         found = load(asked)
     except BadInput as error:
         raise _renamed(error) from None
-    _check(found, data)
-    told = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images",)
+    classes = _check(found, data)
+    told = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images", *classes)
     return found._replace(notes=told + tuple(f"{found.name}: {note}" for note in found.notes))
 
 
-def _check(found: Dataset, data: Dataset) -> None:
+def _check(found: Dataset, data: Dataset) -> tuple[str, ...]:
+    """Return notes on the classes; refuse images of another shape, or other classes."""
     where = f"config.source.name={found.name}"
     if found.shape != data.shape:
         shapes = ["x".join(map(str, d.shape)) for d in (found, data)]
         raise BadInput(where, f"images are {shapes[0]}", f"{data.name} has {shapes[1]}")
-    ours, theirs = list(data.class_names), list(found.class_names)
-    if ours != theirs:
-        raise BadInput(
-            where, f"classes {_few(theirs)}", f"those of {data.name}, in its order: {_few(ours)}"
-        )
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")
+    return class_names.check_same(found.class_names, data.class_names, where, data.name)
 
 
 def _renamed(error: BadInput) -> BadInput:

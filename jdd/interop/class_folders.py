@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdd import picture
-from jdd.data.sources import archive, pixels
+from jdd.data.class_names import safe
+from jdd.data.sources import archive, layout, pixels
 from jdd.distilled import DistilledSet, recipe_json
 from jdd.errors import BadInput
 from jdd.files import new_folder
@@ -30,11 +30,6 @@ class Folders(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The class folders, sorted."""
         return tuple(sorted({PurePosixPath(file).parent.name for file in self.files}))
-
-
-def safe(name: str) -> str:
-    """Return a class name as the name of a folder on any system."""
-    return re.sub(r"[^\w.+-]", "_", name).strip(".") or "_"
 
 
 def read(path: Path) -> Folders:
@@ -98,7 +93,7 @@ def write(dataset: DistilledSet, path: Path) -> Path:
 
 def _members(path: Path) -> dict[str, bytes]:
     def wanted(parts: tuple[str, ...]) -> bool:
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        hidden = any(map(layout.hidden, parts))
         return not hidden and (parts[-1].lower().endswith(pixels.SUFFIXES) or parts[-1] == SIDECAR)
 
     found = archive.walk(path, wanted)

@@ -50,7 +50,14 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
             return foreign.override(found, facts, where)
         space = "pixels" if found.pixels else "net"
         return foreign.adopt(
-            foreign.Found(found.images, found.labels, None, found.lr, space, found.align_corners),
+            foreign.Found(
+                found.images,
+                found.labels,
+                lr=found.lr,
+                space=space,
+                align_corners=found.align_corners,
+                siblings=torch_files.siblings(release or path),
+            ),
             facts,
             where,
         )

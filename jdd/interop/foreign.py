@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdd import distilled
+from jdd.data import class_names
 from jdd.data.facts import FACTS, Facts, default_dsa, lookup
 from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
 from jdd.distilled import DistilledSet
-from jdd.errors import BadInput, nearest
-from jdd.interop import class_folders
+from jdd.errors import BadInput
 
 
 class NeedsTransform(BadInput):
@@ -61,6 +60,7 @@ class Found(NamedTuple):
     images: np.ndarray  # float32 [n, h, w, c]
     labels: np.ndarray | None = None
     folders: tuple[str, ...] | None = None  # the class folder of each image
+    siblings: tuple[str, ...] = ()  # files next to it that may be other parts of the same set
     lr: float | None = None
     space: str = "net"
     align_corners: bool = True
@@ -73,7 +73,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     own = found.recipe or {}
     name = known.dataset or own.get("dataset", "")
     facts = lookup(name)
-    names = known.class_names or own.get("class_names") or (facts.class_names if facts else ())
+    said = known.class_names or own.get("class_names") or (facts.class_names if facts else ())
     if not name and known.transform is None:
         raise BadInput(
             where,
@@ -86,7 +86,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             f"images of shape {list(found.images.shape[1:])}",
             f"{name} has {list(facts.shape)}",
         )
-    labels, names = _labels(found, known, tuple(names), facts.classes if facts else 0, where)
+    labels, names, notes = _labels(found, known, tuple(said), facts.classes if facts else 0, where)
     kind = _label_kind(labels, known, found, where)
     labels = distilled.check_labels(labels, kind, len(found.images), len(names), where)
     transform = _transform(found, known, facts, where)
@@ -111,7 +111,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     )
     if kind == "centred":
         recipe["train"] = recipe["train"] | {"loss": "squared_error"}
-    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform)
+    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform, notes, bool(said))
     if not own:
         rate = 0.01 if found.lr is None else found.lr
         corners = found.align_corners
@@ -181,14 +181,14 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
 
 def _labels(
     found: Found, known: Known, names: tuple[str, ...], classes: int, where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels and class names, from whichever of them the set has."""
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Return labels, class names and notes, from whichever of them the set has."""
     labels = found.labels
     if found.folders is not None:
-        return _folder_labels(found.folders, names, where)
+        return _folder_labels(found.folders, names, known.dataset or "", where)
     if labels is not None:
         top = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
-        return labels, names or tuple(str(c) for c in range(classes or top))
+        return labels, names or tuple(str(c) for c in range(classes or top)), ()
     classes = len(names) or classes
     n, order = len(found.images), known.label_order or "class"
     if order not in ("class", "cycle"):
@@ -197,38 +197,34 @@ def _labels(
         raise BadInput(
             where,
             f"has no labels and {n} images, not the same number for each of {classes} classes",
-            "put its labels file beside it",
+            "put its labels file next to it",
         )
-    labels = np.arange(n) // (n // classes) if order == "class" else np.arange(n) % classes
-    return labels, names or tuple(str(c) for c in range(classes))
+    each = n // classes
+    labels = np.arange(n) // each if order == "class" else np.arange(n) % classes
+    notes: tuple[str, ...] = ()
+    if known.label_order is None:
+        if found.siblings:
+            others = ", ".join(found.siblings[:3])
+            raise BadInput(
+                where,
+                f"has no labels, and {others} next to it may be other parts of one set: {n} images "
+                f"need not be {classes} classes of {each}",
+                "put its labels file next to it, or copy it to a folder of its own",
+            )
+        notes = (f"no labels with {n} images: taken as {classes} classes of {each}, one by one",)
+    return labels, names or tuple(str(c) for c in range(classes)), notes
 
 
 def _folder_labels(
-    folders: tuple[str, ...], names: tuple[str, ...], where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Number class folders: by the dataset's class names where they match, else by sorting."""
-    # Numbers in the order of numbers, as the data room reads class folders.
-    numbered = all(name.isdecimal() for name in folders)
-    present = sorted(set(folders), key=int if numbered else None)
-    if not names:
-        names = tuple(re.sub(r"^\d+_", "", name) for name in present)
-        return np.asarray([present.index(name) for name in folders]), names
-    number = {}
-    for c, name in enumerate(names):
-        number.update({name: c, class_folders.safe(name): c})
-    found = [number.get(name, number.get(re.sub(r"^\d+_", "", name))) for name in present]
-    if None in found and len(present) == len(names):
-        found = list(range(len(names)))  # other names for the classes, in sorted order
-    if None in found:
-        odd = present[found.index(None)]
-        guess = nearest(odd, names)
-        raise BadInput(
-            where,
-            f"class folder {odd!r}",
-            f"did you mean {guess!r}?" if guess else f"the {len(names)} class names are allowed",
-        )
-    numbers = dict(zip(present, found, strict=True))
-    return np.asarray([numbers[name] for name in folders]), names
+    folders: tuple[str, ...], names: tuple[str, ...], dataset: str, where: str
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Number class folders by the class names, where there are none by sorting."""
+    present = class_names.ordered(folders)
+    if names:
+        found = class_names.match(present, names, where, dataset or "the set")
+        return np.asarray([found.labels[name] for name in folders]), names, found.notes
+    number = {name: label for label, name in enumerate(present)}
+    return np.asarray([number[name] for name in folders]), class_names.unnumbered(present), ()
 
 
 def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +67,16 @@ def find(folder: Path) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
+
+
+def siblings(path: Path) -> tuple[str, ...]:
+    """Return files next to a ``.pt`` file that are named as it is but for a number or ``part``."""
+
+    def stem(name: str) -> str:
+        return re.sub(r"\d+", "#", name)
+
+    found = (other.name for other in path.parent.glob(f"*{path.suffix}") if other.name != path.name)
+    return tuple(sorted(name for name in found if stem(name) == stem(path.name)))
 
 
 def write(dataset: DistilledSet, path: Path) -> Path:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd import rng
-from jdd.data import Split, Streamed, draw_per_class
+from jdd.data import Split, Streamed, class_names, draw_per_class
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.evaluation import aims, train_eval
@@ -51,11 +51,11 @@ def settings(work: Work) -> dict[str, Any]:
     }
 
 
-def fits(dset: DistilledSet, data: Any) -> None:
-    """Refuse a set that is not of this dataset's shape or classes.
+def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
+    """Return notes on the classes of a set; refuse one that is not of this dataset's.
 
     Raises:
-      BadInput: naming both.
+      BadInput: images of another shape, or classes that are not the dataset's, in its order.
     """
     if tuple(dset.images.shape[1:]) != tuple(data.shape) or dset.classes != data.classes:
         raise BadInput(
@@ -67,9 +67,7 @@ def fits(dset: DistilledSet, data: Any) -> None:
     if data.transform.kind == "kip" and dset.transform.kind != "kip":
         # Each image has lost its own mean and length: there is no way to the set's space.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
-    ours, theirs = list(data.class_names), list(dset.class_names)
-    if ours != theirs and sorted(ours) == sorted(theirs):
-        raise BadInput("--set", f"classes in the order {theirs}", f"{data.name} has {ours}")
+    return class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
 
 
 def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:

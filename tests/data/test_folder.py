@@ -69,7 +69,10 @@ def test_strays_are_ignored_and_told(tmp_path, writer):
     files = tree() | {name: encode(pixels(0)) for name in strays}
     data = load(mine(writer(tmp_path / "set.zip", files)))
     assert len(data.train.labels) == 10
-    assert data.notes == ("6 stray files ignored",)
+    left_out, told = data.notes
+    assert left_out == "folders next to the splits left out: extra"
+    assert told.startswith("6 stray files (") and told.endswith(" ignored")
+    assert "3 .png" in told and "1 .txt" in told
 
 
 def test_one_folder_around_everything_is_looked_through(tmp_path):
@@ -77,7 +80,9 @@ def test_one_folder_around_everything_is_looked_through(tmp_path):
         files = {f"./wrap/inner/{name}": data for name, data in tree(splits=splits).items()}
         files |= {"wrap/LICENSE": b"text"}
         data = load(mine(write_tar(tmp_path / f"{len(splits)}.tar", files)))
-        assert data.class_names == ("ant", "bee") and "1 stray file ignored" in data.notes
+        assert (
+            data.class_names == ("ant", "bee") and "1 stray file (1 LICENSE) ignored" in data.notes
+        )
 
 
 def test_deeper_folders_inside_a_class_belong_to_it(tmp_path):
@@ -159,7 +164,7 @@ def test_broken_archives(tmp_path, name, damage):
 
 def test_an_empty_folder(tmp_path):
     (tmp_path / "set").mkdir()
-    refused(lambda: load(mine(tmp_path / "set")), "set", "no images found (0 other files)")
+    refused(lambda: load(mine(tmp_path / "set")), "set", "no images found, 0 other files")
 
 
 def test_a_tar_cut_between_two_entries_is_not_taken_for_a_whole_one(tmp_path):

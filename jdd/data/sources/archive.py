@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from jdd import files
 from jdd.errors import BadInput
 
 Parts = tuple[str, ...]
@@ -26,6 +27,54 @@ _DAMAGE = (
     *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
 )
+
+
+# Files that people have instead of an archive: their first bytes, their name, what to do.
+_NPZ = "save images and labels as .npz: numpy.savez(path, images=..., labels=...)"
+_UNPACK = "unpack it and give the folder, or pack it as .zip or .tar.xz"
+_FORMATS = (
+    (b"PAR1", "a Parquet file", f"{_NPZ}, or write a folder of class folders"),
+    (b"\x93NUMPY", "a NumPy .npy file: one array, images without labels or the reverse", _NPZ),
+    (b"MATLAB 5.0", "a MATLAB .mat file", f"read it with scipy.io.loadmat and {_NPZ}"),
+    (b"\x89HDF", "an HDF5 file (.h5, or MATLAB 7.3)", f"read it with h5py and {_NPZ}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
+    (b"\x00\x00\x08", "an IDX file (MNIST's format)", f"read images and labels and {_NPZ}"),
+    (b"SQLite format 3", "an SQLite database", f"export it and {_NPZ}"),
+    (b"ARROW1", "an Arrow file", f"{_NPZ}, or write a folder of class folders"),
+    (b"%PDF", "a PDF file", "give a .zip, .tar, .tar.xz or .tar.gz of class folders"),
+    (b"\x89PNG", "one picture", "give a folder or archive of class folders of pictures"),
+    (b"\xff\xd8\xff", "one picture", "give a folder or archive of class folders of pictures"),
+    *(
+        (bytes((0x80, version)), "a Python pickle, which could run any code", _NPZ)
+        for version in range(2, 6)
+    ),
+)
+_ENDINGS = {
+    ".tfrecord": (
+        "TFRecords",
+        "give the data_dir of tensorflow-datasets, --config.data.source=tfds",
+    ),
+    ".csv": ("a table of text", _NPZ),
+    ".mdb": ("an LMDB database", f"export it and {_NPZ}"),
+}
+
+
+def other_format(path: Path) -> tuple[str, str] | None:
+    """Return what a file that is no archive is, and what to convert it to; None where unknown."""
+    try:
+        with open(path, "rb") as plain:
+            head = plain.read(128)
+            plain.seek(0)
+            opener = next((o for magic, o in _OPENERS if head.startswith(magic)), None)
+            head = opener(plain).read(128) if opener else head
+    except (*_DAMAGE,):
+        return None
+    for magic, name, remedy in _FORMATS:
+        if head.startswith(magic):
+            return name + (", compressed" if opener else ""), remedy
+    return _ENDINGS.get(path.suffix.lower())
 
 
 class Entry(NamedTuple):
@@ -57,6 +106,8 @@ def walk(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
         else:
             yield from _walk_tar(path, wanted)
     except _DAMAGE as error:
+        if (other := other_format(path)) is not None:
+            raise BadInput(str(path), *other) from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(
             str(path), f"not a whole archive ({reason})", "give a .zip, .tar, .tar.xz or .tar.gz"
@@ -64,26 +115,20 @@ def walk(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
 
 
 def _walk_folder(top: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
-    seen = set()
-    for here, folders, names in os.walk(top, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:  # a link back up would otherwise be followed for ever
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        inside = Path(here).relative_to(top).parts
-        for name in folders:
-            yield Entry((*inside, name), None, True)
-        for name in sorted(names):
-            parts, file = (*inside, name), os.path.join(here, name)
-            try:
-                data = Path(file).read_bytes() if wanted(parts) else None
-            except OSError as error:
-                raise BadInput(
-                    file, error.strerror or "cannot be read", "make the file readable or remove it"
-                ) from None
-            yield Entry(parts, data)
+    try:
+        for here, folders, names in files.walk(top):
+            inside = Path(here).relative_to(top).parts
+            for name in folders:
+                yield Entry((*inside, name), None, True)
+            for name in names:
+                parts, file = (*inside, name), os.path.join(here, name)
+                yield Entry(parts, Path(file).read_bytes() if wanted(parts) else None)
+    except OSError as error:
+        raise BadInput(
+            str(error.filename or top),
+            error.strerror or "cannot be read",
+            "make it readable or remove it",
+        ) from None
 
 
 def _walk_zip(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
@@ -95,7 +140,8 @@ def _walk_zip(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
             parts = _inside(path, info.filename)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise _outside(path, info.filename, "is a link")
-            if info.is_dir():
+            # Windows programs write folders as "name\\", which zipfile takes for files.
+            if info.is_dir() or info.filename.endswith("\\"):
                 if parts:
                     yield Entry(parts, None, True)
             else:

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from jdd.data import class_names
 from jdd.data.facts import Facts
 from jdd.data.sources import pixels
 from jdd.data.sources.raw import Raw
@@ -162,7 +163,14 @@ def _class_names(arrays: dict[str, np.ndarray], facts: Facts | None, path: Path)
         raise BadInput(
             f"{path}:class_names", f"dtype {names.dtype}, shape {names.shape}", "a list of strings"
         )
-    return tuple(n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names)
+    found = tuple(n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names)
+    if twice := class_names.duplicates(found):
+        raise BadInput(
+            f"{path}:class_names",
+            f"{twice[0]!r} more than once",
+            "a name of its own for each class",
+        )
+    return found
 
 
 def _pair(

@@ -11,6 +11,7 @@ import numpy as np
 
 from jdd.data import facts as table
 from jdd.data.facts import Facts
+from jdd.data.sources.layout import LAYOUTS
 from jdd.errors import BadInput, nearest
 
 SOURCES = ("digits", "npz", "folder", "tfds")
@@ -25,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "cache_dir": "",
     "dsa": "auto",
     "stream": False,
+    "layout": "structure",
 }
 
 
@@ -52,6 +54,7 @@ class Request(NamedTuple):
     size: int
     cache_dir: str
     stream: bool = False
+    layout: str = "structure"
 
     @property
     def file(self) -> Path:
@@ -122,7 +125,12 @@ def request_of(config: Mapping[str, Any]) -> Request:
     if stream and source == "digits":
         raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
     cache_dir = str(setting(config, "cache_dir"))
-    return Request(name, facts, source, path, side(config), cache_dir, stream)
+    form = str(setting(config, "layout"))
+    if form not in LAYOUTS:
+        raise BadInput("config.data.layout", repr(form), f"one of {', '.join(LAYOUTS)}")
+    if form != "structure" and source != "folder":
+        raise BadInput("config.data.layout", f"{form} with source={source}", "it is of folders")
+    return Request(name, facts, source, path, side(config), cache_dir, stream, form)
 
 
 def _check_own(name: str, source: str, path: str) -> None:

@@ -42,10 +42,14 @@ def read(request: Request) -> Raw:
     return raw._replace(notes=raw.notes + _count_notes(request, raw))
 
 
+_LAYOUT_RULES = 2  # raised when the same folders are given other splits, classes or labels
+
+
 def _named(request: Request, path: Path) -> list[object]:
     """Return what determines the decoded images of a request."""
     try:
-        return [cache.stamp(path), [request.name, request.source, request.size]]
+        of_folders = [_LAYOUT_RULES, request.layout] if request.source == "folder" else []
+        return [cache.stamp(path), [request.name, request.source, request.size, *of_folders]]
     except OSError as error:
         raise BadInput(
             str(path), error.strerror or "cannot be read", "give a readable path"

@@ -1,0 +1,230 @@
+"""Splits and classes are decided by the structure of a folder tree, and guesses are stated."""
+
+import numpy as np
+import pytest
+
+from jdd.data import load, load_raw
+from jdd.data.sources import layout
+from tests.data.tiny_sets import encode, pixels, refused, tree, write_folder, write_tar, write_zip
+
+
+def read(tmp_path, files, **options):
+    path = write_zip(tmp_path / "set.zip", files)
+    return load_raw({"name": "mine", "path": str(path), **options})
+
+
+def renamed(files, *pairs):
+    out = {}
+    for name, data in files.items():
+        for old, new in pairs:
+            name = name.replace(old, new)
+        out[name] = data
+    return out
+
+
+COMMON = {
+    "training_set": (("train/", "training_set/"), ("test/", "test_set/")),
+    "seg_train": (("train/", "seg_train/seg_train/"), ("test/", "seg_test/seg_test/")),
+    "train_images": (("train/", "train_images/"), ("test/", "test_images/")),
+    "Train": (("train/", "Train/"), ("test/", "Testing/")),
+    "train/images": (("train/", "train/images/"), ("test/", "test/images/")),
+    "trainset": (("train/", "trainset/"), ("test/", "testset/")),
+    "cars_train": (("train/", "cars_train/"), ("test/", "cars_test/")),
+    "wrapped": (("train/", "a/b/train/"), ("test/", "a/b/test/")),
+}
+
+
+@pytest.mark.parametrize("form", COMMON)
+def test_common_names_of_splits(tmp_path, form):
+    data = read(tmp_path, renamed(tree(), *COMMON[form]))
+    assert data.class_names == ("ant", "bee") and data.notes == ()
+    assert {split: len(labels) for split, (_, labels) in data.splits.items()} == {
+        "train": 10,
+        "test": 10,
+    }
+    assert np.array_equal(data.splits["train"][0], np.stack([pixels(i) for i in range(10)]))
+
+
+def test_a_flat_split_next_to_them_is_left_out(tmp_path):
+    """The layout of Intel's scenes: seg_pred/seg_pred holds pictures without classes."""
+    files = renamed(tree(), *COMMON["seg_train"])
+    files |= {f"seg_pred/seg_pred/{i}.png": encode(pixels(i)) for i in range(3)}
+    data = read(tmp_path, files)
+    assert len(data.splits["train"][1]) == 10 and len(data.splits["test"][1]) == 10
+    assert data.notes == (
+        "folders next to the splits left out: seg_pred",
+        "3 stray files (3 .png) ignored",
+    )
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    data = read(tmp_path, tree(splits=("",), classes=("airplane", "car", "train")))
+    assert data.class_names == ("airplane", "car", "train")
+    assert any("train taken for a class, next to airplane, car" in note for note in data.notes)
+    inner = tree(splits=("",), classes=("bus/front", "bus/side", "train/front", "train/side"))
+    refused(lambda: read(tmp_path, inner), "set.zip", "train and bus", "data.layout=splits")
+    assert read(tmp_path, inner, layout="classes").class_names == ("bus", "train")
+    assert read(tmp_path, inner, layout="splits").class_names == ("front", "side")
+    deep = tree(splits=("",), classes=("bus/city", "bus/coach", "train/steam", "train/tram"))
+    assert read(tmp_path, deep).class_names == ("bus", "train")
+    both = tree(classes=("bus", "train"))
+    assert read(tmp_path, both).class_names == ("bus", "train")
+    assert read(tmp_path, both).notes == ()
+    tube = tree(splits=("",), classes=("test_tube", "beaker"))
+    assert read(tmp_path, tube).class_names == ("beaker", "test_tube")
+
+
+def test_class_first_layouts_have_their_splits(tmp_path):
+    files = {}
+    for i, (name, split, n) in enumerate(
+        (name, split, n) for name in ("cat", "dog") for split in ("train", "test") for n in range(3)
+    ):
+        files[f"{name}/{split}/{n}.png"] = encode(pixels(i))
+    data = read(tmp_path, files)
+    assert data.class_names == ("cat", "dog")
+    assert [len(data.splits[split][1]) for split in ("train", "test")] == [6, 6]
+    assert data.notes == ("class folders hold the splits: taken as CLASS/SPLIT",)
+    forced = read(tmp_path, files, layout="classes")
+    assert len(forced.splits["train"][1]) + len(forced.splits["test"][1]) == 12
+
+
+def test_parts_are_taken_together_and_said(tmp_path):
+    files = tree(splits=("fold1", "fold2", "fold3"))
+    data = read(tmp_path, files)
+    assert data.class_names == ("ant", "bee")
+    assert sum(len(labels) for _, labels in data.splits.values()) == 30
+    assert "fold1, fold2, fold3 hold the same class folders (ant, bee)" in data.notes[0]
+    assert "config.data.layout" in data.notes[0]
+    assert read(tmp_path, files, layout="classes").class_names == ("fold1", "fold2", "fold3")
+    with_splits = {f"fold{k}/{name}": data for k in (1, 2) for name, data in tree().items()}
+    refused(lambda: read(tmp_path, with_splits), "set.zip", "2 folds", ".../fold1")
+
+
+def test_repeated_subfolders_that_may_be_either_are_a_stated_guess(tmp_path):
+    files = tree(splits=("indoor", "outdoor"), classes=("cat", "dog"))
+    data = read(tmp_path, files)
+    assert data.class_names == ("indoor", "outdoor") and "taken for the classes" in data.notes[0]
+    assert read(tmp_path, files, layout="parts").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ["{c}/images/{n}.png", "{c}/masks/{n}.png"],
+        ["images/{c}/{n}.png", "masks/{c}/{n}.png"],
+        ["train/images/{c}/{n}.png", "train/masks/{c}/{n}.png"],
+        ["train_images/{c}/{n}.png", "train_masks/{c}/{n}.png"],
+        ["{c}/{n}.png", "{c}_mask/{n}.png"],
+    ],
+)
+def test_masks_are_not_trained_on(tmp_path, masks):
+    files, marks = {}, [name for name in masks]
+    for i, c in enumerate(("cat", "dog")):
+        for n in range(3):
+            files[marks[0].format(c=c, n=n)] = encode(pixels(3 * i + n))
+            files[marks[1].format(c=c, n=n)] = encode(np.zeros((6, 6, 3)))
+    data = read(tmp_path, files)
+    assert data.class_names == ("cat", "dog")
+    images = np.concatenate([images for images, _ in data.splits.values()])
+    assert len(images) == 6 and images.any(axis=(1, 2, 3)).all()
+    assert data.notes[0].startswith("6 masks next to pictures left out (")
+
+
+def test_classes_called_mask_stay(tmp_path):
+    files = tree(splits=("",), classes=("with_mask", "without_mask"))
+    assert read(tmp_path, files).class_names == ("with_mask", "without_mask")
+    files = tree(splits=("",), classes=("mask", "no_mask"))
+    assert read(tmp_path, files).class_names == ("mask", "no_mask")
+    files = tree(splits=("",), classes=("label_1", "label_2"))
+    assert read(tmp_path, files).class_names == ("label_1", "label_2")
+
+
+def test_thumbnails_of_a_disk_station_are_no_images(tmp_path):
+    files = tree() | {f"train/ant/@eaDir/{i}.png/THUMB.png": encode(pixels(i)) for i in range(4)}
+    data = read(tmp_path, files)
+    assert len(data.splits["train"][1]) == 10
+    assert data.notes == ("4 stray files (4 .png) ignored",)
+
+
+def test_a_test_split_inside_the_classes_is_refused(tmp_path):
+    files = tree(splits=("", "test"))
+    refused(lambda: read(tmp_path, files), "set.zip", "test holds folders", "into a folder train")
+
+
+def test_the_layout_key(tmp_path):
+    refused(lambda: read(tmp_path, tree(), layout="sideways"), "config.data.layout", "class_splits")
+    arrays = {"images": np.zeros((4, 6, 6), np.uint8), "labels": np.array([0, 1, 0, 1])}
+    np.savez(tmp_path / "a.npz", **arrays)
+    asked = {"name": "mine", "path": str(tmp_path / "a.npz"), "layout": "parts"}
+    refused(lambda: load(asked), "config.data.layout", "folders")
+    splits = tree(classes=("ant", "bee"))
+    assert read(tmp_path, splits, layout="classes").class_names == ("test", "train")
+
+
+def test_splits_call_a_class_alike_but_for_case(tmp_path):
+    data = read(tmp_path, renamed(tree(), ("test/ant", "test/Ant")))
+    assert data.class_names == ("ant", "bee")
+    assert data.notes == ("test: class folder Ant is ant of train",)
+
+
+def test_split_words():
+    assert layout.split_of("training_set") == ("train", frozenset())
+    assert layout.split_of("seg_test") == ("test", frozenset({"seg"}))
+    assert layout.split_of("Validation") == ("val", frozenset())
+    for name in ("latest", "trainer", "contest", "train_test", "steam train station 2"):
+        said = layout.split_of(name)
+        assert said is None or said[1], name
+
+
+def test_links_to_siblings_are_followed_and_loops_are_cut(tmp_path):
+    folder = write_folder(tmp_path / "set", tree(splits=("train",)))
+    (folder / "test").symlink_to("train")
+    (folder / "train/cow").symlink_to("ant")
+    (folder / "train/ant/loop").symlink_to(folder)
+    (folder / "train/bee/up").symlink_to("..")
+    data = load_raw({"name": "mine", "path": str(folder)})
+    assert data.class_names == ("ant", "bee", "cow") and data.notes == ()
+    assert [len(data.splits[split][1]) for split in ("train", "test")] == [15, 15]
+
+
+def test_backslash_archives_count_no_folder_as_a_file(tmp_path):
+    files = {name.replace("/", "\\"): data for name, data in tree().items()}
+    files |= {"train\\": b"", "train\\ant\\": b""}
+    data = read(tmp_path, files)
+    assert data.class_names == ("ant", "bee") and data.notes == ()
+
+
+FORMATS = {
+    "a.parquet": (b"PAR1" + bytes(60), "Parquet"),
+    "a.npy": (b"\x93NUMPY\x01\x00" + bytes(60), "NumPy .npy"),
+    "a.mat": (b"MATLAB 5.0 MAT-file" + bytes(200), "MATLAB .mat"),
+    "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5"),
+    "a.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(60), "7z archive"),
+    "a.rar": (b"Rar!\x1a\x07" + bytes(60), "RAR archive"),
+    "train-images-idx3-ubyte": (b"\x00\x00\x08\x03" + bytes(60), "IDX file"),
+    "data_batch_1": (b"\x80\x02}q\x01" + bytes(60), "Python pickle"),
+    "a.tfrecord": (b"\x10\x27" + bytes(60), "TFRecords"),
+    "a.csv": (b"file,label\n1.png,0\n" * 9, "a table of text"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_that_are_no_archive_are_named(tmp_path, name, packed):
+    import gzip
+
+    content, words = FORMATS[name]
+    path = tmp_path / (name + ".gz" * packed)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    if packed and name in ("a.tfrecord", "a.csv"):
+        words = "not a whole archive"
+    line = refused(lambda: load_raw({"name": "mine", "path": str(path)}), name, words)
+    assert ".npz" in line or "pack it" in line or "tfds" in line or packed
+
+
+def test_a_tar_of_masks_agrees_with_a_zip(tmp_path):
+    files = tree(splits=("train/images", "train/masks"))
+    first = load_raw({"name": "m", "path": str(write_zip(tmp_path / "a.zip", files))})
+    second = load_raw({"name": "m", "path": str(write_tar(tmp_path / "a.tar", files))})
+    assert np.array_equal(first.splits["train"][0], second.splits["train"][0])
+    assert first.notes == second.notes
