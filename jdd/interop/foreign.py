@@ -73,7 +73,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     own = found.recipe or {}
     name = known.dataset or own.get("dataset", "")
     facts = lookup(name)
-    said = known.class_names or own.get("class_names") or (facts.class_names if facts else ())
+    given = known.class_names or own.get("class_names") or (facts.class_names if facts else ())
     if not name and known.transform is None:
         raise BadInput(
             where,
@@ -86,7 +86,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             f"images of shape {list(found.images.shape[1:])}",
             f"{name} has {list(facts.shape)}",
         )
-    labels, names, notes = _labels(found, known, tuple(said), facts.classes if facts else 0, where)
+    labels, names, notes = _labels(found, known, tuple(given), facts.classes if facts else 0, where)
     kind = _label_kind(labels, known, found, where)
     labels = distilled.check_labels(labels, kind, len(found.images), len(names), where)
     transform = _transform(found, known, facts, where)
@@ -111,7 +111,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     )
     if kind == "centred":
         recipe["train"] = recipe["train"] | {"loss": "squared_error"}
-    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform, notes, bool(said))
+    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform, notes, bool(given))
     if not own:
         rate = 0.01 if found.lr is None else found.lr
         corners = found.align_corners

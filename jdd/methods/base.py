@@ -259,6 +259,6 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
 def _data(config: Any) -> dict[str, Any]:
     """Return where the real images come from, as a set's recipe holds it."""
     out = {k: v for k, v in dict(config.data).items() if k not in ("cache_dir", "stream")}
-    if out.get("layout") == "structure":  # newer than sets that were made: named only where it is used
+    if out.get("layout") == "structure":  # newer than older sets: named only where it is used
         del out["layout"]
     return out

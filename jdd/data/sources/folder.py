@@ -65,7 +65,7 @@ def read(request: Request, shelf: Shelf) -> Raw:
         notes.append("no test split found: the validation split is the test split")
     names, labels = _classes(homes, tree, request.facts, where, notes)
     splits: Splits = {}
-    told = []
+    counts = []
     for split in ("train", "val", "test"):
         mine = [(cls, paths) for (kind, cls), paths in homes.items() if kind == split]
         found = sorted((path, cls) for cls, paths in mine for path in paths)
@@ -73,11 +73,11 @@ def read(request: Request, shelf: Shelf) -> Raw:
             continue
         images, grey = shelf.take([tree.images[path] for path, _ in found])
         splits[split] = (images, np.array([labels[cls] for _, cls in found], np.int32))
-        told += [f"{split}: {grey}"] if grey else []
+        counts += [f"{split}: {grey}"] if grey else []
         notes += _absent(split, splits[split][1], names)
     if strays := [*tree.others, *placed.outside]:
-        told.append(f"{counted(strays, 'stray')} ignored")
-    return Raw(shelf.alike(splits), names, 255.0, tuple(notes + told))
+        counts.append(f"{counted(strays, 'stray')} ignored")
+    return Raw(shelf.alike(splits), names, 255.0, tuple(notes + counts))
 
 
 def counted(files: list[Parts], kind: str) -> str:

@@ -94,7 +94,7 @@ def place(
     notes = [f"{len(masks)} masks next to pictures left out ({_shown(masks)})"] if masks else []
     wrap = _wrapping(pictures)
     inside = [parts[wrap:] for parts in pictures]
-    form, told = (layout, "") if layout != "structure" else _form(inside, known, where)
+    form, guess = (layout, "") if layout != "structure" else _form(inside, known, where)
     placed: dict[tuple[str, str], list[Parts]] = {}
     outside = list(masks)
     cut = _cut(inside) if form == "splits" else {}
@@ -111,7 +111,7 @@ def place(
         home = _home((*folder[wrap:], "?"), form, cut) if folder[:wrap] == head else None
         if home and len(folder) - wrap == _depth(home, form, cut, folder[wrap:]):
             placed.setdefault(home, [])
-    return Placed(placed, outside, (*notes, *([told] if told else [])))
+    return Placed(placed, outside, (*notes, *([guess] if guess else [])))
 
 
 def _without_masks(paths: list[Parts]) -> tuple[list[Parts], list[Parts]]:
@@ -129,8 +129,8 @@ def _without_masks(paths: list[Parts]) -> tuple[list[Parts], list[Parts]]:
     if not masks:
         return paths, []
     inside = [any(parts[:d] in masks for d in range(1, len(parts))) for parts in paths]
-    kept = [parts for parts, mask in zip(paths, inside, strict=True) if not mask]
-    return kept, [parts for parts, mask in zip(paths, inside, strict=True) if mask]
+    pictures = [parts for parts, mask in zip(paths, inside, strict=True) if not mask]
+    return pictures, [parts for parts, mask in zip(paths, inside, strict=True) if mask]
 
 
 def _is_mask(name: str, siblings: Collection[str]) -> bool:
@@ -194,8 +194,8 @@ def _form(paths: list[Parts], known: Sequence[str], where: str) -> tuple[str, st
                 f"{name} holds folders of the classes next to it, and there is no train",
                 f"put the training classes into a folder train; or {BY_HAND}",
             )
-    told = ", ".join(sorted(splits))
-    return "classes", f"{told} taken for a class; {BY_HAND}" if splits else ""
+    names = ", ".join(sorted(splits))
+    return "classes", f"{names} taken for a class; {BY_HAND}" if splits else ""
 
 
 def _refuse_folds(below: dict[str, set[str]], where: str) -> None:
@@ -209,7 +209,7 @@ def _refuse_folds(below: dict[str, set[str]], where: str) -> None:
 
 def _splits(below: dict[str, set[str]]) -> dict[str, str]:
     """Return the folders that are splits by name: their other words are neutral or shared."""
-    found = {name: said for name in below if (said := split_of(name))}
+    found = {name: split for name in below if (split := split_of(name))}
     rests = [rest for _, rest in found.values()]
     return {
         name: split for name, (split, rest) in found.items() if not rest or rests.count(rest) > 1
@@ -268,10 +268,10 @@ def _repeated(tops: list[str], subs: list[str], known: Sequence[str]) -> tuple[s
     if named and {class_names.plain(name) for name in tops} <= named:
         return "classes", ""
     if numbered and stems != {""} or named and {class_names.plain(n) for n in subs} <= named:
-        told = f"{shown[0]} hold the same class folders ({shown[1]}): taken together as one set"
-        return "parts", f"{told}; {BY_HAND}"
-    told = f"{shown[0]} hold the same folders ({shown[1]}): taken for the classes"
-    return "classes", f"{told}; {BY_HAND}"
+        guess = f"{shown[0]} hold the same class folders ({shown[1]}): taken together as one set"
+        return "parts", f"{guess}; {BY_HAND}"
+    guess = f"{shown[0]} hold the same folders ({shown[1]}): taken for the classes"
+    return "classes", f"{guess}; {BY_HAND}"
 
 
 def _home(parts: Parts, form: str, cut: dict[str, int]) -> tuple[str, str] | None:
@@ -282,13 +282,13 @@ def _home(parts: Parts, form: str, cut: dict[str, int]) -> tuple[str, str] | Non
         return None
     if form == "parts":
         return "train", parts[1]
-    said = split_of(parts[form == "class_splits"])
-    if said is None:
+    split = split_of(parts[form == "class_splits"])
+    if split is None:
         return None
     if form == "class_splits":
-        return said[0], parts[0]
+        return split[0], parts[0]
     depth = 1 + cut.get(parts[0], 0)
-    return (said[0], parts[depth]) if len(parts) > depth + 1 else None
+    return (split[0], parts[depth]) if len(parts) > depth + 1 else None
 
 
 def _depth(home: tuple[str, str], form: str, cut: dict[str, int], folder: Parts) -> int:
