@@ -59,9 +59,9 @@ def read(request: Request, shelf: Shelf) -> Raw:
         found = sorted((path, cls) for cls, paths in mine for path in paths)
         if not found:
             continue
-        images, grey = shelf.take([tree.images[path] for path, _ in found])
+        images, seen = shelf.take([tree.images[path] for path, _ in found])
         splits[split] = (images, np.array([order[cls] for _, cls in found], np.int32))
-        told += [f"{split}: {grey}"] if grey else []
+        told += [f"{split}: {note}" for note in seen]
         notes += _absent(split, splits[split][1], names)
     strays = len(tree.others) + ignored
     if strays:

@@ -45,7 +45,7 @@ def read(request: Request) -> Raw:
 def _named(request: Request, path: Path) -> list[object]:
     """Return what determines the decoded images of a request."""
     try:
-        return [cache.stamp(path), [request.name, request.source, request.size]]
+        return [cache.stamp(path), [request.name, request.source, request.size], pixels.RULES]
     except OSError as error:
         raise BadInput(
             str(path), error.strerror or "cannot be read", "give a readable path"
@@ -134,7 +134,10 @@ def _resized(raw: Raw, size: int) -> Raw:
     splits = {}
     for split, (images, labels) in raw.splits.items():
         splits[split] = (pixels.resize(images, raw.scale, size), labels)
-    return raw._replace(splits=splits, scale=pixels.scale_of(splits["train"][0]))
+    told = pixels.squeezed(raw.splits["train"][0].shape, size)
+    return raw._replace(
+        splits=splits, scale=pixels.scale_of(splits["train"][0]), notes=(*raw.notes, *told)
+    )
 
 
 def _check_shape(request: Request, raw: Raw) -> None:
