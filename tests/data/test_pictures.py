@@ -47,7 +47,7 @@ def read(data, channels=None, size=0):
     return reader.decode(data, "a.png", channels, size)
 
 
-def told(tmp_path, files, **options):
+def noted(tmp_path, files, **options):
     """The notes of a set of plain pictures and ``files`` in train/ant, held and streamed."""
     top = write_folder(tmp_path / "set", tree() | {f"train/ant/{n}": d for n, d in files.items()})
     call = {"name": "mine", "path": str(top), **options}
@@ -314,7 +314,7 @@ def test_pictures_that_are_not_read_are_counted_by_their_ending():
     assert reader.unread(["README.md", "heic"]) == ""
 
 
-# What the user is told.
+# Notes for the user.
 
 
 def test_notes_count_over_the_set(tmp_path):
@@ -329,7 +329,7 @@ def test_notes_count_over_the_set(tmp_path):
         "d.gif": saved(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "e.png": encode(pixels(9, grey=True)),
     }
-    assert told(tmp_path, files) == (
+    assert noted(tmp_path, files) == (
         "train: 1 of 15 images are grey and were made RGB",
         "train: 2 of 15 images have transparent pixels: shown on white",
         "train: 1 of 15 images were turned upright, as their EXIF orientation says",
@@ -337,15 +337,17 @@ def test_notes_count_over_the_set(tmp_path):
     )
 
 
-def test_squeezed_pictures_are_told(tmp_path):
+def test_squeezed_pictures_are_noted(tmp_path):
     wide = {"a.png": encode(np.zeros((48, 64, 3))), "b.png": encode(np.ones((48, 64, 3)))}
-    one = "train: 2 of 12 images are not square (64x48): squeezed to 6x6, proportions are not kept"
-    assert told(tmp_path, wide, size=6) == (one,)
-    (note,) = told(tmp_path, wide | {"c.png": encode(np.zeros((9, 8, 3)))}, size=6)
+    assert noted(tmp_path, wide, size=6) == (
+        "train: 2 of 12 images are not square (64x48): "
+        "squeezed to 6x6, the aspect ratio is not preserved",
+    )
+    (note,) = noted(tmp_path, wide | {"c.png": encode(np.zeros((9, 8, 3)))}, size=6)
     assert "3 of 13 images are not square (such as 64x48)" in note
 
 
-def test_dark_pictures_are_told(tmp_path):
+def test_dark_pictures_are_noted(tmp_path):
     files = {n: encode(np.asarray(pixels(i)) // 128) for i, n in enumerate(tree())}
     raw = load_raw({"name": "mine", "path": str(write_zip(tmp_path / "a.zip", files))})
     assert len(raw.notes) == 2 and "train: all 10 images are dark" in raw.notes[0]
@@ -409,7 +411,7 @@ def test_floats_outside_are_printed_so_that_it_shows(tmp_path, low, high, words)
     refused(lambda: load(stored(tmp_path, images=images)), "a.npz:images", *words)
 
 
-def test_values_of_another_scale_are_told(tmp_path):
+def test_values_of_another_scale_are_noted(tmp_path):
     mask = (X > 0.5).astype(np.int64)
     for stream in (False, True):
         images = mask.astype(np.uint8) if stream else mask
@@ -428,9 +430,9 @@ def test_values_of_another_scale_are_told(tmp_path):
     assert twice[0].startswith("images: no value is above 0.003922, and 1 is white; ")
 
 
-def test_arrays_that_are_squeezed_are_told(tmp_path):
+def test_arrays_that_are_squeezed_are_noted(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 6, 8), np.uint8)
     call = stored(tmp_path, images=images, x_test=images, y_test=Y) | {"size": 4}
     for stream in (False, True):
         notes = load_raw(call | {"stream": stream}).notes
-        assert notes == ("images are 8x6: squeezed to 4x4, proportions are not kept",)
+        assert notes == ("images are 8x6: squeezed to 4x4, the aspect ratio is not preserved",)

@@ -196,8 +196,8 @@ def _unreadable(data: bytes, where: str, error: Exception) -> BadInput:
 
 
 def unread(names: Iterable[str]) -> str:
-    """Return what to tell of files that are pictures by their endings and are not read, "" if none
-    is: ``12 files end in .heic, which is not read; convert them to .png or .jpg``.
+    """Describe the files that are pictures by their endings and are not read, "" if none is:
+    ``12 files end in .heic, which is not read; convert them to .png or .jpg``.
     """
     endings = (os.path.splitext(name)[1].lower() for name in names)
     counts = sorted(Counter(end for end in endings if end in _PICTURES).items())
@@ -214,14 +214,14 @@ def unread(names: Iterable[str]) -> str:
 
 
 def notes(seen: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]) -> list[str]:
-    """Return what to tell of decoded images.
+    """Return the notes for the user on decoded images.
 
     Args:
       seen: uint8 [n], ``Decoded.seen``.
       sizes: [n, 2], ``Decoded.size``.
       shape: (h, w, c) of the images that were made of them.
     """
-    count, told = len(seen), []
+    count, lines = len(seen), []
     for bit, words in (
         (GREY if shape[2] == 3 else 0, "are grey and were made RGB"),
         (CLEAR, "have transparent pixels: shown on white"),
@@ -229,19 +229,19 @@ def notes(seen: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]) -> list[s
         (FRAMES, "have several frames or pages: the first one is read"),
     ):
         if n := int((seen & bit > 0).sum()):
-            told.append(f"{n} of {count} images {words}")
+            lines.append(f"{n} of {count} images {words}")
     odd = (sizes[:, 0] != sizes[:, 1]) & (sizes != (shape[1], shape[0])).any(axis=1)
     if odd.any():
         w, h = sizes[odd][0]
         such = "" if (sizes[odd] == (w, h)).all() else "such as "
-        told.append(f"{odd.sum()} of {count} images are not square ({such}{w}x{h}): {_to(shape)}")
+        lines.append(f"{odd.sum()} of {count} images are not square ({such}{w}x{h}): {_to(shape)}")
     if count and (seen & DARK > 0).all():
-        told.append(_dark(f"all {count} images are dark: no value", _DARK - 1, 255))
-    return told
+        lines.append(_dark(f"all {count} images are dark: no value", _DARK - 1, 255))
+    return lines
 
 
 def _to(shape: tuple[int, ...]) -> str:
-    return f"squeezed to {shape[1]}x{shape[0]}, proportions are not kept"
+    return f"squeezed to {shape[1]}x{shape[0]}, the aspect ratio is not preserved"
 
 
 def _dark(what: str, high: float, white: float) -> str:
@@ -252,13 +252,13 @@ def _dark(what: str, high: float, white: float) -> str:
 
 
 def squeezed(shape: tuple[int, ...], size: int) -> list[str]:
-    """Return what to tell of an array of images [n, h, w, c] that is resized to a side ``size``."""
+    """Return the note on an array of images [n, h, w, c] that is resized to a side ``size``."""
     h, w = shape[1:3]
     return [f"images are {w}x{h}: {_to((size, size))}"] if size and h != w else []
 
 
 def dark(high: float, white: float, name: str) -> list[str]:
-    """Return what to tell of an array whose largest value is ``high``, where that is nearly black.
+    """Return the note on an array whose largest value ``high`` is nearly black.
 
     Such are masks of 0 and 1, grey levels of 4 bits, and floats that were divided twice.
     """

@@ -134,9 +134,9 @@ def _resized(raw: Raw, size: int) -> Raw:
     splits = {}
     for split, (images, labels) in raw.splits.items():
         splits[split] = (pixels.resize(images, raw.scale, size), labels)
-    told = pixels.squeezed(raw.splits["train"][0].shape, size)
+    squeezed = pixels.squeezed(raw.splits["train"][0].shape, size)
     return raw._replace(
-        splits=splits, scale=pixels.scale_of(splits["train"][0]), notes=(*raw.notes, *told)
+        splits=splits, scale=pixels.scale_of(splits["train"][0]), notes=(*raw.notes, *squeezed)
     )
 
 

@@ -29,7 +29,7 @@ class Shelf(Protocol):
         """Put one image down and return its place."""
 
     def take(self, places: Sequence[int]) -> tuple[Any, list[str]]:
-        """Return the images at ``places`` and what to tell of how they were decoded."""
+        """Return the images at ``places`` and the notes on how they were decoded."""
 
     def alike(self, splits: Splits) -> Splits:
         """Return splits of one number of channels."""
