@@ -199,6 +199,21 @@ def test_damaged_safetensors_are_refused(tmp_path):
             interop.load(path)
 
 
+def test_tensors_in_pixel_space_are_checked_too(tmp_path):
+    torch = pytest.importorskip("torch")
+    known = {"dataset": "cifar10", "space": "pixels"}
+    torch.save(torch.full((10, 3, 32, 32), 255, dtype=torch.uint8), tmp_path / "images.pt")
+    with pytest.raises(BadInput, match="images.pt: pixels from 0 to 255; .*/ 255"):
+        interop.load(tmp_path / "images.pt", **known)
+    torch.save(torch.full((10, 3, 32, 32), 1.2), tmp_path / "images.pt")  # learned pixels may
+    found = interop.load(tmp_path / "images.pt", **known)
+    np.testing.assert_allclose(found.transform.inverse(found.images), 1.2, atol=1e-6)
+    soft = torch.eye(10) * (1 + 1e-8) - 1e-9
+    torch.save([torch.zeros(10, 3, 32, 32), soft], tmp_path / "pair.pt")
+    found = interop.load(tmp_path / "pair.pt", dataset="cifar10")
+    assert found.label_kind == "probabilities" and found.labels.min() == 0
+
+
 def _png(value: int, size: int = 4) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (size, size), (value, 0, 0)).save(out, "PNG")

@@ -32,6 +32,7 @@ TEXTS = (
     "CHANGELOG.md",
     "docs/results.md",
     "docs/scores.md",
+    "docs/data.md",
     "docs/labels.md",
 ) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))

@@ -25,6 +25,7 @@ class Folders(NamedTuple):
     pixels: np.ndarray
     files: tuple[str, ...]
     sidecar: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,14 +50,17 @@ def read(path: Path) -> Folders:
     depths = {len(PurePosixPath(name).parts) for name in files}
     if len(depths) > 1:
         raise BadInput(str(path), "images at several depths of folders", LAYOUT)
-    images = [pixels.decode(members[name], f"{path}:{name}", None, 0).array for name in files]
+    decoded = [pixels.decode(members[name], f"{path}:{name}", None, 0) for name in files]
+    images = [one.array for one in decoded]
     shapes = {image.shape[:2] for image in images}
     if len(shapes) > 1:
         sizes = ", ".join(f"{w}x{h}" for h, w in sorted(shapes)[:4])
         raise BadInput(str(path), f"images of different sizes ({sizes})", "one size is needed")
     if any(image.shape[2] == 3 for image in images):
         images = [np.repeat(i, 3, axis=2) if i.shape[2] == 1 else i for i in images]
-    return Folders(np.stack(images), tuple(files), sidecar)
+    stacked, seen = np.stack(images), np.array([one.seen for one in decoded], np.uint8)
+    notes = pixels.notes(seen, np.array([one.size for one in decoded]), stacked.shape[1:])
+    return Folders(stacked, tuple(files), sidecar, tuple(notes))
 
 
 def write(dataset: DistilledSet, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
 def _folder(path: Path) -> foreign.Found:
     """Read class folders, with the ``recipe.json`` that jdd's own export leaves there."""
     read = class_folders.read(path)
+    for note in read.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=4)  # the line that calls jdd.load
     images = read.pixels.astype(np.float32) / 255.0
     side = read.sidecar
     if side is None:

@@ -13,6 +13,10 @@ from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 
+# Learned pixels leave [0, 1] by a little; values like these are 0 to 255.
+_BRIGHT = 32.0
+_ROUNDING = 1e-6  # of a probability: what lies this little below 0 is 0
+
 
 class NeedsTransform(BadInput):
     """The set's own space is not in its file: it follows from the real data."""
@@ -89,6 +93,8 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     labels, names, notes = _labels(found, known, tuple(given), facts.classes if facts else 0, where)
     kind = _label_kind(labels, known, found, where)
     labels = distilled.check_labels(labels, kind, len(found.images), len(names), where)
+    if kind == "probabilities" and labels.min() >= -_ROUNDING:
+        labels = np.maximum(labels, 0)
     transform = _transform(found, known, facts, where)
     distilled.check_transform(transform, found.images.shape[1:], where)
     space = known.space or found.space
@@ -96,6 +102,10 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         raise BadInput("space", f"{space!r}", "net or pixels")
     images = np.asarray(found.images, np.float32)
     if space == "pixels":
+        low, high = float(images.min(initial=0)), float(images.max(initial=0))
+        if max(-low, high) > _BRIGHT:
+            found_range = f"pixels from {low:.7g} to {high:.7g}"
+            raise BadInput(where, found_range, "white is 1.0: save images / 255 with space=pixels")
         images = np.asarray(transform.forward(images), np.float32)
     recipe = distilled.make_recipe(**own) | dict(
         dataset=name,
@@ -234,7 +244,8 @@ def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> s
         return "hard"
     if known.label_kind or found.label_kind:
         return known.label_kind or found.label_kind
-    sums = np.allclose(labels.sum(axis=1), 1.0, atol=1e-3) and labels.min() >= 0
+    total = labels.sum(axis=1, dtype=np.float64)
+    sums = np.allclose(total, 1.0, atol=1e-3) and labels.min() >= -_ROUNDING
     return "probabilities" if sums else "logits"
 
 

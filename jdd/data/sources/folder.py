@@ -50,7 +50,9 @@ def read(request: Request, shelf: Shelf) -> Raw:
     """
     where, tree = request.path, _collect(request, shelf)
     if not tree.images:
-        raise BadInput(where, f"no images found, {counted(tree.others, 'other')}", layout.EXPECTED)
+        unread = pixels.unread([parts[-1] for parts in tree.others])
+        found = f"no images found, {counted(tree.others, 'other')}"
+        raise BadInput(where, found, unread or layout.EXPECTED)
     known = request.facts.class_names if request.facts else ()
     empty = [*tree.folders, *(parts[:-1] for parts in tree.others)]
     empty = [parts for parts in empty if not any(map(layout.hidden, parts))]
@@ -71,12 +73,14 @@ def read(request: Request, shelf: Shelf) -> Raw:
         found = sorted((path, cls) for cls, paths in mine for path in paths)
         if not found:
             continue
-        images, grey = shelf.take([tree.images[path] for path, _ in found])
+        images, seen = shelf.take([tree.images[path] for path, _ in found])
         splits[split] = (images, np.array([labels[cls] for _, cls in found], np.int32))
-        counts += [f"{split}: {grey}"] if grey else []
+        counts += [f"{split}: {note}" for note in seen]
         notes += _absent(split, splits[split][1], names)
     if strays := [*tree.others, *placed.outside]:
         counts.append(f"{counted(strays, 'stray')} ignored")
+    if unread := pixels.unread([parts[-1] for parts in tree.others]):
+        counts.append(unread)
     return Raw(shelf.alike(splits), names, 255.0, tuple(notes + counts))
 
 

@@ -23,7 +23,7 @@ from jdd.data.sources.archive import Parts
 from jdd.errors import BadInput
 
 LAYOUTS = ("structure", "classes", "splits", "class_splits", "parts")
-EXPECTED = "expected are [train|val|test/]class/*.png|jpg"
+EXPECTED = "expected are pictures in [train/|val/|test/]CLASS/"
 BY_HAND = "--config.data.layout=classes|splits|class_splits|parts settles it"
 
 _SPLIT_WORDS = {

@@ -54,6 +54,7 @@ def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int 
     classes: int | None = len(names) if names else None
     splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     array_of: dict[str, str] = {}
+    notes: list[str] = []
     for split, (image_names, label_names) in NAMES.items():
         pair = _pair(arrays, image_names, label_names, path)
         if pair is None:
@@ -66,31 +67,37 @@ def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int 
             names = names or tuple(str(i) for i in range(classes))
             pixels.check_classes(labels, names, f"{path}:{pair[1]}")
         splits[split], array_of[split] = (images, labels), pair[0]
+        if spool is None:
+            notes += pixels.dark(float(images.max()), pixels.scale_of(images), pair[0])
     _check_alike(splits, path)
     if spool is not None:
+        shape = splits["train"][0].shape
         for split, (_, labels) in splits.items():
-            splits[split] = (_spooled(path, array_of[split], spool, size), labels)
-        return Raw(dict(splits), names, 255.0)
-    return Raw(dict(splits), names, pixels.scale_of(splits["train"][0]))
+            images, high = _spooled(path, array_of[split], spool, size)
+            splits[split] = (images, labels)
+            notes += pixels.dark(high, 255.0, array_of[split])
+        return Raw(dict(splits), names, 255.0, (*notes, *pixels.squeezed(shape, size)))
+    return Raw(dict(splits), names, pixels.scale_of(splits["train"][0]), tuple(notes))
 
 
-def _spooled(path: Path, name: str, spool: Spool, size: int) -> np.ndarray:
-    """Copy the images of one array to the spool and return their places."""
+def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray, int]:
+    """Copy the images of one array to the spool; return their places and the largest value."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
             shape, _, _ = _header(file)
             item = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
-            one, first, left = int(np.prod(item)), -1, shape[0]
+            one, first, left, high = int(np.prod(item)), -1, shape[0], 0
             while left:
                 count = min(left, max(1, _BYTES // one))
                 images = np.frombuffer(file.read(count * one), np.uint8).reshape(count, *item)
+                high = max(high, int(images.max()))
                 if size and item[:2] != (size, size):
                     images = pixels.resize(images, 255.0, size)
                 place = spool.extend(images)
                 first, left = (place if first < 0 else first), left - count
     except _DAMAGE as error:
         raise BadInput(f"{path}:{name}", f"damaged file ({error})", "write it again") from None
-    return spool.take(range(first, first + shape[0]))[0]
+    return spool.take(range(first, first + shape[0]))[0], high
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

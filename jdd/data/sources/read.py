@@ -49,7 +49,8 @@ def _named(request: Request, path: Path) -> list[object]:
     """Return what determines the decoded images of a request."""
     try:
         of_folders = [_LAYOUT_RULES, request.layout] if request.source == "folder" else []
-        return [cache.stamp(path), [request.name, request.source, request.size, *of_folders]]
+        decoded = [request.name, request.source, request.size, *of_folders]
+        return [cache.stamp(path), decoded, pixels.RULES]
     except OSError as error:
         raise BadInput(
             str(path), error.strerror or "cannot be read", "give a readable path"
@@ -138,7 +139,10 @@ def _resized(raw: Raw, size: int) -> Raw:
     splits = {}
     for split, (images, labels) in raw.splits.items():
         splits[split] = (pixels.resize(images, raw.scale, size), labels)
-    return raw._replace(splits=splits, scale=pixels.scale_of(splits["train"][0]))
+    squeezed = pixels.squeezed(raw.splits["train"][0].shape, size)
+    return raw._replace(
+        splits=splits, scale=pixels.scale_of(splits["train"][0]), notes=(*raw.notes, *squeezed)
+    )
 
 
 def _check_shape(request: Request, raw: Raw) -> None:

@@ -7,12 +7,14 @@ array, in the order of the places.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from jdd.data.sources import pixels
 from jdd.data.sources.pixels import Decoded
 from jdd.errors import BadInput
 
@@ -26,16 +28,11 @@ class Shelf(Protocol):
     def add(self, image: Decoded) -> int:
         """Put one image down and return its place."""
 
-    def take(self, places: Sequence[int]) -> tuple[Any, str]:
-        """Return the images at ``places`` and what to tell about grey ones."""
+    def take(self, places: Sequence[int]) -> tuple[Any, list[str]]:
+        """Return the images at ``places`` and the notes on how they were decoded."""
 
     def alike(self, splits: Splits) -> Splits:
         """Return splits of one number of channels."""
-
-
-def told(grey: int, count: int, channels: int) -> str:
-    """Return what to tell about the grey ones of ``count`` images."""
-    return f"{grey} of {count} images are grey and were made RGB" if grey and channels == 3 else ""
 
 
 class Held:
@@ -48,7 +45,7 @@ class Held:
         self._images.append(image)
         return len(self._images) - 1
 
-    def take(self, places: Sequence[int]) -> tuple[np.ndarray, str]:
+    def take(self, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
         images = [image for place in places if (image := self._images[place]) is not None]
         for place in places:
             self._images[place] = None
@@ -56,7 +53,9 @@ class Held:
         out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
         for i, image in enumerate(images):
             out[i] = image.array  # one channel broadcasts to three
-        return out, told(sum(image.grey for image in images), len(images), channels)
+        seen = np.array([image.seen for image in images], np.uint8)
+        sizes = np.array([image.size for image in images])
+        return out, pixels.notes(seen, sizes, out.shape[1:])
 
     def alike(self, splits: Splits) -> Splits:
         channels = max(images.shape[-1] for images, _ in splits.values())
@@ -79,16 +78,19 @@ class Spool:
         self._path, self._file = path, open(path, "wb")
         self.shape: tuple[int, ...] = ()  # of one image
         self.count = 0
-        self._grey, self._channels = bytearray(), bytearray()
+        self._seen, self._channels = bytearray(), bytearray()
+        self._sizes = array("I")  # w, h
         self._needed = 0  # channels of what was taken
 
     def add(self, image: Decoded) -> int:
-        self._grey.append(image.grey)
+        self._seen.append(image.seen)
+        self._sizes.extend(image.size)
         return self._put(image.array[None])
 
     def extend(self, images: np.ndarray) -> int:
         """Put several images down and return the place of the first."""
-        self._grey.extend(bytes(len(images)))
+        self._seen.extend(bytes(len(images)))
+        self._sizes.extend(images.shape[2:0:-1] * len(images))
         return self._put(images)
 
     def _put(self, images: np.ndarray) -> int:
@@ -117,11 +119,13 @@ class Spool:
         os.replace(wide, self._path)
         self._file, self.shape = open(self._path, "ab"), (*self.shape[:2], 3)
 
-    def take(self, places: Sequence[int]) -> tuple[np.ndarray, str]:
+    def take(self, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
         rows = np.asarray(places, np.int64)
-        grey, channels = (np.frombuffer(bytes(a), np.uint8) for a in (self._grey, self._channels))
-        self._needed = max(self._needed, int(channels[rows].max()))
-        return rows, told(int(grey[rows].sum()), len(rows), int(channels[rows].max()))
+        seen, channels = (np.frombuffer(bytes(a), np.uint8) for a in (self._seen, self._channels))
+        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
+        own = int(channels[rows].max())
+        self._needed = max(self._needed, own)
+        return rows, pixels.notes(seen[rows], sizes[rows], (*self.shape[:2], own))
 
     def alike(self, splits: Splits) -> Splits:
         return splits

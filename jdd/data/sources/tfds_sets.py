@@ -124,10 +124,10 @@ def read(request: Request, prepared: Path, shelf: Shelf) -> Raw:
         found = [(shelf.add(one), cls) for cls, one in decoded]
         if not found:
             continue
-        images, grey = shelf.take([place for place, _ in found])
+        images, seen = shelf.take([place for place, _ in found])
         labels = np.array([cls for _, cls in found])
         splits[ours] = (images, pixels.check_labels(labels, len(images), len(names), where))
-        notes += [f"{ours}: {grey}"] if grey else []
+        notes += [f"{ours}: {note}" for note in seen]
     if "train" not in splits:
         raise BadInput(str(prepared), "no train split", "a prepared set needs a split train")
     pixels.check_classes(splits["train"][1], names, str(prepared))
