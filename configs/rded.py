@@ -9,7 +9,10 @@ them make an image. Views are labelled and students trained as SRe2L's.
 Measured runs, one of the published settings on CIFAR-10's JPEG copy among them: docs/results.md.
 """
 
-from jdd.config import Key, from_arg, method_file
+import math
+from collections.abc import Callable
+
+from jdd.config import AUTO, Key, from_arg, method_file
 from jdd.errors import BadInput
 from jdd.keys_decoupled import DECOUPLED, RELABEL
 
@@ -71,13 +74,17 @@ PROTOCOL = {
 }  # fmt: skip
 
 
-def _factor(values: dict) -> int:
+def _factor(values: dict) -> int | str:
     """Two crops a side but for images as small as those of CIFAR and Tiny-ImageNet."""
-    from jdd.data import facts
+    shape = values["data.shape"]
+    if shape is None:
+        return AUTO
+    return 1 if max(shape[:2]) <= 64 else 2
 
-    known = facts.lookup(values["data.name"])
-    side = values["data.size"] or (known.shape[0] if known else 0)
-    return 1 if 0 < side <= 64 else 2
+
+def _from_factor(rule: Callable[[int], int | float]) -> Callable[[dict], int | float | str]:
+    """Return ``rule`` of the factor, which stays 'auto' as long as that does."""
+    return lambda values: AUTO if values["factor"] == AUTO else rule(values["factor"])
 
 
 def _batch(values: dict) -> int:
@@ -95,8 +102,8 @@ def _batch(values: dict) -> int:
 DERIVED = {
     "factor": _factor,
     "eval.batch": _batch,
-    "relabel.shuffle": lambda values: values["factor"],
-    "relabel.min_scale": lambda values: 1 / values["factor"],
+    "relabel.shuffle": _from_factor(lambda factor: factor),
+    "relabel.min_scale": _from_factor(lambda factor: 1 / factor),
 }
 
 
@@ -109,6 +116,16 @@ def check(values: dict) -> None:
     if values["steps"]:
         found = f"{values['steps']} with method=rded"
         raise BadInput("config.steps", found, "0: crops are chosen, no step changes them")
+
+
+def fits(values: dict, data) -> None:
+    """Refuse resolved values that the dataset has no answer to."""
+    height, width = data.shape[:2]
+    if height % values["factor"] or width % values["factor"]:
+        both = math.gcd(height, width)
+        allowed = ", ".join(str(n) for n in range(1, both + 1) if both % n == 0)
+        found = f"{values['factor']}, and the images have {height} x {width} pixels"
+        raise BadInput("config.factor", found, f"a number that divides both: {allowed}")
 
 
 def get_config(arg=None):

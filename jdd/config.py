@@ -154,7 +154,7 @@ def settle(
             values[name] = value
     for name, rule in getattr(module, "DERIVED", {}).items():
         if values[name] == AUTO:
-            values[name] = rule(values)
+            values[name] = rule(values | {"data.shape": shape})
     differing = [
         f"{name}={show(values[name])} (not {show(value)})"
         for name, value in row.items()

@@ -9,7 +9,8 @@ schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It bri
              accuracies across architectures
   STARTS     {dataset: {values}}: our own settings, by dotted name, where no paper has any
   PROTOCOL   further values of the published protocol, by dotted name
-  DERIVED    {key: rule(values)} for keys whose 'auto' follows from others
+  DERIVED    {key: rule(values)} for keys whose 'auto' follows from others, or from "data.shape",
+             the images' (h, w, c); it is None, and a rule may return 'auto', until they are loaded
   STAGES     the stages, where they are not all of them, or (values) -> the stages
   check      (values) -> None, refuses resolved values that do not go together
   fits       (values, dataset) -> None, refuses those that the loaded dataset does not allow

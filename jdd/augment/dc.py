@@ -3,10 +3,12 @@
 For every image one of the operations of a strategy, such as ``crop_scale_rotate``, is drawn:
 
 crop    the image is padded by 4 with the batch's mean pixel and cut out at offsets 0 .. 7;
-scale   it is resized to int(u h) x int(u' w), u, u' ~ U(0.8, 1.2), nearest pixel, and centred:
-        cropped, or padded with zero;
+scale   it is resized to int(u h) x int(u' w), u, u' ~ U(0.8, 1.2), nearest pixel, and put in the
+        middle of a square of zeros as large as the largest of the four sides, whose middle is cut
+        out, both rounded down;
 rotate  by whole degrees of -45 .. 44 about its centre, cubic splines; outside, the batch's mean
-        over all channels;
+        over all channels. The turned image is as large as it becomes, and its middle is cut out,
+        rounded down: half a pixel off where it has grown by an odd number of pixels;
 noise   N(0, 0.001^2) is added.
 
 Only for training on a set that is finished: nothing is differentiated through it.
@@ -21,7 +23,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from jdd.augment.strategy import parse
 
@@ -80,28 +82,32 @@ def crop(image: jax.Array, row: jax.Array, col: jax.Array, mean: jax.Array) -> j
 
 def scale(image: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
     """Resize to ``height`` x ``width`` pixels (nearest), then centre in the image's own size."""
-    rows, in_rows = _resized(height, image.shape[0])
-    cols, in_cols = _resized(width, image.shape[1])
+    canvas = jnp.maximum(jnp.maximum(height, width), max(image.shape[:2]))
+    rows, in_rows = _resized(height, image.shape[0], canvas)
+    cols, in_cols = _resized(width, image.shape[1], canvas)
     inside = (in_rows[:, None] & in_cols[None, :])[..., None]
     return jnp.where(inside, image[rows][:, cols], jnp.zeros((), image.dtype))
 
 
-def _resized(size: jax.Array, full: int) -> tuple[jax.Array, jax.Array]:
-    # The canvas is as large as the larger of the two; both are centred in it, rounded down.
-    canvas = jnp.maximum(size, full)
+def _resized(size: jax.Array, full: int, canvas: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the pixel that each place of an axis shows, and whether it shows one."""
     place = jnp.arange(full) + (canvas - full) // 2 - (canvas - size) // 2
     source = jnp.floor(place * (full / size.astype(jnp.float32))).astype(jnp.int32)
     return jnp.clip(source, 0, full - 1), (place >= 0) & (place < size)
 
 
 def rotate(image: jax.Array, degrees: jax.Array, fill: jax.Array) -> jax.Array:
-    """Turn the image about its centre by cubic B-splines; ``fill`` (a number) outside."""
+    """Turn the image by ``degrees`` (-45 .. 44) by cubic B-splines; ``fill`` (a number) outside."""
     h, w, _ = image.shape
     smooth_rows, smooth_cols = (jnp.asarray(_prefilter(size), image.dtype) for size in (h, w))
     coefficients = jnp.einsum("ia,jb,abc->ijc", smooth_rows, smooth_cols, image)
     angle = degrees.astype(image.dtype) * (math.pi / 180)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    i, j = (jnp.arange(size, dtype=image.dtype) - (size - 1) / 2 for size in (h, w))
+    off = jnp.asarray(_off_centre(h, w), image.dtype)[degrees + ROTATE]
+    i, j = (
+        jnp.arange(size, dtype=image.dtype) - (size - 1) / 2 - own
+        for size, own in zip((h, w), off, strict=True)
+    )
     rows = cos * i[:, None] + sin * j[None, :] + (h - 1) / 2
     cols = -sin * i[:, None] + cos * j[None, :] + (w - 1) / 2
     taps = (_taps(rows, h), _taps(cols, w))
@@ -131,6 +137,17 @@ def _taps(at: jax.Array, size: int) -> tuple[list[jax.Array], list[jax.Array]]:
         place = jnp.mod(low.astype(jnp.int32) + k, period)
         knots.append(jnp.where(place < size, place, period - place))
     return knots, weights
+
+
+@functools.cache
+def _off_centre(height: int, width: int) -> np.ndarray:
+    """Return how far above and left of its middle a turned image is cut, [angles, 2]: 0 or 1/2."""
+    angles = np.arange(-ROTATE, ROTATE)
+    cos, sin = special.cosdg(angles), np.abs(special.sindg(angles))
+    grown = [
+        (a * cos + b * sin + 0.5).astype(int) - a for a, b in ((height, width), (width, height))
+    ]
+    return np.stack(grown, 1) % 2 / 2
 
 
 @functools.cache

@@ -34,8 +34,8 @@ class Rule(NamedTuple):
     """Which crops are looked at, and which are taken; hashable.
 
     ``min_scale`` is the smallest area of a crop, the largest is 1. The teacher sees a crop shrunk
-    ``factor`` times, zeros right and below. ``part`` is "best", the first of the order, or
-    "middle": of n images the k from (n - k) // 2 on.
+    ``factor`` times, with zeros around it (``padded``). ``part`` is "best", the first of the order,
+    or "middle": of n images the k from (n - k) // 2 on.
     """
 
     candidates: int = 300
@@ -121,6 +121,15 @@ def shrunk(images: jax.Array, factor: int) -> jax.Array:
     return whole.reshape(n, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
 
+def padded(cells: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return cells [n, h, w, c] in the middle of images of ``shape`` (height, width), zeros around.
+
+    Of an odd number of zeros the one more is below and on the right.
+    """
+    spare = [whole - own for whole, own in zip(shape, cells.shape[1:3], strict=True)]
+    return jnp.pad(cells, ((0, 0), *((n // 2, n - n // 2) for n in spare), (0, 0)))
+
+
 def _looked_at(
     net: Net, variables: Tree, data: Any, seed: int, label: int, drawn: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -148,8 +157,7 @@ def _judge(net: Net, rule: Rule) -> Any:
         h, w = images.shape[1:3]
         view = views.draw(key, len(images), (h, w), spec)
         cells = shrunk(views.apply(images, view), rule.factor)
-        sides = ((0, 0), (0, h - cells.shape[1]), (0, w - cells.shape[2]), (0, 0))
-        logits = net.apply(variables, jnp.pad(cells, sides), train=False).logits
+        logits = net.apply(variables, padded(cells, (h, w)), train=False).logits
         return view.box, -jax.nn.log_softmax(logits)[:, label]
 
     return judge

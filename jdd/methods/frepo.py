@@ -18,8 +18,10 @@ from (one-hot - 1/C) / sqrt(C/10).
 The pool (weights, running statistics, Adam's moments, counters and the member that is next) is the
 state's ``aux``: it is checkpointed, and every draw is a function of seed and step.
 
-Differs from the authors' code: a resumed run has its pool again and equals an uninterrupted one to
-the bit; the length of the schedule is ``decay_steps``. ``docs/methods/frepo.md`` has the rest.
+Differs from the authors' code: a net is replaced in the step that takes its counter past
+``pool_steps``, theirs the next time it is drawn, once X has been matched on it one step older; a
+resumed run has its pool again and equals an uninterrupted one to the bit; the length of the
+schedule is ``decay_steps``. ``docs/methods/frepo.md`` has the rest.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ s is drawn once an epoch of the real images, as in the authors' commands; ``wind
 draws it at every step, ``window_draw=end`` fixes it at T - W.
 
 Differs from the authors' code: several (theta_0, s), each with a real batch of its own, may be
-averaged in a step (``inits``); Adam's root is guarded at 0; the start of m is not in print.
+averaged in a step (``inits``); in the window eps is added to Adam's corrected root, guarded at 0,
+where their library (higher 0.2.1) adds it to the uncorrected one and stops the gradient at 0. m
+starts as theirs does.
 """
 
 from __future__ import annotations

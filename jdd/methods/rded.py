@@ -6,8 +6,9 @@ for its image. The ipc * factor^2 best fill ipc images, factor by factor crops e
 an image in its first cell. With factor 1 (CIFAR, Tiny-ImageNet) a crop is an image.
 
 Differs from the authors' code: a crop becomes the cell's size by averaging the pixels of a crop at
-full size; the evaluation's last iterate counts, not the best of its last fifth; a student's step
-moves the running statistics of batch norms once (``ref_bugs``: twice, as theirs).
+full size, theirs by antialiased resizing (with factor 1 the same); the evaluation's last iterate
+counts, not the best of its last fifth; a student's step moves the running statistics of batch norms
+once (``ref_bugs``: twice, as theirs).
 """
 
 from __future__ import annotations

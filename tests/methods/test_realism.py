@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import jax
@@ -12,6 +13,7 @@ from jdd import config as config_lib
 from jdd import methods, rng
 from jdd.augment import views
 from jdd.distilled import DistilledSet
+from jdd.errors import BadInput
 from jdd.experts import realism
 from tests import runs
 
@@ -71,6 +73,13 @@ def enlarged(image, box):
     return part
 
 
+@jax.jit
+def squares(key):
+    """Return the boxes of 64 square crops of an area of 8 to 100 %."""
+    spec = views.Spec(crop="resized", scale=(0.08, 1.0), ratio=(1.0, 1.0), flip=0.0)
+    return views.draw(key, 64, (8, 8), spec).box
+
+
 @pytest.mark.parametrize("n, k", [(9, 4), (10, 3), (6, 6), (7, 1)])
 def test_the_middle_of_the_order_leaves_as_many_on_either_side(n, k):
     scores = np.random.default_rng(n).integers(0, 5, (n, 3)).astype(np.float32)  # with ties
@@ -89,14 +98,12 @@ def test_medium_crops_are_in_the_middle_of_what_the_teacher_sees(trained):
     teacher, data = work.teachers[0], work.data
     found = realism.medium(teacher, lazy(data), 1, 4)
     assert found.rows.shape == (12,) and found.box.shape == (12, 4)
-    spec = views.Spec(crop="resized", scale=(0.08, 1.0), ratio=(1.0, 1.0), flip=0.0)
-    draw = jax.jit(lambda key: views.draw(key, 64, (8, 8), spec).box)
     judge = jax.jit(lambda x: teacher.net.apply(teacher.variables(), x, train=False).logits)
     for label in range(3):
         rows = np.flatnonzero(data.train.labels == label)
         drawn = np.repeat(rng.host(1, "rded/images", label).permutation(rows), 5)
         keys = [jax.random.fold_in(rng.key(1, "rded/crops", label), i) for i in (0, 1)]
-        boxes = np.concatenate([draw(key) for key in keys])[:100]
+        boxes = np.concatenate([squares(key) for key in keys])[:100]
         assert (boxes[:, 2] == boxes[:, 3]).all() and len(np.unique(boxes, axis=0)) > 20
         pairs = zip(drawn, boxes, strict=True)
         crops = np.stack([enlarged(data.train.images[r], box) for r, box in pairs])
@@ -109,6 +116,73 @@ def test_medium_crops_are_in_the_middle_of_what_the_teacher_sees(trained):
         np.testing.assert_array_equal(found.box[own], boxes.reshape(20, 5, 4)[middle, best])
         shown = realism.cut(data.train.images[found.rows[own]], found.box[own])
         np.testing.assert_allclose(shown, crops[5 * middle + best], atol=1e-5)
+
+
+@pytest.mark.parametrize("factor, ipc", [(1, 4), (2, 2), (4, 1)])
+def test_rded_chooses_crops_and_puts_them_together_as_published(trained, factor, ipc):
+    _, work = trained(method="rded", steps=0, factor=factor, ipc=ipc, candidates=18)
+    teacher, data, side, each = work.teachers[0], work.data, 8 // factor, ipc * factor**2
+    found = realism.select(teacher, data, 2, each, realism.Rule(18, 5, 0.08, factor))
+    shown = np.asarray(methods.make(work.config, work.problem).init(2).variables["images"])
+    judge = jax.jit(lambda x: teacher.net.apply(teacher.variables(), x, train=False).logits)
+    elsewhere = 0
+    for label in range(3):
+        rows = np.flatnonzero(data.train.labels == label)
+        drawn = rng.host(2, "rded/images", label).permutation(rows)[:18]
+        keys = [jax.random.fold_in(rng.key(2, "rded/crops", label), i) for i in (0, 1)]
+        boxes = np.concatenate([squares(key) for key in keys])[:90]
+        pairs = zip(np.repeat(drawn, 5), boxes, strict=True)
+        crops = np.stack([enlarged(data.train.images[r], box) for r, box in pairs])
+        cells = crops.reshape(90, side, factor, side, factor, 3).mean((2, 4))
+
+        def choice(top, cells=cells, label=label):
+            seen = np.zeros((90, 8, 8, 3), np.float32)
+            seen[:, top : top + side, top : top + side] = cells
+            logits = np.asarray(judge(seen), np.float64)
+            losses = (np.log(np.exp(logits).sum(1)) - logits[:, label]).reshape(18, 5)
+            image = np.argsort(losses.min(1))[:each]
+            return image, losses[image].argmin(1)
+
+        image, crop = choice((8 - side) // 2)  # zeros on all four sides
+        own = slice(each * label, each * (label + 1))
+        np.testing.assert_array_equal(found.rows[own], drawn[image])
+        np.testing.assert_array_equal(found.box[own], boxes.reshape(18, 5, 4)[image, crop])
+        for k, cell in enumerate(cells[5 * image + crop]):  # first cells first, the best in them
+            top, left = side * (k // ipc // factor), side * (k // ipc % factor)
+            part = shown[ipc * label + k % ipc, top : top + side, left : left + side]
+            np.testing.assert_allclose(part, cell, atol=1e-5)
+        elsewhere += sum(map(np.any, np.subtract((image, crop), choice(0)).T))
+    assert (elsewhere == 0) == (factor == 1)  # zeros right and below alone choose others
+    if factor == 1:  # what the published settings have chosen ever since
+        raw = b"".join(np.ascontiguousarray(a, "<i4").tobytes() for a in found)
+        assert hashlib.sha256(raw).hexdigest()[:16] == "fc62949d8893cb3c"
+
+
+def test_an_odd_rest_of_zeros_is_below_and_on_the_right():
+    cells = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2, 1)
+    wanted = np.zeros((2, 8, 7, 1), np.float32)
+    wanted[:, 2:5, 2:4] = cells
+    np.testing.assert_array_equal(realism.padded(cells, (8, 7)), wanted)
+
+
+@pytest.mark.parametrize("side, factor", [(9, 1), (64, 1), (65, 2), (66, 2)])
+def test_the_factor_of_a_dataset_of_ones_own_follows_from_its_images(tmp_path, side, factor):
+    given = {"method": "rded", "data.name": "own", "data.path": str(tmp_path), "ipc": 1}
+    loaded = config_lib.load("rded", given)
+    names = ("factor", "relabel.shuffle", "relabel.min_scale")
+    first = config_lib.resolve(loaded.config)[0]
+    assert [config_lib.flat(first)[name] for name in names] == ["auto"] * 3  # until it is loaded
+    values = config_lib.flat(config_lib.resolve(first, shape=(side, side, 3))[0])
+    assert [values[name] for name in names] == [factor, factor, 1 / factor]
+
+
+@pytest.mark.parametrize("factor", [3, 16])
+def test_cells_that_do_not_fill_an_image_are_refused(trained, factor):
+    with pytest.raises(BadInput) as caught:
+        trained(method="rded", steps=0, factor=factor, **{"relabel.shuffle": 1})
+    error = caught.value
+    assert error.where == "config.factor" and "8 x 8 pixels" in error.found
+    assert error.allowed.endswith(": 1, 2, 4, 8")
 
 
 def test_a_choice_is_made_once_and_again_where_it_is_another(trained, monkeypatch):
