@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +108,11 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
 def _folder(path: Path) -> foreign.Found:
     """Read class folders, with the ``recipe.json`` that jdd's own export leaves there."""
     read = class_folders.read(path)
-    for note in read.notes:
-        warnings.warn(f"{path}: {note}", stacklevel=4)  # the line that calls jdd.load
     images = read.pixels.astype(np.float32) / 255.0
     side = read.sidecar
     if side is None:
         folders = tuple(Path(file).parent.name for file in read.files)
-        return foreign.Found(images, None, space="pixels", folders=folders)
+        return foreign.Found(images, None, space="pixels", folders=folders, notes=tuple(read.notes))
     where = f"{path}:{class_folders.SIDECAR}"
     recipe = distilled.read_recipe(json.dumps(side["recipe"]), where)
     try:
@@ -132,4 +129,5 @@ def _folder(path: Path) -> foreign.Found:
         space="pixels",
         recipe=recipe,
         label_kind=str(side.get("label_kind", "")) if labels.ndim == 2 else "",
+        notes=tuple(read.notes),
     )

@@ -70,6 +70,7 @@ class Found(NamedTuple):
     align_corners: bool = True
     label_kind: str = ""
     recipe: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()  # on how it was read
 
 
 def adopt(found: Found, known: Known, where: str) -> DistilledSet:
@@ -121,7 +122,9 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     )
     if kind == "centred":
         recipe["train"] = recipe["train"] | {"loss": "squared_error"}
-    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform, notes, bool(given))
+    dataset = DistilledSet(
+        images, labels, kind, found.lr, recipe, transform, (*found.notes, *notes), bool(given)
+    )
     if not own:
         rate = 0.01 if found.lr is None else found.lr
         corners = found.align_corners
