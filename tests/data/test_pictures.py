@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+import jdd
 from jdd import interop
 from jdd.data import cache, load, load_raw
 from jdd.data.sources import depth
@@ -359,7 +360,8 @@ def test_class_folders_of_a_distilled_set_are_read_alike(tmp_path):
     files = {f"{c}/0.png": encode(pixels(c, 32)) for c in range(10)} | {"3/0.png": saved(clear)}
     folder = write_folder(tmp_path / "set", files)
     with pytest.warns(UserWarning, match="1 of 10 images have transparent pixels: shown on white"):
-        found = interop.load(folder, dataset="cifar10")
+        found = jdd.load(folder, dataset="cifar10")
+    assert found.notes[0] == "1 of 10 images have transparent pixels: shown on white"
     shown = found.transform.inverse(found.images)
     np.testing.assert_allclose(shown[3], 1, atol=1e-6)
     np.testing.assert_allclose(shown[0], pixels(0, 32) / 255, atol=1e-6)

@@ -70,11 +70,11 @@ def read(request: Request, shelf: Shelf) -> Raw:
     counts = []
     for split in ("train", "val", "test"):
         mine = [(cls, paths) for (kind, cls), paths in homes.items() if kind == split]
-        found = sorted((path, cls) for cls, paths in mine for path in paths)
-        if not found:
+        rows = sorted((path, cls) for cls, paths in mine for path in paths)
+        if not rows:
             continue
-        images, seen = shelf.take([tree.images[path] for path, _ in found])
-        splits[split] = (images, np.array([labels[cls] for _, cls in found], np.int32))
+        images, seen = shelf.take([tree.images[path] for path, _ in rows])
+        splits[split] = (images, np.array([labels[cls] for _, cls in rows], np.int32))
         counts += [f"{split}: {note}" for note in seen]
         notes += _absent(split, splits[split][1], names)
     if strays := [*tree.others, *placed.outside]:
