@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd import config as configs
-from jdd import interop, pipeline
+from jdd import interop, memory, pipeline
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.report import compared
@@ -27,7 +27,7 @@ def distill(
         in a dict, ``**{"data.path": "x.zip"}``.
 
     Raises:
-      BadInput, Diverged, Interrupted: as the command line does.
+      BadInput, Diverged, Interrupted, OutOfMemory: as the command line does.
     """
     loaded = configs.load(config, overrides)
     resolved, _ = configs.resolve(loaded.config)
@@ -85,8 +85,13 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
     Args:
       **known: what a set does not say itself: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
         ``net`` ... (see ``jdd.interop.load``).
+
+    Raises:
+      BadInput: as ``jdd.interop.load``.
+      OutOfMemory: the set does not fit into memory.
     """
-    return interop.load(path, **known)
+    with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
+        return interop.load(path, **known)
 
 
 def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:

@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jdd import memory
 from jdd.data.sources.pixels import Decoded
 from jdd.errors import BadInput
 
 Splits = dict[str, tuple[Any, np.ndarray]]
 _BYTES = 1 << 24  # of a file that are rewritten at a time
+_LOOK = 256  # images after which memory is looked at again
 
 
 class Shelf(Protocol):
@@ -38,13 +40,29 @@ def told(grey: int, count: int, channels: int) -> str:
     return f"{grey} of {count} images are grey and were made RGB" if grey and channels == 3 else ""
 
 
+def _fits(count: int, images: int, image: Decoded) -> None:
+    height, width = image.array.shape[:2]
+    memory.need(
+        count,
+        "config.data",
+        f"{images} images of {width}x{height} in memory, the last of which take",
+        "--config.data.stream=true leaves them on disk, or a smaller --config.data.size",
+    )
+
+
 class Held:
-    """A shelf in memory; what was taken is no longer on it."""
+    """A shelf in memory; what was taken is no longer on it.
+
+    Images come one by one, and no allocation is large enough to fail: without a look at what is
+    free, the system would end the process.
+    """
 
     def __init__(self) -> None:
         self._images: list[Decoded | None] = []
 
     def add(self, image: Decoded) -> int:
+        if len(self._images) % _LOOK == 0:
+            _fits(_LOOK * image.array.nbytes, len(self._images) + _LOOK, image)
         self._images.append(image)
         return len(self._images) - 1
 
@@ -53,6 +71,8 @@ class Held:
         for place in places:
             self._images[place] = None
         channels = max(image.array.shape[2] for image in images)
+        pixels = int(np.prod(images[0].array.shape[:2]))
+        _fits(len(images) * pixels * channels, len(images), images[0])
         out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
         for i, image in enumerate(images):
             out[i] = image.array  # one channel broadcasts to three
