@@ -81,6 +81,7 @@ def test_a_share_of_a_step_is_timed_where_it_is_large(large, tiny, tmp_path):
 def no_stages(monkeypatch):
     """Runs of the report alone: nothing is trained to say what whitening takes."""
     monkeypatch.setattr(pipeline, "stages", lambda config: [report.STAGE])
+    monkeypatch.setattr(whitening, "_SIDE", 64)
 
 
 @pytest.mark.parametrize("kind", ["kornia", "kip", "frepo"])
@@ -125,9 +126,10 @@ def test_whitening_of_a_dataset_that_is_not_here(tiny, tmp_path, monkeypatch):
         resolved = configs.load("mtt", {**tiny, **words}).config
         return whitening.estimate(pipeline.Work(resolved, there, tmp_path, ""))
 
+    monkeypatch.setattr(whitening, "_SIDE", 64)
     small, large = cost(8), cost(16)
     assert (small.temporaries, large.temporaries) == (40 * 192**2, 40 * 768**2)
-    assert 0 < small.seconds < large.seconds and "from one of 512 x 512" in large.note
+    assert 0 < small.seconds < large.seconds and "from one of 64 x 64" in large.note
     monkeypatch.setattr(memory, "available", lambda: 23 << 30)
     says = r"config.data.zca: kornia of 224x224x3 images needs a matrix of 169 GiB, .* 23 GiB free"
     with pytest.raises(BadInput, match=says):
