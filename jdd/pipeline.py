@@ -295,7 +295,7 @@ def _estimate(work: Work, chosen: list[Stage], notes: list[str]) -> dict[str, An
     if whitening.held(work):
         jobs.insert(0, ("whitening", whitening.estimate))
     for name, estimate in jobs:
-        with guarded(name, work.config, work.data):
+        with guarded("data" if name == "whitening" else name, work.config, work.data):
             cost = estimate(work)
         total += cost.seconds
         memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))

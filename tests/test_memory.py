@@ -35,7 +35,7 @@ def has(monkeypatch):
     return lambda count: monkeypatch.setattr(memory, "available", lambda: count)
 
 
-def test_free_memory_is_the_least_of_machine_and_containers(tmp_path):
+def test_free_memory_is_the_least_of_machine_and_containers(tmp_path, monkeypatch):
     proc, top = tmp_path / "proc", tmp_path / "cgroup"
     for place in (proc / "self", top / "jobs/mine", top / "memory/docker"):
         place.mkdir(parents=True)
@@ -59,6 +59,8 @@ def test_free_memory_is_the_least_of_machine_and_containers(tmp_path):
     assert memory.available(proc, top) == 0
     assert memory.available(tmp_path / "none", top) > 1 << 20  # macOS has no /proc
     assert memory.available() < memory.UNKNOWN
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda kind: (1 << 20, 1 << 20))
+    assert memory.available(tmp_path / "none", top) == 1 << 20  # ulimit -v
 
 
 def test_a_whitening_too_large_is_foretold(capsys, tiny, tmp_path, has):
