@@ -22,7 +22,7 @@ import numpy as np
 
 from jdd.errors import BadInput, OutOfMemory
 
-UNKNOWN = sys.maxsize  # no bound that this machine tells of
+UNKNOWN = sys.maxsize  # this machine names no bound
 _UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))
 
 
@@ -95,10 +95,10 @@ def _left(group: Path, limit: str, usage: str, inactive: str) -> int:
 
 def room(devices: Sequence[Any]) -> int:
     """Return the bytes that arrays may take on each of ``devices``: a CPU's are the machine's."""
-    told = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
+    limits = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
     if any(device.platform == "cpu" for device in devices):
-        told.append(available())
-    return min((limit for limit in told if limit > 0), default=UNKNOWN)
+        limits.append(available())
+    return min((limit for limit in limits if limit > 0), default=UNKNOWN)
 
 
 def need(

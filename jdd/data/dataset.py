@@ -93,10 +93,10 @@ def load(data_config: Mapping[str, Any], fit: bool = True) -> Dataset:
     zca = whitening_kind(setting(data_config, "zca"))
     if request.size:  # before the images are decoded, which may take an hour
         shape = (request.size, request.size, request.channels or 1)
-        check_whitening(zca, shape, kept=True)
+        check_whitening(zca, shape, cached=True)
     raw = load_raw(data_config)
     train = raw.splits["train"][0]
-    check_whitening(zca, train.shape[1:], kept=True)
+    check_whitening(zca, train.shape[1:], cached=True)
     _check_floats(raw)
     digests = [_digest(*raw.splits[name], request.cache_dir) for name in sorted(raw.splits)]
     transform, told = _transform(request, train, raw.scale, zca, digests, fit)

@@ -187,25 +187,25 @@ def whitening_kind(value: bool | str) -> str:
 FIT_BYTES, HELD_BYTES = 40, 8
 
 
-def check_whitening(kind: str, shape: tuple[int, ...], kept: bool = False) -> None:
+def check_whitening(kind: str, shape: tuple[int, ...], cached: bool = False) -> None:
     """Refuse a whitening of images of ``shape`` whose matrices do not fit into memory.
 
     Args:
-      kept: the matrix may be there already, and is not fitted then.
+      cached: the matrix may be there already, and is not fitted then.
 
     Raises:
       BadInput: with the size of the matrix, and the largest images that would do.
     """
     if kind == "none":
         return
-    size, each = math.prod(shape), HELD_BYTES if kept else FIT_BYTES
+    size, each = math.prod(shape), HELD_BYTES if cached else FIT_BYTES
     side = int((0.8 * memory.available() / FIT_BYTES) ** 0.25 / shape[-1] ** 0.5)
     smaller = f"--config.data.size={side} or less" if side >= 4 else "a smaller --config.data.size"
     memory.need(
         each * size**2,
         "config.data.zca",
         f"{kind} of {'x'.join(map(str, shape))} images needs a matrix of"
-        + ("" if kept else f" {memory.size(8 * size**2)}, and to fit it"),
+        + ("" if cached else f" {memory.size(8 * size**2)}, and to fit it"),
         f"--config.data.zca=none, or {smaller}",
     )
 
