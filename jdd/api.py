@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd import config as configs
-from jdd import interop, pipeline
+from jdd import interop, memory, pipeline
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
 from jdd.report import compared
@@ -28,7 +28,7 @@ def distill(
         in a dict, ``**{"data.path": "x.zip"}``.
 
     Raises:
-      BadInput, Diverged, Interrupted: as the command line does.
+      BadInput, Diverged, Interrupted, OutOfMemory: as the command line does.
     """
     loaded = configs.load(config, overrides)
     resolved, _ = configs.resolve(loaded.config)
@@ -86,8 +86,13 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
     Args:
       **known: what a set does not say itself: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
         ``net`` ... (see ``jdd.interop.load``).
+
+    Raises:
+      BadInput: as ``jdd.interop.load``.
+      OutOfMemory: the set does not fit into memory.
     """
-    found = interop.load(path, **known)
+    with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
+        found = interop.load(path, **known)
     for note in found.notes:  # what was assumed of somebody else's set
         warnings.warn(f"{path}: {note}", stacklevel=2)
     return found

@@ -24,6 +24,8 @@ from jdd.methods.base import FULL
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
 from jdd.stages import evaluate, full, report, scores
+from jdd.stages.base import fits as fits_memory
+from jdd.stages.base import guarded
 from jdd.stages.stored import labels as labels_of
 from jdd.stages.stored import random as labels_of_random
 from jdd.stages.stored import stored
@@ -55,7 +57,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     known = {name: given[key] for key, name in SAID.items() if key in given}
-    dset, dataset = _read(source, known, given)
+    with guarded("data", loaded.config):
+        dset, dataset = _read(source, known, given)
     values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
@@ -69,6 +72,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         digest = fingerprint([digest, _labels(work, dset)])
     seed = {"fingerprint": digest, "seed": int(config.seed)}
     dset = dset._replace(recipe=dset.recipe | seed)
+    fits_memory(work)
     for name in config.nets:
         starts(work, dset, work.make_net(name))  # refuses what is not there, before any writing
     with jax.default_matmul_precision(config.precision), locked(place):
@@ -84,7 +88,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
             picture.save(dset, place / "distilled.png")
             for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
                 if not stage.done(work):
-                    stage.run(work, session)
+                    with guarded(stage.name, config, dataset):
+                        stage.run(work, session)
             report.STAGE.run(work, session)
             return finish(work)
 

@@ -73,12 +73,15 @@ def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
     wanted = _nest(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
-            stored = reader.metadata(where).item_metadata.tree
+            # Of the handler: the reader's own looks for a file that a step has a folder above.
+            stored = reader.handler.metadata(where).tree
             found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
             _check(found, wanted, where)
             target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), wanted)
             nested = reader.restore(where, args=ocp.args.StandardRestore(target))
-        except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
+        except (
+            *(ValueError, KeyError, TypeError, OSError, AttributeError, NotImplementedError),
+        ) as error:
             reason = str(error).split("\n")[0][:200]
             raise BadInput(str(where), f"unreadable checkpoint ({reason})", "delete it") from error
     paths = jax.tree_util.tree_flatten_with_path(like)[0]

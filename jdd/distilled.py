@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdd import memory
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
 from jdd.files import write_atomic
@@ -231,6 +232,7 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
       BadInput: the file is absent, empty, truncated, not an npz or holds pickled objects.
     """
     where = str(path)
+    memory.check_npz(path, "a set that fits into memory is needed")
     try:
         data = Path(path).read_bytes()
     except OSError as error:

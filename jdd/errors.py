@@ -29,6 +29,12 @@ class Diverged(JddError):
     exit_code = 3
 
 
+class OutOfMemory(JddError):
+    """Memory ran out on the way; the checkpoints made before stand."""
+
+    exit_code = 4
+
+
 class Interrupted(JddError):
     """SIGINT or SIGTERM arrived; the checkpoint is saved."""
 

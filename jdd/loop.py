@@ -188,11 +188,14 @@ def run(
         if observe is not None:
             observe(at, carry.state)
     finally:
-        # The carry is always the last good one, whatever ended the loop.
-        steps.save(int(carry.step), carry)
-        steps.close()
-        bar.close()
-        metrics.stop(stage)
+        try:
+            # The carry is the last good one, whatever ended the loop; where memory ran out, reading
+            # it raises that again, and the checkpoints made before stand.
+            steps.save(int(carry.step), carry)
+        finally:
+            steps.close()
+            bar.close()
+            metrics.stop(stage)
     return carry.state
 
 

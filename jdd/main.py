@@ -1,6 +1,7 @@
 """The command line: flags, exit codes, one line for what goes wrong. Nothing else.
 
-Exit codes: 0 done, 2 bad input, 3 diverged, 130 interrupted (the checkpoint is saved).
+Exit codes: 0 done, 2 bad input (also what is foretold not to fit into memory), 3 diverged, 4 memory
+ran out on the way (the checkpoints made so far stand), 130 interrupted (the checkpoint is saved).
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jdd: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        from jdd import memory
+
+        if not memory.exhausted(error):
+            raise
+        found = memory.ran_out(error, "jdd", "a smaller input, or a machine with more memory")
+        print(f"jdd: error: {' '.join(str(found).split())}", file=sys.stderr)
+        return found.exit_code
 
 
 def _run(argv: list[str]) -> int:

@@ -15,9 +15,23 @@ from jdd import checkpoint, data, methods
 from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.files import write_atomic
+from jdd.memory import size
 from jdd.report import plain
 from jdd.session import Session, clock, locked
-from jdd.stages import Stage, distill, evaluate, experts, full, relabel, report, scores, squeeze
+from jdd.stages import (
+    Stage,
+    distill,
+    evaluate,
+    experts,
+    full,
+    relabel,
+    report,
+    scores,
+    squeeze,
+    whitening,
+)
+from jdd.stages.base import fits as fits_memory
+from jdd.stages.base import guarded
 from jdd.titles import title
 from jdd.work import Work
 
@@ -44,6 +58,7 @@ def run(
     Raises:
       BadInput: anything the user gave cannot be used; nothing has been overwritten.
       Diverged, Interrupted: as the stages do; the checkpoint is saved.
+      OutOfMemory: memory ran out; the checkpoints made so far stand.
     """
     if set_path is not None:
         from jdd import assess
@@ -54,7 +69,8 @@ def run(
     place = Path(workdir or configs.default_workdir(config, loaded.spec))
     check_workdir(place, config)
     with jax.default_matmul_precision(config.precision):
-        work = prepare(config, place, command, notes, absent)
+        with guarded("data", config):
+            work = prepare(config, place, command, notes, absent, mode != "estimate")
         check_workdir(place, work.config)
         chosen = stages(work.config)
         _check_mode(mode, chosen)
@@ -65,14 +81,20 @@ def run(
 
 
 def prepare(
-    config: Any, place: Path, command: str, notes: list[str] | None = None, absent: bool = False
+    config: Any,
+    place: Path,
+    command: str,
+    notes: list[str] | None = None,
+    absent: bool = False,
+    fit: bool = True,
 ) -> Work:
     """Load the data and check all that a stage would otherwise stumble over an hour later.
 
     What only the data have settled is added to ``notes``. ``absent``: a placeholder stands for the
-    data, which is enough to foretell what a run costs.
+    data, which is enough to foretell what a run costs; so is a whitening that ``fit`` False leaves
+    unfitted.
     """
-    loaded = data.placeholder(config.data) if absent else data.load(config.data)
+    loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
     config, told = configs.resolve(config, shape=loaded.shape, absent=absent)
     if notes is not None:
         notes += [line for line in told if line not in notes]
@@ -80,7 +102,7 @@ def prepare(
     if fits:
         fits(configs.flat(config), loaded)
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
-    work = Work(config, loaded, place, command, data.origin(config, loaded))
+    work = Work(config, loaded, place, command, data.origin(config, loaded, fit))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if int(config.ipc) > min(counts):
         raise BadInput(
@@ -88,6 +110,7 @@ def prepare(
         )
     for name in config.nets:
         work.make_net(name)
+    fits_memory(work)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = work.store  # refuses a store made with other settings
     methods.fits(work.config, work.teachers)  # as does looking at the teachers
@@ -135,7 +158,8 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
                 session.say(f"{stage.name}: complete")
                 continue
             _require(stage, work, mode, chosen)
-            stage.run(work, session)
+            with guarded(stage.name, config, work.data):
+                stage.run(work, session)
             session.metrics.stop(stage.name)
             if told := session.waited():
                 session.say(f"{stage.name}: {told}")
@@ -267,13 +291,17 @@ def _estimate(work: Work, chosen: list[Stage], notes: list[str]) -> dict[str, An
         print(line)
     print(f"{'stage':10} {'time':>14} {'XLA temporaries':>16} {'disk':>10}  measured")
     total, found = 0.0, {}
-    for stage in chosen:
-        cost = stage.estimate(work)
+    jobs = [(stage.name, stage.estimate) for stage in chosen]
+    if whitening.held(work):
+        jobs.insert(0, ("whitening", whitening.estimate))
+    for name, estimate in jobs:
+        with guarded("data" if name == "whitening" else name, work.config, work.data):
+            cost = estimate(work)
         total += cost.seconds
         memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))
-        told = f"{stage.name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
+        told = f"{name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
         print(told, flush=True)
-        found[stage.name] = {
+        found[name] = {
             "seconds": cost.seconds,
             "temporaries_bytes": cost.temporaries,
             "disk_bytes": cost.disk,
@@ -286,14 +314,10 @@ def _held(work: Work) -> str:
     """Say what memory the images take beside the temporaries, or what file in their place."""
     splits = [split.images for split in (work.data.train, work.data.test)]
     numbers = sum(math.prod(images.shape) for images in splits)
+    matrices = f", the whitening {size(n)} in memory" if (n := whitening.held(work)) else ""
     if work.config.data.stream:
-        return f"the images lie in a file of {size(numbers)}"
+        return f"the images lie in a file of {size(numbers)}{matrices}"
     streamed = f" (or in a file of {size(numbers)}, with --config.data.stream=true)"
     return f"the data holds {size(4 * numbers)} beside the temporaries" + (
-        streamed if 4 * numbers > 8 << 30 else ""
+        (streamed if 4 * numbers > 8 << 30 else "") + matrices
     )
-
-
-def size(count: int) -> str:
-    """Return bytes as a person reads them."""
-    return f"{count / 2**20:.0f} MiB" if count < 10 << 30 else f"{count / 2**30:.0f} GiB"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jdd import data
+from jdd import config as configs
+from jdd import data, memory, pipeline
 from jdd.data.facts import FACTS
 from jdd.errors import BadInput
-from jdd.stages import base
+from jdd.stages import base, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
 from tests.test_decoupled import OWN, keys_of
@@ -74,3 +75,62 @@ def test_a_share_of_a_step_is_timed_where_it_is_large(large, tiny, tmp_path):
     assert base.share(8, (16, 16), devices) == 8 and base.scaled(8, 8) == ""
     assert base.share(9, (16, 16), devices) == 4 and base.share(3, (64, 64), devices) == 3
     assert base.share(99, (8, 8), devices) == 16
+
+
+@pytest.fixture
+def no_stages(monkeypatch):
+    """Runs of the report alone: nothing is trained to say what whitening takes."""
+    monkeypatch.setattr(pipeline, "stages", lambda config: [report.STAGE])
+    monkeypatch.setattr(whitening, "_SIDE", 64)
+
+
+@pytest.mark.parametrize("kind", ["kornia", "kip", "frepo"])
+def test_whitening_counts_and_is_not_fitted(tiny, no_stages, tmp_path, capsys, kind):
+    cache = tmp_path / "cache"
+    keys = {**tiny, "data.zca": kind, "data.cache_dir": str(cache)}
+    found = runs.run(keys, tmp_path / "run", "estimate")
+    assert not list(cache.rglob("zca*")) and not (tmp_path / "run").exists()
+    size = 8 * 8 * 3
+    row = found["whitening"]
+    assert row["seconds"] > 0 and row["disk_bytes"] == 8 * size**2
+    # The covariance, LAPACK's copy of it and its two workspaces, the eigenvectors: float64.
+    assert row["temporaries_bytes"] == 5 * 8 * size**2
+    out = capsys.readouterr().out
+    assert f"{kind} of 60 images: a matrix of 192 x 192, its eigenvectors and its inverse" in out
+    assert out.splitlines()[-1].endswith(f"the whitening {memory.size(8 * size**2)} in memory")
+    if kind != "kornia":
+        return
+    fitted = runs.work(keys, tmp_path / "run")
+    assert list(cache.glob("zca-*.npz"))
+    found = runs.run(keys, tmp_path / "run", "estimate")
+    assert found["whitening"] == {"seconds": 0.0, "temporaries_bytes": 0, "disk_bytes": 0}
+    assert fitted.data.transform.fitted and whitening.held(fitted) == 8 * size**2
+    assert "whitening" not in runs.run(tiny, tmp_path / "none", "estimate")
+
+
+@pytest.mark.parametrize("kind", ["kornia", "kip", "frepo"])
+def test_unfitted_data_are_the_same_dataset(tiny, tmp_path, kind):
+    words = {"name": "toy", "path": tiny["data.path"], "zca": kind, "cache_dir": str(tmp_path)}
+    unfitted, fitted = data.load(words, fit=False), data.load(words)
+    assert unfitted.fingerprint == fitted.fingerprint and not unfitted.transform.fitted
+    assert unfitted.transform.kind == fitted.transform.kind == kind
+    assert unfitted.transform.zca_matrix.strides == (0, 0)  # no memory
+    assert unfitted.train.images.shape == fitted.train.images.shape
+
+
+def test_whitening_of_a_dataset_that_is_not_here(tiny, tmp_path, monkeypatch):
+    words = {"data.name": "tiny_imagenet", "data.path": "", "data.zca": "kornia"}
+
+    def cost(size):
+        there = data.placeholder({"name": "tiny_imagenet", "zca": "kornia", "size": size})
+        resolved = configs.load("mtt", {**tiny, **words}).config
+        return whitening.estimate(pipeline.Work(resolved, there, tmp_path, ""))
+
+    monkeypatch.setattr(whitening, "_SIDE", 64)
+    small, large = cost(8), cost(16)
+    assert (small.temporaries, large.temporaries) == (40 * 192**2, 40 * 768**2)
+    assert 0 < small.seconds < large.seconds and "from one of 64 x 64" in large.note
+    monkeypatch.setattr(memory, "available", lambda: 23 << 30)
+    says = r"config.data.zca: kornia of 224x224x3 images needs a matrix of 169 GiB, .* 23 GiB free"
+    with pytest.raises(BadInput, match=says):
+        runs.run({**tiny, **words, "data.size": 224}, tmp_path / "none", "estimate")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import rng
+from jdd import memory, rng
 from jdd.data import cache, facts
 from jdd.data.sampler import class_indices
 from jdd.data.sources import Raw, Request, read, request_of
@@ -20,11 +20,13 @@ from jdd.data.transform import (
     ZCA_EPS,
     Transform,
     channel_stats,
+    check_whitening,
     chunks,
     fit_frepo_zca,
     fit_kip_zca,
     fit_zca,
     normalisation,
+    unfitted,
     whitening,
     whitening_kind,
 )
@@ -66,7 +68,7 @@ class Dataset(NamedTuple):
         return len(self.class_names)
 
 
-def load(data_config: Mapping[str, Any]) -> Dataset:
+def load(data_config: Mapping[str, Any], fit: bool = True) -> Dataset:
     """Load the dataset a ``config.data`` names.
 
     Whitening and a user's own mean and deviation are fitted on the training split alone, after
@@ -78,6 +80,8 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
         (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
         (auto or a strategy); stream (images stay in a file in cache_dir, ``Streamed``).
+      fit: False leaves a whitening that is not in the cache unfitted (``transform.fitted``), and
+        the images as they are before it: enough to foretell what a run costs.
 
     Returns:
       The Dataset, its images float32 in the net's input space.
@@ -86,17 +90,25 @@ def load(data_config: Mapping[str, Any]) -> Dataset:
       BadInput: anything about the names, files or values that cannot be used.
     """
     request = request_of(data_config)
+    zca = whitening_kind(setting(data_config, "zca"))
+    if request.size:  # before the images are decoded, which may take an hour
+        shape = (request.size, request.size, request.channels or 1)
+        check_whitening(zca, shape, cached=True)
     raw = load_raw(data_config)
     train = raw.splits["train"][0]
+    check_whitening(zca, train.shape[1:], cached=True)
+    _check_floats(raw)
     digests = [_digest(*raw.splits[name], request.cache_dir) for name in sorted(raw.splits)]
-    zca = whitening_kind(setting(data_config, "zca"))
-    transform, told = _transform(request, train, raw.scale, zca, digests)
+    transform, told = _transform(request, train, raw.scale, zca, digests, fit)
+    through = transform
+    if not transform.fitted:
+        through = transform._replace(zca_mean=None, zca_matrix=None, zca_image=None)
     names, channels = sorted(raw.splits), train.shape[-1]
     del train
     transformed = {}
     for name in names:  # popped, so that the stored images of a split go as its floats come
         images, labels = raw.splits.pop(name)
-        transformed[name] = Split(in_space(images, transform, raw.scale), labels)
+        transformed[name] = Split(in_space(images, through, raw.scale), labels)
     dsa = str(setting(data_config, "dsa"))
     if dsa == "auto":
         dsa = request.facts.dsa if request.facts else facts.default_dsa(channels)
@@ -145,6 +157,25 @@ def load_raw(data_config: Mapping[str, Any]) -> Raw:
     held = f"{exact} images" if exact else f"{fraction:.0%} of each class"
     note = f"validation split: {held} carved out of the training split (seed {_SEED})"
     return _carve(raw, "val", fraction, note, exact)
+
+
+def _check_floats(raw: Raw) -> None:
+    """Refuse images that do not fit into memory as floats, with those that are still to come.
+
+    Raises:
+      BadInput: with both sizes.
+    """
+    most = grown = 0
+    for name in sorted(raw.splits):  # in the order in which ``load`` maps them
+        images = raw.splits[name][0]
+        if not isinstance(images, Streamed):
+            grown += 4 * images.size
+            most = max(most, grown)
+            grown -= images.nbytes
+    count = sum(len(labels) for _, labels in raw.splits.values())
+    stream = "--config.data.stream=true leaves them on disk, or " if raw.scale == 255 else ""
+    allowed = f"{stream}a smaller --config.data.size"
+    memory.need(most, "config.data", f"{count} images as floats take", allowed)
 
 
 def _number(data_config: Mapping[str, Any], key: str) -> float:
@@ -215,7 +246,7 @@ _FITS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
 
 
 def _transform(
-    request: Request, train: Any, scale: float, zca: str, digests: list[str]
+    request: Request, train: Any, scale: float, zca: str, digests: list[str], fit: bool
 ) -> tuple[Transform, tuple[str, ...]]:
     known, first = request.facts, None
     if zca in ("none", "frepo"):
@@ -230,6 +261,9 @@ def _transform(
     file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS, *stated])
     arrays, told = cache.read(file, names), ""
     if arrays is None:
+        check_whitening(zca, train.shape[1:])
+        if not fit:
+            return unfitted(zca, train.shape[1:], first), ()
         arrays = dict(zip(names, _FITS[zca](train, scale, first), strict=True))
         told = cache.write(file, arrays)
     mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]

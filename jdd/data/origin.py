@@ -11,7 +11,7 @@ from jdd.errors import BadInput
 KEYS = ("name", "source", "path")  # config.source.KEY is said as config.data.KEY is
 
 
-def origin(config: Any, data: Dataset) -> Dataset:
+def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
     """Return the dataset that ``config.source`` names, ``data`` itself where it names none.
 
     It is brought to the size of ``data``, and normalised (or whitened) by its own images.
@@ -19,6 +19,7 @@ def origin(config: Any, data: Dataset) -> Dataset:
     Args:
       config: a resolved config; methods without a second dataset have no ``source``.
       data: the dataset that is distilled.
+      fit: as of ``load``.
 
     Raises:
       BadInput: it cannot be read, or its images or classes are not those of ``data``.
@@ -30,7 +31,7 @@ def origin(config: Any, data: Dataset) -> Dataset:
     asked = dict(config.data) | {name: said[name] for name in KEYS}
     asked |= {"val": 0.0, "size": height if height == width else 0}
     try:
-        found = load(asked)
+        found = load(asked, fit)
     except BadInput as error:
         raise _renamed(error) from None
     classes = _check(found, data)

@@ -11,7 +11,7 @@ from jdd.data import facts as table
 from jdd.data.dataset import Dataset, Split
 from jdd.data.sources import tfds_sets
 from jdd.data.sources.raw import setting, side, source_of
-from jdd.data.transform import normalisation, whitening_kind
+from jdd.data.transform import check_whitening, normalisation, unfitted, whitening_kind
 
 FINGERPRINT = "placeholder"
 
@@ -33,15 +33,16 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
     """Return a known dataset with black images that take no memory: strides of zero.
 
     Its counts are the published ones, each class as large as the others; its transform is the
-    published mean and deviation, whatever ``zca`` says; no validation images are held out.
+    published mean and deviation, or an unfitted whitening; no validation images are held out.
 
     Raises:
-      BadInput: a size or a whitening that a run would refuse.
+      BadInput: a size or a whitening that a run would refuse, also for want of memory.
     """
     known = table.FACTS[str(setting(data_config, "name"))]
     size, (height, width, channels) = side(data_config), known.shape
-    whitening_kind(setting(data_config, "zca"))
+    zca = whitening_kind(setting(data_config, "zca"))
     shape = (size, size, channels) if size else (height, width, channels)
+    check_whitening(zca, shape)
     train, test = (
         Split(
             np.broadcast_to(np.float32(0), (n, *shape)),
@@ -49,6 +50,7 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
         )
         for n in known.sizes
     )
+    first = normalisation(np.array(known.mean), np.array(known.std))
     dsa = str(setting(data_config, "dsa"))
     counts = f"{known.sizes[0]} training and {known.sizes[1]} test images of {shape[0]}x{shape[1]}"
     own = ", as published" if shape == known.shape else ", in the published numbers"
@@ -58,7 +60,7 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
         train=train,
         val=None,
         test=test,
-        transform=normalisation(np.array(known.mean), np.array(known.std)),
+        transform=first if zca == "none" else unfitted(zca, shape, first),
         dsa=known.dsa if dsa == "auto" else dsa,
         fingerprint=FINGERPRINT,
         notes=(f"{known.name} is not here: foretold for {counts}{own}",),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdd import memory
 from jdd.errors import BadInput
 
 ZCA_EPS = 0.1
@@ -52,6 +53,11 @@ class Transform(NamedTuple):
     def whitens(self) -> bool:
         """Whether images are whitened rather than normalised."""
         return self.zca_matrix is not None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the matrix is a fitted one, not that of ``unfitted``."""
+        return self.zca_matrix is None or any(self.zca_matrix.strides)
 
     @property
     def kind(self) -> str:
@@ -156,6 +162,14 @@ def whitening(
     return Transform(first.mean, first.std, mean, matrix, inverse, image)
 
 
+def unfitted(kind: str, shape: tuple[int, ...], first: Transform | None) -> Transform:
+    """Return a whitening of ``kind`` with zeros that take no memory, to foretell what it costs."""
+    size = math.prod(shape)
+    mean, matrix, image = (np.broadcast_to(np.float32(0), s) for s in (size, (size, size), 2))
+    own = image if kind == "kip" else None
+    return whitening(mean, matrix, matrix, shape[-1], own, first if kind == "frepo" else None)
+
+
 def whitening_kind(value: bool | str) -> str:
     """Return one of ``KINDS``; true and false are what older configs and callers say.
 
@@ -166,6 +180,34 @@ def whitening_kind(value: bool | str) -> str:
     if kind not in KINDS:
         raise BadInput("config.data.zca", repr(value), f"one of {', '.join(KINDS)}")
     return kind
+
+
+# Bytes a place of the d x d matrix: of the covariance, LAPACK's copy of it and its two workspaces,
+# and the eigenvectors, all float64; then of the matrix and its inverse, float32.
+FIT_BYTES, HELD_BYTES = 40, 8
+
+
+def check_whitening(kind: str, shape: tuple[int, ...], cached: bool = False) -> None:
+    """Refuse a whitening of images of ``shape`` whose matrices do not fit into memory.
+
+    Args:
+      cached: the matrix may be there already, and is not fitted then.
+
+    Raises:
+      BadInput: with the size of the matrix, and the largest images that would do.
+    """
+    if kind == "none":
+        return
+    size, each = math.prod(shape), HELD_BYTES if cached else FIT_BYTES
+    side = int((0.8 * memory.available() / FIT_BYTES) ** 0.25 / shape[-1] ** 0.5)
+    smaller = f"--config.data.size={side} or less" if side >= 4 else "a smaller --config.data.size"
+    memory.need(
+        each * size**2,
+        "config.data.zca",
+        f"{kind} of {'x'.join(map(str, shape))} images needs a matrix of"
+        + ("" if cached else f" {memory.size(8 * size**2)}, and to fit it"),
+        f"--config.data.zca=none, or {smaller}",
+    )
 
 
 def own_scale(rows: np.ndarray) -> np.ndarray:

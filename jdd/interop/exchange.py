@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jdd import distilled
+from jdd import distilled, memory
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, nearest
 from jdd.interop import class_folders, ddranking, foreign, safetensors_files, torch_files
@@ -43,6 +43,8 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
     where, kind = str(path), path.suffix.lower()
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)
+    if path.is_file() and kind not in ARCHIVES:
+        memory.check_file(path, "a set that fits into memory is needed")
     release = torch_files.find(path) if path.is_dir() else None
     if kind in (".pt", ".pth") or release:
         found = torch_files.read(release or path, facts.item)

@@ -1,13 +1,18 @@
-"""What a stage is, and how its cost is foretold."""
+"""What a stage is, how its cost is foretold, and what is smaller where memory does not hold it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
 
+from jdd import config as configs
+from jdd import memory
+from jdd.nets import Net, options_of
 from jdd.session import Session
 from jdd.work import Work
 
@@ -70,3 +75,140 @@ def timed(call: Callable[[], Any], repeats: int = 2) -> float:
         jax.block_until_ready(call())
         best = min(best, time.perf_counter() - begun)
     return best
+
+
+# What takes less memory, by stage: the first changes the least.
+_SMALLER = {
+    "data": ("data.stream", "data.zca", "data.size"),
+    "experts": ("data.stream", "experts.group", "experts.batch", "net.width"),
+    "full": ("data.stream", "experts.batch", "net.width"),
+    "squeeze": ("data.stream", "squeeze.accumulate", "squeeze.batch", "squeeze.width"),
+    "distill": (
+        *("classes_at_once", "data.stream", "real_parts", "batch_real", "batch_syn", "batch_pool"),
+        *("inits", "window", "syn_steps", "net.width", "ipc"),
+    ),
+    "recover": ("batches_at_once", "data.stream", "image_batch"),
+    "relabel": ("data.stream", "eval.batch"),
+    "evaluate": ("eval.at_once", "eval.batch", "net.width"),
+    "scores": ("eval.at_once", "eval.batch", "net.width"),
+}
+
+
+_LARGE = 1 << 30  # bytes of images from which on it is worth while to leave them in a file
+
+
+def smaller(stage: str, config: Any, data: Any = None) -> str:
+    """Say which keys of a config make a stage ('data': the reading of them) take less memory.
+
+    Keys that may change when a run goes on come first, the others need a new run. ``data`` is the
+    dataset, once it is there.
+    """
+    flat, schema = configs.flat(config), configs.schema(config.method)
+    now, anew = list[str](), list[str]()
+    for name in _SMALLER.get(stage, ()):
+        if name == "data.stream" and data is not None and 4 * data.train.images.size < _LARGE:
+            continue
+        words = _less(name, flat) if name in flat else ""
+        if words:
+            (now if schema[name].resumable or stage == "data" else anew).append(words)
+    if stage == "data":
+        return ", ".join(now) or "a machine with more memory"
+    parts = ["what is done stays, and the same command goes on from there"]
+    parts[0] += f", with {' or '.join(now)}" if now else ""
+    if anew:
+        parts.append(f"with a new --workdir: {', '.join(anew)}")
+    return "; ".join(parts)
+
+
+def _less(name: str, flat: dict[str, Any]) -> str:
+    """Return in words a smaller value of a key; '' where it has the smallest."""
+    value = flat[name]
+    if name == "data.stream":
+        alone = flat["data.source"] == "digits" or flat["data.name"] == "digits"
+        return "" if value or alone else "--config.data.stream=true"
+    if name == "data.zca":
+        return "" if value in ("none", configs.AUTO) else "--config.data.zca=none"
+    if name in ("squeeze.accumulate", "real_parts"):  # of a batch
+        return f"--config.{name} above {value}"
+    if name in ("data.size", "net.width", "squeeze.width") and value in (0, configs.AUTO):
+        return f"a smaller --config.{name}"
+    if name == "classes_at_once" and jax.default_backend() == "cpu" and not value:
+        return ""  # it is 1 there
+    if value == 0 and name.endswith("_at_once"):
+        return f"--config.{name}=1"
+    if value == 0 and name == "batch_syn":
+        return "a small --config.batch_syn (0 is all)"
+    return f"--config.{name} below {value}" if isinstance(value, int) and value > 1 else ""
+
+
+def guarded(stage: str, config: Any, data: Any = None) -> AbstractContextManager[None]:
+    """Turn memory that runs out in a stage ('data': while they are read) into one line.
+
+    Raises:
+      OutOfMemory: naming the stage and what to make smaller.
+    """
+    doing = "reading the data" if stage == "data" else f"stage {stage}"
+    return memory.guarded(doing, lambda: smaller(stage, config, data))
+
+
+def fits(work: Work) -> None:
+    """Refuse nets and a set that cannot fit into memory, by their shapes: nothing is allocated.
+
+    Counted are the weights of the nets that are trained at once, with their gradients and momentum,
+    and the set's images, twice.
+
+    Raises:
+      BadInput: naming the key to make smaller.
+    """
+    config, free = work.config, memory.room(work.devices)
+    once = min(int(config.eval.at_once) or int(config.eval.n), int(config.eval.n))
+    if work.devices[0].platform != "cpu":
+        once = -(-once // len(work.devices))
+    asked = [(name, once, "eval.at_once") for name in config.nets]
+    if "experts" in configs.stage_names(config):
+        asked.append((config.net.name, int(config.experts.group), "experts.group"))
+    for name, many, key in asked:
+        own = "net.width" if name == config.net.name and "width" in options_of(name) else ""
+        where = f"config.{own}={config.net.width}" if own else f"config.nets={name}"
+        _fits(where, work.make_net(name), own, config.net.width, many, key, free)
+    for teacher in work.teachers:
+        name, colon, _ = teacher.word.partition(":")
+        own = "" if colon or "width" not in options_of(name) else "squeeze.width"
+        where, wide = f"config.squeeze.nets={teacher.word}", config.squeeze.width
+        _fits(where, teacher.net, own, wide, 1, "", free)
+    memory.need(
+        8 * int(config.ipc) * work.data.classes * math.prod(work.data.shape),
+        "config.ipc",
+        f"{config.ipc} images for each of {work.data.classes} classes take",
+        "a smaller --config.ipc, or a smaller --config.data.size",
+    )
+
+
+def _fits(
+    where: str, net: Net, width: str, wide: int | str, many: int, key: str, free: int
+) -> None:
+    """Refuse ``many`` nets at once; ``width`` and ``key`` are the keys that say how wide (``wide``)
+    and how many.
+
+    Raises:
+      BadInput: they need more than ``free`` bytes.
+    """
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    one = 12 * weights  # float32: weights, gradient, momentum
+    allowed = [f"--config.{key}=1"] if many > 1 and one <= free else []
+    if width:
+        # Most weights grow with the square of the width; a half is for the rest of a step.
+        part = math.sqrt(0.5 * free / (many * one))
+        less = int(wide * part) // 4 * 4 if isinstance(wide, int) else 0
+        words = f"--config.{width}={less} or less" if less else f"a smaller --config.{width}"
+        allowed.append(words)
+    nets = "--config.squeeze.nets" if not key else "--config.net.name or --config.nets"
+    memory.need(
+        many * one,
+        where,
+        f"{many} net{'s' if many > 1 else ''} of {weights:,} weights at once, with gradients and "
+        "momentum, need",
+        ", or ".join(allowed) or f"a smaller net ({nets})",
+        free,
+    )

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from jdd import memory
 from jdd.data import class_names
 from jdd.data.facts import Facts
 from jdd.data.sources import pixels
@@ -138,6 +139,8 @@ def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
             "not an .npz file (or a truncated one)",
             "write it with numpy.savez(path, images=..., labels=...)",
         )
+    allowed = "fewer images, or uint8 with --config.data.stream=true"
+    memory.check_npz(path, allowed, wanted | {"class_names"}, outlined)
     arrays, where = {}, str(path)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:

@@ -37,7 +37,7 @@ _CLEAR = ("LA", "PA", "RGBA", "La", "RGBa")  # Pillow's modes with an opacity
 _DEEP = {"I": 32, "F": 32, "I;16": 16}  # Pillow's modes of more than 8 bits, which it would clip
 _ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, AttributeError),
-    *(RuntimeError, OverflowError, struct.error, zlib.error, MemoryError),
+    *(RuntimeError, OverflowError, struct.error, zlib.error),
 )
 _DARK = 32  # of 255: values that all lie below are often 0 and 1, or grey levels of 4 or 5 bits
 ROUNDING = 1e-3  # a quarter of a level of 8 bits: how far floats may lie outside 0 to 1

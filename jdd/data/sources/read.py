@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jdd import memory
 from jdd.data import cache
 from jdd.data.facts import FACTS
 from jdd.data.sources import digits, folder, npz, pixels, tfds_sets
@@ -108,6 +109,7 @@ def _spool(request: Request, path: Path, part: Path) -> None:
 
 def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
     file = cache.file(request.cache_dir, "decoded", _named(request, path))
+    memory.check_file(file, "--config.data.stream=true leaves the images on disk")
     arrays = cache.read(file, ("train_images", "train_labels", "class_names", "notes"))
     if arrays is not None:
         return _unpack(arrays)

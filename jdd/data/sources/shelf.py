@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jdd import memory
 from jdd.data.sources import pixels
 from jdd.data.sources.pixels import Decoded
 from jdd.errors import BadInput
 
 Splits = dict[str, tuple[Any, np.ndarray]]
 _BYTES = 1 << 24  # of a file that are rewritten at a time
+_LOOK = 256  # images after which memory is looked at again
 
 
 class Shelf(Protocol):
@@ -35,13 +37,29 @@ class Shelf(Protocol):
         """Return splits of one number of channels."""
 
 
+def _fits(count: int, images: int, image: Decoded) -> None:
+    height, width = image.array.shape[:2]
+    memory.need(
+        count,
+        "config.data",
+        f"{images} images of {width}x{height} in memory, the last of which take",
+        "--config.data.stream=true leaves them on disk, or a smaller --config.data.size",
+    )
+
+
 class Held:
-    """A shelf in memory; what was taken is no longer on it."""
+    """A shelf in memory; what was taken is no longer on it.
+
+    Images come one by one, and no allocation is large enough to fail: without a look at what is
+    free, the system would end the process.
+    """
 
     def __init__(self) -> None:
         self._images: list[Decoded | None] = []
 
     def add(self, image: Decoded) -> int:
+        if len(self._images) % _LOOK == 0:
+            _fits(_LOOK * image.array.nbytes, len(self._images) + _LOOK, image)
         self._images.append(image)
         return len(self._images) - 1
 
@@ -50,6 +68,8 @@ class Held:
         for place in places:
             self._images[place] = None
         channels = max(image.array.shape[2] for image in images)
+        height, width = images[0].array.shape[:2]
+        _fits(len(images) * height * width * channels, len(images), images[0])
         out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
         for i, image in enumerate(images):
             out[i] = image.array  # one channel broadcasts to three

@@ -1,0 +1,221 @@
+"""What memory is free, what does not fit into it, and one line where it ran out all the same.
+
+What can be foretold is refused before it is allocated (``need``: bad input); what is met on the way
+becomes ``OutOfMemory`` (``guarded``). Counts are what is certainly needed, so that nothing that
+would fit is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jdd.errors import BadInput, OutOfMemory
+
+UNKNOWN = sys.maxsize  # this machine names no bound
+_UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))
+
+
+def size(count: int) -> str:
+    """Return bytes as a person reads them."""
+    unit, shift = next((u for u in _UNITS if count < 10 << (u[1] + 10)), _UNITS[-1])
+    return f"{count / 2**shift:.0f} {unit}"
+
+
+def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that this process may still take, ``UNKNOWN`` where nothing says.
+
+    The least of what the machine has (free memory and swap), what its control groups leave it (a
+    container's limit) and what ``ulimit -v`` leaves it.
+    """
+    return max(0, min(_machine(proc), _ulimit(proc), *_cgroups(proc, groups)))
+
+
+def _machine(proc: Path) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+        lines = (proc / "meminfo").read_text().splitlines()
+        found = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if ":" in line}
+        return found["MemAvailable"] + found.get("SwapFree", 0)
+    with contextlib.suppress(OSError, ValueError):  # macOS: all it has
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return UNKNOWN
+
+
+def _ulimit(proc: Path) -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return UNKNOWN
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return soft - int((proc / "self/statm").read_text().split()[0]) * resource.getpagesize()
+    return soft
+
+
+# Version 2 and version 1: limit, usage, and what of the usage are files that can be dropped.
+_V2 = ("memory.max", "memory.current", "inactive_file")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _cgroups(proc: Path, top: Path) -> Iterator[int]:
+    """Yield what each control group of this process, and each above it, leaves it."""
+    yield UNKNOWN
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    for line in lines:
+        _, kinds, path = [*line.split(":", 2), "", ""][:3]
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root, names = (top / "memory", _V1) if kinds else (top, _V2)
+        own = root / path.lstrip("/")  # in a container it may lie at the root instead
+        for group in dict.fromkeys((own, *own.parents, root)):
+            if group == root or root in group.parents:
+                yield _left(group, *names)
+
+
+def _left(group: Path, limit: str, usage: str, inactive: str) -> int:
+    try:
+        most, used = (int((group / name).read_text()) for name in (limit, usage))
+    except (OSError, ValueError):  # not there, or 'max'
+        return UNKNOWN
+    with contextlib.suppress(OSError, ValueError):
+        words = (group / "memory.stat").read_text().split()
+        used -= int(dict(zip(words[::2], words[1::2], strict=False)).get(inactive, 0))
+    return most - used
+
+
+def room(devices: Sequence[Any]) -> int:
+    """Return the bytes that arrays may take on each of ``devices``: a CPU's are the machine's."""
+    limits = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
+    if any(device.platform == "cpu" for device in devices):
+        limits.append(available())
+    return min((limit for limit in limits if limit > 0), default=UNKNOWN)
+
+
+def need(
+    count: int, where: str, found: str, allowed: str, free: int | None = None, place: str = ""
+) -> None:
+    """Refuse ``count`` bytes that are more than the machine (or ``place``) has free.
+
+    Raises:
+      BadInput: ``found`` followed by both sizes; ``allowed`` says what to make smaller.
+    """
+    has = available() if free is None else free
+    if count > has:
+        text = f"{found} {size(count)}, and {place or 'this machine'} has {size(has)} free"
+        raise BadInput(where, text, allowed)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Tell whether an exception says that memory ran out: Python's, NumPy's or XLA's."""
+    if isinstance(error, MemoryError):
+        return True
+    # By name: the command line must not wait for JAX to say so.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"JaxRuntimeError", "XlaRuntimeError"}) and any(
+        words in str(error) for words in ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
+    )
+
+
+def ran_out(error: BaseException, doing: str, smaller: str) -> OutOfMemory:
+    """Return the one line for an exception that says that memory ran out while ``doing``."""
+    lines = str(error).strip().splitlines()
+    detail = f" ({lines[0].strip()[:160].rstrip()})" if lines else ""
+    return OutOfMemory(f"{doing}: out of memory{detail}; {smaller}")
+
+
+@contextlib.contextmanager
+def guarded(doing: str, smaller: Callable[[], str]) -> Iterator[None]:
+    """Turn memory that runs out in the block into one line, with ``smaller()`` as what to do.
+
+    Raises:
+      OutOfMemory: in place of MemoryError and XLA's RESOURCE_EXHAUSTED.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not exhausted(error):
+            raise
+        raise ran_out(error, doing, smaller()) from error
+
+
+def check_file(path: str | os.PathLike[str], allowed: str) -> None:
+    """Refuse a file that is read as a whole and larger than memory.
+
+    Raises:
+      BadInput: with both sizes.
+    """
+    with contextlib.suppress(OSError):
+        need(os.path.getsize(path), str(path), "a file of", allowed)
+
+
+_RATIO = 1032  # bytes that one byte of a deflated file can stand for, at the most
+
+
+def check_npz(
+    path: str | os.PathLike[str],
+    allowed: str,
+    wanted: Collection[str] | None = None,
+    streamed: Collection[str] = (),
+) -> None:
+    """Refuse an ``.npz`` whose arrays are larger than the file can hold, or than memory.
+
+    Sizes are those of the headers; no array is read. What is wrong with a file in any other way is
+    left to its reader.
+
+    Args:
+      allowed: what may be done about a file that is larger than memory.
+      wanted: the arrays that will be read; None for all.
+      streamed: those of them that are read a piece at a time.
+
+    Raises:
+      BadInput: naming the array and both sizes.
+    """
+    total = 0
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if wanted is not None and name not in wanted:
+                continue
+            with contextlib.suppress(*_UNREADABLE), archive.open(info) as file:
+                shape, dtype, start = _header(file)
+                claimed = math.prod(shape) * dtype.itemsize
+                ratio = 1 if info.compress_type == zipfile.ZIP_STORED else _RATIO
+                held = min(info.file_size - start, ratio * info.compress_size)
+                if claimed > held and not dtype.hasobject:
+                    raise BadInput(
+                        f"{path}:{name}",
+                        f"its header says {list(shape)} {dtype}, {size(claimed)}, and the file "
+                        f"can hold {max(0, held)} bytes of it",
+                        "damaged or not what it says: write it again",
+                    )
+                total += 0 if name in streamed else claimed
+    need(total, str(path), "its arrays take", allowed)
+
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape and type of an array, and how many bytes come before its numbers."""
+    major, _ = np.lib.format.read_magic(file)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[min(major, 2)](file)
+    return shape, dtype, file.tell()
