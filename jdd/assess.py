@@ -40,8 +40,11 @@ SAID = {
     "eval.steps": "steps",
     "data.dsa": "dsa",
     "align_corners": "align_corners",
+    "space": "space",
     "net.name": "net",
 }
+# Values of these keys that leave it to the set.
+UNSAID = {"eval.lr": 0.0, "space": "file"}
 
 
 def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
@@ -54,8 +57,10 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
-    known = {name: given[key] for key, name in SAID.items() if key in given}
+    told_of = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
+    known = {SAID[key]: value for key, value in told_of.items()}
     dset, dataset = _read(source, known, given)
+    dataset = dataset._replace(notes=(*_notes(dset), *dataset.notes))
     values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
@@ -104,6 +109,12 @@ def _read(
         dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
         return interop.load(source, **known, transform=dataset.transform), dataset
     return dset, data.load(_data(dset.recipe, given))
+
+
+def _notes(dset: DistilledSet) -> tuple[str, ...]:
+    """Return what was guessed when a foreign set was read, in words for the person."""
+    found = dset.recipe.get("notes")
+    return tuple(f"--set: {note}" for note in found) if isinstance(found, list) else ()
 
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

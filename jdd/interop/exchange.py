@@ -48,12 +48,10 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
         found = torch_files.read(release or path, facts.item)
         if isinstance(found, DistilledSet):
             return foreign.override(found, facts, where)
-        space = "pixels" if found.pixels else "net"
-        return foreign.adopt(
-            foreign.Found(found.images, found.labels, None, found.lr, space, found.align_corners),
-            facts,
-            where,
-        )
+        space = "pixels" if found.pixels else ""
+        told = foreign.Found(found.images, found.labels, None, found.lr, space)
+        told = told._replace(align_corners=found.align_corners, notes=found.notes)
+        return foreign.adopt(told, facts, where)
     if path.is_dir() or kind in ARCHIVES:
         return foreign.adopt(_folder(path), facts, where)
     if kind == ".npz":
@@ -115,10 +113,12 @@ def _folder(path: Path) -> foreign.Found:
     if labels.dtype.kind not in "iuf":
         raise BadInput(where, "labels are not numbers", "a number or a row for each image")
     lr = side.get("lr")
+    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, int | float)):
+        raise BadInput(where, f"lr is {lr!r}", "a number, or null where none was learned")
     return foreign.Found(
         images,
         labels,
-        lr=float(lr) if isinstance(lr, int | float) else None,
+        lr=None if lr is None else float(lr),
         space="pixels",
         recipe=recipe,
         label_kind=str(side.get("label_kind", "")) if labels.ndim == 2 else "",
