@@ -190,7 +190,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
         recipe,
         transform,
     )
-    return plausible(check(dataset, where), where)
+    return check(dataset, where)
 
 
 def recipe_json(recipe: Mapping[str, Any]) -> str:
@@ -286,7 +286,8 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
 def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
     """Return a set that was read, unless its numbers are those of a damaged file.
 
-    Every reader ends here. Saving does not: the last good set of a run that diverged is kept.
+    ``interop.load`` ends here, whatever it has read. ``DistilledSet`` does not: it keeps, and gives
+    back, the last good set of a run that diverged.
 
     Raises:
       BadInput: a number beyond ``LARGEST``, a rate below ``SMALLEST_RATE``.

@@ -330,13 +330,28 @@ def test_a_channel_that_hardly_varies_may_reach_far(tmp_path):
     np.testing.assert_array_equal(interop.load(path).images, images)
 
 
+def test_a_checksum_that_is_wrong_is_damage(tmp_path):
+    path = tmp_path / "images.pt"
+    torch.save(NET, path)
+    whole, held = path.read_bytes(), NET.numpy().tobytes()
+    at = whole.index(held)
+    path.write_bytes(whole[: at + 7] + bytes([whole[at + 7] ^ 1]) + whole[at + 8 :])
+    assert not torch.equal(torch.load(path), NET)  # which torch does not see
+    with pytest.raises(BadInput, match="images.pt: the bytes of .*data/0 do not have the checksum"):
+        interop.load(path, **KNOWN)
+    torch.save(torch.load(path), path)  # what the message says to do, were it as it should be
+    assert interop.load(path, **KNOWN).images.shape == (6, 4, 4, 3)
+
+
 def test_what_a_refusal_says_to_type_works_on_the_command_line(tmp_path, toy, capsys, monkeypatch):
     draw = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8))
     score = {"mean": 0.5, "std": 0.1, "n": 2, "values": [0.4, 0.6]}
     seen: list[np.ndarray] = []
+    rates: list[float] = []
 
     def measure(work: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
         seen.append(dset.images)
+        rates.append(dset.recipe["train"]["lr"])
         return {**score, "net": net.name}
 
     monkeypatch.setattr(evaluate, "measure", measure)
@@ -356,9 +371,11 @@ def test_what_a_refusal_says_to_type_works_on_the_command_line(tmp_path, toy, ca
     assert code == 2 and "--config.space=pixels" in said and said.count("\n") == 1
     code, said = call("floats", draw.astype(np.float32), "--config.space=pixels")
     assert code == 0 and "--set: float32 images from 0 to 255: taken as pixels" in said
-    code, said = call("bytes", draw.astype(np.uint8))
+    # A rate of 0 stands for the set's own: of one that has none, the protocol's.
+    code, said = call("bytes", draw.astype(np.uint8), "--config.eval.lr=0")
     assert code == 0 and "--set: uint8 images from 0 to 255: taken as pixels" in said
     np.testing.assert_array_equal(*seen)
+    assert rates == [0.01, 0.01]
     assert np.abs(seen[0]).max() < 10
     code, said = call("net", draw.astype(np.float32) / 255, "--config.space=net")
     assert code == 0 and 0 <= seen[-1].min() and seen[-1].max() <= 1

@@ -27,10 +27,12 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
     Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
     learning rate beside it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders
     of images (a directory, .zip or .tar). ``known`` are fields of ``Known``: what they say of
-    training replaces what a set says itself; what its images are, a jdd set knows best.
+    training replaces what a set says itself; what its images are, a jdd set knows best. What was
+    taken from the look of foreign images is in the recipe, as ``notes``.
 
     Raises:
-      BadInput: the file cannot be read, would need unpickling, or not enough is known of it.
+      BadInput: the file cannot be read, would need unpickling, holds numbers that only damage or a
+        run that diverged leaves, or not enough is known of it.
     """
     for name in known:
         if name not in foreign.Known._fields:
@@ -40,9 +42,14 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
             )
             raise BadInput(name, "no such fact about a set", hint)
     facts, path = foreign.Known(**known), Path(path)
-    where, kind = str(path), path.suffix.lower()
+    where = str(path)
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)
+    return distilled.plausible(_read(path, facts), where)
+
+
+def _read(path: Path, facts: foreign.Known) -> DistilledSet:
+    where, kind = str(path), path.suffix.lower()
     release = torch_files.find(path) if path.is_dir() else None
     if kind in (".pt", ".pth") or release:
         found = torch_files.read(release or path, facts.item)

@@ -89,7 +89,8 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         raise BadInput(
             where,
             "does not say which dataset it was made from",
-            f"give the dataset, e.g. {', '.join(list(FACTS)[:6])}",
+            "--config.data.name=NAME with --mode=evaluate, dataset=NAME in Python, where NAME is "
+            f"{', '.join(list(FACTS)[:6])} ... or your own with its images",
         )
     if facts and known.transform is None and found.images.shape[1:] != facts.shape:
         raise BadInput(
@@ -125,7 +126,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             recipe["train"] = recipe["train"] | {"lr": found.lr}
         corners = found.align_corners
         dataset = _recipe_facts(dataset, Known(dsa="auto", align_corners=corners))
-    return distilled.plausible(distilled.check(_recipe_facts(dataset, known), where), where)
+    return distilled.check(_recipe_facts(dataset, known), where)
 
 
 def _in_nets_space(

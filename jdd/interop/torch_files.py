@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -248,9 +249,10 @@ def package(where: str) -> Any:
 def _load(path: Path) -> Any:
     torch, where = package(str(path)), str(path)
     try:
+        damaged = _damaged(path)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of the sparse tensors in beta for one
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:
@@ -264,6 +266,21 @@ def _load(path: Path) -> Any:
                 "'images_best.pt')",
             ) from error
         raise BadInput(where, "not a whole PyTorch file", EXPECTED) from error
+    if damaged:
+        raise BadInput(
+            where,
+            f"the bytes of {damaged} do not have the checksum that was saved with them",
+            "copy the file again; or, if it was saved without, torch.save(torch.load(path), path)",
+        )
+    return content
+
+
+def _damaged(path: Path) -> str | None:
+    """Return the first part of the file whose checksum is wrong: torch.load does not look."""
+    if not zipfile.is_zipfile(path):
+        return None  # PyTorch's format of before 1.6 has no checksums
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def _numpy_scalars() -> list[Any]:
