@@ -17,9 +17,9 @@ from jdd.errors import BadInput
 from jdd.files import write_atomic
 
 SCHEMA = 1
-# No honest number of a set is larger: learned images and logits go to tens or hundreds, whitening
-# has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second teaches nothing in
-# float32; 1e-6 is the least std that a channel is divided by.
+# No honest number of a set is larger than the first: learned images and logits go to tens or
+# hundreds, whitening has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second
+# teaches nothing in float32. The third is 1 over the least std that a channel is divided by.
 LARGEST, SMALLEST_RATE, STEEPEST = 1e4, 1e-12, 1.001e6
 LABEL_KINDS = ("hard", "probabilities", "logits", "centred")
 EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe) is needed"
@@ -368,6 +368,10 @@ def check_transform(transform: Transform, shape: tuple[int, ...], where: str) ->
             raise BadInput(where, f"{name} is {values.tolist()}", "finite numbers, std above 0")
     if (transform.zca_matrix is None) != (transform.zca_mean is None):
         raise BadInput(where, "half of a whitening", "zca_mean and zca_matrix, or neither")
+    for name in ("zca_mean", "zca_matrix", "zca_image"):
+        found = getattr(transform, name)
+        if found is not None and not np.isfinite(found).all():
+            raise BadInput(where, f"{name} holds NaN or infinity", "every number must be finite")
     if transform.zca_matrix is None or transform.zca_mean is None:
         return
     if transform.zca_image is not None and np.shape(transform.zca_image) != (2,):

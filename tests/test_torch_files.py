@@ -322,6 +322,14 @@ def test_numbers_that_no_set_has_are_damage(tmp_path, suffix, change, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_a_run_that_diverged_has_kept_is_kept(tmp_path):
+    far = OURS._replace(images=OURS.images * np.float32(1e5))
+    path = far.save(tmp_path / "a.npz")
+    np.testing.assert_array_equal(distilled.DistilledSet.load(path).images, far.images)
+    with pytest.raises(BadInput, match="the file is damaged, or its run diverged"):
+        interop.load(path)
+
+
 def test_a_channel_that_hardly_varies_may_reach_far(tmp_path):
     transform = OURS.transform._replace(std=np.float32([1e-5, 0.2, 0.2]))
     images = OURS.images.copy()

@@ -269,7 +269,7 @@ def _load(path: Path) -> Any:
     if damaged:
         raise BadInput(
             where,
-            f"the bytes of {damaged} do not have the checksum that was saved with them",
+            f"the bytes of {damaged!r} do not have the checksum that was saved with them",
             "copy the file again; or, if it was saved without, torch.save(torch.load(path), path)",
         )
     return content
