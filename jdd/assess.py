@@ -42,8 +42,11 @@ SAID = {
     "eval.steps": "steps",
     "data.dsa": "dsa",
     "align_corners": "align_corners",
+    "space": "space",
     "net.name": "net",
 }
+# Values of these keys that leave it to the set.
+UNSAID = {"eval.lr": 0.0, "space": "file"}
 
 
 def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
@@ -56,14 +59,16 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
-    known = {name: given[key] for key, name in SAID.items() if key in given}
+    asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
+    known = {SAID[key]: value for key, value in asked.items()}
     with guarded("data", loaded.config):
         dset, dataset = _read(source, known, given)
     values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
-    told += [*dset.notes, *evaluate.fits(dset, dataset)]
+    assumed = (*dset.notes, *evaluate.fits(dset, dataset))
+    dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.fits(config, aims.of(dset.recipe)["kind"])
     work = Work(config, dataset, place, command)
     work.beside = source.resolve().parent

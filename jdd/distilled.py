@@ -6,8 +6,6 @@ import copy
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +18,10 @@ from jdd.errors import BadInput
 from jdd.files import write_atomic
 
 SCHEMA = 1
+# No honest number of a set is larger than the first: learned images and logits go to tens or
+# hundreds, whitening has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second
+# teaches nothing in float32. The third is 1 over the least std that a channel is divided by.
+LARGEST, SMALLEST_RATE, STEEPEST = 1e4, 1e-12, 1.001e6
 LABEL_KINDS = ("hard", "probabilities", "logits", "centred")
 EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe) is needed"
 
@@ -178,12 +180,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
             f"this jdd reads up to version {SCHEMA}: install a newer one",
         )
     recipe = read_recipe(str(arrays["recipe"]), where)
-    mean, std = (
-        np.asarray(arrays.get(name, recipe["normalisation"].get(name, [])), np.float32)
-        for name in ("mean", "std")
-    )
+    mean, std = (_floats(arrays, recipe["normalisation"], name, where) for name in ("mean", "std"))
     lr = float(_scalar(arrays, "lr", where)) if "lr" in arrays else None
-    whitening = [arrays.get(name) for name in ("zca_mean", "zca_matrix", "zca_image")]
+    whitening = [
+        _floats(arrays, {}, name, where) if name in arrays else None
+        for name in ("zca_mean", "zca_matrix", "zca_image")
+    ]
     transform = Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
     dataset = DistilledSet(
         np.asarray(arrays["images"]),
@@ -242,7 +244,11 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # NumPy parses a damaged header as Python: TokenError, SyntaxError and more come out of it,
+        # and out of a damaged zip NotImplementedError. Whatever it is, the file is at fault.
         if "pickle" in str(error):
             found = "holds pickled Python objects, which could run any code"
         else:
@@ -263,6 +269,8 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
             f"images are {images.dtype}{list(images.shape)}",
             "floats of shape [n, h, w, c] are needed",
         )
+    with np.errstate(over="ignore"):  # beyond float32 a pixel is infinite
+        images = images.astype(np.float32)
     if not np.isfinite(images).all():
         raise BadInput(where, "images hold NaN or infinity", "every pixel must be finite")
     if dataset.label_kind not in LABEL_KINDS:
@@ -270,15 +278,47 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
             where, f"label_kind {dataset.label_kind!r}", f"one of {', '.join(LABEL_KINDS)}"
         )
     labels = check_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
-    if dataset.lr is not None and not np.isfinite(dataset.lr):
-        raise BadInput(where, f"lr is {dataset.lr}", "a finite learning rate is needed")
+    if dataset.lr is not None and not 0 < dataset.lr < np.inf:
+        raise BadInput(where, f"lr is {dataset.lr}", "a finite learning rate above 0 is needed")
     check_transform(dataset.transform, images.shape[1:], where)
     return dataset._replace(
-        images=images.astype(np.float32),
+        images=images,
         labels=labels,
         lr=None if dataset.lr is None else float(dataset.lr),
         recipe=json.loads(recipe_json(dataset.recipe)),  # as it will be read back
     )
+
+
+def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
+    """Return a set that was read, unless its numbers are those of a damaged file.
+
+    ``interop.load`` ends here, whatever it has read. ``DistilledSet`` does not: it keeps, and gives
+    back, the last good set of a run that diverged.
+
+    Raises:
+      BadInput: a number beyond ``LARGEST``, a rate below ``SMALLEST_RATE``.
+    """
+    transform, lr = dataset.transform, dataset.lr
+    if lr is not None and not SMALLEST_RATE <= lr <= LARGEST:
+        allowed = f"{SMALLEST_RATE:g} to {LARGEST:g}: the file is damaged, or its run diverged"
+        raise BadInput(where, f"lr is {lr:g}", allowed)
+    # A channel that hardly varies has a small std, and real images go as far as 1 / std.
+    steep = 1.0 / float(np.min(transform.std))
+    limits: dict[str, tuple[Any, float]] = {
+        "1 / std": (steep, STEEPEST),
+        "images": (dataset.images, max(LARGEST, steep)),
+        "labels": (None if dataset.label_kind == "hard" else dataset.labels, LARGEST),
+    }
+    fields = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")
+    limits |= {name: (getattr(transform, name), LARGEST) for name in fields}
+    for name, (values, limit) in limits.items():
+        if values is None:
+            continue
+        reached = max(-float(np.min(values)), float(np.max(values)))
+        if not reached <= limit:  # NaN too
+            allowed = f"at most {limit:g}: the file is damaged, or its run diverged"
+            raise BadInput(where, f"{name} as large as {reached:.3g}", allowed)
+    return dataset
 
 
 def check_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str) -> np.ndarray:
@@ -309,9 +349,11 @@ def check_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str
             f"{kind} labels are {labels.dtype}{list(labels.shape)}",
             f"floats of shape [{n}, {classes}] are needed",
         )
+    with np.errstate(over="ignore"):
+        labels = labels.astype(np.float32)
     if not np.isfinite(labels).all():
         raise BadInput(where, "labels hold NaN or infinity", "every label must be finite")
-    return labels.astype(np.float32)
+    return labels
 
 
 def check_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
@@ -327,6 +369,15 @@ def check_transform(transform: Transform, shape: tuple[int, ...], where: str) ->
             raise BadInput(
                 where, f"{name} has shape {list(found)}", f"one number for {channels} channel(s)"
             )
+        values = np.asarray(getattr(transform, name))
+        if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
+            raise BadInput(where, f"{name} is {values.tolist()}", "finite numbers, std above 0")
+    if (transform.zca_matrix is None) != (transform.zca_mean is None):
+        raise BadInput(where, "half of a whitening", "zca_mean and zca_matrix, or neither")
+    for name in ("zca_mean", "zca_matrix", "zca_image"):
+        found = getattr(transform, name)
+        if found is not None and not np.isfinite(found).all():
+            raise BadInput(where, f"{name} holds NaN or infinity", "every number must be finite")
     if transform.zca_matrix is None or transform.zca_mean is None:
         return
     if transform.zca_image is not None and np.shape(transform.zca_image) != (2,):
@@ -339,6 +390,19 @@ def check_transform(transform: Transform, shape: tuple[int, ...], where: str) ->
             f"whitening of shapes {list(mean)} and {list(matrix)}",
             f"images of {size} values need [{size}] and [{size}, {size}]",
         )
+
+
+def _floats(
+    arrays: Mapping[str, np.ndarray], said: Mapping[str, Any], name: str, where: str
+) -> np.ndarray:
+    try:
+        found = np.asarray(arrays.get(name, said.get(name, [])))
+    except ValueError:  # rows of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "iuf":
+        raise BadInput(where, f"{name} is no list of numbers", EXPECTED)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and refused as that
+        return found.astype(np.float32, copy=False)
 
 
 def _scalar(

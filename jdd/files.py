@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
+
+import numpy as np
 
 from jdd.errors import BadInput
 
@@ -32,6 +35,22 @@ def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str
             yield from below(os.path.join(here, name), inside)
 
     yield from below(os.fspath(top), ())
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, Fortran order and type of a stored array; ``file`` is then at its numbers.
+
+    Raises:
+      ValueError: the header is damaged. NumPy parses it as Python, and any error may come out.
+    """
+    try:
+        major, _ = np.lib.format.read_magic(file)
+        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        return read[min(major, 2)](file)
+    except (MemoryError, OSError, zlib.error):
+        raise
+    except Exception as error:
+        raise ValueError(f"damaged header ({type(error).__name__}: {error})") from error
 
 
 def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:

@@ -17,6 +17,14 @@ COMMON: dict[str, Key] = {
     ),
     "runs": Key(int, 1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1),
     "align_corners": Key(bool, True, "DSA's scale and rotate: align_corners of the sampling grid"),
+    "space": Key(
+        str,
+        "file",
+        "with --set of a foreign set, what its values are: pixels (0 to 1, or 0 to 255), or the "
+        "inputs of a net (normalised or whitened); file: as it shows itself",
+        choices=("file", "pixels", "net"),
+        later=True,
+    ),
     "nets": Key(
         Strings,
         ("ConvNet",),

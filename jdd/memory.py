@@ -16,11 +16,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any
 
 from jdd.errors import BadInput, OutOfMemory
+from jdd.files import npy_header
 
 UNKNOWN = sys.maxsize  # this machine names no bound
 _UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))
@@ -187,7 +186,7 @@ def check_npz(
             if wanted is not None and name not in wanted:
                 continue
             with contextlib.suppress(*_UNREADABLE), archive.open(info) as file:
-                shape, dtype, start = _header(file)
+                (shape, _, dtype), start = npy_header(file), file.tell()
                 claimed = math.prod(shape) * dtype.itemsize
                 ratio = 1 if info.compress_type == zipfile.ZIP_STORED else _RATIO
                 held = min(info.file_size - start, ratio * info.compress_size)
@@ -211,11 +210,3 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape and type of an array, and how many bytes come before its numbers."""
-    major, _ = np.lib.format.read_magic(file)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read[min(major, 2)](file)
-    return shape, dtype, file.tell()

@@ -131,6 +131,12 @@ def test_pickled_and_truncated_and_missing_files_are_refused(tmp_path):
             "zca_image",
         ),
         ({"zca_mean": np.zeros(48), "zca_matrix": np.zeros((4, 4))}, "whitening"),
+        ({"zca_mean": np.zeros(48), "zca_matrix": np.full((48, 48), np.nan)}, "zca_matrix holds"),
+        ({"zca_mean": np.zeros(48)}, "half of a whitening"),
+        ({"std": np.zeros(3)}, "std above 0"),
+        ({"std": np.asarray(["a", "b", "c"])}, "std is no list of numbers"),
+        ({"lr": np.asarray(0.0)}, "above 0"),
+        ({"lr": np.asarray(-0.01)}, "above 0"),
         ({"schema_version": np.asarray(99)}, "newer"),
     ],
 )

@@ -202,8 +202,8 @@ def test_damaged_safetensors_are_refused(tmp_path):
 def test_tensors_in_pixel_space_are_checked_too(tmp_path):
     torch = pytest.importorskip("torch")
     known = {"dataset": "cifar10", "space": "pixels"}
-    torch.save(torch.full((10, 3, 32, 32), 255, dtype=torch.uint8), tmp_path / "images.pt")
-    with pytest.raises(BadInput, match="images.pt: pixels from 0 to 255; .*/ 255"):
+    torch.save(torch.full((10, 3, 32, 32), 300.5), tmp_path / "images.pt")
+    with pytest.raises(BadInput, match="images.pt: .*from 300.5 to 300.5, given as pixels"):
         interop.load(tmp_path / "images.pt", **known)
     torch.save(torch.full((10, 3, 32, 32), 1.2), tmp_path / "images.pt")  # learned pixels may
     found = interop.load(tmp_path / "images.pt", **known)

@@ -27,10 +27,12 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
     Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
     learning rate beside it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders
     of images (a directory, .zip or .tar). ``known`` are fields of ``Known``: what they say of
-    training replaces what a set says itself; what its images are, a jdd set knows best.
+    training replaces what a set says itself; what its images are, a jdd set knows best. What was
+    taken from the look of foreign images is in the recipe, as ``notes``.
 
     Raises:
-      BadInput: the file cannot be read, would need unpickling, or not enough is known of it.
+      BadInput: the file cannot be read, would need unpickling, holds numbers that only damage or a
+        run that diverged leaves, or not enough is known of it.
     """
     for name in known:
         if name not in foreign.Known._fields:
@@ -40,29 +42,31 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
             )
             raise BadInput(name, "no such fact about a set", hint)
     facts, path = foreign.Known(**known), Path(path)
-    where, kind = str(path), path.suffix.lower()
+    where = str(path)
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)
-    if path.is_file() and kind not in ARCHIVES:
+    if path.is_file() and path.suffix.lower() not in ARCHIVES:
         memory.check_file(path, "a set that fits into memory is needed")
+    return distilled.plausible(_read(path, facts), where)
+
+
+def _read(path: Path, facts: foreign.Known) -> DistilledSet:
+    where, kind = str(path), path.suffix.lower()
     release = torch_files.find(path) if path.is_dir() else None
     if kind in (".pt", ".pth") or release:
         found = torch_files.read(release or path, facts.item)
         if isinstance(found, DistilledSet):
             return foreign.override(found, facts, where)
-        space = "pixels" if found.pixels else "net"
-        return foreign.adopt(
-            foreign.Found(
-                found.images,
-                found.labels,
-                lr=found.lr,
-                space=space,
-                align_corners=found.align_corners,
-                siblings=torch_files.siblings(release or path),
-            ),
-            facts,
-            where,
+        known = foreign.Found(
+            found.images,
+            found.labels,
+            lr=found.lr,
+            space="pixels" if found.pixels else "",
+            align_corners=found.align_corners,
+            siblings=torch_files.siblings(release or path),
+            notes=found.notes,
         )
+        return foreign.adopt(known, facts, where)
     if path.is_dir() or kind in ARCHIVES:
         return foreign.adopt(_folder(path), facts, where)
     if kind == ".npz":
@@ -124,10 +128,12 @@ def _folder(path: Path) -> foreign.Found:
     if labels.dtype.kind not in "iuf":
         raise BadInput(where, "labels are not numbers", "a number or a row for each image")
     lr = side.get("lr")
+    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, int | float)):
+        raise BadInput(where, f"lr is {lr!r}", "a number, or null where none was learned")
     return foreign.Found(
         images,
         labels,
-        lr=float(lr) if isinstance(lr, int | float) else None,
+        lr=None if lr is None else float(lr),
         space="pixels",
         recipe=recipe,
         label_kind=str(side.get("label_kind", "")) if labels.ndim == 2 else "",

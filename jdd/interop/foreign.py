@@ -30,7 +30,9 @@ class Known(NamedTuple):
       class_names: instead of the dataset's, in label order.
       transform: of the real data as the set's makers used it; needed for whitening.
       zca: how the images are whitened: none, kornia, kip or frepo; True is kornia, False none.
-      space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (in [0, 1]).
+      space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (from 0 to 1, or
+        whole numbers from 0 to 255). Not needed of whole-number types, which are pixels, and of
+        floats below 0 too, which are 'net'; floats without any below 0 are refused without it.
       method, net, net_options, lr, epochs, steps, batch: of the evaluation recipe.
       dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.
       align_corners: of DSA; MTT's code has True, DC's False.
@@ -61,20 +63,25 @@ class Known(NamedTuple):
 class Found(NamedTuple):
     """What a foreign file itself holds."""
 
-    images: np.ndarray  # float32 [n, h, w, c]
+    images: np.ndarray  # float32 or whole numbers, [n, h, w, c]
     labels: np.ndarray | None = None
     folders: tuple[str, ...] | None = None  # the class folder of each image
     siblings: tuple[str, ...] = ()  # files next to it that may be other parts of the same set
     lr: float | None = None
-    space: str = "net"
+    space: str = ""  # 'net' or 'pixels', where the file says it
     align_corners: bool = True
     label_kind: str = ""
     recipe: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()  # on how it was read
+    notes: tuple[str, ...] = ()  # what was assumed in reading it
 
 
 def adopt(found: Found, known: Known, where: str) -> DistilledSet:
-    """Make a set of foreign images and of what is known about them."""
+    """Make a set of foreign images and of what is known about them.
+
+    What was taken from the images' own look is in the recipe, as ``notes``.
+    """
+    if 0 in found.images.shape:
+        raise BadInput(where, f"images of shape {list(found.images.shape)}", "at least one image")
     own = found.recipe or {}
     name = known.dataset or own.get("dataset", "")
     facts = lookup(name)
@@ -83,7 +90,8 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         raise BadInput(
             where,
             "does not say which dataset it was made from",
-            f"give the dataset, e.g. {', '.join(list(FACTS)[:6])}",
+            "--config.data.name=NAME with --mode=evaluate, dataset=NAME in Python, where NAME is "
+            f"{', '.join(list(FACTS)[:6])} ... or your own with its images",
         )
     if facts and known.transform is None and found.images.shape[1:] != facts.shape:
         raise BadInput(
@@ -98,16 +106,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         labels = np.maximum(labels, 0)
     transform = _transform(found, known, facts, where)
     distilled.check_transform(transform, found.images.shape[1:], where)
-    space = known.space or found.space
-    if space not in ("net", "pixels"):
-        raise BadInput("space", f"{space!r}", "net or pixels")
-    images = np.asarray(found.images, np.float32)
-    if space == "pixels":
-        low, high = float(images.min(initial=0)), float(images.max(initial=0))
-        if max(-low, high) > _BRIGHT:
-            found_range = f"pixels from {low:.7g} to {high:.7g}"
-            raise BadInput(where, found_range, "white is 1.0: save images / 255 with space=pixels")
-        images = np.asarray(transform.forward(images), np.float32)
+    images, assumed = _in_nets_space(found, known, transform, where)
     recipe = distilled.make_recipe(**own) | dict(
         dataset=name,
         class_names=list(names),
@@ -122,14 +121,58 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     )
     if kind == "centred":
         recipe["train"] = recipe["train"] | {"loss": "squared_error"}
-    dataset = DistilledSet(
-        images, labels, kind, found.lr, recipe, transform, (*found.notes, *notes), bool(given)
-    )
+    notes = (*found.notes, *notes, *assumed)
+    dataset = DistilledSet(images, labels, kind, found.lr, recipe, transform, notes, bool(given))
     if not own:
-        rate = 0.01 if found.lr is None else found.lr
+        if found.lr is not None:
+            recipe["train"] = recipe["train"] | {"lr": found.lr}
         corners = found.align_corners
-        dataset = _recipe_facts(dataset, Known(lr=rate, dsa="auto", align_corners=corners))
+        dataset = _recipe_facts(dataset, Known(dsa="auto", align_corners=corners))
     return distilled.check(_recipe_facts(dataset, known), where)
+
+
+def _in_nets_space(
+    found: Found, known: Known, transform: Transform, where: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return the images as nets are fed them, and what was taken from their values, in words.
+
+    Raises:
+      BadInput: the values fit neither space, or both, and nobody has said which it is.
+    """
+    if known.space not in (None, "net", "pixels"):
+        raise BadInput("space", f"{known.space!r}", "net or pixels")
+    images, space, assumed = found.images, known.space or found.space, []
+    low, high = images.min(), images.max()
+    seen = f"{images.dtype} images from {low:g} to {high:g}"
+    if images.dtype.kind in "iu":
+        if low < 0 or high > 255:
+            raise BadInput(where, seen, "whole numbers are pixels from 0 to 255; others as floats")
+        if known.space == "net":
+            raise BadInput(where, f"{seen}, which are pixels", "leave out space=net")
+        assumed, space = [f"{seen}: taken as pixels, divided by 255 and normalised"], "pixels"
+        images = images.astype(np.float32) / np.float32(255)
+    elif not space and low >= 0 and high > 0:
+        # What is normalised or whitened has values on both sides of 0.
+        raise BadInput(
+            where,
+            f"{seen}, none below 0, as pixels have them",
+            "--config.space=pixels where they are pixels (from 0 to 1, or to 255), "
+            "--config.space=net where nets are fed them so; in Python space='pixels' or 'net'",
+        )
+    elif space == "pixels" and high > 1 and low >= 0 and _bytes(images, high):
+        assumed = [f"{seen}: taken as pixels of 0 to 255, divided by 255"]
+        images = images / np.float32(255)
+    elif space == "pixels" and max(-low, high) > _BRIGHT:
+        raise BadInput(where, f"{seen}, given as pixels", "pixels from 0 to 1, or from 0 to 255")
+    images = np.asarray(images, np.float32)
+    return np.asarray(
+        transform.forward(images), np.float32
+    ) if space == "pixels" else images, assumed
+
+
+def _bytes(images: np.ndarray, high: float) -> bool:
+    """Whether pixels without one below 0 are on the scale to 255 rather than to 1."""
+    return high <= 255 and (high > _BRIGHT or bool((images == np.floor(images)).all()))
 
 
 def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
@@ -167,6 +210,8 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
             "options": dict(known.net_options or {}),
         }
     if known.lr is not None:
+        if not 0 < float(known.lr) < np.inf:
+            raise BadInput("lr", f"{known.lr}", "a positive number")
         train["lr"] = float(known.lr)
         lr = None if lr is None else float(known.lr)
     if known.batch is not None:
@@ -200,8 +245,12 @@ def _labels(
     if found.folders is not None:
         return _folder_labels(found.folders, names, known.dataset or "", where)
     if labels is not None:
-        top = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
-        return labels, names or tuple(str(c) for c in range(classes or top)), ()
+        if names or classes or labels.size == 0:
+            return labels, names or tuple(str(c) for c in range(classes or 1)), ()
+        n, top = len(found.images), labels.shape[1] if labels.ndim == 2 else labels.max() + 1
+        if labels.ndim != 2 and not top <= n:  # a damaged label does not name 10^9 classes
+            raise BadInput(where, f"labels up to {labels.max()}, {n} images", "give class_names")
+        return labels, tuple(str(c) for c in range(int(top))), ()
     classes = len(names) or classes
     n, order = len(found.images), known.label_order or "class"
     if order not in ("class", "cycle"):
@@ -241,7 +290,7 @@ def _folder_labels(
 
 
 def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> str:
-    if labels.ndim != 2:
+    if labels.ndim != 2 or labels.size == 0:
         if known.label_kind not in (None, "hard"):
             raise BadInput(where, "has hard labels", f"leave out label_kind={known.label_kind}")
         return "hard"

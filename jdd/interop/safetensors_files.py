@@ -31,7 +31,8 @@ def read(path: Path) -> DistilledSet:
         with package.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (package.SafetensorError, OSError, ValueError) as error:
+    except (package.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        # AttributeError: a type of number that NumPy lacks, such as float8_e4m3fn.
         raise BadInput(where, f"not a whole safetensors file ({error})", EXPECTED) from error
     for name in ("recipe", "label_kind"):
         if name in metadata:

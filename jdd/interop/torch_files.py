@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +18,22 @@ from jdd.errors import BadInput
 from jdd.files import write_atomic
 
 EXPECTED = "a tensor [n, c, h, w], {'data': [[images, labels], ...]} or jdd's own export"
+RATE = "one number: torch.save(torch.tensor(0.01), 'lr.pt')"
+SWAPPED = "the tensor is [n, h, w, c]: its last axis was taken as the channels"
 
 
 class Tensors(NamedTuple):
-    """Images float32 [n, h, w, c] and what lies beside them; ``pixels``: in [0, 1]."""
+    """Images [n, h, w, c] and what lies beside them; ``pixels``: the file's name calls them so.
+
+    Images are float32 or of the whole numbers that the file holds; ``notes`` say what was guessed.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
     lr: float | None
     pixels: bool
     align_corners: bool
+    notes: tuple[str, ...] = ()
 
 
 def read(path: Path, item: int | None = None) -> DistilledSet | Tensors:
@@ -58,7 +67,7 @@ def read(path: Path, item: int | None = None) -> DistilledSet | Tensors:
         return _pair(pair, where)._replace(lr=None if lr is None else _number(lr, where))
     if isinstance(content, list | tuple):
         return _pair(content, where)
-    return _beside(_images(content, where), path)
+    return _beside(*_images(content, where), path)
 
 
 def find(folder: Path) -> Path | None:
@@ -108,7 +117,7 @@ def _from_export(content: Mapping[str, Any], where: str) -> DistilledSet:
     arrays = {}
     for name, value in content.items():
         if value is not None:
-            arrays[str(name)] = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+            arrays[str(name)] = _plain(value, where)
     images = arrays.get("images", np.zeros(0))
     if images.ndim != 4:
         raise BadInput(where, f"images of shape {list(images.shape)}", EXPECTED)
@@ -117,7 +126,8 @@ def _from_export(content: Mapping[str, Any], where: str) -> DistilledSet:
     if "zca_matrix" in arrays:
         matrix, mean = arrays["zca_matrix"], arrays.get("zca_mean", np.zeros(0))
         if matrix.shape != (size, size) or mean.shape != (size,):
-            raise BadInput(where, f"whitening of shape {list(matrix.shape)}", f"[{size}, {size}]")
+            found = f"whitening of shapes {list(mean.shape)} and {list(matrix.shape)}"
+            raise BadInput(where, found, f"[{size}] and [{size}, {size}]")
         back = np.argsort(_channels_first(images.shape[1:]))
         arrays["zca_matrix"], arrays["zca_mean"] = matrix[np.ix_(back, back)], mean[back]
     return from_arrays(arrays, where)
@@ -128,7 +138,12 @@ def _channels_first(shape: tuple[int, ...]) -> np.ndarray:
     return np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 0, 1).ravel()
 
 
-def _beside(images: np.ndarray, path: Path) -> Tensors:
+def _plain(value: Any, where: str) -> np.ndarray:
+    """Return a tensor, a number or a text of an export as an array."""
+    return np.asarray(value) if isinstance(value, Real | str) else _array(value, where)
+
+
+def _beside(images: np.ndarray, notes: tuple[str, ...], path: Path) -> Tensors:
     """Complete ``images_TAG.pt`` with ``labels_TAG.pt`` and ``lr_TAG.pt``, or without the tag."""
     # MTT's images_zca_TAG.pt are the pictures: whitening already undone.
     pixels = path.stem.startswith("images_zca")
@@ -140,42 +155,93 @@ def _beside(images: np.ndarray, path: Path) -> Tensors:
     for name in dict.fromkeys((f"lr{tag}.pt", "lr.pt")):
         if lr is None and (path.parent / name).is_file():
             lr = _number(_load(path.parent / name), str(path.parent / name))
-    return Tensors(images, _whole(labels), lr, pixels, True)
+    return Tensors(images, _labels(labels), lr, pixels, True, notes)
 
 
 def _pair(pair: Any, where: str) -> Tensors:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise BadInput(where, "no pair of images and labels", EXPECTED)
-    labels = None if pair[1] is None else _whole(_array(pair[1], where))
-    return Tensors(_images(pair[0], where), labels, None, False, True)
+    labels = None if pair[1] is None else _labels(_array(pair[1], where))
+    images, notes = _images(pair[0], where)
+    return Tensors(images, labels, None, False, True, notes)
 
 
-def _images(value: Any, where: str) -> np.ndarray:
+def _images(value: Any, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return images [n, h, w, c], and a note where the tensor has them in this order itself."""
     images = _array(value, where)
     if images.ndim != 4:
         raise BadInput(where, f"a tensor of shape {list(images.shape)}", EXPECTED)
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1), np.float32)
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        return images, (SWAPPED,)
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1)), ()
 
 
-def _whole(labels: np.ndarray | None) -> np.ndarray | None:
-    """Hard labels saved as floats become the whole numbers they are."""
-    if labels is None or labels.ndim != 1 or labels.dtype.kind != "f":
-        return labels
-    return labels.astype(np.int64) if np.array_equal(labels, np.floor(labels)) else labels
+def _labels(labels: np.ndarray | None) -> np.ndarray | None:
+    """Return labels in the two forms that a set has: class numbers [n], or rows [n, classes].
+
+    Whole numbers saved as floats become whole numbers, a column [n, 1] becomes [n], and rows of
+    whole numbers with a single 1 become floats.
+    """
+    if labels is None:
+        return None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 1 and labels.dtype.kind == "f":
+        # Beyond 2^31 (or NaN) it is no class: refused as the float that it is.
+        whole = (np.abs(labels) < 2**31).all() and np.array_equal(labels, np.floor(labels))
+        return labels.astype(np.int64) if whole else labels
+    if labels.ndim == 2 and labels.dtype.kind in "iu":
+        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+        return labels.astype(np.float32) if one_hot else labels
+    return labels
 
 
-def _array(value: Any, where: str) -> np.ndarray:
-    if not hasattr(value, "detach"):
+def _array(value: Any, where: str, floats: str = "float32") -> np.ndarray:
+    """Return a tensor as an array: floats of any width as ``floats``, whole numbers as they are.
+
+    Raises:
+      BadInput: no tensor, or one whose values are not plain real numbers, one for every place.
+    """
+    torch = package(where)
+    if not isinstance(value, torch.Tensor):
         raise BadInput(where, f"a {type(value).__name__} where a tensor was expected", EXPECTED)
     value = value.detach()
-    return (value.float() if value.is_floating_point() else value).numpy()
+    for kind, (found, remedy) in {
+        "nested": (value.is_nested, "save one tensor: torch.stack(tensor.unbind())"),
+        "meta": (value.is_meta, "its values are not in the file: save it with them"),
+        "sparse": (value.layout != torch.strided, "save tensor.to_dense()"),
+        "quantised": (value.is_quantized, "save tensor.dequantize()"),
+        "complex": (value.is_complex(), "save real numbers: tensor.real"),
+        "bool": (
+            value.dtype == torch.bool,
+            "save numbers: tensor.float(), of labels tensor.long()",
+        ),
+    }.items():
+        if found:
+            raise BadInput(where, f"a {kind} tensor", remedy)
+    try:
+        value = value.to(getattr(torch, floats)) if value.is_floating_point() else value
+        return np.asarray(value.resolve_neg().numpy())
+    except (RuntimeError, TypeError) as error:  # types of fewer than 8 bits have no arithmetic
+        raise BadInput(where, f"a tensor of {value.dtype}", "save tensor.float()") from error
 
 
 def _number(value: Any, where: str) -> float:
-    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        raise BadInput(where, f"a learning rate of shape {list(array.shape)}", "one number")
-    return float(array.reshape(()))
+    """Return a learning rate: a tensor of one number, a number, or a list of one."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if hasattr(value, "detach"):
+        # The rate that was saved, not the nearest float32.
+        value = _array(value, where, "float64").ravel().tolist()
+        value = value[0] if len(value) == 1 else value
+    if isinstance(value, list | tuple):
+        raise BadInput(where, f"{len(value)} learning rates", RATE)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadInput(where, f"a {type(value).__name__} for a learning rate", RATE)
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise BadInput(where, "a learning rate that no float holds", RATE) from error
 
 
 def package(where: str) -> Any:
@@ -192,20 +258,40 @@ def package(where: str) -> Any:
 
 
 def _load(path: Path) -> Any:
-    torch = package(str(path))
+    torch, where = package(str(path)), str(path)
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):
+        damaged = _damaged(path)
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of the sparse tensors in beta for one
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The unpickler does what the bytes say, so damage ends in any type of exception, from
+        # TypeError (a dict as a key) to AssertionError: whatever it is, the file is at fault.
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise BadInput(
-                str(path),
+                where,
                 "holds Python objects, which could run any code: weights_only refuses them",
-                "save its tensors alone, e.g. torch.save(images, 'images_best.pt')",
+                "save its tensors alone, e.g. torch.save(torch.as_tensor(images), "
+                "'images_best.pt')",
             ) from error
-        raise BadInput(str(path), "not a whole PyTorch file", EXPECTED) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, OSError) as error:
-        raise BadInput(str(path), "not a whole PyTorch file", EXPECTED) from error
+        raise BadInput(where, "not a whole PyTorch file", EXPECTED) from error
+    if damaged:
+        raise BadInput(
+            where,
+            f"the bytes of {damaged!r} do not have the checksum that was saved with them",
+            "copy the file again; or, if it was saved without, torch.save(torch.load(path), path)",
+        )
+    return content
+
+
+def _damaged(path: Path) -> str | None:
+    """Return the first part of the file whose checksum is wrong: torch.load does not look."""
+    if not zipfile.is_zipfile(path):
+        return None  # PyTorch's format of before 1.6 has no checksums
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def _numpy_scalars() -> list[Any]:

@@ -24,7 +24,8 @@ _OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"BZh", bz2.open),
 )
 _DAMAGE = (
-    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
+    # IndexError: zipfile's own, at an entry whose name is empty.
+    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError, IndexError),
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
 )
 

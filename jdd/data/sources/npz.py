@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from jdd.data.sources import pixels
 from jdd.data.sources.raw import Raw
 from jdd.data.sources.shelf import Spool
 from jdd.errors import BadInput
+from jdd.files import npy_header
 
 # The documented names of (images, labels), the first found is taken.
 NAMES = {
@@ -85,7 +85,7 @@ def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray
     """Copy the images of one array to the spool; return their places and the largest value."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            shape, _, _ = _header(file)
+            shape, _, _ = npy_header(file)
             item = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
             one, first, left, high = int(np.prod(item)), -1, shape[0], 0
             while left:
@@ -101,13 +101,6 @@ def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray
     return spool.take(range(first, first + shape[0]))[0], high
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, order and type of an array, and leave ``file`` where its numbers begin."""
-    major, _ = np.lib.format.read_magic(file)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    return read[major](file)
-
-
 def _outline(path: Path, name: str) -> np.ndarray:
     """Return an array of no bytes that has the shape of the one that is stored.
 
@@ -115,7 +108,7 @@ def _outline(path: Path, name: str) -> np.ndarray:
       BadInput: it cannot be read a piece at a time.
     """
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = npy_header(file)
     if dtype != np.uint8 or fortran:
         order = " in Fortran order" if fortran else ""
         raise BadInput(
@@ -152,7 +145,9 @@ def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
                     arrays[name] = data[name]
                 else:
                     arrays[name] = np.empty(0)  # named in an error, never read
-    except _DAMAGE as error:
+    except (MemoryError, BadInput):
+        raise
+    except Exception as error:  # NumPy parses a damaged header as Python, and anything may come out
         if "pickle" in str(error).lower():
             raise BadInput(
                 where,
