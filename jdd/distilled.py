@@ -173,10 +173,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
             f"this jdd reads up to version {SCHEMA}: install a newer one",
         )
     recipe = read_recipe(str(arrays["recipe"]), where)
-    mean, std = (
-        np.asarray(arrays.get(name, recipe["normalisation"].get(name, [])), np.float32)
-        for name in ("mean", "std")
-    )
+    mean, std = (_floats(arrays, recipe["normalisation"], name, where) for name in ("mean", "std"))
     lr = float(_scalar(arrays, "lr", where)) if "lr" in arrays else None
     whitening = [arrays.get(name) for name in ("zca_mean", "zca_matrix", "zca_image")]
     transform = Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
@@ -217,6 +214,10 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
                 f"recipe.{key} is {found[key]!r}",
                 f"a JSON {'object' if isinstance(default, dict) else 'list'} is needed",
             )
+    for key in ("drop", "schedule", "init"):  # sections too
+        if not isinstance((found.get("train") or {}).get(key), dict | None):
+            said = found["train"][key]
+            raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
     return merge(RECIPE, found)
 
 
@@ -264,8 +265,8 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
             where, f"label_kind {dataset.label_kind!r}", f"one of {', '.join(LABEL_KINDS)}"
         )
     labels = check_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
-    if dataset.lr is not None and not np.isfinite(dataset.lr):
-        raise BadInput(where, f"lr is {dataset.lr}", "a finite learning rate is needed")
+    if dataset.lr is not None and not 0 < dataset.lr < np.inf:
+        raise BadInput(where, f"lr is {dataset.lr}", "a finite learning rate above 0 is needed")
     check_transform(dataset.transform, images.shape[1:], where)
     return dataset._replace(
         images=images.astype(np.float32),
@@ -333,6 +334,15 @@ def check_transform(transform: Transform, shape: tuple[int, ...], where: str) ->
             f"whitening of shapes {list(mean)} and {list(matrix)}",
             f"images of {size} values need [{size}] and [{size}, {size}]",
         )
+
+
+def _floats(
+    arrays: Mapping[str, np.ndarray], said: Mapping[str, Any], name: str, where: str
+) -> np.ndarray:
+    try:
+        return np.asarray(arrays.get(name, said.get(name, [])), np.float32)
+    except (TypeError, ValueError):
+        raise BadInput(where, f"{name} is no list of numbers", EXPECTED) from None
 
 
 def _scalar(
