@@ -18,6 +18,7 @@ from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Diverged
 from jdd.evaluation import rules
 from jdd.experts import train
+from jdd.stages import students
 from tests import runs
 
 # No step and no augmentation: what is compiled for all tests here is one small net's training.
@@ -498,3 +499,15 @@ def test_rates_of_0_are_refused_before_the_data_are_read(method):
             with pytest.raises(BadInput, match=f"config.{name}: .*a number above 0"):
                 config.load(method, {name: value})
     assert config.load(method, {"eval.lr": 0}).config.eval.lr == 0  # the learned rate
+
+
+@pytest.mark.parametrize("method", ["datm", "dc", "dd", "dm", "frepo", "mtt", "ratbptt", "sre2l"])
+def test_what_a_method_says_of_its_set_is_allowed(tiny, tmp_path, method):
+    schema = config.schema(method)
+    own = DECOUPLED | {"eval.curve": 0} if method == "sre2l" else {"net.name": "MLP"}
+    keys = {k: v for k, v in {**tiny, "nets": "MLP", **own}.items() if k in schema}
+    dset = students.example(runs.work({"method": method, **keys}, tmp_path))
+    rules.check(dset, method)
+    wrong = dset._replace(recipe=distilled.merge(dset.recipe, {"train": {"optimizer": "lion"}}))
+    with pytest.raises(BadInput, match=f"{method}: recipe.train.optimizer is 'lion'"):
+        rules.check(wrong, method)
