@@ -48,7 +48,7 @@ KEYS = ESTIMATED | {
         int, "auto", "E: times the batches are gone through (auto: 3, or what makes 10 steps)",
         auto=True, minimum=1,
     ),
-    "lr_student": Key(float, "auto", "every step's rate at the start", auto=True, minimum=0),
+    "lr_student": Key(float, "auto", "every step's rate at the start", auto=True, above=0),
     "lr_img": Key(float, 0.01, "Adam's rate for the images", minimum=0),
     "lr_lr": Key(float, 0.01, "Adam's rate for the steps' raw rates", minimum=0),
     "decay_epochs": Key(int, 40, "both halve after this many epochs of real images", minimum=1),
@@ -134,8 +134,6 @@ def check(values: dict) -> None:
     """Refuse resolved values that do not go together."""
     _check_steps(values)
     _check_objective(values)
-    if values["lr_student"] <= 0:
-        raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
     pool, tested = values["experts.count"], values["held_out"]
     if values["init"] == "pretrained" and pool < 2:
         found = f"{pool} for init=pretrained"
@@ -161,6 +159,10 @@ def _check_steps(values: dict) -> None:
     if values["estimator"] != "truncated" and window:
         found = f"{window} with estimator={values['estimator']}"
         raise BadInput("config.window", found, "0, or --config.estimator=truncated with it")
+    if values["eval.steps"] > steps and not values["eval.lr"]:
+        found = f"{values['eval.steps']}, and {steps} rates are learned, one a step"
+        allowed = f"{steps} at most, or one rate for all: --config.eval.lr=0.01"
+        raise BadInput("config.eval.steps", found, allowed)
 
 
 # The keys that belong to one objective alone.

@@ -49,7 +49,7 @@ KEYS = {
         int, 1000, "synthetic images in a step of the pool, at the most", minimum=1
     ),
     "lr_student": Key(
-        float, "auto", "Adam's rate for nets trained on the set", auto=True, minimum=0
+        float, "auto", "Adam's rate for nets trained on the set", auto=True, above=0
     ),
     "augment": Key(
         str, "auto",
@@ -162,8 +162,6 @@ def check(values: dict) -> None:
     if values["pool_norm"] != "own" and not _norm_is_a_choice(net):
         found = f"{values['pool_norm']}, and {net} has no choice of it"
         raise BadInput("config.pool_norm", found, "own, or auto")
-    if values["lr_student"] <= 0:
-        raise BadInput("config.lr_student", str(values["lr_student"]), "a number above 0")
 
 
 def fits(values: dict, data) -> None:

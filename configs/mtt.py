@@ -30,7 +30,7 @@ KEYS = ESTIMATED | {
     ),
     "lr_img": Key(float, "auto", "learning rate of the images", auto=True, minimum=0),
     "lr_lr": Key(float, "auto", "learning rate of the student rate beta", auto=True, minimum=0),
-    "lr_student": Key(float, "auto", "beta at the start", auto=True, minimum=0),
+    "lr_student": Key(float, "auto", "beta at the start", auto=True, above=0),
     "img_momentum": Key(float, 0.5, "momentum of the images' SGD", minimum=0, maximum=1),
     "lr_momentum": Key(float, 0.5, "momentum of beta's SGD", minimum=0, maximum=1),
     "pix_init": Key(

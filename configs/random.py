@@ -89,7 +89,9 @@ def check(values: dict) -> None:
         found = f"{values['steps']} with method={values['method']}"
         raise BadInput("config.steps", found, "0: real images are chosen, no step changes them")
     if not values["eval.lr"]:
-        raise BadInput("config.eval.lr", "0, and no rate is learned", "above 0, such as 0.01")
+        raise BadInput(
+            "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.01"
+        )
 
 
 def get_config(arg=None):

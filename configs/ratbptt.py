@@ -32,7 +32,7 @@ KEYS = UNROLLED | {
     "inner": Key(
         str, "adam", "optimiser of the inner training", choices=("adam", "momentum", "sgd")
     ),
-    "lr_student": Key(float, "auto", "rate of the inner training", auto=True, minimum=0),
+    "lr_student": Key(float, "auto", "rate of the inner training", auto=True, above=0),
     "inner_momentum": Key(float, 0.9, "momentum of inner=momentum", minimum=0, maximum=1),
     "inner_decay": Key(
         float, "auto", "inner weight decay (auto: 0 with adam, else 5e-4)", auto=True, minimum=0
@@ -140,6 +140,13 @@ def check(values: dict) -> None:
         raise BadInput("config.window", str(window), f"1 to {steps} (unroll_steps)")
     if values["per_class"] > ipc:
         raise BadInput("config.per_class", str(values["per_class"]), f"1 to {ipc} (ipc), or 0: all")
+
+
+def fits(values: dict, data) -> None:
+    """Refuse resolved values that the dataset has no answer to."""
+    if values["classes_per_step"] > data.classes:
+        found, allowed = str(values["classes_per_step"]), f"1 to {data.classes}, or 0 for all"
+        raise BadInput("config.classes_per_step", found, allowed)
 
 
 def get_config(arg=None):

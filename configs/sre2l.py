@@ -109,6 +109,13 @@ def check(values: dict) -> None:
     if values["eval.curve"]:
         found = f"{values['eval.curve']}, and the labels come after the images"
         raise BadInput("config.eval.curve", found, "0")
+    if not values["eval.lr"]:
+        found = "0, and no rate is learned"
+        raise BadInput("config.eval.lr", found, "above 0, such as --config.eval.lr=0.001")
+    if not values["eval.epochs"]:
+        raise BadInput(
+            "config.eval.epochs", "0, and the views of whole epochs are stored", "1 or more"
+        )
     if values["eval.steps"]:
         found = f"{values['eval.steps']}, and the views of whole epochs are stored"
         raise BadInput("config.eval.steps", found, "0, and eval.epochs for the length")

@@ -5,21 +5,19 @@ What the set says of itself holds; what the person typed goes over it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jdd import config as configs
-from jdd import data, interop, picture
-from jdd.data.transform import Transform
+from jdd import data, interop, metrics, picture
+from jdd import workdir as workdirs
+from jdd.data import cache
 from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.evaluation import aims, train_eval
-from jdd.evaluation.starts import starts
+from jdd.evaluation import aims, rules
 from jdd.methods.base import FULL
 from jdd.pipeline import check_workdir, finish, write_config
 from jdd.session import Session, locked
@@ -29,7 +27,6 @@ from jdd.stages.base import guarded
 from jdd.stages.stored import labels as labels_of
 from jdd.stages.stored import random as labels_of_random
 from jdd.stages.stored import stored
-from jdd.stages.stored import teachers as teachers_of
 from jdd.work import Work, fingerprint
 
 # What a person may say of a set, by the key it is said with.
@@ -57,12 +54,16 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     """
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
+    if workdirs.own(place):
+        raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
     known = {SAID[key]: value for key, value in asked.items()}
     with guarded("data", loaded.config):
         dset, dataset = _read(source, known, given)
+    where = f"--set={source}"
+    rules.check(dset, where)
     values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
@@ -72,17 +73,22 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     scores.fits(config, aims.of(dset.recipe)["kind"])
     work = Work(config, dataset, place, command)
     work.beside = source.resolve().parent
-    digest = _digest(dset)
-    if stored(dset.recipe):
-        digest = fingerprint([digest, _labels(work, dset)])
-    seed = {"fingerprint": digest, "seed": int(config.seed)}
-    dset = dset._replace(recipe=dset.recipe | seed)
+    digest, labels = workdirs.digest(dset), _labels(work, dset) if stored(dset.recipe) else []
+    whole = fingerprint([digest, labels]) if labels else digest
+    # Of the labels the set's own alone: random images may become more.
+    sign = fingerprint([digest, labels[0]]) if labels else digest
+    _check_same(place, dset, sign, whole)
     fits_memory(work)
-    for name in config.nets:
-        starts(work, dset, work.make_net(name))  # refuses what is not there, before any writing
+    evaluate.check(work, dset, where)
+    if config.tensorboard:
+        metrics.writer()
+    if not full.STAGE.done(work):
+        workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
+    dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": int(config.seed)})
     with jax.default_matmul_precision(config.precision), locked(place):
         session = Session(place, bool(config.tensorboard), bool(config.progress))
         with session.signals():
+            work.remember(workdirs.SIGN, "digest", sign)
             write_config(work)
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
@@ -99,6 +105,27 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
             return finish(work)
 
 
+def _check_same(place: Path, dset: DistilledSet, sign: str, whole: str) -> None:
+    """Refuse a directory that holds the evaluation of another set, or of this one as it was.
+
+    Args:
+      sign: of the set, as ``workdir.sign``.
+      whole: the fingerprint that its evaluation will have.
+    """
+    path, found = place / "distilled.npz", workdirs.sign(place)
+    if found == sign or found is None and not path.exists():
+        return
+    if found is None:  # of before there was a sign
+        kept = DistilledSet.load(path)
+        if rules.rate(kept) is None:  # it was refused for want of one
+            train = kept.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
+            kept = kept._replace(recipe=kept.recipe | {"train": train})
+        if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
+            return
+    found = f"{place} holds the evaluation of another set, or of this one before it changed"
+    raise BadInput("--workdir", found, "give --workdir=OTHER")
+
+
 def _read(
     source: Path, known: dict[str, Any], given: Mapping[str, Any]
 ) -> tuple[DistilledSet, Any]:
@@ -106,14 +133,14 @@ def _read(
     if not source.exists():
         raise BadInput(f"--set={source}", "no such file or folder", "the path of a distilled set")
     try:
-        dset = interop.load(source, **known)
+        dset = _loaded(source, **known)
     except interop.NeedsTransform:
         if "data.name" not in given:
             raise
         # Somebody else's whitened tensors: their whitening is fitted on the real data again.
         dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
         known = known | {"transform": dataset.transform}
-        return _named(interop.load(source, **known), source, known, dataset), dataset
+        return _named(_loaded(source, **known), source, known, dataset), dataset
     dataset = data.load(_data(dset.recipe, given))
     return _named(dset, source, known, dataset), dataset
 
@@ -122,7 +149,20 @@ def _named(dset: DistilledSet, source: Path, known: dict[str, Any], dataset: Any
     """Read a set that names no classes again, by the class names of the real data."""
     if dset.named or dset.class_names == dataset.class_names:
         return dset
-    return interop.load(source, **known, class_names=dataset.class_names)
+    return _loaded(source, **known, class_names=dataset.class_names)
+
+
+def _loaded(source: Path, **known: Any) -> DistilledSet:
+    """Return the set; what it refuses of ``known`` is named as the person has typed it."""
+    try:
+        return interop.load(source, **known)
+    except BadInput as error:
+        word = error.allowed.removeprefix("leave out ").partition("=")[0]
+        for key, name in SAID.items():
+            if error.allowed.startswith("leave out ") and name == word:
+                allowed = f"leave out --config.{key}"
+                raise BadInput(error.where, error.found, allowed) from error
+        raise
 
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,8 +210,7 @@ def _labels(work: Work, dset: DistilledSet) -> list[Any]:
     """Return what the stored labels beside a set were made with; refuse what does not fit it.
 
     Raises:
-      BadInput: they are not there, too few, or of other images; teachers that label while nets
-        learn are not beside the set; scores are asked for.
+      BadInput: they are not there, too few, or of other images; scores are asked for.
     """
     if work.config.scores:
         allowed = "false: what stored labels do is told by the random images beside the set"
@@ -179,8 +218,6 @@ def _labels(work: Work, dset: DistilledSet) -> list[Any]:
     stores = [labels_of(work, dset)]
     if draws := int(work.config.baselines.random):
         stores += labels_of_random(work, dset, evaluate.random_sets(work, dset, draws)[0])
-    if (lesson := train_eval.lesson(dset)) is not None and lesson.online:
-        teachers_of(work, dset, stores[0])
     return [store.settings for store in stores]
 
 
@@ -189,15 +226,3 @@ def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
     beside = source.resolve().parent / "experts"
     made_for = dset.recipe["train"]["init"]["kind"] == "experts"
     return {"experts.dir": str(beside)} if made_for and beside.is_dir() else {}
-
-
-def _arrays(transform: Transform) -> list[np.ndarray | None]:
-    # The inverse follows from the matrix, and a loaded set does not hold it.
-    return [*transform[:4], transform.zca_image]
-
-
-def _digest(dset: DistilledSet) -> str:
-    """Return the hash of all of a set that its accuracy depends on."""
-    arrays = [dset.images, dset.labels, *(a for a in _arrays(dset.transform) if a is not None)]
-    parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
-    return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])

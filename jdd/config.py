@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +116,7 @@ def resolve(
     Raises:
       BadInput: an unknown dataset, method or net, or keys that do not go together.
     """
+    from jdd.augment import dsa
     from jdd.nets import pools  # with JAX, which --help does not wait for
 
     _check_dataset(config)
@@ -125,6 +126,8 @@ def resolve(
     if values["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {values['data.source']} source"
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
+    if values["data.dsa"] != AUTO:
+        dsa.names(values["data.dsa"])
     check = getattr(method_file(config.method), "check", None)
     if check:
         check(values)
@@ -267,10 +270,13 @@ class Change(NamedTuple):
         return f"config.{self.name} was {show(self.old)}, now {show(self.new)}"
 
 
-def changed(saved: Mapping[str, Any], config: ConfigDict) -> tuple[list[Change], list[Change]]:
+def changed(
+    saved: Mapping[str, Any], config: ConfigDict, free: Collection[str] = ()
+) -> tuple[list[Change], list[Change]]:
     """Return the keys that differ from a saved config: those that may not change, those that may.
 
-    Both sides are resolved configs; a key that one side lacks counts as at its default.
+    Both sides are resolved configs; a key that one side lacks counts as at its default. ``free``
+    are keys that may change here, beside the resumable ones.
     """
     keys = schema(config.method)
     old, new = flat(saved), flat(config)
@@ -283,18 +289,20 @@ def changed(saved: Mapping[str, Any], config: ConfigDict) -> tuple[list[Change],
         # 'auto' is what only the data will settle: it is checked again once they are loaded.
         if name not in old and before == AUTO or after in (before, AUTO):
             continue
-        free = name in keys and keys[name].resumable
-        (accepted if free else refused).append(Change(name, before, after))
+        may = name in free or name in keys and keys[name].resumable
+        (accepted if may else refused).append(Change(name, before, after))
     return refused, accepted
 
 
-def check_resume(saved: Mapping[str, Any], config: ConfigDict, workdir: str = "") -> list[Change]:
+def check_resume(
+    saved: Mapping[str, Any], config: ConfigDict, workdir: str = "", free: Collection[str] = ()
+) -> list[Change]:
     """Return what has changed since ``saved`` and may; refuse anything else.
 
     Raises:
       BadInput: listing the changed keys, and the keys that may change.
     """
-    refused, accepted = changed(saved, config)
+    refused, accepted = changed(saved, config, free)
     if refused:
         keys = [name for name, key in schema(config.method).items() if key.resumable]
         raise BadInput(

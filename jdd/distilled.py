@@ -224,6 +224,10 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
                 f"recipe.{key} is {found[key]!r}",
                 f"a JSON {'object' if isinstance(default, dict) else 'list'} is needed",
             )
+    for key in ("drop", "schedule", "init"):  # sections too
+        if not isinstance((found.get("train") or {}).get(key), dict | None):
+            said = found["train"][key]
+            raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
     return merge(RECIPE, found)
 
 

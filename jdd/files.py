@@ -75,7 +75,8 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
             "give a folder that exists and can be written to",
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # no such folder, no part
+            part.unlink(missing_ok=True)
     return path
 
 

@@ -175,7 +175,7 @@ COMMON: dict[str, Key] = {
     "experts.epochs": Key(
         int, AUTO, "epochs each expert is trained (auto: as many as are read)", auto=True, minimum=1
     ),
-    "experts.lr": Key(float, 0.01, "expert learning rate (SGD, constant)", minimum=0),
+    "experts.lr": Key(float, 0.01, "expert learning rate (SGD, constant)", above=0),
     "experts.momentum": Key(float, 0.0, "expert momentum", minimum=0, maximum=1),
     "experts.weight_decay": Key(float, 0.0, "expert weight decay", minimum=0),
     "experts.sam_rho": Key(

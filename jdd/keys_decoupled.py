@@ -18,7 +18,7 @@ SQUEEZE: dict[str, Key] = {
     ),
     "squeeze.epochs": Key(int, AUTO, "epochs on the real images", auto=True, minimum=1),
     "squeeze.optimizer": Key(str, "sgd", "optimiser", choices=("sgd", "adam"), later=True),
-    "squeeze.lr": Key(float, AUTO, "learning rate at first", auto=True, minimum=0),
+    "squeeze.lr": Key(float, AUTO, "learning rate at first", auto=True, above=0),
     "squeeze.momentum": Key(float, 0.9, "momentum of SGD", minimum=0, maximum=1),
     "squeeze.weight_decay": Key(float, AUTO, "weight decay", auto=True, minimum=0),
     "squeeze.batch": Key(int, AUTO, "real images a step", auto=True, minimum=1),

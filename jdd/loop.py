@@ -177,12 +177,12 @@ def run(
             session.temporaries[stage] = gradient.temporaries
             at += 1
             if at % int(config.log_every) == 0 or at == total:
-                _log(session, stage, at, recent, bar)
+                _log(session, stage, at, recent, bar, config)
             if at % int(config.checkpoint_every) == 0:
-                _ensure(recent, stage, at)
+                _ensure(recent, stage, at, config)
                 steps.save(at, carry)
         if recent:
-            _ensure(recent, stage, at)
+            _ensure(recent, stage, at, config)
         if not total:
             metrics.log(stage, 0)
         if observe is not None:
@@ -199,18 +199,29 @@ def run(
     return carry.state
 
 
-def _ensure(recent: dict[str, jax.Array], stage: str, at: int) -> None:
+def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Any) -> None:
     if bool(recent["ok"]):
         return
     raise Diverged(
-        f"{stage} diverged by step {at}; the last good set is kept. Try a ten times "
-        "smaller --config.lr_img or --config.lr_lr, a smaller --config.lr_student, or "
-        "--config.pix_init=real, with a new --workdir"
+        f"{stage} diverged by step {at}; the last good set is kept. Try one of "
+        f"{', '.join(remedies(config))}, with a new --workdir"
     )
 
 
-def _log(session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Any) -> None:
+def remedies(config: Any) -> list[str]:
+    """Return what may keep a loop from diverging, as it is typed: what its method has, smaller."""
+    rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *(["lr_student"] if "unroll" in config else [])]
+    given = [(name, float(config.get(name) or 0)) for name in rates]
+    found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
+    if config.get("pix_init") == "noise":
+        found.append("--config.pix_init=real")
+    return found or [f"--config.seed={int(config.seed) + 1}"]
+
+
+def _log(
+    session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Any, config: Any
+) -> None:
     scalars = {name: float(value) for name, value in recent.items() if name != "ok"}
-    _ensure(recent, stage, at)
+    _ensure(recent, stage, at, config)
     session.metrics.log(stage, at, **scalars)
     bar.update(at, f"loss {scalars['loss']:.4f}")

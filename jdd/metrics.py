@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jdd.errors import BadInput
+
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the whole lines of a metrics file; a line cut by a crash is left out."""
@@ -45,7 +47,7 @@ class Metrics:
         self._stopped: dict[str, float] = {}
         self._rewrite()
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = _tensorboard(Path(workdir) / "tensorboard") if tensorboard else None
+        self._board = writer()(str(Path(workdir) / "tensorboard")) if tensorboard else None
 
     def _rewrite(self) -> None:
         text = "".join(_line(row) for row in self._rows)
@@ -138,13 +140,16 @@ def _plain(scalars: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _tensorboard(directory: Path) -> Any:
+def writer() -> Any:
+    """Return the class that writes TensorBoard files.
+
+    Raises:
+      BadInput: its package is not installed.
+    """
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        from jdd.errors import BadInput
-
         raise BadInput(
             "config.tensorboard", "tensorboardX is not installed", "pip install 'jdd[tensorboard]'"
         ) from error
-    return SummaryWriter(str(directory))
+    return SummaryWriter

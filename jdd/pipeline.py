@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jdd import checkpoint, data, methods
+from jdd import checkpoint, data, methods, metrics
 from jdd import config as configs
+from jdd import workdir as workdirs
+from jdd.data import cache
+from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.evaluation import rules
 from jdd.files import write_atomic
 from jdd.memory import size
 from jdd.report import plain
@@ -76,6 +79,7 @@ def run(
         _check_mode(mode, chosen)
         if mode == "estimate":
             return _estimate(work, chosen, notes)
+        _check(work, chosen, mode)
         with locked(place):
             return _travel(work, chosen, mode, notes)
 
@@ -124,12 +128,17 @@ def check_workdir(place: Path, config: Any) -> None:
     saved = place / "config.json"
     if saved.exists():
         old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved))
-        configs.check_resume(configs.flat(old), config, str(place))
-    near = place
-    while not near.exists():
-        near = near.parent
-    if not near.is_dir() or not os.access(near, os.W_OK):
-        raise BadInput(f"--workdir={place}", f"{near} cannot be written", "a folder you may write")
+        free = {"eval.lr"} if _without_rate(place, old) else set[str]()
+        configs.check_resume(configs.flat(old), config, str(place), free)
+    workdirs.writable("--workdir", place)
+
+
+def _without_rate(place: Path, config: Any) -> bool:
+    """Tell whether the set in a directory has no rate to be trained at, and was given none."""
+    path = place / "distilled.npz"
+    if float(config.eval.lr if config.eval.lr != configs.AUTO else 0) > 0 or not path.exists():
+        return False
+    return rules.rate(DistilledSet.load(path)) is None
 
 
 def _check_mode(mode: str, chosen: list[Stage]) -> None:
@@ -140,6 +149,40 @@ def _check_mode(mode: str, chosen: list[Stage]) -> None:
         raise BadInput("--mode", f"{mode!r}", f"one of {', '.join(names)}")
 
 
+def _check(work: Work, chosen: list[Stage], mode: str) -> None:
+    """Refuse what a stage would refuse later: nothing is written yet, not even the lock.
+
+    Raises:
+      BadInput: naming the key or flag.
+    """
+    place, config = work.workdir, work.config
+    if mode != "report" and workdirs.assessed(place):
+        found = f"{place} holds the evaluation of a set that was made elsewhere"
+        raise BadInput("--workdir", found, "give --workdir=OTHER")
+    if config.tensorboard:
+        metrics.writer()
+    _check_steps(work)
+    needed = [
+        stage
+        for stage in chosen
+        if (mode == "all" and _needed(stage, work, chosen))
+        or (mode == stage.name and (mode == "report" or _needed(stage, work, [])))
+    ]
+    for stage in needed if mode != "all" else []:
+        _require(stage, work, mode, chosen)
+    names = {stage.name for stage in needed}
+    if "experts" in names:
+        workdirs.writable("config.experts.dir", work.store_path)
+    if "squeeze" in names:
+        workdirs.writable("config.squeeze.dir", work.squeeze_path)
+    if "full" in names:
+        workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
+    made = [stage for stage in chosen if stage.name in evaluate.STAGE.inputs]
+    if names & {"evaluate", "scores"} and all(stage.done(work) for stage in made):
+        for seed in work.seeds:
+            evaluate.check(work, distill.rated(work, work.load_set(seed)))
+
+
 def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dict[str, Any]:
     config, place = work.config, work.workdir
     session = Session(place, bool(config.tensorboard), bool(config.progress))
@@ -148,7 +191,6 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
         if mode == "all" and not any(_needed(stage, work, chosen) for stage in chosen):
             session.say(f"{place} is finished; its result:")
             return finish(work)
-        _check_steps(work)
         write_config(work)
         for line in (*notes, *work.notes):
             session.say(line)
@@ -157,7 +199,6 @@ def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dic
             if not _needed(stage, work, chosen if mode == "all" else []) and mode != "report":
                 session.say(f"{stage.name}: complete")
                 continue
-            _require(stage, work, mode, chosen)
             with guarded(stage.name, config, work.data):
                 stage.run(work, session)
             session.metrics.stop(stage.name)

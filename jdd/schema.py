@@ -24,6 +24,7 @@ class Key(NamedTuple):
     maximum: float | None = None
     later: bool = False  # newer than sets that were made: at its default in no identity
     stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
+    above: float | None = None  # more than this, which itself is not allowed
 
 
 Strings = tuple[str, ...]
@@ -53,7 +54,9 @@ def coerce(name: str, key: Key, value: Any) -> Any:
         raise BadInput(f"config.{name}", repr(value), allowed(key)) from None
     low, high = key.minimum, key.maximum
     if key.type in (int, float) and not (
-        (low is None or result >= low) and (high is None or result <= high)
+        (low is None or result >= low)
+        and (high is None or result <= high)
+        and (key.above is None or result > key.above)
     ):
         raise BadInput(f"config.{name}", show(result), allowed(key))
     if key.choices and result not in key.choices:
@@ -72,6 +75,8 @@ def allowed(key: Key) -> str:
         words += f" from {key.minimum:g} to {key.maximum:g}"
     elif key.minimum is not None:
         words += f", {key.minimum:g} or more"
+    elif key.above is not None:
+        words += f" above {key.above:g}"
     return words + (" (or auto)" if key.auto else "")
 
 

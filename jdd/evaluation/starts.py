@@ -26,7 +26,7 @@ def starts(work: Any, dset: DistilledSet, net: Net) -> Tree:
     other than the set's own always start fresh.
 
     Raises:
-      BadInput: an unknown kind, the experts are not there, or the set is for its own net alone.
+      BadInput: the experts are not there, or the set is for its own net alone.
     """
     init = dset.recipe["train"].get("init") or {"kind": "fresh"}
     if net is not work.net:
@@ -36,13 +36,12 @@ def starts(work: Any, dset: DistilledSet, net: Net) -> Tree:
     if init["kind"] == "fixed":
         drawn = net.init(rng.key(int(init["seed"]), str(init["purpose"])))
         return jax.tree.map(lambda a: np.asarray(a)[None], drawn)
-    if init["kind"] != "experts":
-        raise BadInput("the set's recipe", f"init {init['kind']!r}", "fresh, fixed or experts")
     store = Store(work.store_path, init["store"], work.like) if "store" in init else work.store
     missing = [e for e in init["experts"] if store.epochs(e // store.group) < int(init["epoch"])]
     if missing:
         found = f"{len(missing)} of its {len(init['experts'])} are not in {store.directory}"
         allowed = "give --config.experts.dir=..., the experts/ of the run that made it"
+        allowed += "; in that run --mode=experts trains them again"
         raise BadInput("the set was made for trained nets", found, allowed)
     trees = [store.read(int(expert), int(init["epoch"])) for expert in init["experts"]]
     return jax.tree.map(lambda *a: np.stack(a), *trees)

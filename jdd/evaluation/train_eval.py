@@ -20,11 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import augment as augmentations
 from jdd import parallel, rng
 from jdd.data.ahead import Ahead
 from jdd.distilled import DistilledSet
-from jdd.errors import BadInput
+from jdd.evaluation import rules
 from jdd.evaluation.accuracy import accuracy
 from jdd.evaluation.lectures import Lectures
 from jdd.inner import fit, lessons, optim
@@ -47,38 +46,20 @@ class Plan(NamedTuple):
         return self.steps or self.passes * run.steps_per_epoch
 
 
-def plan(dset: DistilledSet) -> Plan:
+def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
     """Return how nets are trained on a set, as its recipe says.
 
     Raises:
-      BadInput: the recipe names what is not known, or holds no rate.
+      BadInput: as ``rules.check``, naming ``where``.
     """
+    rules.check(dset, where)
     train, augment = dset.recipe["train"], dset.recipe["augment"]
-    where = "the set's recipe"
-    for name, known in (
-        ("optimizer", ("sgd", "adam", "adamw")),
-        ("loss", ("cross_entropy", "squared_error", *lessons.LOSSES)),
-        ("order", fit.ORDERS),
-        ("decay", optim.DECAYS),
-    ):
-        if train.get(name, known[0]) not in known:
-            raise BadInput(where, f"{name} {train[name]!r}", f"one of {', '.join(known)}")
-    lr = train["lr"] if train["lr"] is not None else dset.lr
-    rates = tuple(float(r) for r in lr) if isinstance(lr, list | tuple) else ()
-    if lr is None or not all(r > 0 for r in rates or (lr,)):
-        raise BadInput(where, f"learning rate {lr}", "give --config.eval.lr=0.01")
-    steps = int(train["steps"] or 0)
-    if rates and steps > len(rates):
-        raise BadInput(where, f"{steps} steps, {len(rates)} rates", "give --config.eval.lr=0.01")
-    schedule = train.get("schedule")
-    if schedule and (schedule.get("kind") not in fit.SCHEDULES or rates):
-        found = "a rate for every step" if rates else repr(schedule.get("kind"))
-        raise BadInput(where, f"schedule {found}", f"one of {', '.join(fit.SCHEDULES)}, and a rate")
+    lr = rules.rate(dset)
+    assert lr is not None  # checked
+    rates = lr if isinstance(lr, tuple) else ()
+    steps, schedule = int(train["steps"] or 0), train.get("schedule")
     epochs, drop = int(train["epochs"]), train.get("drop")
     kind = "dsa" if augment["name"] in ("", "none") else augment["name"]
-    augmentations.kind(kind).names(augment["strategy"])  # refuses what it does not know
-    if drop and not drop.get("reset_momentum", True):
-        raise BadInput(where, "drop without reset_momentum", "reset_momentum true")
     recipe = fit.Recipe(
         optimizer=train["optimizer"],
         momentum=float(train["momentum"]),
@@ -101,17 +82,12 @@ def plan(dset: DistilledSet) -> Plan:
         norm_updates=int(train.get("norm_updates", 1)),
         parts=int(train.get("parts", 1)),
     )
-    if (
-        recipe.order == "classwise"
-        and not 1 <= recipe.per_class <= len(dset.images) // dset.classes
-    ):
-        raise BadInput(where, f"{recipe.per_class} images of a class a step", "1 to its IPC")
     passes = int(train.get("passes") or epochs + 1)
     if schedule:
         per_epoch = fit.steps_per_epoch(recipe, len(dset.images))
         steps = steps or passes * per_epoch
-        rates = fit.scheduled(float(lr), steps, schedule, per_epoch)
-    return Plan(recipe, rates or float(lr), passes, steps or len(rates))
+        rates = fit.scheduled(float(lr), steps, schedule, per_epoch)  # type: ignore[arg-type]
+    return Plan(recipe, rates or lr, passes, steps or len(rates))
 
 
 def lesson(dset: DistilledSet) -> lessons.Lesson | None:

@@ -77,7 +77,9 @@ class Store:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
-                str(path), "not an expert store's settings", f"another --config.{self.key}"
+                str(path),
+                "not an expert store's settings",
+                f"another --config.{self.key}, and a new --workdir for a run that has begun",
             ) from error
         found, mine = _UNNAMED | found, _UNNAMED | self.settings
         told, asked = contrast(found, mine)
@@ -85,7 +87,8 @@ class Store:
             raise BadInput(
                 f"store of trained nets {self.directory}",
                 f"made with {told}",
-                f"this run has {asked}: give another --config.{self.key}",
+                f"this run has {asked}: give another --config.{self.key}, and a new --workdir to a "
+                "run that has begun",
             )
 
     def create(self) -> None:

@@ -119,7 +119,7 @@ def train(
                     mean = float(jnp.mean(loss))
                     total += mean * (hi - lo)
                     bar.update(now[0] * epochs * steps + hi * len(now), f"loss {mean:.3f}")
-                _finite(total, stage, epoch)
+                _finite(total, stage, epoch, float(jnp.max(rates)))
                 _keep(store, now, epoch + 1, carry, stateful, keep_all)
                 done = now[0] * epochs + (epoch + 1) * len(now)
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
@@ -157,12 +157,12 @@ def _keep(
         store.forget(g, epoch, snapshots=not keep_all)
 
 
-def _finite(loss: float, stage: str, epoch: int) -> None:
+def _finite(loss: float, stage: str, epoch: int, rate: float) -> None:
     if not np.isfinite(loss):
         group = "squeeze" if stage.startswith("squeeze") else "experts"
         raise Diverged(
-            f"{stage}: a net diverged in epoch {epoch + 1}; try a smaller "
-            f"--config.{group}.lr, with a new --workdir"
+            f"{stage}: a net diverged in epoch {epoch + 1}; try --config.{group}.lr={rate / 10:.3g}"
+            f", with a new --workdir, and another --config.{group}.dir where one is given"
         )
 
 

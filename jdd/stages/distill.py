@@ -21,7 +21,7 @@ from jdd import loop, methods, picture
 from jdd.configfile import stage_names
 from jdd.distilled import DistilledSet
 from jdd.errors import Diverged
-from jdd.evaluation import aims
+from jdd.evaluation import aims, rules
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.outputs import outputs
 from jdd.experts import realism
@@ -168,17 +168,27 @@ def _finished(work: Work, seed: int) -> bool:
 
 
 def retell(work: Work) -> None:
-    """Rewrite how the whole training set is trained in finished sets that say it otherwise.
+    """Rewrite how nets are trained in finished sets that say it otherwise than the config.
 
-    It is no part of what is distilled: ``baselines.full_epochs`` may change when a run goes on.
+    It is no part of what is distilled: ``baselines.full_epochs`` may change when a run goes on, and
+    a set without a rate be given one.
     """
     told = full(work.config)
     for seed in work.seeds:
         if not _finished(work, seed):
             continue
         dset = work.load_set(seed)
-        if dset.recipe.get("full") != told:
-            dset._replace(recipe=dset.recipe | {"full": told}).save(work.set_path(seed))
+        new = rated(work, dset)
+        if new is not dset or dset.recipe.get("full") != told:
+            new._replace(recipe=new.recipe | {"full": told}).save(work.set_path(seed))
+
+
+def rated(work: Work, dset: DistilledSet) -> DistilledSet:
+    """Return a set that has no rate to be trained at with ``eval.lr``, if that is one."""
+    lr = float(work.config.eval.lr)
+    if not lr > 0 or rules.rate(dset) is not None:
+        return dset
+    return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"lr": lr}})
 
 
 def _estimate(work: Work) -> Estimate:

@@ -61,13 +61,51 @@ def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
         raise BadInput(
             "--set",
             f"images {dset.images.shape[1:]}, {dset.classes} classes",
-            f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give "
-            "--config.data.name and --config.data.path",
+            f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give the data "
+            "that the set was made from, --config.data.path=...; of a set that does not say its "
+            "dataset, --config.data.name=... too",
         )
     if data.transform.kind == "kip" and dset.transform.kind != "kip":
         # Each image has lost its own mean and length: there is no way to the set's space.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
     return class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
+
+
+def check(work: Work, dset: DistilledSet, where: str = "the set's recipe") -> None:
+    """Refuse before anything is written what the evaluation of a set would refuse later.
+
+    Raises:
+      BadInput: the recipe says what nets cannot be trained by (naming ``where``), the set is not of
+        the run's data, what its nets start from or who labels it is not there, or there are no such
+        random images.
+    """
+    train_eval.plan(dset, where)
+    fits(dset, work.data)
+    for name in work.config.nets:
+        starts(work, dset, work.make_net(name))
+    if stored.stored(dset.recipe):
+        store = stored.labels(work, dset)
+        if (lesson := train_eval.lesson(dset)) is not None and lesson.online:
+            stored.teachers(work, dset, store)
+    _check_random(work, dset)
+
+
+def _check_random(work: Work, dset: DistilledSet) -> None:
+    """Refuse sets that no draw of random real images is as large as."""
+    config, count = work.config, len(dset.images)
+    if not config.baselines.random and not config.scores:
+        return
+    labels, classes = work.data.train.labels, work.data.classes
+    most, each = int(np.bincount(labels, minlength=classes).min()), count // classes
+    found = ""
+    if not 1 <= each <= most:
+        found = f"random draws of {each} images a class, of which there are 1 to {most}"
+    elif dset.recipe["train"]["order"] == "sequential" and count != each * classes:
+        found = f"random draws for {count} images in their order, not as many of each class"
+    if found:
+        off = " --config.scores=false" if config.scores else ""
+        allowed = f"give --config.baselines.random=0{off}"
+        raise BadInput("config.baselines.random", found, allowed)
 
 
 def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:

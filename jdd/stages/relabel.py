@@ -81,9 +81,11 @@ def settings(work: Work, digest: str, count: int, seed: int) -> dict[str, Any]:
 Images = Callable[[], np.ndarray]
 
 
-def stores(work: Work, dset: DistilledSet, seed: int) -> Iterator[tuple[LabelStore, Images]]:
+def stores(
+    work: Work, dset: DistilledSet, seed: int, keep: bool = False
+) -> Iterator[tuple[LabelStore, Images]]:
     """Yield the stores that a run wants, each with what returns its images: the set, then the
-    random draws.
+    random draws. Nothing is written but, to ``keep`` them, the draws' digests.
     """
     count, own = len(dset.images), stored.digest(dset.images)
     yield _store(work, work.store_name(seed), own, count, seed), lambda: dset.images
@@ -93,7 +95,8 @@ def stores(work: Work, dset: DistilledSet, seed: int) -> Iterator[tuple[LabelSto
     known = work.recall("random-images").get(key, [])
     if len(known) < draws:
         known = [stored.digest(images) for images in random_sets(work, dset, draws)[0]]
-        work.remember("random-images", key, known)
+        if keep:
+            work.remember("random-images", key, known)
     for i in range(draws):
         store = _store(work, f"labels/random-{i}", known[i], count, seed)
         yield store, partial(_draw, work, dset, i)
@@ -112,7 +115,7 @@ def _run(work: Work, session: Session) -> None:
     made, epochs = 0, int(work.config.eval.epochs)
     for seed in work.seeds:
         dset = work.load_set(seed)
-        for store, images in stores(work, dset, seed):
+        for store, images in stores(work, dset, seed, keep=True):
             if not store.has(epochs):
                 _label(work, store, images(), seed, session)
             made += 1

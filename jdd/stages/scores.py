@@ -43,7 +43,7 @@ def fits(config: Any, kind: str) -> None:
         allowed = "false: scores are of sets that train fresh nets"
         raise BadInput("config.scores", f"true, of a set to {kind} trained nets", allowed)
     if not config.baselines.full:
-        allowed = "--config.baselines.full=true: the whole set's accuracy is part of them"
+        allowed = "--config.baselines.full=true with it, the whole set's accuracy"
         raise BadInput("config.scores", "true with baselines.full=false", allowed)
 
 

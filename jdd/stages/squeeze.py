@@ -50,7 +50,7 @@ def _run(work: Work, session: Session) -> None:
             raise BadInput(
                 f"teacher {teacher.word}", f"{100 * known:.1f} % right on the test images",
                 "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr), "
-                "with a new --workdir",
+                "with a new --workdir, and another --config.squeeze.dir where one is given",
             )  # fmt: skip
 
 

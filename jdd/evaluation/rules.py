@@ -1,0 +1,283 @@
+"""What a set's recipe may say: type and range of every entry that training on the set reads.
+
+Sets come from files, and a file may say anything. ``check`` holds a recipe to one table before a
+net is trained or anything is written; what it lets through cannot fail later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jdd import augment as augmentations
+from jdd.distilled import DistilledSet
+from jdd.errors import BadInput, nearest
+from jdd.inner import fit, lessons, optim
+from jdd.labels import forms, modes
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+LOSSES = ("cross_entropy", "squared_error")
+OBJECTIVES = ("distill", "adapt", "attack")
+
+# A rule: whether a value is allowed, and what is, in words.
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole_from(low: int) -> Rule:
+    return lambda v: _whole(v) and v >= low, f"a whole number, {low} or more"
+
+
+def _or_null(rule: Rule) -> Rule:
+    return lambda v: v is None or rule[0](v), f"{rule[1]}, or null"
+
+
+def _one_of(*names: str) -> Rule:
+    return lambda v: isinstance(v, str) and v in names, f"one of {', '.join(names)}"
+
+
+_TEXT: Rule = (lambda v: isinstance(v, str), "a text")
+_BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
+_OBJECT: Rule = (lambda v: isinstance(v, Mapping), "a JSON object")
+_ABOVE: Rule = (lambda v: _number(v) and v > 0, "a number above 0")
+_FROM_0: Rule = (lambda v: _number(v) and v >= 0, "a number, 0 or more")
+_TO_1: Rule = (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1")
+_TEXTS: Rule = (
+    lambda v: isinstance(v, list | tuple) and all(isinstance(x, str) for x in v),
+    "a list of texts",
+)
+_EXPERTS: Rule = (
+    lambda v: isinstance(v, list) and bool(v) and all(_whole(x) and x >= 0 for x in v),
+    "a list of whole numbers, 0 or more",
+)
+
+_NUMBERS: Rule = (
+    lambda v: isinstance(v, list | tuple) and all(map(_number, v)),
+    "a list of numbers",
+)
+_STORE: Rule = (
+    lambda v: isinstance(v, Mapping) and _whole(v.get("group")) and v["group"] >= 1,
+    "the settings of an expert store, its group among them",
+)
+
+# By section; an entry that a recipe lacks is at its default.
+_TABLE: dict[str, dict[str, Rule]] = {
+    "": {
+        "method": _TEXT,
+        "dataset": _TEXT,
+        "class_names": _TEXTS,
+        "ipc": _whole_from(0),
+        "seed": _or_null(_whole_from(0)),
+        "steps": _whole_from(0),
+        "objective": _or_null(_OBJECT),
+    },
+    "net": {"name": _TEXT, "options": _or_null(_OBJECT)},
+    "train": {
+        "optimizer": _one_of(*OPTIMIZERS),
+        "momentum": _TO_1,
+        "weight_decay": _FROM_0,
+        "batch": _whole_from(1),
+        "epochs": _whole_from(0),
+        "passes": _or_null(_whole_from(0)),
+        "steps": _or_null(_whole_from(0)),
+        "drop": _or_null(_OBJECT),
+        "schedule": _or_null(_OBJECT),
+        "loss": _one_of(*LOSSES, *lessons.LOSSES),
+        "temperature": _ABOVE,
+        "ce_weight": _FROM_0,
+        "decay": _one_of(*optim.DECAYS),
+        "order": _one_of(*fit.ORDERS),
+        "per_class": _whole_from(0),
+        "classes_per_step": _whole_from(0),
+        "norm_updates": _whole_from(1),
+        "parts": _whole_from(1),
+        "init": _OBJECT,
+    },
+    "train.drop": {
+        "after_epoch": (_whole, "a whole number"),
+        "factor": _FROM_0,
+        "reset_momentum": (lambda v: v is True, "true"),
+    },
+    "train.schedule": {
+        "kind": _one_of(*fit.SCHEDULES),
+        "warmup": _whole_from(0),
+        "final": _FROM_0,
+        "stretch": _ABOVE,
+    },
+    "train.init": {
+        "kind": _one_of("fresh", "fixed", "experts"),
+        "seed": _whole_from(0),
+        "purpose": _TEXT,
+        "experts": _EXPERTS,
+        "epoch": _whole_from(0),
+        "store": _STORE,
+    },
+    "augment": {
+        "name": _one_of("", "none", *augmentations.KINDS),
+        "strategy": _TEXT,
+        "align_corners": _BOOL,
+    },
+    "normalisation": {"mean": _NUMBERS, "std": _NUMBERS},
+    "labels": {
+        "kind": _one_of("own", "stored"),
+        "store": _TEXT,
+        "mode": _one_of(*modes.MODES),
+        "form": _one_of(*forms.FORMS),
+        "teachers": _TEXTS,
+    },
+    "objective": {
+        "kind": _one_of(*OBJECTIVES),
+        "source": _TEXT,
+        "attack_class": _whole_from(0),
+        "target_class": _whole_from(0),
+    },
+}  # fmt: skip
+
+# Entries that a section needs, by its kind.
+_NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
+    "train.drop": {"": ("after_epoch", "factor")},
+    "train.schedule": {"": ("kind",), "warmup_cosine": ("warmup", "final")},
+    "train.init": {"": ("kind",), "fixed": ("seed", "purpose"), "experts": ("experts", "epoch")},
+    "labels": {"": ("kind",), "stored": ("store", "form", "teachers")},
+    "objective": {
+        "": ("kind",),
+        "adapt": ("source",),
+        "attack": ("attack_class", "target_class"),
+    },
+}
+
+# The flag that says it in the set's place.
+RATE = "give --config.eval.lr=0.01"
+_FLAGS = {
+    "train.batch": "--config.eval.batch=256",
+    "train.epochs": "--config.eval.epochs=1000",
+    "train.steps": "--config.eval.steps=1000",
+    "augment.name": "--config.data.dsa=none",
+    "augment.strategy": "--config.data.dsa=none",
+}
+
+
+def check(dset: DistilledSet, where: str) -> None:
+    """Refuse a recipe that nets cannot be trained by.
+
+    Raises:
+      BadInput: naming ``where``, the entry, and what is allowed.
+    """
+    recipe = dset.recipe
+    for section, rules in _TABLE.items():
+        found = _section(recipe, section)
+        for name in _needed(section, found):
+            if name not in found:
+                raise BadInput(where, f"recipe.{section} has no {name}", f"{rules[name][1]}")
+        for name, (holds, words) in rules.items():
+            if name in found and not holds(found[name]):
+                entry = f"{section}.{name}".lstrip(".")
+                raise _refusal(where, entry, found[name], words, _flag(recipe, entry))
+    _rates(dset, where)
+    _together(dset, where)
+
+
+def rate(dset: DistilledSet) -> float | tuple[float, ...] | None:
+    """Return the rate that nets are trained at on the set, or one for every step.
+
+    The recipe's, else the one that the set has learned; None where neither is usable.
+    """
+    found = dset.recipe["train"].get("lr")
+    found = dset.lr if found is None else found
+    many = isinstance(found, list | tuple)
+    rates = tuple(found) if many else (found,)  # type: ignore[arg-type]
+    if not rates or not all(_ABOVE[0](r) for r in rates):
+        return None
+    return tuple(map(float, rates)) if many else float(rates[0])
+
+
+def _rates(dset: DistilledSet, where: str) -> None:
+    train, found = dset.recipe["train"], rate(dset)
+    if found is None:
+        said = train.get("lr")
+        said = dset.lr if said is None else said
+        raise BadInput(where, f"learning rate {said}", RATE)
+    if isinstance(found, tuple) and (train.get("steps") or 0) > len(found):
+        raise BadInput(where, f"{train['steps']} steps, {len(found)} rates", RATE)
+    if isinstance(found, tuple) and train.get("schedule"):
+        raise BadInput(where, "a schedule and a rate for every step", RATE)
+
+
+def _flag(recipe: Mapping[str, Any], entry: str) -> str:
+    """Return the flag that says an entry in the set's place; what is stored has none."""
+    given = entry in _FLAGS and recipe["train"].get("order") != "stored"
+    return f"; or give {_FLAGS[entry]}" if given else ""
+
+
+def _refusal(where: str, entry: str, value: Any, words: str, flag: str = "") -> BadInput:
+    options = words.removeprefix("one of ").split(", ") if words.startswith("one of ") else []
+    near = nearest(value, options) if isinstance(value, str) else None
+    hint = f" (did you mean {near}?)" if near else ""
+    return BadInput(where, f"recipe.{entry} is {value!r}", words + hint + flag)
+
+
+def _section(recipe: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    at: Any = recipe
+    for name in path.split(".") if path else ():
+        at = at.get(name) or {}
+    return dict(at)
+
+
+def _needed(section: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    kinds = _NEEDED.get(section, {})
+    if not found:
+        return ()
+    return kinds.get("", ()) + kinds.get(str(found.get("kind", "")) or "?", ())
+
+
+def _together(dset: DistilledSet, where: str) -> None:
+    """Refuse entries that do not go with each other, or with the set's images."""
+    train, augment = dset.recipe["train"], dset.recipe["augment"]
+    name = augment["name"] or "none"
+    if name != "none":
+        try:
+            augmentations.kind(name).names(augment["strategy"])
+        except BadInput as error:
+            found = f"recipe.augment.strategy: {error.found}"
+            flag = _flag(dset.recipe, "augment.strategy")
+            raise BadInput(where, found, error.allowed + flag) from None
+    stored, soft = train["order"] == "stored", train["loss"] in lessons.LOSSES
+    if stored != soft:
+        found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
+        raise BadInput(where, found, f"one of {', '.join(lessons.LOSSES if stored else LOSSES)}")
+    count, classes = len(dset.images), dset.classes
+    if stored:
+        _labels(dset, where)
+    if train["order"] == "classwise" and not 1 <= train["per_class"] <= count // classes:
+        found = f"recipe.train.per_class is {train['per_class']!r}"
+        raise BadInput(where, found, f"1 to {count // classes}, the images of a class")
+    if train["classes_per_step"] > classes:
+        found = f"recipe.train.classes_per_step is {train['classes_per_step']!r}"
+        raise BadInput(where, found, f"1 to {classes}, or 0 for all")
+    batch, parts = min(train["batch"], count), train.get("parts", 1)
+    if not fit.cuts(batch, parts):
+        found = f"recipe.train.parts is {parts!r}, of a step of {batch} images"
+        raise BadInput(where, found, "equal parts of two images or more")
+    aim = dset.recipe.get("objective") or {}
+    for key in ("attack_class", "target_class"):
+        if aim.get(key, 0) >= classes:
+            found = f"recipe.objective.{key} is {aim[key]!r}"
+            raise BadInput(where, found, f"0 to {classes - 1}")
+
+
+def _labels(dset: DistilledSet, where: str) -> None:
+    labels, train = dset.recipe["labels"], dset.recipe["train"]
+    if labels["kind"] != "stored" or dset.label_kind != "hard":
+        found = f"order 'stored' of {dset.label_kind} labels, and recipe.labels is {labels!r}"
+        raise BadInput(where, found, "kind stored, and hard labels in the set itself")
+    if not train["epochs"]:
+        words = "a whole number, 1 or more: the views of whole epochs are stored"
+        raise _refusal(where, "train.epochs", 0, words)
