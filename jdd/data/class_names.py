@@ -79,7 +79,13 @@ def duplicates(names: Sequence[str]) -> list[str]:
     return sorted({name for name in names if list(names).count(name) > 1})
 
 
-def match(folders: Iterable[str], classes: Sequence[str], where: str, dataset: str) -> Match:
+def match(
+    folders: Iterable[str],
+    classes: Sequence[str],
+    where: str,
+    dataset: str,
+    what: str = "class folder",
+) -> Match:
     """Match names to the classes of a dataset.
 
     Args:
@@ -87,6 +93,7 @@ def match(folders: Iterable[str], classes: Sequence[str], where: str, dataset: s
       classes: the dataset's class names, in label order.
       where: the file or folder, for errors.
       dataset: the dataset's name, for notes and errors.
+      what: what has these names, for errors.
 
     Returns:
       the labels, and a note where anything but exact names was accepted.
@@ -109,7 +116,7 @@ def match(folders: Iterable[str], classes: Sequence[str], where: str, dataset: s
             notes.append(f"class folders are numbers, taken as labels of {dataset}: {_few(pairs)}")
     unknown = [name for name in names if labels[name] is None]
     if unknown:
-        raise _unknown(unknown, classes, where, dataset)
+        raise _unknown(unknown, classes, where, dataset, what)
     found = {name: label for name, label in labels.items() if label is not None}
     _refuse_twice(found, classes, where)
     pairs = [f"{name} is {classes[found[name]]}" for name in loose if name != classes[found[name]]]
@@ -119,12 +126,12 @@ def match(folders: Iterable[str], classes: Sequence[str], where: str, dataset: s
 
 
 def check_same(
-    theirs: Sequence[str], classes: Sequence[str], where: str, dataset: str
+    theirs: Sequence[str], classes: Sequence[str], where: str, dataset: str, numbers: bool = True
 ) -> tuple[str, ...]:
     """Return notes on classes that are the dataset's in other words; refuse other ones.
 
-    Names that only number the classes (``0`` to ``n - 1``) say nothing of them: labels are then
-    taken in the dataset's order, which the note states.
+    Names that only number the classes (``0`` to ``n - 1``) say nothing of them: with ``numbers``
+    labels are then taken in the dataset's order, which the note states.
 
     Raises:
       BadInput: another number of classes, another order, or a name that is no class's.
@@ -138,9 +145,9 @@ def check_same(
     counted = [str(c) for c in range(len(classes))]
     facts = lookup(dataset)
     unnamed = classes == counted and not (facts and facts.class_names)
-    if theirs == counted or unnamed:
+    if numbers and (theirs == counted or unnamed):
         return (f"classes are numbers: taken in the order of {dataset}: {_few(classes)}",)
-    matched = match(theirs, classes, where, dataset) if not duplicates(theirs) else None
+    matched = match(theirs, classes, where, dataset, "class") if not duplicates(theirs) else None
     if matched is None or [matched.labels[name] for name in theirs] != list(range(len(classes))):
         raise BadInput(
             where, f"classes in the order {_few(theirs)}", f"{dataset} has {_few(classes)}"
@@ -201,16 +208,20 @@ def _refuse_twice(labels: dict[str, int], classes: Sequence[str], where: str) ->
         by_label[label] = name
 
 
-def _unknown(unknown: list[str], classes: Sequence[str], where: str, dataset: str) -> BadInput:
-    what = "class folder" if len(unknown) == 1 else "class folders"
+def _unknown(
+    unknown: list[str], classes: Sequence[str], where: str, dataset: str, what: str
+) -> BadInput:
+    several = "" if len(unknown) == 1 else "es" if what.endswith("s") else "s"
     hints = [f"{name!r} for {near!r}" for name in unknown if (near := nearest(name, classes))]
     hint = f"did you mean {_few(hints)}? " if hints else ""
-    allowed = f"{hint}its classes are {_few(list(classes), 20)}; or give folders 0 to "
-    allowed += f"{len(classes) - 1} in that order"
+    allowed = f"{hint}its classes are {_few(list(classes), 20)}"
+    if what != "class":
+        allowed += f"; or give folders 0 to {len(classes) - 1} in that order"
     if twice := duplicates(classes):
         allowed += f"; {twice[0]!r} is there twice: call its folders NUMBER_{safe(twice[0])}"
     named = _few([repr(name) for name in unknown])
-    return BadInput(where, f"{what} {named} not among the classes of {dataset}", allowed)
+    found = f"{what}{several} {named} not among the classes of {dataset}"
+    return BadInput(where, found, allowed)
 
 
 def _few(names: Sequence[str], shown: int = _SHOWN) -> str:

@@ -45,7 +45,9 @@ def _check(found: Dataset, data: Dataset) -> tuple[str, ...]:
     if found.shape != data.shape:
         shapes = ["x".join(map(str, d.shape)) for d in (found, data)]
         raise BadInput(where, f"images are {shapes[0]}", f"{data.name} has {shapes[1]}")
-    return class_names.check_same(found.class_names, data.class_names, where, data.name)
+    return class_names.check_same(
+        found.class_names, data.class_names, where, data.name, numbers=False
+    )
 
 
 def _renamed(error: BadInput) -> BadInput:
