@@ -1,7 +1,8 @@
 """Every method leaves on disk what it left before: see ``pins.py`` for what is held to what.
 
 The runs have two processes of their own, whose flags do not depend on how pytest was started. The
-default suite runs one of each family without XLA's optimiser; the slow one all, and with it too. ``-k mtt`` runs one case.
+default suite runs one of each family without XLA's optimiser; the slow one all, and with it too.
+``-k mtt`` runs one case.
 """
 
 from __future__ import annotations
