@@ -54,8 +54,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     """
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
-    if workdirs.own(place):
-        raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
+    _check_free(place)
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
     asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
@@ -86,6 +85,9 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": int(config.seed)})
     with jax.default_matmul_precision(config.precision), locked(place):
+        # Another command may have begun, and ended, meanwhile.
+        _check_free(place)
+        _check_same(place, dset, sign, whole)
         session = Session(place, bool(config.tensorboard), bool(config.progress))
         with session.signals():
             work.remember(workdirs.SIGN, "digest", sign)
@@ -103,6 +105,11 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
                         stage.run(work, session)
             report.STAGE.run(work, session)
             return finish(work)
+
+
+def _check_free(place: Path) -> None:
+    if workdirs.own(place):
+        raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
 
 
 def _check_same(place: Path, dset: DistilledSet, sign: str, whole: str) -> None:

@@ -14,27 +14,46 @@ import numpy as np
 
 from jdd.errors import BadInput
 
+_SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
+_LINKS = 3  # links to folders on one path: folders that link to each other would multiply
+
+
+def hidden(name: str) -> bool:
+    """Return whether a file or folder is the system's own: ``.name``, ``__MACOSX``, ``@eaDir``."""
+    return name.startswith(".") or name in _SYSTEM
+
 
 def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield (folder, its folders, its files), sorted, from ``top`` down; links are followed.
 
     A link to a folder that it lies in is left out, since it would be followed for ever; one to any
-    other place is that place's content once more.
+    other place is that place's content once more. Hidden folders that cannot be read are empty.
     """
 
-    def below(here: str, above: tuple[str, ...]) -> Iterator[tuple[str, list[str], list[str]]]:
-        folders, files, inside = [], [], (*above, os.path.realpath(here))
-        with os.scandir(here) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if not entry.is_dir():
-                    files.append(entry.name)
-                elif not (entry.is_symlink() and os.path.realpath(entry.path) in inside):
-                    folders.append(entry.name)
-        yield here, folders, files
-        for name in folders:
-            yield from below(os.path.join(here, name), inside)
+    def below(
+        here: str, above: tuple[str, ...], links: int
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
+        folders: list[tuple[str, bool]] = []
+        found, inside = [], (*above, os.path.realpath(here))
+        try:
+            with os.scandir(here) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if not hidden(os.path.basename(here)):
+                raise
+            listed = []
+        for entry in listed:
+            if not entry.is_dir():
+                found.append(entry.name)
+            elif not entry.is_symlink():
+                folders.append((entry.name, False))
+            elif links < _LINKS and os.path.realpath(entry.path) not in inside:
+                folders.append((entry.name, True))
+        yield here, [name for name, _ in folders], found
+        for name, link in folders:
+            yield from below(os.path.join(here, name), inside, links + link)
 
-    yield from below(os.fspath(top), ())
+    yield from below(os.fspath(top), (), 0)
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

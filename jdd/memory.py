@@ -60,8 +60,12 @@ def _ulimit(proc: Path) -> int:
 
 
 # Version 2 and version 1: limit, usage, and what of the usage are files that can be dropped.
-_V2 = ("memory.max", "memory.current", "inactive_file")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable"))
+_V1 = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
 
 
 def _cgroups(proc: Path, top: Path) -> Iterator[int]:
@@ -81,14 +85,15 @@ def _cgroups(proc: Path, top: Path) -> Iterator[int]:
                 yield _left(group, *names)
 
 
-def _left(group: Path, limit: str, usage: str, inactive: str) -> int:
+def _left(group: Path, limit: str, usage: str, droppable: Sequence[str]) -> int:
     try:
         most, used = (int((group / name).read_text()) for name in (limit, usage))
     except (OSError, ValueError):  # not there, or 'max'
         return UNKNOWN
     with contextlib.suppress(OSError, ValueError):
         words = (group / "memory.stat").read_text().split()
-        used -= int(dict(zip(words[::2], words[1::2], strict=False)).get(inactive, 0))
+        stat = dict(zip(words[::2], words[1::2], strict=False))
+        used -= sum(int(stat.get(name, 0)) for name in droppable)
     return most - used
 
 
@@ -157,7 +162,8 @@ def check_file(path: str | os.PathLike[str], allowed: str) -> None:
         need(os.path.getsize(path), str(path), "a file of", allowed)
 
 
-_RATIO = 1032  # bytes that one byte of a deflated file can stand for, at the most
+# Bytes that one byte of a compressed file can stand for, at the most, where that is known.
+_RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 
 
 def check_npz(
@@ -188,8 +194,9 @@ def check_npz(
             with contextlib.suppress(*_UNREADABLE), archive.open(info) as file:
                 (shape, _, dtype), start = npy_header(file), file.tell()
                 claimed = math.prod(shape) * dtype.itemsize
-                ratio = 1 if info.compress_type == zipfile.ZIP_STORED else _RATIO
-                held = min(info.file_size - start, ratio * info.compress_size)
+                held = info.file_size - start
+                if info.compress_type in _RATIOS:
+                    held = min(held, _RATIOS[info.compress_type] * info.compress_size)
                 if claimed > held and not dtype.hasobject:
                     raise BadInput(
                         f"{path}:{name}",

@@ -78,9 +78,12 @@ def run(
         chosen = stages(work.config)
         _check_mode(mode, chosen)
         if mode == "estimate":
+            fits_memory(work)
             return _estimate(work, chosen, notes)
         _check(work, chosen, mode)
         with locked(place):
+            _check_holder(work, mode)  # another command may have begun, and ended, meanwhile
+            check_workdir(place, work.config)
             return _travel(work, chosen, mode, notes)
 
 
@@ -114,7 +117,6 @@ def prepare(
         )
     for name in config.nets:
         work.make_net(name)
-    fits_memory(work)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = work.store  # refuses a store made with other settings
     methods.fits(work.config, work.teachers)  # as does looking at the teachers
@@ -155,10 +157,8 @@ def _check(work: Work, chosen: list[Stage], mode: str) -> None:
     Raises:
       BadInput: naming the key or flag.
     """
-    place, config = work.workdir, work.config
-    if mode != "report" and workdirs.assessed(place):
-        found = f"{place} holds the evaluation of a set that was made elsewhere"
-        raise BadInput("--workdir", found, "give --workdir=OTHER")
+    config = work.config
+    _check_holder(work, mode)
     if config.tensorboard:
         metrics.writer()
     _check_steps(work)
@@ -171,6 +171,8 @@ def _check(work: Work, chosen: list[Stage], mode: str) -> None:
     for stage in needed if mode != "all" else []:
         _require(stage, work, mode, chosen)
     names = {stage.name for stage in needed}
+    if names - {"report"}:
+        fits_memory(work)
     if "experts" in names:
         workdirs.writable("config.experts.dir", work.store_path)
     if "squeeze" in names:
@@ -181,6 +183,13 @@ def _check(work: Work, chosen: list[Stage], mode: str) -> None:
     if names & {"evaluate", "scores"} and all(stage.done(work) for stage in made):
         for seed in work.seeds:
             evaluate.check(work, distill.rated(work, work.load_set(seed)))
+
+
+def _check_holder(work: Work, mode: str) -> None:
+    """Refuse a directory that holds an evaluation; its report can be written again."""
+    if mode != "report" and workdirs.assessed(work.workdir):
+        found = f"{work.workdir} holds the evaluation of a set that was made elsewhere"
+        raise BadInput("--workdir", found, "give --workdir=OTHER")
 
 
 def _travel(work: Work, chosen: list[Stage], mode: str, notes: list[str]) -> dict[str, Any]:

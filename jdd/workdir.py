@@ -35,9 +35,9 @@ def own(place: Path) -> bool:
     """Tell whether ``place`` holds a run of its own, made or begun, or a set that lies there."""
     if sign(place) is not None:
         return False
-    if not (place / "distilled.npz").exists():
-        return (place / "config.json").exists()
-    return not (place / "config.json").exists() or made(place)
+    if not os.path.exists(place / "distilled.npz"):
+        return os.path.exists(place / "config.json")
+    return not os.path.exists(place / "config.json") or made(place)
 
 
 def assessed(place: Path) -> bool:
@@ -74,7 +74,7 @@ def writable(where: str, place: Path) -> None:
       BadInput: naming ``where`` it was given, and what is in the way.
     """
     near = place
-    while not near.exists():
+    while not os.path.exists(near):  # False too where a folder above cannot be searched
         near = near.parent
     if not near.is_dir() or not os.access(near, os.W_OK):
         raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")

@@ -108,7 +108,8 @@ def match(
     notes: list[str] = []
     numbers = {name: number_of(name) for name in names}
     if None in labels.values() and None not in numbers.values():
-        if all(n is not None and n < len(classes) for n in numbers.values()):
+        # Numbers that leave out 0 may count from 1.
+        if {0} <= set(numbers.values()) <= set(range(len(classes))):
             labels, loose = dict(numbers), {}
             pairs = [
                 f"{name} is {classes[label]}" for name, label in labels.items() if label is not None
@@ -171,6 +172,8 @@ def _exactly(name: str, classes: Sequence[str]) -> int | None:
 def _loosely(name: str, classes: Sequence[str], dataset: str) -> int | None:
     numbered = _PREFIX.fullmatch(name)
     for word in (name, numbered[2]) if numbered else (name,):
+        if plain(word).isdigit() and number_of(word) is None or word != name and word.isdigit():
+            continue  # -1, 1.0, 3_5: no digit is meant for sure
         for form in _forms(plain(word)):
             found = [c for c, known in enumerate(classes) if form in _known(known, dataset)]
             if len(found) == 1:
@@ -212,7 +215,11 @@ def _unknown(
     unknown: list[str], classes: Sequence[str], where: str, dataset: str, what: str
 ) -> BadInput:
     several = "" if len(unknown) == 1 else "es" if what.endswith("s") else "s"
-    hints = [f"{name!r} for {near!r}" for name in unknown if (near := nearest(name, classes))]
+    hints = [
+        f"{name!r} for {near!r}"
+        for name in unknown
+        if (near := nearest(name, classes)) and not near.isdigit()
+    ]
     hint = f"did you mean {_few(hints)}? " if hints else ""
     allowed = f"{hint}its classes are {_few(list(classes), 20)}"
     if what != "class":

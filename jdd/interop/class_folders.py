@@ -10,10 +10,10 @@ import numpy as np
 
 from jdd import picture
 from jdd.data.class_names import safe
-from jdd.data.sources import archive, layout, pixels
+from jdd.data.sources import archive, pixels
 from jdd.distilled import DistilledSet, recipe_json
 from jdd.errors import BadInput
-from jdd.files import new_folder
+from jdd.files import hidden, new_folder
 
 SIDECAR = "recipe.json"
 LAYOUT = "one folder of png or jpg images a class is needed"
@@ -97,8 +97,9 @@ def write(dataset: DistilledSet, path: Path) -> Path:
 
 def _members(path: Path) -> dict[str, bytes]:
     def wanted(parts: tuple[str, ...]) -> bool:
-        hidden = any(map(layout.hidden, parts))
-        return not hidden and (parts[-1].lower().endswith(pixels.SUFFIXES) or parts[-1] == SIDECAR)
+        if any(map(hidden, parts)):
+            return False
+        return parts[-1].lower().endswith(pixels.SUFFIXES) or parts[-1] == SIDECAR
 
     found = archive.walk(path, wanted)
     return _unwrap({"/".join(entry.parts): entry.data for entry in found if entry.data is not None})

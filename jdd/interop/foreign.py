@@ -159,6 +159,8 @@ def _in_nets_space(
             "--config.space=pixels where they are pixels (from 0 to 1, or to 255), "
             "--config.space=net where nets are fed them so; in Python space='pixels' or 'net'",
         )
+    elif not space and low < 0 and max(-low, high) <= 1:
+        assumed = [f"{seen}: taken as nets are fed them (space=net)"]
     elif space == "pixels" and high > 1 and low >= 0 and _bytes(images, high):
         assumed = [f"{seen}: taken as pixels of 0 to 255, divided by 255"]
         images = images / np.float32(255)

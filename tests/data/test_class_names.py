@@ -56,10 +56,13 @@ def test_numbers_are_labels_and_said():
     assert list(found.labels.values()) == list(range(10))
     assert "0 is airplane" in found.notes[0] and "cifar10" in found.notes[0]
     assert matched([str(i) for i in range(10)], "mnist").notes == ()
-    for folders in ([str(i) for i in range(1, 11)], ["0", "1", "bird"]):
+    for folders in ([str(i) for i in range(1, 10)], ["0", "10"], ["0", "1", "bird"]):
         with pytest.raises(BadInput, match="not among the classes of cifar10"):
             matched(folders)
     assert matched([str(i) for i in range(1, 11)], "svhn").labels["10"] == 0
+    for odd in ("3_5", "-1", "1.0"):
+        with pytest.raises(BadInput, match="not among"):
+            matched([odd], "mnist")
 
 
 @pytest.mark.parametrize(

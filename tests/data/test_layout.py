@@ -1,16 +1,39 @@
 """Splits and classes are decided by the structure of a folder tree, and guesses are stated."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from jdd.config import schema
 from jdd.data import load, load_raw
 from jdd.data.sources import layout
+from jdd.errors import BadInput
 from tests.data.tiny_sets import encode, pixels, refused, tree, write_folder, write_tar, write_zip
 
 
 def read(tmp_path, files, **options):
+    """Read the files from an archive, and from a folder, which lists its folders too."""
     path = write_zip(tmp_path / "set.zip", files)
-    return load_raw({"name": "mine", "path": str(path), **options})
+    folder = write_folder(Path(tempfile.mkdtemp(dir=tmp_path)), files)
+    asked = {"name": "mine", **options}
+    try:
+        found = load_raw(asked | {"path": str(path)})
+    except BadInput:
+        with pytest.raises(BadInput):
+            load_raw(asked | {"path": str(folder)})
+        raise
+    again = load_raw(asked | {"path": str(folder)})
+    assert found.class_names == again.class_names and found.notes == again.notes
+    for split, (images, labels) in found.splits.items():
+        assert np.array_equal(images, again.splits[split][0])
+        assert np.array_equal(labels, again.splits[split][1])
+    return found
+
+
+def counts(data):
+    return {split: len(labels) for split, (_, labels) in data.splits.items()}
 
 
 def renamed(files, *pairs):
@@ -62,11 +85,12 @@ def test_a_class_may_be_called_train(tmp_path):
     assert data.class_names == ("airplane", "car", "train")
     assert any("train taken for a class, next to airplane, car" in note for note in data.notes)
     inner = tree(splits=("",), classes=("bus/front", "bus/side", "train/front", "train/side"))
-    refused(lambda: read(tmp_path, inner), "set.zip", "train and bus", "data.layout=splits")
+    refused(lambda: read(tmp_path, inner), "set.zip", "bus lie next", "data.layout=splits")
     assert read(tmp_path, inner, layout="classes").class_names == ("bus", "train")
     assert read(tmp_path, inner, layout="splits").class_names == ("front", "side")
     deep = tree(splits=("",), classes=("bus/city", "bus/coach", "train/steam", "train/tram"))
-    assert read(tmp_path, deep).class_names == ("bus", "train")
+    refused(lambda: read(tmp_path, deep), "set.zip", "data.layout=splits")
+    assert read(tmp_path, deep, layout="classes").class_names == ("bus", "train")
     both = tree(classes=("bus", "train"))
     assert read(tmp_path, both).class_names == ("bus", "train")
     assert read(tmp_path, both).notes == ()
@@ -97,7 +121,11 @@ def test_parts_are_taken_together_and_said(tmp_path):
     assert "config.data.layout" in data.notes[0]
     assert read(tmp_path, files, layout="classes").class_names == ("fold1", "fold2", "fold3")
     with_splits = {f"fold{k}/{name}": data for k in (1, 2) for name, data in tree().items()}
-    refused(lambda: read(tmp_path, with_splits), "set.zip", "2 folds", ".../fold1")
+    refused(lambda: read(tmp_path, with_splits), "set.zip", "same classes", ".../fold1")
+    domains = {
+        n.replace("fold1", "art").replace("fold2", "photo"): d for n, d in with_splits.items()
+    }
+    refused(lambda: read(tmp_path, domains), "set.zip", "same classes", ".../art")
 
 
 def test_repeated_subfolders_that_may_be_either_are_a_stated_guess(tmp_path):
@@ -115,6 +143,7 @@ def test_repeated_subfolders_that_may_be_either_are_a_stated_guess(tmp_path):
         ["train/images/{c}/{n}.png", "train/masks/{c}/{n}.png"],
         ["train_images/{c}/{n}.png", "train_masks/{c}/{n}.png"],
         ["{c}/{n}.png", "{c}_mask/{n}.png"],
+        ["{c}/images/{n}.png", "{c}/masks/{n}_mask.png"],
     ],
 )
 def test_masks_are_not_trained_on(tmp_path, masks):
@@ -137,6 +166,10 @@ def test_classes_called_mask_stay(tmp_path):
     assert read(tmp_path, files).class_names == ("mask", "no_mask")
     files = tree(splits=("",), classes=("label_1", "label_2"))
     assert read(tmp_path, files).class_names == ("label_1", "label_2")
+    names = ("cat", "dog", "ski", "ski mask")  # two classes of ImageNet
+    assert read(tmp_path, tree(splits=("",), classes=names)).class_names == names
+    names = ("face", "face_mask")
+    assert read(tmp_path, tree(splits=("",), classes=names)).class_names == names
 
 
 def test_thumbnails_of_a_disk_station_are_no_images(tmp_path):
@@ -144,6 +177,64 @@ def test_thumbnails_of_a_disk_station_are_no_images(tmp_path):
     data = read(tmp_path, files)
     assert len(data.splits["train"][1]) == 10
     assert data.notes == ("4 stray files (4 .png) ignored",)
+
+
+@pytest.mark.parametrize("other", ["train_aug", "test_hard", "old_train"])
+def test_what_is_left_out_is_not_trained_on(tmp_path, other):
+    files = tree() | {
+        f"{other}/{c}/{n}.png": encode(pixels(n)) for c in ("ant", "rat") for n in (1, 2)
+    }
+    data = read(tmp_path, files)
+    assert data.class_names == ("ant", "bee") and counts(data) == {"train": 10, "test": 10}
+    assert data.notes[0] == f"folders next to the splits left out: {other}"
+
+
+def test_class_first_with_strays_or_without_a_split(tmp_path):
+    files = {
+        f"{name}/{split}/{n}.png": encode(pixels(n))
+        for name in ("cat", "dog")
+        for split in ("train", "test")
+        for n in range(3)
+    }
+    data = read(tmp_path, files | {"cat/x.png": encode(pixels(9))})
+    assert counts(data) == {"train": 6, "test": 6} and "1 stray file (1 .png)" in data.notes[-1]
+    half = {n: d for n, d in files.items() if not n.startswith("dog")} | {
+        "dog/1.png": encode(pixels(1))
+    }
+    refused(lambda: read(tmp_path, half), "set.zip", "cat holds splits, and dog does not")
+    no_train = {n.replace("train", "val"): d for n, d in files.items()}
+    refused(lambda: read(tmp_path, no_train), "set.zip", "and no train")
+
+
+@pytest.mark.parametrize("wrap", ["dogs_train", "my_test", "test_data", "food_train/x"])
+@pytest.mark.parametrize("splits", [("train", "test"), ("",)])
+def test_wrapping_folders_may_have_any_name(tmp_path, wrap, splits):
+    if wrap == "test_data" and splits == ("",):
+        return  # test_data/CLASS is a test split without a training split
+    files = {f"{wrap}/{name}": data for name, data in tree(splits=splits).items()}
+    data = read(tmp_path, files | {"x.png": encode(pixels(1))})
+    assert data.class_names == ("ant", "bee")
+    assert counts(data)["train"] == (10 if splits != ("",) else 8)
+
+
+def test_a_folder_that_repeats_its_siblings_is_refused(tmp_path):
+    files = tree(splits=("", "flowers"))
+    refused(lambda: read(tmp_path, files), "set.zip", "flowers holds folders", "remove one")
+
+
+def test_numbered_splits_and_a_flat_test(tmp_path):
+    years = renamed(tree(), ("train/", "train2017/"), ("test/", "test2018/"))
+    assert counts(read(tmp_path, years)) == {"train": 10, "test": 10}
+    parts = tree(splits=("train_1", "train_2", "test"))
+    assert counts(read(tmp_path, parts)) == {"train": 20, "test": 10}
+    flat = renamed(tree(splits=("train",)), ("train/", "train/train/"))
+    flat |= {f"test/test/{n}.png": encode(pixels(n)) for n in range(3)}
+    data = read(tmp_path, flat)
+    assert "3 test images without class folders left out" in data.notes
+
+
+def test_the_keys_choices_are_the_layouts():
+    assert schema("mtt")["data.layout"].choices == layout.LAYOUTS
 
 
 def test_a_test_split_inside_the_classes_is_refused(tmp_path):
@@ -182,6 +273,10 @@ def test_links_to_siblings_are_followed_and_loops_are_cut(tmp_path):
     (folder / "train/cow").symlink_to("ant")
     (folder / "train/ant/loop").symlink_to(folder)
     (folder / "train/bee/up").symlink_to("..")
+    for a in range(7):  # folders that link to each other end
+        (folder / f"lost+found/{a}").mkdir(parents=True)
+        for b in range(7):
+            (folder / f"lost+found/{a}/{b}").symlink_to(f"../{b}")
     data = load_raw({"name": "mine", "path": str(folder)})
     assert data.class_names == ("ant", "bee", "cow") and data.notes == ()
     assert [len(data.splits[split][1]) for split in ("train", "test")] == [15, 15]
@@ -190,7 +285,7 @@ def test_links_to_siblings_are_followed_and_loops_are_cut(tmp_path):
 def test_backslash_archives_count_no_folder_as_a_file(tmp_path):
     files = {name.replace("/", "\\"): data for name, data in tree().items()}
     files |= {"train\\": b"", "train\\ant\\": b""}
-    data = read(tmp_path, files)
+    data = load_raw({"name": "mine", "path": str(write_zip(tmp_path / "set.zip", files))})
     assert data.class_names == ("ant", "bee") and data.notes == ()
 
 

@@ -17,6 +17,7 @@ from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.raw import Raw, Request
 from jdd.data.sources.shelf import Shelf, Splits
 from jdd.errors import BadInput
+from jdd.files import hidden
 
 # Files of text that known archives carry: words for the classes' ids, labels of a flat folder.
 _WORDS = ("classes.txt", "words.txt")
@@ -55,7 +56,7 @@ def read(request: Request, shelf: Shelf) -> Raw:
         raise BadInput(where, found, unread or layout.EXPECTED)
     known = request.facts.class_names if request.facts else ()
     empty = [*tree.folders, *(parts[:-1] for parts in tree.others)]
-    empty = [parts for parts in empty if not any(map(layout.hidden, parts))]
+    empty = [parts for parts in empty if not any(map(hidden, parts))]
     placed = layout.place(tree.images, empty, request.layout, known, where)
     homes, notes = dict(placed.paths), list(placed.notes)
     for split in ("val", "test"):
@@ -101,7 +102,7 @@ def _collect(request: Request, shelf: Shelf) -> _Tree:
 
     def items() -> Iterator[Item]:
         for entry in archive.walk(request.file, wanted):
-            if any(map(layout.hidden, entry.parts)):
+            if any(map(hidden, entry.parts)):
                 tree.others.extend([] if entry.folder else [entry.parts])
             elif entry.folder:
                 tree.folders.append(entry.parts)
@@ -118,14 +119,20 @@ def _collect(request: Request, shelf: Shelf) -> _Tree:
 
 
 def _is_image(parts: Parts) -> bool:
-    return parts[-1].lower().endswith(pixels.SUFFIXES) and not any(map(layout.hidden, parts))
+    return parts[-1].lower().endswith(pixels.SUFFIXES) and not any(map(hidden, parts))
 
 
 def _unlabelled(homes: Homes, split: str, tree: _Tree, notes: list[str]) -> None:
-    """Handle ``split/images/*`` without classes: label it by the annotations, or leave it out."""
-    if {c for s, c in homes if s == split} != {"images"} or ("train", "images") in homes:
+    """Handle ``split/images/*`` without classes: label it by the annotations, or leave it out.
+
+    The one folder may also be called as the split: ``test/test/*``.
+    """
+    names = [c for s, c in homes if s == split]
+    if len(names) != 1 or ("train", names[0]) in homes:
         return
-    paths = homes.pop((split, "images"))
+    if names[0] != "images" and not layout.split_of(names[0]):
+        return
+    paths = homes.pop((split, names[0]))
     lines = next((t for p, t in tree.texts.items() if p[-1] == _ANNOTATIONS), "").splitlines()
     labels = dict(line.split("\t")[:2] for line in lines if "\t" in line) if split == "val" else {}
     for path in paths:

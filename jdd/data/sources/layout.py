@@ -15,7 +15,7 @@ hold pictures it is a class. What is a guess is stated in a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jdd.data import class_names
@@ -24,7 +24,7 @@ from jdd.errors import BadInput
 
 LAYOUTS = ("structure", "classes", "splits", "class_splits", "parts")
 EXPECTED = "expected are pictures in [train/|val/|test/]CLASS/"
-BY_HAND = "--config.data.layout=classes|splits|class_splits|parts settles it"
+BY_HAND = "--config.data.layout decides by hand"
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,10 +38,9 @@ _NEUTRAL = frozenset(
 _COMPOUND = re.compile(r"(training|train|validation|valid|val|testing|test)(set|data|images|imgs)?")
 _MASKS = frozenset(
     """mask masks segmentation segmentations annotation annotations label labels trimap trimaps
-    groundtruth gt""".split()
+    groundtruth""".split()
 )
 _PICTURES = frozenset("images image imgs img jpegimages pictures photos rgb".split())
-_HIDDEN = frozenset(("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found"))
 
 
 class Placed(NamedTuple):
@@ -50,11 +49,6 @@ class Placed(NamedTuple):
     paths: dict[tuple[str, str], list[Parts]]
     outside: list[Parts]
     notes: tuple[str, ...]
-
-
-def hidden(name: str) -> bool:
-    """Return whether a file or folder is the system's own: ``.name``, ``__MACOSX``, ``@eaDir``."""
-    return name.startswith(".") or name in _HIDDEN
 
 
 def split_of(name: str) -> tuple[str, frozenset[str]] | None:
@@ -67,8 +61,8 @@ def split_of(name: str) -> tuple[str, frozenset[str]] | None:
         return None
     word, compound = found[0]
     split = _SPLIT_WORDS[compound[1] if compound else word]
-    rest = re.sub(r"[^a-z0-9]+", " ", name.lower().replace(word, " ")).split()
-    return split, frozenset(rest) - _NEUTRAL
+    rest = re.findall(r"[a-z]+", name.lower().replace(word, " ", 1))
+    return split, frozenset(rest) - _NEUTRAL - {"v"}
 
 
 def place(
@@ -88,73 +82,152 @@ def place(
       where: the folder or archive, for errors.
 
     Raises:
-      BadInput: no picture lies in a class folder, a class is empty, or classes differ by split.
+      BadInput: no picture lies in a class folder, a class is empty, classes differ by split, or
+        the tree can be read in two ways.
     """
-    pictures, masks = _without_masks(list(paths))
-    notes = [f"{len(masks)} masks next to pictures left out ({_shown(masks)})"] if masks else []
-    wrap = _wrapping(pictures)
-    inside = [parts[wrap:] for parts in pictures]
-    form, guess = (layout, "") if layout != "structure" else _form(inside, known, where)
+    pictures, masks = list(paths), dict[Parts, int]()
+    if layout == "structure":
+        pictures, masks = _without_masks(pictures)
+    count = sum(masks.values())
+    shown = ", ".join("/".join(folder) for folder in sorted(masks)[:3])
+    notes = [f"{count} masks next to pictures left out ({shown})"] if masks else []
+    head = _wrapping(pictures)
+    deep = [parts[len(head) :] for parts in pictures if parts[: len(head)] == head]
+    form, guess = (layout, "") if layout != "structure" else _form(deep, known, where)
+    reading = _Reading(form, _split_map(deep, form), _cut(deep) if form == "splits" else {})
     placed: dict[tuple[str, str], list[Parts]] = {}
-    outside = list(masks)
-    cut = _cut(inside) if form == "splits" else {}
-    for parts, short in zip(pictures, inside, strict=True):
-        home = _home(short, form, cut)
+    outside: list[Parts] = []
+    for parts in pictures:
+        home = reading.home(parts[len(head) :]) if parts[: len(head)] == head else None
         if home is None:
             outside.append(parts)
         else:
             placed.setdefault(home, []).append(parts)
     if not placed:
         raise BadInput(where, f"{len(outside)} images, none in a class folder", EXPECTED)
-    head = pictures[0][:wrap]
     for folder in empty:
-        home = _home((*folder[wrap:], "?"), form, cut) if folder[:wrap] == head else None
-        if home and len(folder) - wrap == _depth(home, form, cut, folder[wrap:]):
+        inside = folder[len(head) :]
+        if folder[: len(head)] != head or any(folder[:d] in masks for d in range(len(folder) + 1)):
+            continue
+        home = reading.home((*inside, "?"))
+        if home and len(inside) == reading.depth(inside):
             placed.setdefault(home, [])
     return Placed(placed, outside, (*notes, *([guess] if guess else [])))
 
 
-def _without_masks(paths: list[Parts]) -> tuple[list[Parts], list[Parts]]:
-    """Take out what lies in a folder of masks next to a folder of the pictures they belong to."""
-    children: dict[Parts, set[str]] = {}
+class _Reading(NamedTuple):
+    """How paths are read: the layout, the split of each split folder, folders to pass through."""
+
+    form: str
+    splits: dict[str, str]
+    cut: dict[str, int]
+
+    def home(self, parts: Parts) -> tuple[str, str] | None:
+        """Return split and class of a path, None where it lies outside both."""
+        if self.form == "classes":
+            return ("train", parts[0]) if len(parts) > 1 else None
+        if len(parts) < 3:
+            return None
+        if self.form == "parts":
+            return "train", parts[1]
+        split = self.splits.get(parts[self.form == "class_splits"])
+        if split is None:
+            return None
+        if self.form == "class_splits":
+            return split, parts[0]
+        depth = 1 + self.cut.get(parts[0], 0)
+        return (split, parts[depth]) if len(parts) > depth + 1 else None
+
+    def depth(self, folder: Parts) -> int:
+        """Return how many folders deep a class folder lies."""
+        if self.form == "classes":
+            return 1
+        return 2 + self.cut.get(folder[0], 0)
+
+
+def _split_map(paths: list[Parts], form: str) -> dict[str, str]:
+    """Return the split of each folder that is one: the same ones that ``_form`` decided by."""
+    below = _below(paths)
+    if form == "class_splits":
+        below = {name: set() for names in below.values() for name in names - {""}}
+    return _splits(below)
+
+
+def _without_masks(paths: list[Parts]) -> tuple[list[Parts], dict[Parts, int]]:
+    """Take out what lies in a folder of masks next to the pictures that they belong to.
+
+    Returns:
+      the other paths, and the number of pictures of each folder of masks.
+    """
+    children: dict[Parts, dict[str, set[str]]] = {}
     for parts in paths:
+        stem = parts[-1].rpartition(".")[0]
         for depth in range(len(parts) - 1):
-            children.setdefault(parts[:depth], set()).add(parts[depth])
-    masks = {
-        (*parent, name)
-        for parent, names in children.items()
-        for name in names
-        if _is_mask(name, names)
-    }
-    if not masks:
-        return paths, []
-    inside = [any(parts[:d] in masks for d in range(1, len(parts))) for parts in paths]
-    pictures = [parts for parts, mask in zip(paths, inside, strict=True) if not mask]
-    return pictures, [parts for parts, mask in zip(paths, inside, strict=True) if mask]
+            children.setdefault(parts[:depth], {}).setdefault(parts[depth], set()).add(stem)
+    masks = {(*parent, name) for parent, stems in children.items() for name in _masks_among(stems)}
+    counts: dict[Parts, int] = {}
+    pictures = []
+    for parts in paths:
+        inside = next((parts[:d] for d in range(1, len(parts)) if parts[:d] in masks), None)
+        if inside is None:
+            pictures.append(parts)
+        else:
+            counts[inside] = counts.get(inside, 0) + 1
+    return pictures, counts
 
 
-def _is_mask(name: str, siblings: Collection[str]) -> bool:
-    words = re.findall(r"[a-z]+", name.lower().replace("ground_truth", "groundtruth"))
-    rest = [word for word in words if word not in _MASKS]
-    if len(rest) == len(words):
-        return False
-    for other in siblings:
-        theirs = re.findall(r"[a-z]+", other.lower())
-        if other != name and [w for w in theirs if w not in _PICTURES] == rest:
-            if len(theirs) > len(rest) or rest:
-                return True
-    return False
+def _masks_among(stems: dict[str, set[str]]) -> set[str]:
+    """Return which of some sibling folders hold masks of another one's pictures.
+
+    Args:
+      stems: the names of the pictures below each folder, without their endings.
+    """
+    found: dict[str, str] = {}
+    for name in stems:
+        words = re.findall(r"[a-z]+", name.lower().replace("ground_truth", "groundtruth"))
+        rest = [word for word in words if word not in _MASKS]
+        if len(rest) == len(words):
+            continue
+        for other in stems:
+            theirs = re.findall(r"[a-z]+", other.lower())
+            if other == name or [w for w in theirs if w not in _PICTURES] != rest:
+                continue
+            if not _same_pictures(stems[name], stems[other]):
+                continue
+            if len(theirs) > len(rest):  # named as pictures: images, train_images
+                return {name, *_masks_among({k: v for k, v in stems.items() if k != name})}
+            if rest:
+                found[name] = other
+    # ``cat`` and ``cat_mask``: only where each folder has its masks; ``ski mask`` is a class.
+    pictures = set(stems) - set(found)
+    return set(found) if len(pictures) > 1 and pictures == set(found.values()) else set()
 
 
-def _wrapping(paths: list[Parts]) -> int:
-    """Return how many folders hold everything: an archive of ``name/train/class`` is common."""
-    wrap = 0
-    while paths and min(map(len, paths)) - wrap >= 3:
-        tops = {parts[wrap] for parts in paths}
-        if len(tops) > 1 or split_of(next(iter(tops))):
-            break
-        wrap += 1
-    return wrap
+def _same_pictures(masks: set[str], pictures: set[str]) -> bool:
+    """Return whether most masks are named as pictures are, but for a word such as ``_mask``."""
+    plain = {re.sub(r"[ _-]*(mask|label|seg|gt|annotation|trimap)s?$", "", stem) for stem in masks}
+    return 2 * len(plain & pictures) > len(plain)
+
+
+def _wrapping(paths: list[Parts]) -> Parts:
+    """Return the folders that hold everything: an archive of ``name/train/class`` is common.
+
+    Pictures next to the outermost folder are strays.
+    """
+    head: Parts = ()
+    while True:
+        deep = [parts for parts in paths if len(parts) - len(head) >= 3]
+        tops = {parts[len(head)] for parts in deep}
+        middle = {parts[len(head)] for parts in paths if len(parts) - len(head) == 2}
+        if len(tops) != 1 or middle - tops:
+            return head
+        (top,) = tops
+        below = _below([parts[len(head) + 1 :] for parts in deep])
+        if _splits({top: set()}) and "train" not in _splits(below).values():
+            return head
+        if middle and len(below) < 2:
+            return head
+        head, paths = (*head, top), deep
 
 
 def _below(paths: list[Parts]) -> dict[str, set[str]]:
@@ -174,37 +247,53 @@ def _form(paths: list[Parts], known: Sequence[str], where: str) -> tuple[str, st
         return _with_train(below, splits, paths, where)
     if splits and len(splits) == len(below):
         raise BadInput(where, f"only {', '.join(sorted(splits))} images", f"no train; {EXPECTED}")
+    for name in sorted(below):
+        inner, others = below[name] - {""}, set(below) - {name}
+        if inner and inner <= others and (len(inner) > 1 or name in splits):
+            allowed = "put the training classes into a folder train"
+            if name not in splits:
+                allowed = f"remove one of the two, or give the path of {name} itself"
+            raise BadInput(where, f"{name} holds folders of the classes next to it", allowed)
+    inside = {top: _splits({name: set() for name in names - {""}}) for top, names in below.items()}
+    if any("train" in found.values() and len(found) > 1 for found in inside.values()):
+        return _class_first(paths, inside, where)
+    if below and all(len(found) > 1 for found in inside.values()):
+        names = ", ".join(sorted(set().union(*inside.values())))
+        raise BadInput(where, f"class folders that hold {names}, and no train", EXPECTED)
     subs = [names - {""} for names in below.values()]
-    if below and all(names and "" not in names for names in below.values()):
-        if all(_splits({name: set() for name in names}).keys() == names for names in subs) and any(
-            split_of(name)[0] == "train"  # type: ignore[index]
-            for names in subs
-            for name in names
-        ):
-            _refuse_folds(below, where)
-            return "class_splits", "class folders hold the splits: taken as CLASS/SPLIT"
-        repeated = len(subs) > 1 and all(len(names) > 1 and names == subs[0] for names in subs)
-        if repeated:
-            return _repeated(sorted(below), sorted(subs[0]), known)
-    for name in splits:
-        others = set(below) - {name}
-        if below[name] - {""} and below[name] <= others:
-            raise BadInput(
-                where,
-                f"{name} holds folders of the classes next to it, and there is no train",
-                f"put the training classes into a folder train; or {BY_HAND}",
-            )
+    if len(subs) > 1 and all(len(names) > 1 and names == subs[0] for names in subs):
+        return _repeated(sorted(below), sorted(subs[0]), known)
     names = ", ".join(sorted(splits))
     return "classes", f"{names} taken for a class; {BY_HAND}" if splits else ""
 
 
-def _refuse_folds(below: dict[str, set[str]], where: str) -> None:
-    """Refuse folds with splits of their own: pooled, their test images would be trained on."""
-    stems = {re.sub(r"\d+", "", name) for name in below}
-    if len(stems) == 1 and stems & {"fold", "fold_", "fold-", "split", "split_", "cv", "cv_"}:
-        first = sorted(below)[0]
-        found = f"{len(below)} folds with splits of their own ({', '.join(sorted(below)[:4])})"
-        raise BadInput(where, found, f"give the path of one, such as .../{first}")
+def _class_first(
+    paths: list[Parts], inside: dict[str, dict[str, str]], where: str
+) -> tuple[str, str]:
+    """Return the layout CLASS/SPLIT; refuse folders without splits, and several whole sets."""
+    without = sorted(top for top, found in inside.items() if "train" not in found.values())
+    if without:
+        first = next(top for top in inside if top not in without)
+        raise BadInput(
+            where,
+            f"{first} holds splits, and {', '.join(without[:4])} does not",
+            f"give the path of {first} if it is the dataset, or every class its splits",
+        )
+    classes: dict[tuple[str, str], set[str]] = {}
+    for parts in paths:
+        if len(parts) > 3:
+            classes.setdefault((parts[0], parts[1]), set()).add(parts[2])
+    trains = [
+        frozenset(classes.get((top, name), ()))
+        for top, found in inside.items()
+        for name, split in found.items()
+        if split == "train"
+    ]
+    if any(len(names) > 1 and trains.count(names) > 1 for names in trains):
+        tops = sorted(inside)
+        found = f"{len(tops)} folders with splits of the same classes ({', '.join(tops[:4])})"
+        raise BadInput(where, found, f"give the path of one, such as .../{tops[0]}")
+    return "class_splits", "class folders hold the splits: taken as CLASS/SPLIT"
 
 
 def _splits(below: dict[str, set[str]]) -> dict[str, str]:
@@ -220,22 +309,18 @@ def _with_train(
     below: dict[str, set[str]], splits: dict[str, str], paths: list[Parts], where: str
 ) -> tuple[str, str]:
     cut = _cut(paths)
-    classes = {split: _classes_of(paths, name, cut) for name, split in splits.items()}
+    classes: dict[str, set[str]] = {}
+    for name, split in splits.items():
+        classes.setdefault(split, set()).update(_classes_of(paths, name, cut))
     others = sorted(set(below) - set(splits))
-    if not others:
-        return "splits", ""
     train, listed = classes["train"], ", ".join(others[:4])
-    rest = set().union(*(below[name] - {""} for name in others))
-    if any(train & names for split, names in classes.items() if split != "train") or (
-        len(train) > 1 and not rest
-    ):
-        return "splits", f"folders next to the splits left out: {listed}"
-    if train & rest:
-        shown = ", ".join(sorted(train & rest)[:4])
-        allowed = "--config.data.layout=splits if train is the training split, classes if a class"
-        raise BadInput(where, f"train and {listed} hold the same folders ({shown})", allowed)
-    names = ", ".join(sorted(splits))
-    return "classes", f"{names} taken for a class, next to {listed}; {BY_HAND}"
+    if not others or any(train & classes[split] for split in classes if split != "train"):
+        return "splits", f"folders next to the splits left out: {listed}" if others else ""
+    if not train or any(below[name] == {"images"} for name in splits if splits[name] == "train"):
+        names = ", ".join(sorted(splits))
+        return "classes", f"{names} taken for a class, next to {listed}; {BY_HAND}"
+    allowed = "--config.data.layout=splits if train is the training split, classes if a class"
+    raise BadInput(where, f"train holds folders, and {listed} lie next to it", allowed)
 
 
 def _classes_of(paths: list[Parts], top: str, cut: dict[str, int]) -> set[str]:
@@ -272,31 +357,3 @@ def _repeated(tops: list[str], subs: list[str], known: Sequence[str]) -> tuple[s
         return "parts", f"{guess}; {BY_HAND}"
     guess = f"{shown[0]} hold the same folders ({shown[1]}): taken for the classes"
     return "classes", f"{guess}; {BY_HAND}"
-
-
-def _home(parts: Parts, form: str, cut: dict[str, int]) -> tuple[str, str] | None:
-    """Return split and class of a path, None where it lies outside both."""
-    if form == "classes":
-        return ("train", parts[0]) if len(parts) > 1 else None
-    if len(parts) < 3:
-        return None
-    if form == "parts":
-        return "train", parts[1]
-    split = split_of(parts[form == "class_splits"])
-    if split is None:
-        return None
-    if form == "class_splits":
-        return split[0], parts[0]
-    depth = 1 + cut.get(parts[0], 0)
-    return (split[0], parts[depth]) if len(parts) > depth + 1 else None
-
-
-def _depth(home: tuple[str, str], form: str, cut: dict[str, int], folder: Parts) -> int:
-    """Return how many folders deep a class folder lies."""
-    if form == "classes":
-        return 1
-    return 2 + (cut.get(folder[0], 0) if form == "splits" else 0)
-
-
-def _shown(paths: list[Parts]) -> str:
-    return "/".join(paths[0])
