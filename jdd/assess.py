@@ -67,7 +67,9 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     check_workdir(place, config)
-    assumed = (*dset.notes, *evaluate.fits(dset, dataset))
+    assumed = [*dset.notes, *evaluate.fits(dset, dataset)]
+    if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
+        assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.fits(config, aims.of(dset.recipe)["kind"])
     work = Work(config, dataset, place, command)

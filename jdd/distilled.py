@@ -283,7 +283,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
         )
     labels = check_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
     if dataset.lr is not None and not 0 < dataset.lr < np.inf:
-        raise BadInput(where, f"lr is {dataset.lr}", "a finite learning rate above 0 is needed")
+        raise BadInput(where, f"lr is {dataset.lr:.6g}", "a finite learning rate above 0 is needed")
     check_transform(dataset.transform, images.shape[1:], where)
     return dataset._replace(
         images=images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import types
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ import jdd
 from jdd import interop, picture
 from jdd.data.facts import FACTS
 from jdd.errors import BadInput
+from jdd.stages import evaluate
 from tests.tiny_distilled import NAMES, make
 
 OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening", "ipc")
@@ -337,7 +339,10 @@ def test_labels_guessed_from_the_count_are_said_and_not_beside_other_parts(tmp_p
     with pytest.raises(BadInput, match="images_part1.pt next to it may be other parts"):
         interop.load(tmp_path / "images_part0.pt", dataset="cifar10")
     ordered = interop.load(tmp_path / "images_part0.pt", dataset="cifar10", label_order="class")
-    assert ordered.notes == () and ordered.labels.tolist() == labels.tolist()
+    assert (
+        not any("taken as" in note for note in ordered.notes)
+        and ordered.labels.tolist() == labels.tolist()
+    )
     torch.save(labels, tmp_path / "labels_part0.pt")  # the remedy that the message names
     assert interop.load(tmp_path / "images_part0.pt", dataset="cifar10").notes == ()
 
@@ -353,3 +358,14 @@ def test_a_folder_export_without_its_recipe_keeps_colliding_classes_apart(tmp_pa
         np.testing.assert_array_equal(picture.to_pixels(found), picture.to_pixels(before))
     assert interop.load(path, **known).class_names == ("0_crane", "1_a_b", "2_a_b", "3_crane_")
     assert not interop.load(path, **known).named
+
+
+def test_a_set_without_a_class_is_refused():
+    whole = make()
+    data = types.SimpleNamespace(
+        shape=whole.images.shape[1:], classes=3, transform=whole.transform, name="insects",
+        class_names=whole.class_names,
+    )  # fmt: skip
+    assert evaluate.fits(whole, data) == ()
+    with pytest.raises(BadInput, match="no images of crow; one of each class of insects"):
+        evaluate.fits(whole._replace(images=whole.images[:4], labels=whole.labels[:4]), data)

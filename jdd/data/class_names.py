@@ -117,7 +117,9 @@ def match(
             notes.append(f"class folders are numbers, taken as labels of {dataset}: {_few(pairs)}")
     unknown = [name for name in names if labels[name] is None]
     if unknown:
-        raise _unknown(unknown, classes, where, dataset, what)
+        taken = {label for label in labels.values() if label is not None}
+        free = [name for label, name in enumerate(classes) if label not in taken]
+        raise _unknown(unknown, classes, free, where, dataset, what)
     found = {name: label for name, label in labels.items() if label is not None}
     _refuse_twice(found, classes, where)
     pairs = [f"{name} is {classes[found[name]]}" for name in loose if name != classes[found[name]]]
@@ -212,13 +214,18 @@ def _refuse_twice(labels: dict[str, int], classes: Sequence[str], where: str) ->
 
 
 def _unknown(
-    unknown: list[str], classes: Sequence[str], where: str, dataset: str, what: str
+    unknown: list[str],
+    classes: Sequence[str],
+    free: Sequence[str],
+    where: str,
+    dataset: str,
+    what: str,
 ) -> BadInput:
     several = "" if len(unknown) == 1 else "es" if what.endswith("s") else "s"
     hints = [
         f"{name!r} for {near!r}"
         for name in unknown
-        if (near := nearest(name, classes)) and not near.isdigit()
+        if (near := nearest(name, free)) and not near.isdigit()
     ]
     hint = f"did you mean {_few(hints)}? " if hints else ""
     allowed = f"{hint}its classes are {_few(list(classes), 20)}"

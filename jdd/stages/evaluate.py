@@ -68,7 +68,15 @@ def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
     if data.transform.kind == "kip" and dset.transform.kind != "kip":
         # Each image has lost its own mean and length: there is no way to the set's space.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
-    return class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
+    notes = class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
+    there = set(dset.classes_of_images.tolist())
+    lacking = [name for c, name in enumerate(dset.class_names) if c not in there]
+    if lacking and dset.label_kind == "hard":
+        shown = ", ".join(lacking[:8]) + (", ..." if len(lacking) > 8 else "")
+        raise BadInput(
+            "--set", f"no images of {shown}", f"one of each class of {data.name}, or more"
+        )
+    return notes
 
 
 def check(work: Work, dset: DistilledSet, where: str = "the set's recipe") -> None:

@@ -242,6 +242,16 @@ def test_a_test_split_inside_the_classes_is_refused(tmp_path):
     refused(lambda: read(tmp_path, files), "set.zip", "test holds folders", "into a folder train")
 
 
+def test_other_files_in_a_folder_are_named(tmp_path):
+    folder = write_folder(tmp_path / "set", {"data/train-0.parquet": b"PAR1" + bytes(60)})
+    asked = {"name": "mine", "path": str(folder)}
+    refused(lambda: load_raw(asked), "train-0.parquet", "a Parquet file", ".npz")
+    flat = {f"{split}/{n}.png": encode(pixels(n)) for split in ("train", "test") for n in range(3)}
+    line = refused(lambda: read(tmp_path, flat), "set.zip", "none in a class folder")
+    assert "--config.data.layout=classes" in line
+    assert read(tmp_path, flat, layout="classes").class_names == ("test", "train")
+
+
 def test_the_layout_key(tmp_path):
     refused(lambda: read(tmp_path, tree(), layout="sideways"), "config.data.layout", "class_splits")
     arrays = {"images": np.zeros((4, 6, 6), np.uint8), "labels": np.array([0, 1, 0, 1])}

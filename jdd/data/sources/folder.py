@@ -52,6 +52,9 @@ def read(request: Request, shelf: Shelf) -> Raw:
     where, tree = request.path, _collect(request, shelf)
     if not tree.images:
         unread = pixels.unread([parts[-1] for parts in tree.others])
+        for parts in tree.others[:8] if request.file.is_dir() else ():
+            if other := archive.other_format(request.file.joinpath(*parts)):
+                raise BadInput(f"{where}/{'/'.join(parts)}", *other)
         found = f"no images found, {counted(tree.others, 'other')}"
         raise BadInput(where, found, unread or layout.EXPECTED)
     known = request.facts.class_names if request.facts else ()

@@ -104,7 +104,9 @@ def place(
         else:
             placed.setdefault(home, []).append(parts)
     if not placed:
-        raise BadInput(where, f"{len(outside)} images, none in a class folder", EXPECTED)
+        by_hand = form == "splits" and layout == "structure" and len(reading.splits) > 1
+        allowed = "; --config.data.layout=classes if these folders are the classes" * by_hand
+        raise BadInput(where, f"{len(outside)} images, none in a class folder", EXPECTED + allowed)
     for folder in empty:
         inside = folder[len(head) :]
         if folder[: len(head)] != head or any(folder[:d] in masks for d in range(len(folder) + 1)):
