@@ -4,10 +4,9 @@
 ``exact``   SHA-256 of arrays and files, by path: the same on one machine with one set of packages
 ``floats``  the arrays of the distilled sets, for comparing within a tolerance elsewhere
 
-Volatile are, of a set's recipe, ``jdd_version`` alone (the command and all paths are relative to
-the run's folder); of the other files the seconds and the values of ``metrics.jsonl``, what was
-measured (accuracies, memory, seconds in ``checkpoints/*.json``), and ``result.json`` and the
-report, which are left out but for their names.
+Volatile is, of a set's recipe, ``jdd_version`` alone: the command and all paths are relative to the
+run's folder, and learned rates are among the floats. Of other files it is what was measured: values
+of ``metrics.jsonl`` and ``checkpoints/*.json``; ``result.json`` and the report as a whole.
 """
 
 from __future__ import annotations
@@ -38,12 +37,10 @@ def read(workdir: Path) -> Left:
     """Return what lies in a run's working directory."""
     left = Left({}, {}, {})
     items = sorted(path.parent for path in workdir.rglob("_METADATA"))
-    files = [
-        path
-        for path in sorted(workdir.rglob("*"))
-        if path.is_file() and not any(item in path.parents for item in items)
-    ]
-    own = [path for path in files if not path.name.startswith((".", "_"))]
+    orbax = {path.parent for path in workdir.rglob("_CHECKPOINT_METADATA")}
+    files = [path for path in sorted(workdir.rglob("*")) if path.is_file()]
+    files = [path for path in files if not orbax & set(path.parents)]
+    own = [path for path in files if not path.name.startswith(".")]
     left.same["files"] = sorted(_name(path, workdir) for path in (*own, *items))
     left.same["config"] = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     left.same["metrics"] = _metrics(workdir / "metrics.jsonl")
@@ -102,10 +99,14 @@ def _add_set(left: Left, path: Path, name: str) -> None:
     text = re.sub(r'"jdd_version": "[^"]*"', f'"jdd_version": "{ANY}"', str(arrays["recipe"]))
     arrays["recipe"] = np.asarray(text)
     left.exact[name] = _sha(_savez(arrays)) if written else "not what np.savez writes"
+    recipe = json.loads(text)
+    if "lr" in arrays or isinstance(recipe["train"]["lr"], list):  # learned, as the images are
+        left.floats[f"{name}/recipe/lr"] = np.asarray(recipe["train"]["lr"], np.float32)
+        recipe["train"]["lr"] = ANY
     left.same.setdefault("sets", {})[name] = {
         "arrays": {key: _shape(a) for key, a in arrays.items()},
         "label_kind": str(arrays["label_kind"]),
-        "recipe": json.loads(text),
+        "recipe": recipe,
     }
     for key in ("images", "labels", "lr"):
         if key in arrays and arrays[key].dtype.kind == "f":

@@ -42,9 +42,11 @@ def main() -> int:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     if flags.cases and not flags.overwrite:
         parser.error("cases are for --overwrite")
+    if flags.halfway and (never := set(flags.cases) - set(pins.STOPS)):
+        parser.error(f"not stopped halfway: {', '.join(sorted(never))}")
     with tempfile.TemporaryDirectory() as folder:
         if flags.halfway:
-            return halfway(Path(folder), flags.overwrite)
+            return halfway(Path(folder), flags.cases or list(pins.STOPS), flags.overwrite)
         return make(Path(folder), flags.cases or list(cases.CASES), flags.overwrite)
 
 
@@ -69,10 +71,15 @@ def make(root: Path, names: list[str], overwrite: bool) -> int:
                 print(f"{name} is not as pinned, and nothing is written:\n{wrong}")
                 return 1
             own[name] = one["exact"]
-    write(pins.PINS, {name: pinned[name] for name in cases.CASES if name in pinned})
-    write(pins.EXACT, exact)
+    write(pins.PINS, in_order(pinned))
+    write(pins.EXACT, {k: one | {"cases": in_order(one["cases"])} for k, one in exact.items()})
     np.savez_compressed(pins.GOLDEN, **{key: arrays[key] for key in sorted(arrays)})
     return 0
+
+
+def in_order(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known by case in the order of the cases."""
+    return {name: found[name] for name in cases.CASES if name in found}
 
 
 def unlike(name: str, one: dict[str, Any], pinned: dict[str, Any], arrays: dict[str, Any]) -> str:
@@ -99,10 +106,10 @@ def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def halfway(root: Path, overwrite: bool) -> int:
+def halfway(root: Path, names: list[str], overwrite: bool) -> int:
     """Stop each of the runs halfway and pack what it leaves."""
     observe.HALFWAY.mkdir(exist_ok=True)
-    for name in pins.STOPS:
+    for name in names:
         path = observe.HALFWAY / f"{name}.zip"
         if path.exists() and not overwrite:
             print(f"{path} is there, and kept")

@@ -7,9 +7,13 @@ default suite runs one of each family without XLA's optimiser; the slow one all,
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from jdd import rng
@@ -42,8 +46,14 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def of(left: Any, job: str) -> tuple[str, dict[str, Any]]:
     flags, found = left
-    assert "failed" not in found[job], found[job]["failed"]
+    if "failed" in found[job]:
+        pytest.fail(found[job]["failed"], pytrace=False)
     return flags, found[job]
+
+
+def alike(differences: str) -> None:
+    if differences:
+        pytest.fail(f"not as pinned:\n{differences}", pytrace=False)
 
 
 def bits(flags: str, name: str) -> dict[str, str]:
@@ -60,20 +70,20 @@ def test_a_run_leaves_what_is_pinned_wherever_it_runs(left: Any, job: str) -> No
     arrays of the set within what rounding does.
     """
     _, found = of(left, job)
-    assert not make_pins.unlike(job, found, pins.read(pins.PINS), pins.golden())
+    alike(make_pins.unlike(job, found, pins.read(pins.PINS), pins.golden()))
 
 
 @pytest.mark.parametrize("job", CASES)
 def test_a_run_leaves_the_same_bits(left: Any, job: str) -> None:
     flags, found = of(left, job)
-    assert not pins.changes(bits(flags, job), found["exact"])
+    alike(pins.changes(bits(flags, job), found["exact"]))
 
 
 @pytest.mark.parametrize("job", [f"{name}{pins.STOPPED}" for name in pins.STOPS])
 def test_a_run_stopped_halfway_goes_on_to_the_set_of_one_that_was_not(left: Any, job: str) -> None:
     flags, found = of(left, job)
     name = job.removesuffix(pins.STOPPED)
-    assert not make_pins.unlike_set(name, found, pins.read(pins.PINS), pins.golden())
+    alike(make_pins.unlike_set(name, found, pins.read(pins.PINS), pins.golden()))
     # Nothing that was there is made again: trained nets, finished parts, steps.
     before, after = found["before"], found["after"]
     assert before["metrics"] == after["metrics"][: len(before["metrics"])] != after["metrics"]
@@ -85,6 +95,30 @@ def test_a_run_stopped_halfway_goes_on_to_the_set_of_one_that_was_not(left: Any,
     # The bits before the stop are those of the machine, and the flags, that stopped it.
     if pins.read(pins.STOPPED_BY)["environment"] == pins.key(flags):
         assert found["exact"]["distilled.npz"] == bits(flags, name)["distilled.npz"]
+
+
+def test_pins_are_not_replaced_nor_bits_added_to_what_is_not_as_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PINS", "EXACT", "GOLDEN"):
+        copy = shutil.copy(getattr(pins, name), tmp_path)
+        monkeypatch.setattr(pins, name, Path(copy))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    arrays = {key: a for key, a in pins.golden().items() if key.startswith("mtt/")}
+    floats = {key.removeprefix("mtt/"): a + 0.01 for key, a in arrays.items()}
+    found = {"same": pins.read(pins.PINS)["mtt"], "exact": {}, "floats": floats}
+    monkeypatch.setattr(pins, "observe", lambda root, jobs, flags: {job: found for job in jobs})
+    monkeypatch.setattr(pins, "key", lambda flags: f"another machine {flags}")
+    assert make_pins.make(tmp_path, ["mtt"], overwrite=False) == 1
+    assert "mtt is not as pinned, and nothing is written" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    found["floats"] = {key.removeprefix("mtt/"): a + 1e-6 for key, a in arrays.items()}
+    assert make_pins.make(tmp_path, ["mtt"], overwrite=False) == 0
+    assert before[pins.PINS] == pins.PINS.read_bytes()
+    assert len(pins.read(pins.EXACT)) == 2 + len(json.loads(before[pins.EXACT]))
+    np.testing.assert_array_equal(
+        pins.golden()["mtt/distilled.npz/lr"], arrays["mtt/distilled.npz/lr"]
+    )
 
 
 def test_random_numbers_are_what_they_were() -> None:
