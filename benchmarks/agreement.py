@@ -22,7 +22,7 @@ from benchmarks import matching_step, meta_step, peers, recover_step, replay
 from benchmarks.meta_step import Size
 from benchmarks.peers import recover
 from benchmarks.peers import training as peer_training
-from jdd.inner import fit
+from jdd.training import trainer
 
 Tree = Any
 LIMIT = 1e-6
@@ -182,7 +182,7 @@ def _two_steps(step: matching_step.Step, name: str) -> dict[str, float]:
 
 
 def training(
-    size: Size, recipe: fit.Recipe, trainer: Callable[..., tuple[Any, Any]], ops_axis: bool
+    size: Size, recipe: trainer.Recipe, train: Callable[..., tuple[Any, Any]], ops_axis: bool
 ) -> dict[str, float]:
     """Return how far apart the weights are after a few steps of one batch, not augmented.
 
@@ -192,8 +192,8 @@ def training(
     recipe = recipe._replace(strategy="", batch=20)
     with jax.enable_x64(True):
         net = meta_step.net_of(size)
-        run = fit.make(net, recipe, recipe.batch)
-        init, advance = trainer(run, tuple(jax.devices()[:1]))
+        run = trainer.make(net, recipe, recipe.batch)
+        init, advance = train(run, tuple(jax.devices()[:1]))
         keys = jax.random.split(jax.random.key(0), 2)
         x = jnp.asarray(meta_step.noise((recipe.batch, *size.shape)), jnp.float64)
         y = jnp.arange(recipe.batch) % size.classes

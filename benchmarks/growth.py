@@ -30,8 +30,8 @@ from benchmarks import meta_step
 from benchmarks.meta_step import Size
 from benchmarks.timing import HERE, Bench, device, report
 from jdd import parallel
-from jdd.experts import train as experts
-from jdd.inner import fit
+from jdd.pretrained import train as experts
+from jdd.training import trainer
 
 Row = dict[str, Any]
 PLOT = HERE.parent / "docs" / "img" / "cost_growth.png"
@@ -90,8 +90,8 @@ def _row(value: int, size: Size, samples: list[float], planned: dict[str, int]) 
 def measure_experts(group: int, size: Size, repeats: int) -> Row:
     """Return seconds and planned bytes of one training step of a group of experts."""
     step = meta_step.make(size)
-    recipe = fit.Recipe(momentum=0.0, weight_decay=0.0, strategy=step.strategy)
-    run = fit.make(step.net, recipe, recipe.batch)
+    recipe = trainer.Recipe(momentum=0.0, weight_decay=0.0, strategy=step.strategy)
+    run = trainer.make(step.net, recipe, recipe.batch)
     advance = experts.advance(run, tuple(jax.devices()[:1]))
     keys = jax.random.split(jax.random.key(0), group)
     carry = jax.jit(jax.vmap(run.init))(keys)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jdd.metrics import read
+from jdd.run.metrics import read
 
 ARGS = [
     "--config=quickstart",

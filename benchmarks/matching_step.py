@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.meta_step import known, noise
-from jdd import config, loop, methods, nets, parallel
+from jdd import config, methods, nets, parallel
 from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import normalisation
 from jdd.methods.base import Method, Problem, net_options
+from jdd.run import loop
 
 Tree = Any
 SEED = 0

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import config, methods, nets
-from jdd.data import facts
+from jdd.data import catalogue
 from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import normalisation
 from jdd.methods.base import Problem, net_options
@@ -24,9 +24,9 @@ Tree = Any
 RATE = 0.001
 
 
-def known(dataset: str) -> facts.Facts:
+def known(dataset: str) -> catalogue.Facts:
     """Return the facts of a dataset that has some."""
-    found = facts.lookup(dataset)
+    found = catalogue.lookup(dataset)
     if found is None:
         raise ValueError(f"no facts about {dataset!r}")
     return found

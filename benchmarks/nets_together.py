@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.timing import device
 from jdd import nets, parallel
-from jdd.inner import fit
+from jdd.training import trainer
 
 HEAD = "| net | nets | batch | device | activations | one after another | together | ratio |"
 
@@ -31,11 +31,11 @@ def trained(net: nets.Net, count: int, batch: int, together: bool) -> tuple[Any,
     """Return ``f(carry, lo, hi) -> carry`` of some nets' steps, and what it starts from."""
     images = np.random.default_rng(0).normal(size=(4 * batch, *net.shape)).astype(np.float32)
     data = jnp.asarray(images), jnp.arange(len(images)) % 10
-    run = fit.make(net, fit.Recipe(batch=batch, strategy=""), len(images))
+    run = trainer.make(net, trainer.Recipe(batch=batch, strategy=""), len(images))
     keys = jax.random.split(jax.random.key(0), count)
 
     def steps(carry: Any, own: Any, lo: Any, hi: Any, x: Any, y: Any) -> Any:
-        return run.advance(carry, fit.Keys(own, own), x, y, jnp.float32(0.01), lo, hi)[0]
+        return run.advance(carry, trainer.Keys(own, own), x, y, jnp.float32(0.01), lo, hi)[0]
 
     axes = (0, 0, None, None, None, None)
     mapped = parallel.spread(steps, axes, jax.devices()[:1], together)

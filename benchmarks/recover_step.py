@@ -14,11 +14,12 @@ import numpy as np
 
 from benchmarks.matching_step import SEED, Step
 from benchmarks.meta_step import known, noise
-from jdd import config, loop, methods, nets, parallel
+from jdd import config, methods, nets, parallel
 from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import Transform, normalisation
-from jdd.experts.teachers import teachers
 from jdd.methods.base import Problem, net_options
+from jdd.pretrained.teachers import teachers
+from jdd.run import loop
 
 Tree = Any
 

@@ -20,7 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd import config, metrics, pipeline
+from jdd import config
+from jdd.run import metrics, pipeline
 
 HEAD = "| net | images | batch | device | in memory, images/s | streamed, images/s | stall |"
 

@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd import config, methods, pipeline, rng
+from jdd import config, methods, rng
+from jdd.run import pipeline
 
 STEPS, RATES = (1, 2, 5, 10, 15, 25, 50), (0.001, 0.005, 0.01, 0.02, 0.05)
 
@@ -27,10 +28,10 @@ def gradients(place: Path, segments: int, **keys: Any) -> np.ndarray:
     """Return the image gradient of each expert segment at the first images, ``[segments, d]``."""
     overrides = {"segments": segments, "progress": False, **keys}
     resolved, _ = config.resolve(config.load("mtt:digits", overrides).config)
-    work = pipeline.prepare(resolved, place, "")
-    method = methods.make(work.config, work.problem)
+    context = pipeline.prepare(resolved, place, "")
+    method = methods.make(context.config, context.problem)
     state = method.init(0)
-    batch = work.problem.gather(method.sample(0, 0))
+    batch = context.problem.gather(method.sample(0, 0))
 
     @jax.jit
     def gradient(item: Any, key: jax.Array) -> jax.Array:

@@ -28,8 +28,8 @@ from benchmarks.meta_step import Size
 from benchmarks.peers import bare, convnet, dsa, mtt, tesla, training
 from benchmarks.timing import Bench, report_times, take_turns
 from jdd.evaluation import train_eval
-from jdd.experts import train as experts
-from jdd.inner import fit
+from jdd.pretrained import train as experts
+from jdd.training import trainer
 
 pytestmark = pytest.mark.slow
 
@@ -109,11 +109,11 @@ def test_evaluation(bench: Bench, peer: str, name: str) -> None:
         peer,
         f"evaluation-{name}-ipc10",
         size,
-        fit.Recipe(strategy=step.strategy, classes=size.classes),
+        trainer.Recipe(strategy=step.strategy, classes=size.classes),
         NETS,
         size.images,
         epochs,
-        train_eval.trainer,
+        train_eval.compiled,
         ops_axis=False,
         extrapolate=PUBLISHED_EPOCHS / epochs,
     )
@@ -123,7 +123,7 @@ def test_experts(bench: Bench, peer: str) -> None:
     """An epoch of expert training: images a second over a group of nets."""
     size = Size("cifar10", bench.few(128, 32), 1)
     step = meta_step.make(size)
-    recipe = fit.Recipe(
+    recipe = trainer.Recipe(
         momentum=0.0, weight_decay=0.0, batch=BATCH, strategy=step.strategy, classes=size.classes
     )
     trained(
@@ -140,7 +140,7 @@ def test_experts(bench: Bench, peer: str) -> None:
     )
 
 
-def _expert_trainer(run: fit.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
+def _expert_trainer(run: trainer.Fit, devices: tuple[jax.Device, ...]) -> tuple[Any, Any]:
     """Put the experts' ``advance`` in the form of the evaluation's: images and labels a net."""
     call = experts.advance(run, devices)
 
@@ -155,19 +155,19 @@ def trained(
     peer: str,
     name: str,
     size: Size,
-    recipe: fit.Recipe,
+    recipe: trainer.Recipe,
     nets: int,
     images: int,
     epochs: int,
-    trainer: Callable[..., tuple[Any, Any]],
+    train: Callable[..., tuple[Any, Any]],
     ops_axis: bool,
     extrapolate: float | None = None,
 ) -> None:
     """Compare the training of ``nets`` fresh nets on ``images`` images for ``epochs`` epochs."""
-    agreed = agreement.training(size, recipe, trainer, ops_axis)
+    agreed = agreement.training(size, recipe, train, ops_axis)
     net = meta_step.net_of(size)
-    run = fit.make(net, recipe, images)
-    init, advance = trainer(run, tuple(jax.devices()[:1]))
+    run = trainer.make(net, recipe, images)
+    init, advance = train(run, tuple(jax.devices()[:1]))
     x = jnp.asarray(meta_step.noise((images, *size.shape)))
     y = jnp.arange(images) % size.classes
     keys = jax.random.split(jax.random.key(0), nets)

@@ -16,8 +16,8 @@ Digits, three seeds of 5 nets (python -m benchmarks.digits), on 2 CPU cores: IPC
 """
 
 from jdd.config import Key, from_arg
+from jdd.config.keys import CLASSWISE
 from jdd.errors import BadInput
-from jdd.keys import CLASSWISE
 
 # Keys of DSA too.
 MATCHING = CLASSWISE | {

@@ -20,8 +20,8 @@ full: not yet run.
 """
 
 from jdd.config import Key, from_arg
+from jdd.config.keys import ESTIMATED
 from jdd.errors import BadInput
-from jdd.keys import ESTIMATED
 
 KEYS = ESTIMATED | {
     "objective": Key(
@@ -107,7 +107,7 @@ PROTOCOL = {
 
 def _source(values: dict) -> str:
     """Return where the other dataset's images come from; that of the data where there is none."""
-    from jdd.data.sources.raw import source_of
+    from jdd.data.sources.request import source_of
 
     name, path = values["source.name"], values["source.path"]
     return source_of(name, "auto", path) if name else values["data.source"]

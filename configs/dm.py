@@ -12,7 +12,7 @@ Digits, three seeds of 5 nets (python -m benchmarks.digits), on 2 CPU cores: IPC
 """
 
 from jdd.config import from_arg
-from jdd.keys import CLASSWISE
+from jdd.config.keys import CLASSWISE
 
 KEYS = CLASSWISE
 DEFAULTS = {"lr_img": 1.0, "pix_init": "real", "steps": 20000}

@@ -18,9 +18,9 @@ with them: not yet run.
 """
 
 from jdd.config import Key, from_arg
-from jdd.data import facts
+from jdd.config.keys import COMMON
+from jdd.data import catalogue
 from jdd.errors import BadInput
-from jdd.keys import COMMON
 
 STAGES = ("distill", "evaluate", "report", "full")
 
@@ -130,7 +130,7 @@ _UNFLIPPED = ("digits", "mnist", "fashion_mnist", "svhn")
 
 
 def _augment(values: dict) -> str:
-    known = facts.lookup(values["data.name"])
+    known = catalogue.lookup(values["data.name"])
     grey = known is not None and known.shape[2] == 1
     return _MOVES if grey or values["data.name"] in _UNFLIPPED else f"flip_{_MOVES}"
 

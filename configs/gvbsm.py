@@ -13,7 +13,7 @@ yet run.
 """
 
 from jdd.config import Key, from_arg, method_file
-from jdd.schema import AUTO
+from jdd.config.schema import AUTO
 
 SRE2L = method_file("sre2l")
 STAGES, check = SRE2L.STAGES, SRE2L.check

@@ -16,8 +16,8 @@ on test data, jdd reports the last iterate.
 """
 
 from jdd.config import Key, from_arg
+from jdd.config.keys import ESTIMATED
 from jdd.errors import BadInput
-from jdd.keys import ESTIMATED
 
 KEYS = ESTIMATED | {
     "syn_steps": Key(int, "auto", "N: student steps on the set per match", auto=True, minimum=1),

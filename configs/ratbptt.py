@@ -13,9 +13,9 @@ accuracy of jdd with these settings in full: not yet run.
 """
 
 from jdd.config import Key, from_arg
-from jdd.data import facts
+from jdd.config.keys import COMMON, UNROLLED
+from jdd.data import catalogue
 from jdd.errors import BadInput
-from jdd.keys import COMMON, UNROLLED
 
 STAGES = ("distill", "evaluate", "report", "full")
 
@@ -121,7 +121,7 @@ PROTOCOL = {
 
 
 def _operations(values: dict) -> str:
-    known = facts.lookup(values["data.name"])
+    known = catalogue.lookup(values["data.name"])
     return "rotate" if known is not None and "flip" not in known.dsa else "flip_rotate"
 
 

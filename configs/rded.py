@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable
 
 from jdd.config import AUTO, Key, from_arg, method_file
+from jdd.config.keys_decoupled import DECOUPLED, RELABEL
 from jdd.errors import BadInput
-from jdd.keys_decoupled import DECOUPLED, RELABEL
 
 SRE2L = method_file("sre2l")
 STAGES = SRE2L.STAGES
@@ -91,9 +91,9 @@ def _batch(values: dict) -> int:
     """10, 50 and 100 images a step at IPC 1, 10 and 50; twice as many of 100 and 1000 classes, 100
     of Tiny-ImageNet's 200.
     """
-    from jdd.data import facts
+    from jdd.data import catalogue
 
-    known = facts.lookup(values["data.name"])
+    known = catalogue.lookup(values["data.name"])
     classes = known.classes if known else 0
     base = 10 if values["ipc"] < 10 else 50 if values["ipc"] < 50 else 100
     return 100 if classes == 200 else 2 * base if classes in (100, 1000) else base

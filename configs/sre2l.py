@@ -14,8 +14,8 @@ docs/results.md.
 """
 
 from jdd.config import from_arg
+from jdd.config.keys_decoupled import DECOUPLED, RECOVER
 from jdd.errors import BadInput
-from jdd.keys_decoupled import DECOUPLED, RECOVER
 
 STAGES = ("squeeze", "recover", "relabel", "evaluate", "report", "full")
 

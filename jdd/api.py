@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jdd import config as configs
-from jdd import interop, memory, pipeline
-from jdd.distilled import DistilledSet
+from jdd import interop, memory
 from jdd.errors import BadInput
-from jdd.report import compared
+from jdd.product.distilled_set import DistilledSet
+from jdd.report import comparison_json
+from jdd.run import pipeline
 
 
 def distill(
@@ -77,7 +78,7 @@ def compare(
     Raises:
       BadInput: a folder is missing, no run or named twice; none is finished; ``to`` is no place.
     """
-    return compared.write(runs, to)
+    return comparison_json.write(runs, to)
 
 
 def load(path: str | Path, **known: Any) -> DistilledSet:

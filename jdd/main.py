@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jdd import config as config_lib
+from jdd.config.helptext import MODES, help_text
 from jdd.errors import BadInput, JddError, nearest
-from jdd.helptext import MODES, help_text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,7 +77,7 @@ def _run(argv: list[str]) -> int:
     loaded = config_lib.load(flags.config, overrides)
 
     # Only now: --help and mistakes answer without waiting for JAX.
-    from jdd import pipeline
+    from jdd.run import pipeline
 
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput, OutOfMemory
-from jdd.files import npy_header
+from jdd.storage.files import npy_header
 
 UNKNOWN = sys.maxsize  # this machine names no bound
 _UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))

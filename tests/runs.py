@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jdd import config, pipeline
-from jdd.work import Work
+from jdd import config
+from jdd.run import pipeline
+from jdd.run.context import RunContext
 
 
 def run(keys: dict[str, Any], place: Path, mode: str = "all") -> dict[str, Any]:
@@ -14,7 +15,7 @@ def run(keys: dict[str, Any], place: Path, mode: str = "all") -> dict[str, Any]:
     return pipeline.run(config.load("mtt", keys), str(place), mode, None, "test")
 
 
-def work(keys: dict[str, Any], place: Path) -> Work:
+def context(keys: dict[str, Any], place: Path) -> RunContext:
     """Return the prepared run of ``keys`` in ``place``; nothing is run or written."""
     resolved, _ = config.resolve(config.load("mtt", keys).config)
     return pipeline.prepare(resolved, place, "test")

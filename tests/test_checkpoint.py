@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from jdd import checkpoint
 from jdd.errors import BadInput
+from jdd.storage import checkpoints
 
 TREE = {"images": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.int32(4)}
 
@@ -32,26 +32,26 @@ def lines(logged):
 
 
 def test_a_resumed_step_is_read_without_a_stray_line(logged, tmp_path):
-    steps = checkpoint.Steps(tmp_path / "distill")
+    steps = checkpoints.Steps(tmp_path / "distill")
     steps.save(4, TREE)
     steps.close()
-    again = checkpoint.Steps(tmp_path / "distill")
-    assert again.latest() == checkpoint.latest(tmp_path / "distill") == 4
+    again = checkpoints.Steps(tmp_path / "distill")
+    assert again.latest() == checkpoints.latest(tmp_path / "distill") == 4
     assert same(again.restore(4, TREE), TREE)
     again.close()
-    checkpoint.save(tmp_path / "e0001", TREE)  # as experts are stored
-    assert same(checkpoint.restore(tmp_path / "e0001", TREE), TREE)
+    checkpoints.save(tmp_path / "e0001", TREE)  # as experts are stored
+    assert same(checkpoints.restore(tmp_path / "e0001", TREE), TREE)
     assert lines(logged) == []
 
 
 def test_a_damaged_step_is_one_error_of_ours(logged, tmp_path):
-    steps = checkpoint.Steps(tmp_path / "distill")
+    steps = checkpoints.Steps(tmp_path / "distill")
     steps.save(4, TREE)
     steps.close()
     with pytest.raises(BadInput, match=r"step.* is int32\[\]; this run needs int32\[2\]"):
-        checkpoint.restore(tmp_path / "distill/4/default", {**TREE, "step": np.zeros(2, np.int32)})
+        checkpoints.restore(tmp_path / "distill/4/default", {**TREE, "step": np.zeros(2, np.int32)})
     (tmp_path / "distill/4/default/_METADATA").unlink()
     shutil.rmtree(tmp_path / "distill/4/default/ocdbt.process_0")
     with pytest.raises(BadInput, match="unreadable checkpoint .*; delete it"):
-        checkpoint.restore(tmp_path / "distill/4/default", TREE)
+        checkpoints.restore(tmp_path / "distill/4/default", TREE)
     assert lines(logged) == []

@@ -12,9 +12,9 @@ import pytest
 
 import jdd
 from jdd import main
-from jdd.distilled import merge
 from jdd.errors import BadInput
-from jdd.report import compared, plain, runs
+from jdd.product.distilled_set import merge
+from jdd.report import comparison_json, plain, runs
 from tests.test_report import RESULT, Page, _rows, _score
 from tests.tiny_distilled import make
 
@@ -145,10 +145,10 @@ def test_an_attack_stands_apart(tmp_path: Path) -> None:
 def test_many_images_are_cut_to_what_is_readable(tmp_path: Path, monkeypatch: Any) -> None:
     for name in "ab":
         fabricate(tmp_path / name, {"ConvNet": _score(0.8)}, ipc=50)
-    compared.write(f"{tmp_path}/a,{tmp_path}/b", tmp_path / "page.html")
+    comparison_json.write(f"{tmp_path}/a,{tmp_path}/b", tmp_path / "page.html")
     assert Page((tmp_path / "page.html").read_text()).count("img") == 2 * 3 * 3
     monkeypatch.setattr("jdd.report.pictures.BUDGET", 2 * 2 * 48)
-    compared.write(f"{tmp_path}/a,{tmp_path}/b", tmp_path / "page.html")
+    comparison_json.write(f"{tmp_path}/a,{tmp_path}/b", tmp_path / "page.html")
     assert Page((tmp_path / "page.html").read_text()).count("img") == 2 * 2
 
 
@@ -164,7 +164,7 @@ def test_odd_results_are_no_trouble(tmp_path: Path) -> None:
 
 
 def test_classes_of_other_names_go_by_their_order() -> None:
-    from jdd.report.compare import _columns
+    from jdd.report.comparison_page import _columns
 
     cells = _columns(make(names=("0", "1", "2")), ("zero", "one"), 1)
     assert [cell.count("<img") for cell in cells] == [1, 1]

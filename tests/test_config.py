@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import configfile, published
-from jdd.config import COMMON, load, resolve
+from jdd.config import COMMON, files, load, published, resolve
+from jdd.config.schema import AUTO, Key, coerce, show
 from jdd.errors import BadInput
-from jdd.schema import AUTO, Key, coerce, show
 
 
 def refused(call, *words):
@@ -400,7 +399,7 @@ def test_configs_ship_inside_the_package():
 
 def test_packaged_configs_come_before_the_checkout(tmp_path, monkeypatch):
     (tmp_path / "jdd" / "configs").mkdir(parents=True)
-    monkeypatch.setattr(configfile, "__file__", str(tmp_path / "jdd" / "configfile.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "jdd" / "config" / "files.py"))
     assert config_lib.config_dir() == tmp_path / "jdd" / "configs"
     (tmp_path / "jdd" / "configs").rmdir()
     assert config_lib.config_dir() == tmp_path / "configs"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import main, nets, published
+from jdd import main, nets
+from jdd.config import published
 from jdd.errors import BadInput, Interrupted
-from jdd.nets import pools
+from jdd.nets import groups
 from jdd.report.evidence import gather
 from jdd.report.page import render
 from jdd.stages import evaluate
@@ -48,10 +49,10 @@ def test_a_pool_leaves_out_what_is_too_large_and_says_so(monkeypatch: Any) -> No
     )
     # A net that was asked for by its name is not left out: making it will say what is wrong.
     assert "VGG11" in resolved("digits", "dc,VGG11")[0]
-    assert resolved("digits", "dc", **{"data.size": 32})[0] == pools.POOLS["dc"]
-    monkeypatch.setattr(pools, "fits", lambda name, shape: False)
+    assert resolved("digits", "dc", **{"data.size": 32})[0] == groups.POOLS["dc"]
+    monkeypatch.setattr(groups, "fits", lambda name, shape: False)
     with pytest.raises(BadInput, match="config.nets: dm; .*8x8 are too small for ConvNetBN, Conv"):
-        pools.expand(("dm",), (8, 8, 1), "ConvNet")
+        groups.expand(("dm",), (8, 8, 1), "ConvNet")
 
 
 def test_a_pool_waits_for_the_shape_of_your_own_images() -> None:
@@ -59,7 +60,7 @@ def test_a_pool_waits_for_the_shape_of_your_own_images() -> None:
     first, _ = configs.resolve(config)
     assert first.nets == ("dm",)
     second, notes = configs.resolve(first, shape=(32, 32, 3))
-    assert second.nets == pools.POOLS["dm"] and notes[-1].startswith("nets=dm: ConvNetBN")
+    assert second.nets == groups.POOLS["dm"] and notes[-1].startswith("nets=dm: ConvNetBN")
 
 
 @pytest.mark.parametrize(
@@ -154,11 +155,11 @@ def test_an_interrupted_table_keeps_the_nets_it_has(
     done: list[str] = []
     measure = evaluate.measure
 
-    def stopping(work: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
+    def stopping(context: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
         if done:
             raise Interrupted("stopped in the second net")
         done.append(net.name)
-        return measure(work, dset, net, *rest, **more)
+        return measure(context, dset, net, *rest, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "measure", stopping)
@@ -167,9 +168,9 @@ def test_an_interrupted_table_keeps_the_nets_it_has(
     kept = json.loads((tmp_path / "run/checkpoints/evaluate.json").read_text())
     assert len(kept) == 1 and not (tmp_path / "run/result.json").exists()
 
-    def counting(work: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
+    def counting(context: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
         done.append(net.name)
-        return measure(work, dset, net, *rest, **more)
+        return measure(context, dset, net, *rest, **more)
 
     monkeypatch.setattr(evaluate, "measure", counting)
     capsys.readouterr()

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, loop, metrics, nets, rng
+from jdd import config, nets, rng
 from jdd.augment import views
 from jdd.data.quantise import quantised
 from jdd.data.transform import Transform
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
-from jdd.experts import realism, train
-from jdd.inner import fit
-from jdd.labels import teach
-from jdd.labels.store import LabelStore
 from jdd.methods import decoupled, rded
+from jdd.pretrained import patch_selection, train
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import loop, metrics
+from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels.store import LabelStore
 from jdd.stages import relabel
+from jdd.training import trainer
 from tests import runs
 
 OWN = {
@@ -119,10 +120,10 @@ def test_batches_at_once_change_nothing_but_rounding(done, tmp_path):
 
 def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
     place, keys, _ = done
-    work = runs.work(keys, place)
-    dset, store = work.load_set(0), LabelStore.open(place / "labels/set")
-    teacher = work.teachers[0]
-    draw = teach.drawer(decoupled.spec(work.config, work.data.shape), 4, (8, 8))
+    context = runs.context(keys, place)
+    dset, store = context.load_set(0), LabelStore.open(place / "labels/set")
+    teacher = context.teachers[0]
+    draw = labeller.drawer(decoupled.spec(context.config, context.data.shape), 4, (8, 8))
     seen = set()
     for epoch in range(4):
         index, stored, labels = store.read(epoch)
@@ -131,11 +132,11 @@ def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
         for step in range(2):
             first = draw(rng.key(0, "relabel/view", epoch * 2 + step))
             view = views.unpack({name: a[step] for name, a in stored.items()})
-            x = teach.show(jnp.asarray(dset.images), index[step], first)
-            again = teach.show(jnp.asarray(dset.images), index[step], view)
+            x = labeller.show(jnp.asarray(dset.images), index[step], first)
+            again = labeller.show(jnp.asarray(dset.images), index[step], view)
             np.testing.assert_array_equal(x, again)
             seen.add(np.asarray(x).tobytes())
-            said = teach.speaker((teacher.still,), "eval")((teacher.variables(),), again)
+            said = labeller.speaker((teacher.frozen,), "eval")((teacher.variables(),), again)
             np.testing.assert_array_equal(labels["logits"][step], np.asarray(said, np.float16))
     assert len(seen) == 8
 
@@ -185,7 +186,7 @@ def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
     if optimizer == "adam":  # another teacher, and its word is in what it was made with
         place, keys = tmp_path_factory.mktemp("adam"), {**keys, **by_adam}
         runs.run(keys, place, "squeeze")
-    whole = runs.work(keys, place).teachers[0]
+    whole = runs.context(keys, place).teachers[0]
     assert whole.settings.get("optimizer", "sgd") == whole.recipe.optimizer == optimizer
     plain, seen = train._write, []
 
@@ -201,7 +202,7 @@ def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
     before = len(seen)
     runs.run(keys, tmp_path, "squeeze")
     assert seen[before:] == [(3, "optimizer"), (3, "variables")]  # the third epoch alone
-    again = runs.work(keys, tmp_path).teachers[0]
+    again = runs.context(keys, tmp_path).teachers[0]
     jax.tree.map(np.testing.assert_array_equal, whole.variables(), again.variables())
     folders = {p.name for p in (tmp_path / "squeeze/ConvNetBN/g0000").iterdir()}
     assert folders == {"e0003", "state0003"}
@@ -236,16 +237,18 @@ def test_students_may_learn_from_halves_of_a_step(done):
     labels = jax.tree.map(jnp.asarray, labels | {"each": store.read_images()})
     images = jnp.asarray(dset.images)
     net = nets.make("ConvNetBN", (8, 8, 3), 3, width=4)
-    carry = fit.make(net, planned.recipe, 6).init(rng.key(0, "net"))
-    both = fit.Keys(rng.key(0, "own"), rng.key(0, "ops"))
+    carry = trainer.make(net, planned.recipe, 6).init(rng.key(0, "net"))
+    both = trainer.Keys(rng.key(0, "own"), rng.key(0, "ops"))
     lr = jnp.asarray(planned.lr)
-    after, loss = fit.make(net, planned.recipe, 6).advance(carry, both, images, labels, lr, 0, 1)
-    x, target = planned.recipe.lesson.view(images, labels, 0)
+    after, loss = trainer.make(net, planned.recipe, 6).advance(
+        carry, both, images, labels, lr, 0, 1
+    )
+    x, target = planned.recipe.distillation.view(images, labels, 0)
 
     def half(params, stats, lo):
         out = net.apply({"params": params, "batch_stats": stats}, x[lo : lo + 2], train=True)
         own = jax.tree.map(lambda a: a[lo : lo + 2], target)
-        return planned.recipe.lesson.loss(out.logits, own), out.stats
+        return planned.recipe.distillation.loss(out.logits, own), out.stats
 
     params, stats, each = *(carry["variables"][k] for k in ("params", "batch_stats")), []
     for lo in (0, 2):
@@ -336,7 +339,7 @@ def test_tiles_have_the_best_crops_in_their_first_cells():
         np.testing.assert_array_equal(corners, [[i, 2 + i], [4 + i, 6 + i]])
     np.testing.assert_array_equal(rded.tiles(cells[:3], 3, 1), cells[:3])
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    np.testing.assert_allclose(realism.shrunk(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    np.testing.assert_allclose(patch_selection.shrunk(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
 def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
@@ -347,13 +350,13 @@ def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
         **{"baselines.random": 0, "baselines.hard": False},
     )  # fmt: skip
     result = runs.run(keys, tmp_path)
-    work = runs.work(keys, tmp_path)
+    context = runs.context(keys, tmp_path)
     dset = DistilledSet.load(tmp_path / "distilled.npz")
     assert result["method"] == "rded" and dset.images.shape == (6, 8, 8, 3)
     # ref_bugs is in the recipe, and so in any evaluation of the set.
     assert dset.recipe["train"]["norm_updates"] == train_eval.plan(dset).recipe.norm_updates == 2
     assert LabelStore.open(tmp_path / "labels/set").read(0)[1]["rows"].shape == (2, 4, 2)
-    teacher = work.teachers[0]
+    teacher = context.teachers[0]
 
     def scores(cells, label):
         padded = np.zeros((len(cells), 8, 8, 3), np.float32)
@@ -368,11 +371,11 @@ def test_rded_takes_the_crops_its_teacher_finds_most_real(tiny, tmp_path):
                           for r in (0, 4) for k in (0, 4) for image in own])  # fmt: skip
         chosen = scores(cells, c)
         assert (np.diff(chosen) > -1e-4).all()  # the best first, cell by cell
-        rows = np.flatnonzero(work.data.train.labels == c)
+        rows = np.flatnonzero(context.data.train.labels == c)
         any_crops = []
         for row in draw.choice(rows, 12):
             r, k = draw.integers(0, 4, 2)
-            any_crops.append(work.data.train.images[row, r : r + 4, k : k + 4])
+            any_crops.append(context.data.train.images[row, r : r + 4, k : k + 4])
         ours.append(np.median(chosen))
         theirs.append(np.median(scores(np.stack(any_crops), c)))
     assert np.mean(ours) < np.mean(theirs)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import data, memory, pipeline
-from jdd.data.facts import FACTS
+from jdd import data, memory
+from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
+from jdd.run import pipeline
 from jdd.stages import base, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
@@ -18,10 +19,10 @@ from tests.test_decoupled import OWN, keys_of
 @pytest.fixture
 def large(monkeypatch):
     """A known dataset that no machine holds."""
-    facts = FACTS["tiny_imagenet"]._replace(
+    facts = CATALOGUE["tiny_imagenet"]._replace(
         name="large", shape=(16, 16, 3), classes=CLASSES, sizes=(40_000_000, 3_000_000)
     )
-    monkeypatch.setitem(FACTS, "large", facts)
+    monkeypatch.setitem(CATALOGUE, "large", facts)
     monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 11})  # 8 images; of more, 4 are timed
     return facts
 
@@ -71,7 +72,7 @@ def test_what_is_there_is_no_placeholder(large, toy, tmp_path, monkeypatch):
 
 
 def test_a_share_of_a_step_is_timed_where_it_is_large(large, tiny, tmp_path):
-    devices = runs.work({**keys_of(tiny, "sre2l", **OWN)}, tmp_path).devices
+    devices = runs.context({**keys_of(tiny, "sre2l", **OWN)}, tmp_path).devices
     assert base.share(8, (16, 16), devices) == 8 and base.scaled(8, 8) == ""
     assert base.share(9, (16, 16), devices) == 4 and base.share(3, (64, 64), devices) == 3
     assert base.share(99, (8, 8), devices) == 16
@@ -100,7 +101,7 @@ def test_whitening_counts_and_is_not_fitted(tiny, no_stages, tmp_path, capsys, k
     assert out.splitlines()[-1].endswith(f"the whitening {memory.size(8 * size**2)} in memory")
     if kind != "kornia":
         return
-    fitted = runs.work(keys, tmp_path / "run")
+    fitted = runs.context(keys, tmp_path / "run")
     assert list(cache.glob("zca-*.npz"))
     found = runs.run(keys, tmp_path / "run", "estimate")
     assert found["whitening"] == {"seconds": 0.0, "temporaries_bytes": 0, "disk_bytes": 0}
@@ -124,7 +125,7 @@ def test_whitening_of_a_dataset_that_is_not_here(tiny, tmp_path, monkeypatch):
     def cost(size):
         there = data.placeholder({"name": "tiny_imagenet", "zca": "kornia", "size": size})
         resolved = configs.load("mtt", {**tiny, **words}).config
-        return whitening.estimate(pipeline.Work(resolved, there, tmp_path, ""))
+        return whitening.estimate(pipeline.RunContext(resolved, there, tmp_path, ""))
 
     monkeypatch.setattr(whitening, "_SIDE", 64)
     small, large = cost(8), cost(16)

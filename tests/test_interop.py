@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 import jdd
-from jdd import interop, picture
-from jdd.data.facts import FACTS
+from jdd import interop
+from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
+from jdd.product import preview
 from jdd.stages import evaluate
 from tests.tiny_distilled import NAMES, make
 
@@ -49,7 +50,7 @@ def test_png_folder_comes_back_to_half_a_grey_level(tmp_path, kind, zca):
     assert (path / "1_bee_wasp" / "0001.png").exists() and (path / "recipe.json").exists()
     known = {"transform": before.transform} if zca else {}
     after = interop.load(path, **known)
-    np.testing.assert_array_equal(picture.to_pixels(after), picture.to_pixels(before))
+    np.testing.assert_array_equal(preview.to_pixels(after), preview.to_pixels(before))
     pixels = [s.transform.inverse(s.images) for s in (before, after)]
     np.testing.assert_allclose(*pixels, atol=0.5 / 255 + 1e-4)
     np.testing.assert_allclose(after.labels, before.labels, atol=1e-6)
@@ -96,14 +97,14 @@ def test_mtt_release_with_labels_and_rate_beside_it(tmp_path):
         np.testing.assert_array_equal(found.images, images.permute(0, 2, 3, 1).numpy())
         np.testing.assert_array_equal(found.labels, labels.numpy())
         assert found.lr == pytest.approx(0.0203) and found.recipe["ipc"] == 2
-        assert found.class_names == FACTS["cifar10"].class_names
+        assert found.class_names == CATALOGUE["cifar10"].class_names
         assert found.recipe["train"]["lr"] == pytest.approx(0.0203)
         assert found.recipe["augment"] == {
             "name": "dsa",
-            "strategy": FACTS["cifar10"].dsa,
+            "strategy": CATALOGUE["cifar10"].dsa,
             "align_corners": True,
         }
-        np.testing.assert_allclose(found.transform.mean, FACTS["cifar10"].mean, rtol=1e-6)
+        np.testing.assert_allclose(found.transform.mean, CATALOGUE["cifar10"].mean, rtol=1e-6)
     other = interop.load(
         tmp_path, dataset="cifar10", lr=0.5, epochs=300, dsa="none", net="MLP", batch=64
     )
@@ -355,7 +356,7 @@ def test_a_folder_export_without_its_recipe_keeps_colliding_classes_apart(tmp_pa
     known = {"dataset": "insects", "transform": before.transform}
     for found in (interop.load(path, **known), interop.load(path, **known, class_names=names)):
         np.testing.assert_array_equal(found.labels, before.labels)
-        np.testing.assert_array_equal(picture.to_pixels(found), picture.to_pixels(before))
+        np.testing.assert_array_equal(preview.to_pixels(found), preview.to_pixels(before))
     assert interop.load(path, **known).class_names == ("0_crane", "1_a_b", "2_a_b", "3_crane_")
     assert not interop.load(path, **known).named
 

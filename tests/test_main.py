@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def pipeline(monkeypatch):
     """A pipeline that records its calls, in place of the real one."""
-    fake = types.ModuleType("jdd.pipeline")
+    fake = types.ModuleType("jdd.run.pipeline")
     fake.calls = []
 
     def run(loaded, workdir, mode, set_path, command):
@@ -28,8 +28,8 @@ def pipeline(monkeypatch):
         return {"summary": "91.0 % reached; runs/x/report.html"}
 
     fake.run = run
-    monkeypatch.setitem(sys.modules, "jdd.pipeline", fake)
-    monkeypatch.setattr(jdd, "pipeline", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "jdd.run.pipeline", fake)
+    monkeypatch.setattr("jdd.run.pipeline", fake, raising=False)
     return fake
 
 

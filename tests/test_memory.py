@@ -15,13 +15,15 @@ import optax
 import pytest
 
 import jdd
-from jdd import checkpoint, config, data, interop, loop, main, memory, pipeline
+from jdd import config, data, interop, main, memory
 from jdd.data.transform import fit_zca
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, OutOfMemory
 from jdd.methods.base import Method, State
-from jdd.session import Session
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import loop, pipeline
+from jdd.run.session import Session
 from jdd.stages import base
+from jdd.storage import checkpoints
 from tests import runs
 from tests.test_bad_input import refused
 
@@ -80,15 +82,15 @@ def test_the_remedies_of_a_whitening_work(tiny, tmp_path, has):
     has(600_000)
     zca = {**tiny, "data.zca": "frepo", "data.cache_dir": str(tmp_path / "cache")}
     with pytest.raises(BadInput, match="frepo of 8x8x3 images needs .* to fit it") as refusal:
-        runs.work(zca, tmp_path)
+        runs.context(zca, tmp_path)
     side = int(refusal.value.allowed.split("size=")[1].split()[0])
-    assert runs.work({**zca, "data.zca": "none"}, tmp_path).data.transform.kind == "none"
-    assert runs.work({**zca, "data.size": side}, tmp_path).data.shape == (side, side, 3)
+    assert runs.context({**zca, "data.zca": "none"}, tmp_path).data.transform.kind == "none"
+    assert runs.context({**zca, "data.size": side}, tmp_path).data.shape == (side, side, 3)
     # A matrix that lies in the cache is read where it could not be fitted.
     has(1 << 30)
-    fitted = runs.work(zca, tmp_path).data
+    fitted = runs.context(zca, tmp_path).data
     has(600_000)
-    assert runs.work(zca, tmp_path).data.fingerprint == fitted.fingerprint
+    assert runs.context(zca, tmp_path).data.fingerprint == fitted.fingerprint
 
 
 def test_the_fit_needs_no_less_than_is_foretold(tmp_path):
@@ -201,11 +203,11 @@ def test_a_net_too_wide_is_foretold(capsys, tiny, tmp_path, has):
     err = refused(capsys, keys, workdir=tmp_path / "run", says=says)
     width = int(err.split("--config.net.width=")[1].split()[0])
     assert 1000 < width < 100_000
-    base.fits(runs.work({**tiny, "net.width": width}, tmp_path))
+    base.fits(runs.context({**tiny, "net.width": width}, tmp_path))
     has(150_000)  # one net of width 32 fits, two do not
     wide = {**tiny, "net.width": 32, "experts.group": 1}
     err = refused(capsys, wide, workdir=tmp_path / "run", says=("--config.eval.at_once=1",))
-    runs.work({**wide, "eval.at_once": 1}, tmp_path)
+    runs.context({**wide, "eval.at_once": 1}, tmp_path)
     err = refused(
         capsys, {**wide, "eval.at_once": 1, "nets": "MLP"}, workdir=tmp_path / "run",
         says=("config.nets=MLP", "a smaller net"),
@@ -217,7 +219,7 @@ def test_a_set_too_large_is_foretold(capsys, tiny, tmp_path, has, monkeypatch):
     keys = {**tiny, "ipc": 20}  # 60 images of 768 bytes, twice
     says = ("config.ipc: 20 images for each of 3 classes", "a smaller --config.ipc")
     refused(capsys, keys, workdir=tmp_path / "run", says=says)
-    runs.work({**keys, "ipc": 19}, tmp_path)
+    runs.context({**keys, "ipc": 19}, tmp_path)
 
 
 def breaking(monkeypatch, name, error):
@@ -320,5 +322,5 @@ def test_checkpoints_stand_where_memory_ends_a_loop(tmp_path):
     keys.log_every = 4  # the loop looks at the step's arrays no sooner
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         run(tmp_path / "cut", failing)
-    assert checkpoint.latest(tmp_path / "cut/checkpoints/distill") == 2
+    assert checkpoints.latest(tmp_path / "cut/checkpoints/distill") == 2
     np.testing.assert_array_equal(run(tmp_path / "cut", update), want)

@@ -11,13 +11,14 @@ import pytest
 
 import jdd
 from jdd import config
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
-from jdd.experts import realism
-from jdd.labels import maps, teach
-from jdd.labels.store import LabelStore
-from jdd.stages import evaluate, relabel, stored, students
+from jdd.pretrained import patch_selection
+from jdd.product.distilled_set import DistilledSet
+from jdd.soft_labels import maps
+from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels.store import LabelStore
+from jdd.stages import costs, evaluate, label_stores, relabel
 from tests import runs
 
 OWN = {
@@ -40,16 +41,16 @@ def told_to_be_good():
     """Let teachers pass that nobody has trained, and take whole images: squeezing and the choice
     of crops are tested in test_decoupled.py.
     """
-    plain = realism.select
+    plain = patch_selection.select
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(realism, "select", lambda t, *a: plain(t._replace(store=None), *a))
+        patched.setattr(patch_selection, "select", lambda t, *a: plain(t._replace(store=None), *a))
         patched.setattr("jdd.stages.squeeze.right", lambda *a: 0.9)
         yield
 
 
 def run(keys, place, mode="all"):
     """Run with teachers of fresh weights."""
-    for teacher in runs.work(keys, place).teachers:
+    for teacher in runs.context(keys, place).teachers:
         if not teacher.trained:
             fresh = teacher.net.init(jax.random.key(len(place.name)))
             teacher.store.create()
@@ -57,13 +58,13 @@ def run(keys, place, mode="all"):
     return runs.run(keys, place, mode)
 
 
-def foretold(work):
+def foretold(context):
     """Return what the stage would cost, and try what a student's cost is measured on."""
-    dset = students.example(work)
-    planned, labels, shared = stored.blank(work, train_eval.plan(dset), dset.labels, 10)
-    view = planned.recipe.lesson.view
+    dset = costs.example(context)
+    planned, labels, shared = label_stores.blank(context, train_eval.plan(dset), dset.labels, 10)
+    view = planned.recipe.distillation.view
     assert jax.eval_shape(view, dset.images, labels | shared, 0)[1]["soft"].shape == (4, 3)
-    return relabel.STAGE.estimate(work)
+    return relabel.STAGE.estimate(context)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +79,11 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
     assert DistilledSet.load(place / "distilled.npz").recipe["labels"]["mode"] == "static"
     assert result["baselines"]["random"]["n"] == 1
     assert "mode static" in (place / "report.html").read_text(encoding="utf-8")
-    work = runs.work(keys, place)
-    teacher, dset = work.teachers[0], work.load_set(0)
-    said = teach.speaker((teacher.still,), "eval", "mean", False)  # the run's own program
+    context = runs.context(keys, place)
+    teacher, dset = context.teachers[0], context.load_set(0)
+    said = labeller.speaker((teacher.frozen,), "eval", "mean", False)  # the run's own program
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
-    random = evaluate.random_sets(work, dset, 1)[0][0]
+    random = evaluate.random_sets(context, dset, 1)[0][0]
     for name, images in (("set", dset.images), ("random-0", random)):
         store = LabelStore.open(place / "labels" / name)
         found = store.read_images()["logits"]
@@ -92,7 +93,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
             logits = np.asarray(said(variables, jnp.asarray(images)[again]))
             np.testing.assert_allclose(found[again], logits, rtol=1e-3, atol=1e-6)
         np.testing.assert_array_equal(found[again], logits.astype(np.float16))
-    told = foretold(work)
+    told = foretold(context)
     assert told.seconds > 0 and "mode static" in told.note and told.disk > 0
     with pytest.raises(BadInput, match="relabel.mode was static, now online"):
         runs.run({**keys, "relabel.mode": "online"}, place)
@@ -138,19 +139,19 @@ def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path)
     )
     assert online.read(0)[2] == {} and online.read_images() == {}
 
-    work = runs.work(keys_of(tiny, "online", **own), tmp_path / "online")
-    dset = work.load_set(0)
-    planned, lectures = stored.lectures(
-        work, dset, train_eval.plan(dset), [online], dset.labels[None]
+    context = runs.context(keys_of(tiny, "online", **own), tmp_path / "online")
+    dset = context.load_set(0)
+    planned, lectures = label_stores.lectures(
+        context, dset, train_eval.plan(dset), [online], dset.labels[None]
     )
     taught = jax.tree.map(lambda a: jnp.asarray(a[0]), lectures.at([0], 0)) | lectures.shared
-    look = jax.jit(planned.recipe.lesson.view)
+    look = jax.jit(planned.recipe.distillation.view)
     for step in range(2):
         soft = look(jnp.asarray(dset.images), taught, step)[1]["soft"]
         wanted = views.read(0)[2]["logits"][step].astype(np.float32)
         np.testing.assert_allclose(soft, wanted, rtol=2.0**-10, atol=1e-3)
         assert np.ptp(wanted, axis=0).max() > 0.05
-    assert "mode online" in foretold(work).note
+    assert "mode online" in foretold(context).note
 
     path, few = tmp_path / "online/distilled.npz", {"eval": {"n": 2}, "devices": 2}
     found = jdd.evaluate(path, tmp_path / "e", **few)["accuracy"]["ConvNetBN"]["values"]
@@ -166,18 +167,18 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     keys = keys_of(tiny, "map", **{"squeeze.nets": "WRN16_2", "relabel.k": 2, "eval.n": 1})
     result = run(keys, tmp_path)
     assert 0 <= result["accuracy"]["ConvNetBN"]["mean"] <= 1
-    work, store = runs.work(keys, tmp_path), LabelStore.open(tmp_path / "labels/set")
-    teacher, dset = work.teachers[0], work.load_set(0)
+    context, store = runs.context(keys, tmp_path), LabelStore.open(tmp_path / "labels/set")
+    teacher, dset = context.teachers[0], context.load_set(0)
     assert store.places == (2, 2) and store.read(0)[1]["rows"].shape == (2, 4, 2)
     rows = relabel.order(0, 0, 6, 4)[0]
-    say = teach.speaker((teacher.still,), "eval", "mean", True)
+    say = labeller.speaker((teacher.frozen,), "eval", "mean", True)
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
     values, indices = maps.compress(say(variables, jnp.asarray(dset.images)[rows]), 2)
     each = store.read_images()
     np.testing.assert_array_equal(each["values"][rows], values)
     np.testing.assert_array_equal(each["indices"][rows], indices)
     assert "mode map, the 2 largest logits at each place" in (tmp_path / "report.html").read_text()
-    assert "mode map, label maps of 2 x 2 places" in foretold(work).note
+    assert "mode map, label maps of 2 x 2 places" in foretold(context).note
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jdd import distilled, interop
+from jdd import interop
 from jdd.errors import BadInput
+from jdd.product import distilled_set
 from tests.tiny_distilled import NAMES, make
 
 KINDS = (
@@ -155,7 +156,7 @@ def outcome(path: Path) -> str:
     assert np.isfinite(dset.labels).all() and np.abs(dset.labels).max() <= 1e4
     for array in dset.transform:
         assert array is None or (np.isfinite(array).all() and np.abs(array).max() <= 1e4)
-    distilled.to_arrays(distilled.check(dset, "again"))
+    distilled_set.to_arrays(distilled_set.check(dset, "again"))
     return "read"
 
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jdd import config, distilled, loop, main, session, workdir
-from jdd.distilled import DistilledSet
+from jdd import config, main
 from jdd.errors import BadInput, Diverged
 from jdd.evaluation import rules
-from jdd.experts import train
-from jdd.stages import students
+from jdd.pretrained import train
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import loop, session, workdir
+from jdd.stages import costs
 from tests import runs
 
 # No step and no augmentation: what is compiled for all tests here is one small net's training.
@@ -83,7 +85,7 @@ def variant(done: Path, path: Path, arrays: Any = (), **recipe: Any) -> Path:
     """Save the run's set with other entries in its recipe, as they come."""
     with np.load(done / "distilled.npz") as file:
         found = dict(file)
-    said = distilled.merge(json.loads(str(found["recipe"])), recipe)
+    said = distilled_set.merge(json.loads(str(found["recipe"])), recipe)
     said["train"] |= {k: v for k, v in recipe.get("train", {}).items() if v is None}
     found |= {"recipe": np.asarray(json.dumps(said)), **dict(arrays)}
     found = {name: value for name, value in found.items() if value is not None}
@@ -396,7 +398,7 @@ def test_a_refused_decoupled_run_changes_nothing(capsys, tiny, tmp_path, mode):
         err = refused(capsys, tmp_path / "x", words, says)
         if (advice := typed(err)) and mode != "all":
             name, _, value = advice[0].removeprefix("--config.").partition("=")
-            runs.work({"method": "sre2l", **own, **change, name: value}, tmp_path / "x")
+            runs.context({"method": "sre2l", **own, **change, name: value}, tmp_path / "x")
     if mode in ("recover", "relabel", "evaluate"):
         words = ["--config=sre2l", *flags(own), f"--mode={mode}"]
         refused(capsys, tmp_path / "x", words, (f"--mode={mode}", "first, or without --mode"))
@@ -460,7 +462,7 @@ def test_what_a_key_says_to_type_is_taken(tiny, tmp_path, method, change):
     found, advice = {"method": method, **base, **change}, []
     while True:
         try:
-            runs.work(found, tmp_path / "x")
+            runs.context(found, tmp_path / "x")
             break
         except BadInput as error:
             words = [flag for flag in typed(str(error)) if not flag.endswith("...")]
@@ -506,8 +508,8 @@ def test_what_a_method_says_of_its_set_is_allowed(tiny, tmp_path, method):
     schema = config.schema(method)
     own = DECOUPLED | {"eval.curve": 0} if method == "sre2l" else {"net.name": "MLP"}
     keys = {k: v for k, v in {**tiny, "nets": "MLP", **own}.items() if k in schema}
-    dset = students.example(runs.work({"method": method, **keys}, tmp_path))
+    dset = costs.example(runs.context({"method": method, **keys}, tmp_path))
     rules.check(dset, method)
-    wrong = dset._replace(recipe=distilled.merge(dset.recipe, {"train": {"optimizer": "lion"}}))
+    wrong = dset._replace(recipe=distilled_set.merge(dset.recipe, {"train": {"optimizer": "lion"}}))
     with pytest.raises(BadInput, match=f"{method}: recipe.train.optimizer is 'lion'"):
         rules.check(wrong, method)

@@ -228,7 +228,7 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
         opened.close()
     assert torch.isfinite(names["loss"])
     if zca == "frepo":
-        from jdd.inner.fit import scheduled
+        from jdd.training.trainer import scheduled
 
         found = [names["rate"](t) for t in range(8)]
         np.testing.assert_allclose(found, scheduled(1.0, 8, schedule), rtol=1e-5, atol=1e-6)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import metrics, pipeline
 from jdd.augment import views
-from jdd.distilled import DistilledSet, merge
-from jdd.inner import fit, lessons
-from jdd.labels.store import LabelStore
+from jdd.product.distilled_set import DistilledSet, merge
 from jdd.report import recipe, replay, training
 from jdd.report.evidence import gather
+from jdd.run import metrics, pipeline
+from jdd.soft_labels import objective
+from jdd.soft_labels.store import LabelStore
+from jdd.training import trainer
 from tests.test_compare import fabricate
 from tests.test_report import RESULT, Page, _rows, _score, _write
 from tests.tiny_distilled import make
@@ -192,19 +193,21 @@ def test_the_code_replays_what_jdd_does(
     exec(str(replay.torch(evidence)), names)
     names["z"].close()
     said = dset.recipe["train"]
-    lesson = lessons.Lesson("logits", 3, said["loss"], said["temperature"], said["ce_weight"])
+    distillation = objective.DistillationLoss(
+        "logits", 3, said["loss"], said["temperature"], said["ce_weight"]
+    )
     index, view, soft = store.read(1)
     labels = {"first": 0, "classes": jnp.asarray(dset.labels), "index": index, "views": view}
-    x, target = lesson.view(jnp.asarray(dset.images), labels | {"soft": soft}, 1)
+    x, target = distillation.view(jnp.asarray(dset.images), labels | {"soft": soft}, 1)
     np.testing.assert_allclose(np.moveaxis(names["v"].numpy(), 1, 3), x, atol=1e-5)
     with torch.no_grad():  # the rate is next to nothing: the net is as it was
         logits = names["net"](names["v"]).numpy()
     last = slice(-4 // said.get("parts", 1), None)  # its loss is what is left in ``loss``
     target = {name: value[last] for name, value in target.items()}
-    wanted = float(lesson.loss(jnp.asarray(logits[last]), target))
+    wanted = float(distillation.loss(jnp.asarray(logits[last]), target))
     assert names["loss"].item() == pytest.approx(wanted, rel=1e-4)
     rates = [names["rate"](epoch) for epoch in range(2)]
-    np.testing.assert_allclose(rates, fit.scheduled(1.0, 2, said["schedule"]), rtol=1e-6)
+    np.testing.assert_allclose(rates, trainer.scheduled(1.0, 2, said["schedule"]), rtol=1e-6)
     decays = [group["weight_decay"] for group in names["opt"].param_groups]
     assert decays == ([0.01, 0] if said["decay"] == "matrices" else [0.01])
 
@@ -290,8 +293,8 @@ def test_the_last_line_of_a_run() -> None:
 
 
 def test_every_method_has_a_title() -> None:
+    from jdd.config.titles import TITLES, title
     from jdd.methods import METHODS
-    from jdd.titles import TITLES, title
 
     assert set(METHODS) <= set(TITLES) and title("theirs") == "theirs" and title("") == ""
     assert all(name == title.lower().replace("-", "") for name, title in TITLES.items())

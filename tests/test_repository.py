@@ -14,13 +14,14 @@ import pytest
 
 import jdd
 from jdd import config as configs
-from jdd import distilled, main
-from jdd.data.facts import FACTS
+from jdd import main
+from jdd.config.helptext import MODES
+from jdd.data.catalogue import CATALOGUE
 from jdd.data.transform import normalisation
-from jdd.distilled import DistilledSet
-from jdd.helptext import MODES
 from jdd.methods import METHODS
 from jdd.nets import NAMES
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def test_commands_of_the_readme_are_understood() -> None:
         loaded = configs.load(flags.config, overrides)
         if flags.set is None:
             resolved, _ = configs.resolve(loaded.config)
-            known = resolved.data.name in FACTS  # the rest is known when the images are read
+            known = resolved.data.name in CATALOGUE  # the rest is known when the images are read
             assert not known or "auto" not in configs.flat(resolved).values()
 
 
@@ -116,7 +117,7 @@ def test_readme_lists_what_there_is() -> None:
     schemas = [configs.schema(method) for method in METHODS]
     free = {name for keys in schemas for name, key in keys.items() if key.resumable}
     assert set(re.findall(r"`([\w.]+)`", section)) == free
-    for word in (*MODES, *NAMES, *FACTS):
+    for word in (*MODES, *NAMES, *CATALOGUE):
         assert re.search(rf"\b{word}\b", README), word
     for key in re.findall(r"`((?:data|eval|experts|net|baselines)\.[a-z_]+)`", README):
         assert any(key in keys for keys in schemas), key
@@ -166,7 +167,7 @@ def test_notebook_is_valid() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder, the current one, with a tiny distilled.npz."""
     draw = np.random.default_rng(0)
-    recipe = distilled.make_recipe(class_names=[str(c) for c in range(10)], dataset="digits")
+    recipe = distilled_set.make_recipe(class_names=[str(c) for c in range(10)], dataset="digits")
     transform = normalisation(np.array([0.3]), np.array([0.4]))
     images = draw.normal(size=(10, 8, 8, 1)).astype(np.float32)
     DistilledSet(images, np.arange(10), "hard", 0.02, recipe, transform).save(
@@ -241,7 +242,7 @@ def offences(path: str, tree: ast.Module) -> Iterator[str]:
     for word in imports(tree):
         if word.split(".")[0] == "random" or word.startswith("numpy.random"):
             yield f"imports {word}"
-        if word.split(".")[0] == "orbax" and path != "jdd/checkpoint.py":
+        if word.split(".")[0] == "orbax" and path != "jdd/storage/checkpoints.py":
             yield f"imports {word}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import main, session
-from jdd.distilled import DistilledSet
+from jdd import main
 from jdd.errors import BadInput, Diverged, Interrupted
-from jdd.metrics import Metrics, read
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import session
+from jdd.run.metrics import Metrics, read
 from tests import runs
 
 
@@ -114,12 +115,12 @@ def _side_by_side(first, second, page):
 
 def test_several_devices(done, tiny, tmp_path):
     """Two groups of experts, two evaluation nets and two segments, on two simulated devices."""
-    from jdd.checkpoint import restore
+    from jdd.storage.checkpoints import restore
 
     keys = {**tiny, "experts.count": 4, "segments": 2, "steps": 2, "devices": 2}
     result = runs.run(keys, tmp_path)
     assert result["device"].startswith("2 x") and result["accuracy"]["ConvNet"]["n"] == 2
-    like = runs.work(tiny, done[0]).store._like
+    like = runs.context(tiny, done[0]).store._like
     one, two = (restore(p / "experts" / "g0000" / "e0002", like) for p in (done[0], tmp_path))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

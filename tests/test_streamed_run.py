@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from jdd import metrics
 from jdd.data import Streamed
-from jdd.data.ahead import Ahead
+from jdd.data.prefetch import Prefetcher
 from jdd.errors import Interrupted
-from jdd.experts import observed, train
-from jdd.inner import feed, fit
+from jdd.pretrained import feature_statistics, train
+from jdd.run import metrics
+from jdd.training import input_pipeline, trainer
 from tests import runs
 from tests.test_decoupled import keys_of
 
@@ -26,8 +26,8 @@ OWN = {
 
 def teacher(keys, place):
     runs.run(keys, place, "squeeze")
-    work = runs.work(keys, place)
-    return work, work.teachers[0].variables()
+    context = runs.context(keys, place)
+    return context, context.teachers[0].variables()
 
 
 def close(a, b):
@@ -45,7 +45,7 @@ def held(tiny, tmp_path_factory):
 def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch):
     keys, place = held
     most, plain = [0], Streamed._read
-    monkeypatch.setattr(feed, "STEPS", 2)
+    monkeypatch.setattr(input_pipeline, "STEPS", 2)
 
     def counted(self, rows):
         if self._transform is not None:  # digest and statistics are read in larger pieces
@@ -56,7 +56,7 @@ def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch
     monkeypatch.setattr(Streamed, "_read", counted)
     runs.run({**keys, **STREAM}, tmp_path, "squeeze")
     assert most[0] <= 30  # the test images, of which accuracy asks 200 at a time
-    a, b = (runs.work({**keys, **more}, p) for more, p in (({}, place), (STREAM, tmp_path)))
+    a, b = (runs.context({**keys, **more}, p) for more, p in (({}, place), (STREAM, tmp_path)))
     assert a.data.fingerprint == b.data.fingerprint
     assert isinstance(b.data.train.images, Streamed)
     close(a.teachers[0].variables(), b.teachers[0].variables())
@@ -70,7 +70,7 @@ def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch
 
 def test_a_streamed_teacher_goes_on_to_the_same_bits(held, tmp_path, monkeypatch):
     keys = {**held[0], **STREAM}
-    work, whole = teacher(keys, tmp_path / "whole")
+    context, whole = teacher(keys, tmp_path / "whole")
     plain = train._write
 
     def stopped(store, groups, epoch, carry, what="variables"):
@@ -85,10 +85,10 @@ def test_a_streamed_teacher_goes_on_to_the_same_bits(held, tmp_path, monkeypatch
     _, again = teacher(keys, tmp_path / "again")
     jax.tree.map(np.testing.assert_array_equal, whole, again)
     # What a teacher's convolutions see is read in batches, too.
-    one = work.teachers[0]
-    other = runs.work(held[0], tmp_path / "whole").data
-    ours = observed._measured(one, one.variables(), work.data, 2)
-    close(ours, observed._measured(one, one.variables(), other, 2))
+    one = context.teachers[0]
+    other = runs.context(held[0], tmp_path / "whole").data
+    ours = feature_statistics._measured(one, one.variables(), context.data, 2)
+    close(ours, feature_statistics._measured(one, one.variables(), other, 2))
 
 
 @pytest.mark.slow
@@ -98,24 +98,24 @@ def test_streamed_experts_of_two_groups_on_two_devices(tiny, tmp_path):
     for more in ({}, STREAM):
         place = tmp_path / f"stream{bool(more)}"
         runs.run({**keys, **more}, place, "experts")
-        places.append(runs.work({**keys, **more}, place).store)
+        places.append(runs.context({**keys, **more}, place).store)
     for expert in range(4):
         epoch = places[0].epochs(expert // 2)
         close(places[0].read(expert, epoch), places[1].read(expert, epoch))
 
 
 def test_pieces_are_the_batches_of_the_whole(tiny, tmp_path):
-    work = runs.work({**keys_of(tiny, "sre2l", **OWN), **STREAM}, tmp_path)
-    split, recipe = work.data.train, fit.Recipe(batch=16, classes=3)
+    context = runs.context({**keys_of(tiny, "sre2l", **OWN), **STREAM}, tmp_path)
+    split, recipe = context.data.train, trainer.Recipe(batch=16, classes=3)
     own = jax.vmap(jax.random.key)(np.arange(2))
-    source = feed.Feed(split, recipe, own, range(1, 3), jax.devices()[:1])
+    source = input_pipeline.Feed(split, recipe, own, range(1, 3), jax.devices()[:1])
     for epoch in (1, 2):
         pieces = list(source.epoch(epoch))
         assert [(lo, hi) for lo, hi, *_ in pieces] == [(4 * epoch, 4 * epoch + 3)] + [
             (4 * epoch + 3, 4 * epoch + 4)
         ]
         for member in range(2):
-            order = np.asarray(fit.shuffle(fit.Keys(own[member], own[member]), epoch, 60))
+            order = np.asarray(trainer.shuffle(trainer.Keys(own[member], own[member]), epoch, 60))
             flat = [np.asarray(x[member, : hi - lo]) for lo, hi, x, _ in pieces]
             seen = np.concatenate([x.reshape(-1, *split.images.shape[1:]) for x in flat])
             np.testing.assert_array_equal(seen, split.images[order])
@@ -123,7 +123,7 @@ def test_pieces_are_the_batches_of_the_whole(tiny, tmp_path):
             np.testing.assert_array_equal(labels, split.labels[order])
     source.close()
     with pytest.raises(ValueError, match="shuffled"):
-        fit.make(work.net, recipe._replace(order="sequential"), 60, fed=True)
+        trainer.make(context.net, recipe._replace(order="sequential"), 60, fed=True)
 
 
 def test_reading_ahead_keeps_order_counts_waits_and_passes_errors_on():
@@ -139,13 +139,13 @@ def test_reading_ahead_keeps_order_counts_waits_and_passes_errors_on():
             raise OSError("cut")
         return i * i
 
-    ahead, found = Ahead(read, range(9)), []
+    ahead, found = Prefetcher(read, range(9)), []
     with pytest.raises(OSError, match="cut"):
         for piece, value in ahead:
             assert value == piece * piece
             found.append(piece)
     assert found == list(range(7)) and busy.is_set() and 0.1 < ahead.waited < 2
-    slow = Ahead(lambda i: time.sleep(0.02), range(4))
+    slow = Prefetcher(lambda i: time.sleep(0.02), range(4))
     for _ in slow:
         time.sleep(0.1)  # longer than a read: only the first one is waited for
     assert slow.waited < 0.08

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jdd import distilled, interop, main
+from jdd import interop, main
 from jdd.errors import BadInput
+from jdd.product import distilled_set
 from jdd.stages import evaluate
 from tests.tiny_distilled import NAMES, make
 
@@ -259,7 +260,7 @@ def test_a_rate_is_positive_in_every_form_of_set(tmp_path):
                 interop.load(path)
             path.unlink()
         with pytest.raises(BadInput, match="lr is .* above 0 is needed"):
-            distilled.check(OURS._replace(lr=bad), "a")
+            distilled_set.check(OURS._replace(lr=bad), "a")
     folder = interop.export(OURS, tmp_path / "png")
     side = json.loads((folder / "recipe.json").read_text())
     for bad, words in ((-0.01, "above 0"), (0, "above 0"), ("0.1", "lr is '0.1'"), (True, "True")):
@@ -276,7 +277,7 @@ def _put_rate(path: Any, lr: float) -> None:
     if path.suffix == ".pt":
         torch.save(torch.load(path, weights_only=True) | {"lr": lr}, path)
     elif path.suffix == ".npz":
-        np.savez(path, **distilled.read_npz(path) | {"lr": np.asarray(lr)})
+        np.savez(path, **distilled_set.read_npz(path) | {"lr": np.asarray(lr)})
     else:
         from safetensors import numpy as plain
         from safetensors import safe_open
@@ -306,15 +307,15 @@ def test_numbers_that_no_set_has_are_damage(tmp_path, suffix, change, words):
     )
     bad = OURS._replace(images=change.get("images", OURS.images), transform=transform)
     path = tmp_path / f"a{suffix}"
-    arrays = distilled.to_arrays(OURS) | {
+    arrays = distilled_set.to_arrays(OURS) | {
         "images": np.asarray(bad.images), "mean": transform.mean, "std": transform.std
     }  # fmt: skip
     if suffix == ".npz":
         np.savez(path, **arrays)
     else:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(distilled, "check", lambda dataset, where: dataset)
-            patch.setattr(distilled, "to_arrays", lambda dataset: dict(arrays))
+            patch.setattr(distilled_set, "check", lambda dataset, where: dataset)
+            patch.setattr(distilled_set, "to_arrays", lambda dataset: dict(arrays))
             patch.setattr(interop.exchange.torch_files, "to_arrays", lambda dataset: dict(arrays))
             interop.export(bad, path)
     with pytest.raises(BadInput) as error:
@@ -325,7 +326,7 @@ def test_numbers_that_no_set_has_are_damage(tmp_path, suffix, change, words):
 def test_what_a_run_that_diverged_has_kept_is_kept(tmp_path):
     far = OURS._replace(images=OURS.images * np.float32(1e5))
     path = far.save(tmp_path / "a.npz")
-    np.testing.assert_array_equal(distilled.DistilledSet.load(path).images, far.images)
+    np.testing.assert_array_equal(distilled_set.DistilledSet.load(path).images, far.images)
     with pytest.raises(BadInput, match="the file is damaged, or its run diverged"):
         interop.load(path)
 
@@ -365,7 +366,7 @@ def test_what_a_refusal_says_to_type_works_on_the_command_line(tmp_path, toy, ca
     seen: list[np.ndarray] = []
     rates: list[float] = []
 
-    def measure(work: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
+    def measure(context: Any, dset: Any, net: Any, *rest: Any, **more: Any) -> Any:
         seen.append(dset.images)
         rates.append(dset.recipe["train"]["lr"])
         return {**score, "net": net.name}

@@ -13,7 +13,7 @@ from jdd.data.transform import (
     whitening,
     whitening_kind,
 )
-from jdd.distilled import DistilledSet, make_recipe
+from jdd.product.distilled_set import DistilledSet, make_recipe
 
 NAMES = ("ant", "bee/wasp", "crow")
 

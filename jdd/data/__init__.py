@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from jdd.data.catalogue import CATALOGUE, Facts, lookup
 from jdd.data.dataset import Dataset, Split, load, load_raw
-from jdd.data.facts import FACTS, Facts, lookup
-from jdd.data.origin import origin
 from jdd.data.placeholder import absent, placeholder
 from jdd.data.relabel import class_of, relabelled
 from jdd.data.rows import Rows
 from jdd.data.sampler import class_indices, draw_per_class
-from jdd.data.sources.raw import DEFAULTS, SOURCES, source_of
+from jdd.data.source_domain import origin
+from jdd.data.sources.request import DEFAULTS, SOURCES, source_of
 from jdd.data.streamed import Streamed
 from jdd.data.transform import (
     Transform,
@@ -22,7 +22,7 @@ from jdd.data.transform import (
 
 __all__ = [
     "DEFAULTS",
-    "FACTS",
+    "CATALOGUE",
     "SOURCES",
     "Dataset",
     "Facts",

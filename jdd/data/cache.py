@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jdd import files
+from jdd.storage import files
 
 Arrays = dict[str, np.ndarray]
 _FORMAT = 1  # raised when the meaning of cached arrays changes

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jdd.data.facts import lookup
+from jdd.data.catalogue import lookup
 from jdd.errors import BadInput, nearest
 
 # Other words for classes of known datasets, by the class's own name without spaces and case.

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdd import memory, rng
-from jdd.data import cache, facts
+from jdd.data import cache, catalogue
 from jdd.data.sampler import class_indices
 from jdd.data.sources import Raw, Request, read, request_of
-from jdd.data.sources.raw import setting
+from jdd.data.sources.request import setting
 from jdd.data.streamed import Streamed, in_space, part
 from jdd.data.transform import (
     NAMES,
@@ -111,7 +111,7 @@ def load(data_config: Mapping[str, Any], fit: bool = True) -> Dataset:
         transformed[name] = Split(in_space(images, through, raw.scale), labels)
     dsa = str(setting(data_config, "dsa"))
     if dsa == "auto":
-        dsa = request.facts.dsa if request.facts else facts.default_dsa(channels)
+        dsa = request.facts.dsa if request.facts else catalogue.default_dsa(channels)
     return Dataset(
         name=request.name,
         class_names=raw.class_names,

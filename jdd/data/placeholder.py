@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jdd.data import facts as table
+from jdd.data import catalogue as table
 from jdd.data.dataset import Dataset, Split
 from jdd.data.sources import tfds_sets
-from jdd.data.sources.raw import setting, side, source_of
+from jdd.data.sources.request import setting, side, source_of
 from jdd.data.transform import check_whitening, normalisation, unfitted, whitening_kind
 
 FINGERPRINT = "placeholder"
@@ -38,7 +38,7 @@ def placeholder(data_config: Mapping[str, Any]) -> Dataset:
     Raises:
       BadInput: a size or a whitening that a run would refuse, also for want of memory.
     """
-    known = table.FACTS[str(setting(data_config, "name"))]
+    known = table.CATALOGUE[str(setting(data_config, "name"))]
     size, (height, width, channels) = side(data_config), known.shape
     zca = whitening_kind(setting(data_config, "zca"))
     shape = (size, size, channels) if size else (height, width, channels)

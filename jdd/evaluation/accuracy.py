@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel
-from jdd.inner import fit
 from jdd.nets import Net
-from jdd.session import Session
+from jdd.run.session import Session
+from jdd.training import trainer
 
 Tree = Any
 BATCH = 200  # images at a time: what a wide ConvNet makes of them stays in memory
@@ -24,7 +24,7 @@ def _hits(net: Net) -> Any:
         guess = jnp.argmax(net.apply(variables, images, train=False).logits, axis=-1)
         return jnp.sum(guess == labels)
 
-    together = fit.light(net, BATCH)
+    together = trainer.light(net, BATCH)
     return parallel.spread(one, (0, None, None), jax.local_devices()[:1], together)
 
 

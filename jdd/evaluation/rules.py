@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jdd import augment as augmentations
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, nearest
-from jdd.inner import fit, lessons, optim
-from jdd.labels import forms, modes
+from jdd.product.distilled_set import DistilledSet
+from jdd.soft_labels import codec, modes, objective
+from jdd.training import optimisers, trainer
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LOSSES = ("cross_entropy", "squared_error")
@@ -90,11 +90,11 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "steps": _or_null(_whole_from(0)),
         "drop": _or_null(_OBJECT),
         "schedule": _or_null(_OBJECT),
-        "loss": _one_of(*LOSSES, *lessons.LOSSES),
+        "loss": _one_of(*LOSSES, *objective.LOSSES),
         "temperature": _ABOVE,
         "ce_weight": _FROM_0,
-        "decay": _one_of(*optim.DECAYS),
-        "order": _one_of(*fit.ORDERS),
+        "decay": _one_of(*optimisers.DECAYS),
+        "order": _one_of(*trainer.ORDERS),
         "per_class": _whole_from(0),
         "classes_per_step": _whole_from(0),
         "norm_updates": _whole_from(1),
@@ -107,7 +107,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "reset_momentum": (lambda v: v is True, "true"),
     },
     "train.schedule": {
-        "kind": _one_of(*fit.SCHEDULES),
+        "kind": _one_of(*trainer.SCHEDULES),
         "warmup": _whole_from(0),
         "final": _FROM_0,
         "stretch": _ABOVE,
@@ -130,7 +130,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "kind": _one_of("own", "stored"),
         "store": _TEXT,
         "mode": _one_of(*modes.MODES),
-        "form": _one_of(*forms.FORMS),
+        "form": _one_of(*codec.FORMS),
         "teachers": _TEXTS,
     },
     "objective": {
@@ -249,10 +249,10 @@ def _together(dset: DistilledSet, where: str) -> None:
             found = f"recipe.augment.strategy: {error.found}"
             flag = _flag(dset.recipe, "augment.strategy")
             raise BadInput(where, found, error.allowed + flag) from None
-    stored, soft = train["order"] == "stored", train["loss"] in lessons.LOSSES
+    stored, soft = train["order"] == "stored", train["loss"] in objective.LOSSES
     if stored != soft:
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
-        raise BadInput(where, found, f"one of {', '.join(lessons.LOSSES if stored else LOSSES)}")
+        raise BadInput(where, found, f"one of {', '.join(objective.LOSSES if stored else LOSSES)}")
     count, classes = len(dset.images), dset.classes
     if stored:
         _labels(dset, where)
@@ -263,7 +263,7 @@ def _together(dset: DistilledSet, where: str) -> None:
         found = f"recipe.train.classes_per_step is {train['classes_per_step']!r}"
         raise BadInput(where, found, f"1 to {classes}, or 0 for all")
     batch, parts = min(train["batch"], count), train.get("parts", 1)
-    if not fit.cuts(batch, parts):
+    if not trainer.cuts(batch, parts):
         found = f"recipe.train.parts is {parts!r}, of a step of {batch} images"
         raise BadInput(where, found, "equal parts of two images or more")
     aim = dset.recipe.get("objective") or {}

@@ -3,7 +3,7 @@
 SGD(0.9), weight decay 5e-4, batches of 256, 1001 passes with the rate divided by 10 and the
 momentum zeroed after pass index 501, DSA with parameters of each image's own; the last net counts,
 not the best. All seeds of a net train at once: split over the devices, there one after another or
-under one vmap (``fit.LIGHT``), on a CPU side by side.
+under one vmap (``trainer.LIGHT``), on a CPU side by side.
 
 Source: DC (Zhao et al., ICLR 2021), section 4, as kept by DSA, DM and MTT.
 """
@@ -21,14 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
-from jdd.data.ahead import Ahead
-from jdd.distilled import DistilledSet
+from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.lectures import Lectures
-from jdd.inner import fit, lessons, optim
 from jdd.nets import Net
-from jdd.session import Session
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.session import Session
+from jdd.soft_labels import objective
+from jdd.soft_labels.reader import Lectures
+from jdd.training import optimisers, trainer
 
 Tree = Any
 
@@ -36,12 +37,12 @@ Tree = Any
 class Plan(NamedTuple):
     """How the nets of an evaluation are trained: ``steps`` steps, or ``passes`` over the set."""
 
-    recipe: fit.Recipe
+    recipe: trainer.Recipe
     lr: float | tuple[float, ...]
     passes: int
     steps: int = 0
 
-    def length(self, run: fit.Fit) -> int:
+    def length(self, run: trainer.Fit) -> int:
         """Return the number of steps."""
         return self.steps or self.passes * run.steps_per_epoch
 
@@ -60,7 +61,7 @@ def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
     steps, schedule = int(train["steps"] or 0), train.get("schedule")
     epochs, drop = int(train["epochs"]), train.get("drop")
     kind = "dsa" if augment["name"] in ("", "none") else augment["name"]
-    recipe = fit.Recipe(
+    recipe = trainer.Recipe(
         optimizer=train["optimizer"],
         momentum=float(train["momentum"]),
         weight_decay=float(train["weight_decay"]),
@@ -77,29 +78,29 @@ def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
         order=train["order"],
         per_class=int(train["per_class"]),
         classes_per_step=int(train["classes_per_step"]),
-        decay=train.get("decay", optim.DECAYS[0]),
-        lesson=lesson(dset),
+        decay=train.get("decay", optimisers.DECAYS[0]),
+        distillation=distillation(dset),
         norm_updates=int(train.get("norm_updates", 1)),
         parts=int(train.get("parts", 1)),
     )
     passes = int(train.get("passes") or epochs + 1)
     if schedule:
-        per_epoch = fit.steps_per_epoch(recipe, len(dset.images))
+        per_epoch = trainer.steps_per_epoch(recipe, len(dset.images))
         steps = steps or passes * per_epoch
-        rates = fit.scheduled(float(lr), steps, schedule, per_epoch)  # type: ignore[arg-type]
+        rates = trainer.scheduled(float(lr), steps, schedule, per_epoch)  # type: ignore[arg-type]
     return Plan(recipe, rates or lr, passes, steps or len(rates))
 
 
-def lesson(dset: DistilledSet) -> lessons.Lesson | None:
+def distillation(dset: DistilledSet) -> objective.DistillationLoss | None:
     """Return how the set's stored labels are read; None where the set has its labels in itself.
 
-    In mode online the teachers are still to be named: ``stages/stored.py``.
+    In mode online the teachers are still to be named: ``stages/label_stores.py``.
     """
     train = dset.recipe["train"]
     if train["order"] != "stored":
         return None
     labels = dset.recipe["labels"]
-    return lessons.Lesson(
+    return objective.DistillationLoss(
         form=labels["form"],
         classes=dset.classes,
         kind=train["loss"],
@@ -110,7 +111,9 @@ def lesson(dset: DistilledSet) -> lessons.Lesson | None:
 
 
 @lru_cache(maxsize=32)
-def trainer(run: fit.Fit, devices: tuple[jax.Device, ...], shared: bool = False) -> tuple[Any, Any]:
+def compiled(
+    run: trainer.Fit, devices: tuple[jax.Device, ...], shared: bool = False
+) -> tuple[Any, Any]:
     """Return compiled ``init`` and ``advance`` over nets, one pair a kind of training.
 
     With ``shared``, ``advance`` takes one argument more, entries of the labels' dict that are the
@@ -120,7 +123,7 @@ def trainer(run: fit.Fit, devices: tuple[jax.Device, ...], shared: bool = False)
     def advance(carry: Tree, own: Tree, ops: Tree, x: Tree, y: Tree, *rest: Tree) -> Tree:
         if shared:
             y, rest = {**y, **rest[-1]}, rest[:-1]
-        return run.advance(carry, fit.Keys(own, ops), x, y, *rest)
+        return run.advance(carry, trainer.Keys(own, ops), x, y, *rest)
 
     axes = (0, 0, None, 0, 0, None, None, None, *(None,) * shared)
     return (
@@ -158,11 +161,11 @@ def test_nets(
     """
     count, n = images.shape[:2]
     size = min(at_once or count, count)
-    run = fit.make(net, planned.recipe, n)
+    run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), jnp.asarray(planned.lr, jnp.float32)
     unit = 1 if planned.steps else run.steps_per_epoch
     shared = (lectures.shared,) if lectures and lectures.shared else ()
-    init, advance = trainer(run, tuple(devices), bool(shared))
+    init, advance = compiled(run, tuple(devices), bool(shared))
     found: list[np.ndarray] = []
     for lo in range(0, count, size):
         members = [min(i, count - 1) for i in range(lo, lo + size)]
@@ -176,7 +179,7 @@ def test_nets(
         worst = 0.0
         pieces = lectures.pieces() if lectures else ((0, total),)
         read = functools.partial(_taught, lectures, labels, members)
-        begun, coming = time.perf_counter(), Ahead(read, pieces)
+        begun, coming = time.perf_counter(), Prefetcher(read, pieces)
         for (first, last), y in coming:
             for a, b in session.paced(first, last):
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)

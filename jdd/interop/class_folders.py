@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import picture
 from jdd.data.class_names import safe
 from jdd.data.sources import archive, pixels
-from jdd.distilled import DistilledSet, recipe_json
 from jdd.errors import BadInput
-from jdd.files import hidden, new_folder
+from jdd.product import preview
+from jdd.product.distilled_set import DistilledSet, recipe_json
+from jdd.storage.files import hidden, new_folder
 
 SIDECAR = "recipe.json"
 LAYOUT = "one folder of png or jpg images a class is needed"
@@ -73,16 +73,16 @@ def write(dataset: DistilledSet, path: Path) -> Path:
     Raises:
       BadInput: ``path`` exists and is not empty, or cannot be written.
     """
-    values, digits = picture.to_pixels(dataset), len(str(dataset.classes - 1))
+    values, digits = preview.to_pixels(dataset), len(str(dataset.classes - 1))
     files = [""] * len(values)
     with new_folder(path) as part:
-        for c, group in enumerate(picture.by_class(dataset)):
+        for c, group in enumerate(preview.by_class(dataset)):
             # The number keeps label order for readers that sort the folders.
             folder = f"{c:0{digits}d}_{safe(dataset.class_names[c])}"
             (part / folder).mkdir(parents=True)
             for place, index in enumerate(group):
                 files[index] = f"{folder}/{place:04d}.png"
-                (part / files[index]).write_bytes(picture.png(values[index]))
+                (part / files[index]).write_bytes(preview.png(values[index]))
         sidecar = {
             "schema_version": dataset.recipe["schema"],
             "recipe": json.loads(recipe_json(dataset.recipe)),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jdd.distilled import DistilledSet, recipe_json
 from jdd.errors import BadInput
-from jdd.files import new_folder
 from jdd.interop import torch_files
 from jdd.interop.class_folders import SIDECAR
+from jdd.product.distilled_set import DistilledSet, recipe_json
+from jdd.storage.files import new_folder
 
 TINY = 1e-12  # a probability of 0 as a logit
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jdd import distilled, memory
-from jdd.distilled import DistilledSet
+from jdd import memory
 from jdd.errors import BadInput, nearest
 from jdd.interop import class_folders, ddranking, foreign, safetensors_files, torch_files
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
 
 LOADS = (
     "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
@@ -47,7 +48,7 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
         raise BadInput(where, "no such file or folder", LOADS)
     if path.is_file() and path.suffix.lower() not in ARCHIVES:
         memory.check_file(path, "a set that fits into memory is needed")
-    return distilled.plausible(_read(path, facts), where)
+    return distilled_set.plausible(_read(path, facts), where)
 
 
 def _read(path: Path, facts: foreign.Known) -> DistilledSet:
@@ -96,7 +97,7 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
     fmt = fmt or path.suffix.lstrip(".").lower() or "png"
     if fmt not in FORMATS:
         raise BadInput("format", f"{fmt!r}", f"one of {', '.join(FORMATS)}")
-    dataset = distilled.check(dataset, str(path))
+    dataset = distilled_set.check(dataset, str(path))
     if fmt == "npz":
         return dataset.save(path)
     if fmt == "png":
@@ -120,7 +121,7 @@ def _folder(path: Path) -> foreign.Found:
         folders = tuple(Path(file).parent.name for file in read.files)
         return foreign.Found(images, None, space="pixels", folders=folders, notes=tuple(read.notes))
     where = f"{path}:{class_folders.SIDECAR}"
-    recipe = distilled.read_recipe(json.dumps(side["recipe"]), where)
+    recipe = distilled_set.read_recipe(json.dumps(side["recipe"]), where)
     try:
         labels = np.asarray(side.get("labels"))
     except ValueError:  # rows of different lengths

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import distilled
 from jdd.data import class_names
-from jdd.data.facts import FACTS, Facts, default_dsa, lookup
+from jdd.data.catalogue import CATALOGUE, Facts, default_dsa, lookup
 from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
 
 # Learned pixels leave [0, 1] by a little; values like these are 0 to 255.
 _BRIGHT = 32.0
@@ -91,7 +91,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             where,
             "does not say which dataset it was made from",
             "--config.data.name=NAME with --mode=evaluate, dataset=NAME in Python, where NAME is "
-            f"{', '.join(list(FACTS)[:6])} ... or your own with its images",
+            f"{', '.join(list(CATALOGUE)[:6])} ... or your own with its images",
         )
     if facts and known.transform is None and found.images.shape[1:] != facts.shape:
         raise BadInput(
@@ -101,13 +101,13 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         )
     labels, names, notes = _labels(found, known, tuple(given), facts.classes if facts else 0, where)
     kind = _label_kind(labels, known, found, where)
-    labels = distilled.check_labels(labels, kind, len(found.images), len(names), where)
+    labels = distilled_set.check_labels(labels, kind, len(found.images), len(names), where)
     if kind == "probabilities" and labels.min() >= -_ROUNDING:
         labels = np.maximum(labels, 0)
     transform = _transform(found, known, facts, where)
-    distilled.check_transform(transform, found.images.shape[1:], where)
+    distilled_set.check_transform(transform, found.images.shape[1:], where)
     images, assumed = _in_nets_space(found, known, transform, where)
-    recipe = distilled.make_recipe(**own) | dict(
+    recipe = distilled_set.make_recipe(**own) | dict(
         dataset=name,
         class_names=list(names),
         ipc=len(images) // len(names),
@@ -128,7 +128,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             recipe["train"] = recipe["train"] | {"lr": found.lr}
         corners = found.align_corners
         dataset = _recipe_facts(dataset, Known(dsa="auto", align_corners=corners))
-    return distilled.check(_recipe_facts(dataset, known), where)
+    return distilled_set.check(_recipe_facts(dataset, known), where)
 
 
 def _in_nets_space(
@@ -197,12 +197,12 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
         for name in ("batch", "steps", "dsa"):
             if getattr(known, name):
                 raise BadInput(where, "its views and their batches are stored", f"leave out {name}")
-    return distilled.check(_recipe_facts(dataset, known), where)
+    return distilled_set.check(_recipe_facts(dataset, known), where)
 
 
 def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
     """Replace in the recipe what ``known`` says about training on the set."""
-    recipe = distilled.merge(dataset.recipe, {})
+    recipe = distilled_set.merge(dataset.recipe, {})
     train, augment, lr = recipe["train"], recipe["augment"], dataset.lr
     if known.method is not None:
         recipe["method"] = known.method

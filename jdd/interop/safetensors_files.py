@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from jdd import distilled
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.files import write_atomic
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
+from jdd.storage.files import write_atomic
 
 EXPECTED = "a set exported by jdd is needed"
 
 
 def write(dataset: DistilledSet, path: Path) -> Path:
     save = _package(str(path)).numpy.save
-    arrays = distilled.to_arrays(dataset)
+    arrays = distilled_set.to_arrays(dataset)
     # Metadata takes text, tensors take numbers.
     words = ("recipe", "label_kind", "schema_version")
     metadata = {name: str(arrays.pop(name)) for name in words}
@@ -40,7 +40,7 @@ def read(path: Path) -> DistilledSet:
     version = metadata.get("schema_version", "")
     if version.isdigit():
         arrays["schema_version"] = np.asarray(int(version))
-    return distilled.from_arrays(arrays, where)
+    return distilled_set.from_arrays(arrays, where)
 
 
 def _package(where: str) -> Any:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd.distilled import DistilledSet, from_arrays, to_arrays
 from jdd.errors import BadInput
-from jdd.files import write_atomic
+from jdd.product.distilled_set import DistilledSet, from_arrays, to_arrays
+from jdd.storage.files import write_atomic
 
 EXPECTED = "a tensor [n, c, h, w], {'data': [[images, labels], ...]} or jdd's own export"
 RATE = "one number: torch.save(torch.tensor(0.01), 'lr.pt')"

@@ -13,9 +13,9 @@ import optax
 from jdd import __version__, nets, rng
 from jdd.data import Rows, draw_per_class
 from jdd.data.transform import NAMES
-from jdd.distilled import DistilledSet
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
+from jdd.product.distilled_set import DistilledSet
 
 Tree = Any
 # Keys of ``experts`` that the baseline of the whole training set follows.

@@ -1,7 +1,7 @@
 """CDA: SRe2L whose crops go from the whole image to small ones (Yin & Shen, TMLR 2024).
 
 The smallest area that a crop may have falls from 1 to ``min_scale`` in the first ``milestone`` of
-the steps, by ``curriculum`` (``matching/curriculum.py``): global structure first, local
+the steps, by ``curriculum`` (``augment/crop_schedule.py``): global structure first, local
 detail later. All else is SRe2L's.
 """
 

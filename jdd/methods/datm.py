@@ -28,7 +28,7 @@ import numpy as np
 from jdd import rng
 from jdd.data import class_indices, draw_per_class
 from jdd.evaluation.accuracy import BATCH
-from jdd.evaluation.outputs import outputs
+from jdd.evaluation.predict import outputs
 from jdd.methods import mtt
 from jdd.methods.base import Method, Problem
 

@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import rng
-from jdd.distilled import DistilledSet
-from jdd.inner import fit
 from jdd.matching import gradient
 from jdd.matching.losses import cross_entropy_sum
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise, real_rows
+from jdd.product.distilled_set import DistilledSet
+from jdd.training import trainer
 
 Tree = Any
 BN_IMAGES = 16  # real images of a class in the forward pass that renews a net's batch statistics
@@ -80,11 +80,11 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
     own = Classwise(config, problem, augmented)
     name, net, data = config.method, own.net, problem.data
     outer, n = int(config.outer_loop), len(own.labels)
-    training = fit.Recipe(
+    training = trainer.Recipe(
         momentum=0.0, weight_decay=0.0, batch=int(config.batch_net), classes=own.classes,
         strategy=own.strategy, align_corners=bool(config.align_corners),
     )  # fmt: skip
-    run = fit.make(net, training, n)
+    run = trainer.make(net, training, n)
     epochs = int(config.inner_epochs) * run.steps_per_epoch
     statistics = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0))
 
@@ -109,7 +109,7 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
     def trained(state: State, key: jax.Array) -> Tree:
         carry = run.init(key)
         carry["variables"] = state.aux["net"]
-        keys = fit.Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+        keys = trainer.Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
         images, labels = state.variables["images"], jnp.asarray(own.labels)
         lr = jnp.asarray(float(config.lr_net), images.dtype)
         return run.advance(carry, keys, images, labels, lr, 0, epochs)[0]["variables"]

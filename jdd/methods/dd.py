@@ -36,10 +36,11 @@ import optax
 from jdd import rng
 from jdd.augment.crop_flip import crop_flip
 from jdd.data.relabel import class_of
-from jdd.distilled import DistilledSet
-from jdd.inner import optim, unroll
 from jdd.matching.losses import cross_entropy, targets
+from jdd.meta import unroll
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
+from jdd.product.distilled_set import DistilledSet
+from jdd.training import optimisers
 
 Tree = Any
 FIXED = "dd/fixed"  # purpose of the key that the fixed start is drawn from
@@ -111,7 +112,7 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
         rest = {k: v for k, v in variables_0.items() if k != "params"}
         part = net.part(len(labels) // batches, "batch_stats" in variables_0)
         theta = unroll.unroll(
-            unroll.Inner(student_loss(net), rows, part), optim.sgd(),
+            unroll.Inner(student_loss(net), rows, part), optimisers.sgd(),
             variables_0["params"], {"lr": rates},
             images.reshape(batches, -1, *images.shape[1:]),
             {"batch": jnp.arange(steps) % batches}, config.unroll,

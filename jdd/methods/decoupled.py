@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from jdd.augment import views
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.labels import maps
 from jdd.methods.base import Problem, recipe
 from jdd.nets import averaging
+from jdd.product.distilled_set import DistilledSet
+from jdd.soft_labels import maps
 
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
@@ -65,7 +65,7 @@ def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
     """
     if str(config.relabel.mode) != "map":
         return ()
-    sizes = {teacher.word: maps.places(teacher.still) for teacher in teachers}
+    sizes = {teacher.word: maps.places(teacher.frozen) for teacher in teachers}
     lacking = [word for word, size in sizes.items() if size is None]
     where = "config.relabel.mode"
     if lacking:

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import rng
-from jdd.distilled import DistilledSet
 from jdd.matching.feature import mean_distance, weighted_mean
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise
+from jdd.product.distilled_set import DistilledSet
 
 Tree = Any
 

@@ -34,8 +34,6 @@ import numpy as np
 import optax
 
 from jdd import nets, rng
-from jdd.distilled import DistilledSet
-from jdd.inner import optim
 from jdd.matching.losses import centred, squared_error
 from jdd.matching.ridge import label_margin, predict
 from jdd.methods.base import (
@@ -48,6 +46,8 @@ from jdd.methods.base import (
     shuffled,
 )
 from jdd.nets import Net
+from jdd.product.distilled_set import DistilledSet
+from jdd.training import optimisers
 
 Tree = Any
 
@@ -86,7 +86,7 @@ class Pool:
 
     def __init__(self, net: Net, size: int, most: int, rate: float, batch: int):
         self.net, self.size, self.most, self.rate, self.batch = net, size, most, rate, batch
-        self._adam = optim.adam()
+        self._adam = optimisers.adam()
 
     def init(self, key: jax.Array) -> Tree:
         """Return fresh nets with counters 0, most/size, 2 most/size, ...; the first is next."""

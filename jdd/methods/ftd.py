@@ -3,8 +3,8 @@
 MTT's loss, sampling and optimisers. What is new:
 
   experts    follow the direction of adaptive GSAM in place of the gradient (``experts.sam_rho``,
-             ``experts.sam_alpha``; ``inner/fit.py:flat_gradient``), so that a student who starts
-             a little beside the expert ends a little beside it;
+             ``experts.sam_alpha``; ``training/trainer.py:flat_gradient``), so that a student that
+             starts near the expert ends near it;
   images     that are saved are the average E <- d E + (1 - d) S over the steps, d = ``ema``; the
              S that is optimised is not touched by it.
 

@@ -10,9 +10,9 @@ a batch of images X of labels y, A(X) a crop, a flip and a shift of all of them,
 l runs over the convolutions and batch norms of f_m in the order in which they run, w_1 = first_bn,
 other w_l = 1; S_ls are mean and variance of what enters l, of a convolution those of patches too
 (``matching/statistics.py``). T are a batch norm's running statistics; a convolution's are means
-over real batches (``experts/observed.py``). k_l is 0 with probability ``drop`` for a convolution,
-and E_ls then stays as it is; else 1. D asks the images of a class to be unlike each other
-(``matching/density.py``). Every net has its own E for every batch of images.
+over real batches (``pretrained/feature_statistics.py``). k_l is 0 with probability ``drop`` for a
+convolution, and E_ls then stays as it is; else 1. D asks the images of a class to be unlike each
+other (``matching/density.py``). Every net has its own E for every batch of images.
 
 Differs from the authors' code: E starts as its first S, theirs at 0 (``ref_bugs`` does as they do);
 t and E start again with every batch of images, theirs go on from one to the next, so that batches
@@ -30,7 +30,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.augment import views
-from jdd.experts import observed
 from jdd.matching import losses, statistics
 from jdd.matching.density import density
 from jdd.matching.statistics import Average
@@ -38,6 +37,7 @@ from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
 from jdd.nets import Net
 from jdd.nets.order import order
+from jdd.pretrained import feature_statistics
 
 Tree = Any
 parts = recovery.parts
@@ -54,9 +54,11 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
     """Build G-VBSM for ``problem``; of the whole set or one part."""
     fits(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
-    targets = [observed.targets(t, problem.data, int(config.patch)) for t in problem.teachers]
+    targets = [
+        feature_statistics.targets(t, problem.data, int(config.patch)) for t in problem.teachers
+    ]
     looks = [
-        _look(config, teacher.still, str(m), own)
+        _look(config, teacher.frozen, str(m), own)
         for m, (teacher, own) in enumerate(zip(problem.teachers, targets, strict=True))
     ]
     mine = part or recovery.Part(b for p in parts(config, problem) for b in p)

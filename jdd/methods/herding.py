@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jdd.data import class_indices
-from jdd.evaluation.outputs import outputs
+from jdd.evaluation.predict import outputs
 from jdd.matching import selection
 from jdd.methods.base import Method, Problem, chosen
 

@@ -9,7 +9,7 @@ One outer step, with theta* an expert's weights and S the synthetic images:
     beta <- SGD(0.5) step of rate lr_lr   with dL/dbeta
 
 l is cross-entropy with fixed hard labels, A_j is DSA with one operation a batch and parameters of
-each image's own. Both gradients are exact, through all N steps (``inner/unroll.py``), by default.
+each image's own. Both gradients are exact, through all N steps (``meta/unroll.py``), by default.
 
 What FTD, TESLA and DATM change is a ``Variation`` of this file; estimator and way of computing it
 are keys of their own (``config.estimator``, ``config.unroll``).
@@ -30,10 +30,9 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import dsa
-from jdd.distilled import DistilledSet
-from jdd.inner import optim, unroll
 from jdd.matching.losses import targets
 from jdd.matching.trajectory import trajectory_distance
+from jdd.meta import unroll
 from jdd.methods.base import (
     Method,
     Problem,
@@ -44,6 +43,8 @@ from jdd.methods.base import (
     recipe,
     student_loss,
 )  # fmt: skip
+from jdd.product.distilled_set import DistilledSet
+from jdd.training import optimisers
 
 Tree = Any
 
@@ -93,8 +94,8 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
     steps = int(config.syn_steps)
 
     def rows(moved: Tree, step: Tree) -> Tree:
-        fixed, still = step
-        images, target = moved["images"], (moved | still)["target"]
+        fixed, frozen = step
+        images, target = moved["images"], (moved | frozen)["target"]
         weight = jnp.ones(len(images), images.dtype)
         if batch:
             images, target = images[fixed["rows"]], target[fixed["rows"]]
@@ -105,17 +106,17 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         moved: dict[str, Any] = {"images": variables["images"]}
         new: dict[str, Any] = {}
-        still: dict[str, Any] = {
+        frozen: dict[str, Any] = {
             "rest": {k: v for k, v in item["start"].items() if k != "params"},
         }
         if vary.label_rate is not None:
             moved["target"] = targets(variables["labels"], vary.label_kind, data.classes)
         elif vary.teacher:
             said = net.apply(item["target"], variables["images"], train=False).logits
-            still["target"] = jax.lax.stop_gradient(jax.nn.softmax(said))
-            new = {"labels": still["target"]}
+            frozen["target"] = jax.lax.stop_gradient(jax.nn.softmax(said))
+            new = {"labels": frozen["target"]}
         else:
-            still["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)
+            frozen["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)
         keys, size = jax.random.split(key, steps), batch or len(labels)
         fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if batch:
@@ -123,9 +124,10 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         rates = {"lr": jnp.broadcast_to(variables["lr"], (steps,))}
         start, target = item["start"]["params"], item["target"]["params"]
         part = net.part(size, "batch_stats" in item["start"])
+        inner = unroll.Inner(student_loss(net), rows, part)
         student = unroll.unroll(
-            unroll.Inner(student_loss(net), rows, part), optim.sgd(), start, rates, moved, fixed,
-            config.unroll, still, config.estimator, int(config.window),
+            inner, optimisers.sgd(), start, rates, moved, fixed,
+            config.unroll, frozen, config.estimator, int(config.window),
         )  # fmt: skip
         return trajectory_distance(student, target, start), (new, {"lr": variables["lr"]})
 

@@ -34,11 +34,12 @@ import optax
 from jdd import rng
 from jdd.augment import dsa
 from jdd.data import draw_per_class
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.inner import optim, unroll
 from jdd.matching.losses import cross_entropy, targets
+from jdd.meta import unroll
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
+from jdd.product.distilled_set import DistilledSet
+from jdd.training import optimisers
 
 Tree = Any
 
@@ -104,13 +105,13 @@ def window_start(config: Any, seed: int, step: int, epoch: int, item: int) -> in
 def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
     steps, learned = int(config.unroll_steps), bool(config.learn_labels)
-    inner_optimizer = optim.make(
+    inner_optimizer = optimisers.make(
         config.inner, float(config.inner_momentum), float(config.inner_decay)
     )
 
     def rows(moved: Tree, step: Tree) -> Tree:
-        fixed, still = step
-        images, target = moved["images"], (moved | still)["target"]
+        fixed, frozen = step
+        images, target = moved["images"], (moved | frozen)["target"]
         if not whole:
             images, target = images[fixed["rows"]], target[fixed["rows"]]
         images = dsa.augment(fixed["drawn"], images, data.dsa, config.align_corners)
@@ -122,12 +123,12 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         dtype = variables["images"].dtype
         fresh = jax.tree.map(lambda x: x.astype(dtype), net.init(init_key))
         moved: dict[str, Any] = {"images": variables["images"]}
-        still: dict[str, Any] = {}
+        frozen: dict[str, Any] = {}
         if learned:
             moved["target"] = variables["labels"]
         else:
-            still["target"] = targets(jnp.asarray(hard), "hard", data.classes)
-        still["rest"] = {k: v for k, v in fresh.items() if k != "params"}
+            frozen["target"] = targets(jnp.asarray(hard), "hard", data.classes)
+        frozen["rest"] = {k: v for k, v in fresh.items() if k != "params"}
         keys = jax.random.split(inner_key, steps)
         fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if not whole:
@@ -137,12 +138,12 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         student = unroll.unroll(
             unroll.Inner(student_loss(net), rows, part), inner_optimizer,
             fresh["params"], rates, moved, fixed,
-            config.unroll, still, "truncated", int(config.window), item["start"],
+            config.unroll, frozen, "truncated", int(config.window), item["start"],
         )  # fmt: skip
         real = dsa.dsa(
             real_key, item["real"]["images"], data.dsa, align_corners=config.align_corners
         )
-        out = net.apply({**still["rest"], "params": student}, real, train=True)
+        out = net.apply({**frozen["rest"], "params": student}, real, train=True)
         target = targets(item["real"]["labels"], "hard", data.classes)
         right = jnp.argmax(out.logits, axis=-1) == item["real"]["labels"]
         metrics = {"real_accuracy": jnp.mean(right.astype(dtype))}

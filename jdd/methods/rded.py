@@ -20,24 +20,28 @@ import numpy as np
 import optax
 
 from jdd.data.quantise import quantised
-from jdd.distilled import DistilledSet
-from jdd.experts import realism
 from jdd.methods import decoupled
 from jdd.methods.base import Method, Problem, State
+from jdd.pretrained import patch_selection
+from jdd.product.distilled_set import DistilledSet
 
 
 def make(config: Any, problem: Problem) -> Method:
     """Build RDED for ``problem``: a method without steps."""
     data, factor, ipc = problem.data, int(config.factor), int(config.ipc)
     each = ipc * factor**2
-    rule = realism.Rule(int(config.candidates), int(config.crops), float(config.min_scale), factor)
+    rule = patch_selection.Rule(
+        int(config.candidates), int(config.crops), float(config.min_scale), factor
+    )
 
     def init(seed: int) -> State:
-        found = realism.select(problem.teachers[0], data, seed, each, rule)
+        found = patch_selection.select(problem.teachers[0], data, seed, each, rule)
         images = []
         for c in range(data.classes):
             rows, box = found.rows[c * each :][:each], found.box[c * each :][:each]
-            cells = realism.shrunk(realism.cut(data.train.images[rows], box), factor)
+            cells = patch_selection.shrunk(
+                patch_selection.cut(data.train.images[rows], box), factor
+            )
             images.append(tiles(np.asarray(cells), ipc, factor))
         return State(
             {"images": jnp.asarray(np.concatenate(images))}, {"rows": jnp.zeros((), jnp.int32)}

@@ -23,13 +23,13 @@ from jdd import parallel, rng
 from jdd.augment import views
 from jdd.data import draw_per_class
 from jdd.data.quantise import quantised
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.experts import realism
 from jdd.methods import decoupled
 from jdd.methods.base import Method, Problem, State
 from jdd.nets import Net
 from jdd.nets.order import order
+from jdd.pretrained import patch_selection
+from jdd.product.distilled_set import DistilledSet
 
 Tree = Any
 
@@ -163,8 +163,11 @@ def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
     """Return the images that a batch starts from: ``[b, h, w, c]``."""
     config, data, ipc = problem.config, problem.data, int(problem.config.ipc)
     if config.pix_init == "patch":
-        found, own = realism.medium(problem.teachers[0], data, seed, ipc), batch.rows.ravel()
-        return realism.cut(data.train.images[found.rows[own]], found.box[own])
+        found, own = (
+            patch_selection.medium(problem.teachers[0], data, seed, ipc),
+            batch.rows.ravel(),
+        )
+        return patch_selection.cut(data.train.images[found.rows[own]], found.box[own])
     if config.pix_init == "real":
         rows = draw_per_class(rng.host(seed, "recover/init"), data.train.labels, data.classes, ipc)
         return jnp.asarray(data.train.images[rows[batch.rows.ravel()]])

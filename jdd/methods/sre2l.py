@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from jdd.augment import views
+from jdd.augment.crop_schedule import crop_schedule
 from jdd.matching import losses, statistics
-from jdd.matching.curriculum import curriculum
 from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
 
@@ -39,7 +39,7 @@ def fits(teachers: Sequence[Any]) -> None:
 
 def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build SRe2L, or CDA with a curriculum, for ``problem``; of the whole set or one part."""
-    net, classes, steps = problem.teachers[0].still, problem.data.classes, int(config.steps)
+    net, classes, steps = problem.teachers[0].frozen, problem.data.classes, int(config.steps)
     drawn, kind = recovery.spec(config, problem.data.shape), str(config.get("curriculum", "none"))
     hooks = recovery.hooks(net, ["batch"])
 
@@ -48,7 +48,7 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
     ) -> tuple[jax.Array, Tree]:
         low = None
         if kind != "none":
-            low = curriculum(aux["step"], steps, kind, float(config.milestone), drawn.scale[0])
+            low = crop_schedule(aux["step"], steps, kind, float(config.milestone), drawn.scale[0])
         view = views.draw(key, len(images), images.shape[1:], drawn, low)
         out = net.apply(aux["teacher"], views.apply(images, view), train=False, taps=True)
         ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))

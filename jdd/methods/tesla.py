@@ -11,7 +11,7 @@ and a gradient in which every theta_j, and G wherever it meets an image, count a
     dL/dbeta    ~ (2 / D) (beta G - r) . G
 
 That is reverse mode with the adjoint of theta_N kept for every step (``estimator=tesla`` in
-``inner/unroll.py``); ``estimator=exact`` computes the same loss's own gradient. With
+``meta/unroll.py``); ``estimator=exact`` computes the same loss's own gradient. With
 ``teacher_label`` the labels of a step are softmax(f(S; theta*_{t+M})).
 
 Differs from the authors' code: the factor 2 of the image gradient, which theirs loses, is there,

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jdd.depth import auto_depth
+from jdd.config.rules import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.nets.alexcifar import AlexCifarNet
 from jdd.nets.alexnet import AlexNet
@@ -66,11 +66,11 @@ __all__ += ["averaging", "options_of"]
 
 
 def make(
-    name: str, shape: tuple[int, int, int], classes: int, still: bool = False, **options: Any
+    name: str, shape: tuple[int, int, int], classes: int, frozen: bool = False, **options: Any
 ) -> Net:
     """Make the net called ``name`` for images of ``shape`` (h, w, c).
 
-    ``still`` says that its weights will not move: it is the same function, fast for that.
+    ``frozen``: the same function, compiled for constant weights; use it for inference.
 
     Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
     in proportion (of ShuffleNetV2 the first stage's, an even number); and for ConvNet ``depth`` (a
@@ -100,8 +100,8 @@ def make(
         raise BadInput(
             "config.net.width", str(options["width"]), "an even number: halves are shuffled"
         )
-    if still and module is ConvNet:
-        options["still"] = True
+    if frozen and module is ConvNet:
+        options["frozen"] = True
     start = options.pop("init", init_of(name))
     net = build(name, module(classes, **fixed, **options), shape, start)
     try:

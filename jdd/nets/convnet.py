@@ -40,8 +40,10 @@ def first_padding(channels: int) -> int:
 
 
 class ConvNet(nn.Module):
-    """See the module's text; ``pool="none"`` keeps the size throughout; ``still``: its weights will
-    not move, so that a convolution need not be fast in their derivative.
+    """ConvNet as the module's text defines it.
+
+    ``pool="none"`` does not reduce the maps. ``frozen`` selects convolutions that are fast for
+    constant weights; their derivative by the weights may be slow.
     """
 
     classes: int
@@ -50,7 +52,7 @@ class ConvNet(nn.Module):
     norm: str = "instance"
     act: str = "relu"
     pool: str = "avg"
-    still: bool = False
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -59,7 +61,7 @@ class ConvNet(nn.Module):
             if i == 1 and self._folds(x, padding):
                 x = self._folded(x, padding)
                 continue
-            few = self.depth <= 4 and not self.still
+            few = self.depth <= 4 and not self.frozen
             x = Conv(self.width, padding=padding, few=few, name=f"conv{i}")(x)
             x = norm(self.norm, f"norm{i}")(x, train)
             x = POOLS[self.pool](ACTIVATIONS[self.act](x))

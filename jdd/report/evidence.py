@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import metrics
-from jdd.data.facts import lookup
-from jdd.distilled import DistilledSet
+from jdd.data.catalogue import lookup
 from jdd.errors import BadInput
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import metrics
 
 
 class Score(NamedTuple):

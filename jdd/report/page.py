@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jdd.files import write_atomic
 from jdd.report import nets, pictures, recipe, results, scores, steps, training, use
 from jdd.report.evidence import Evidence, gather
 from jdd.report.html import Html, join, tag
 from jdd.report.style import CSS
+from jdd.storage.files import write_atomic
 
 # Nothing may be fetched and nothing may run, whatever a class name or a command contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

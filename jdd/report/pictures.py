@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from jdd import picture
+from jdd.product import preview
 from jdd.report.evidence import Evidence
 from jdd.report.html import THIN, Html, plural, tag
 
@@ -18,7 +18,7 @@ def wall(evidence: Evidence) -> Html | None:
     dataset = evidence.dataset
     if dataset is None:
         return None
-    pixels, groups = picture.to_pixels(dataset), picture.by_class(dataset)
+    pixels, groups = preview.to_pixels(dataset), preview.by_class(dataset)
     room = max(1, BUDGET // pixels[0].size)
     most = max(len(group) for group in groups)
     classes = min(len(groups), room)
@@ -47,7 +47,7 @@ def wall(evidence: Evidence) -> Html | None:
 
 def tile(pixels: np.ndarray, what: str) -> Html:
     """Return one image [h, w, c], the picture in the address itself."""
-    data = base64.b64encode(picture.png(pixels)).decode()
+    data = base64.b64encode(preview.png(pixels)).decode()
     h, w = pixels.shape[:2]
     return tag(
         "img",

@@ -18,7 +18,7 @@ _LOSSES = {
     "the image's own class",
     "hard": "cross entropy with the classes of what a view shows, by their shares",
 }
-# Of what the labels are, by their mode (``labels/modes.py``).
+# Of what the labels are, by their mode (``soft_labels/modes.py``).
 _WHOSE = {
     "views": "of every view",
     "static": "of every image as a whole, for all its views",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jdd import titles
+from jdd.config import titles
 from jdd.report import steps
 from jdd.report.evidence import Evidence, Score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag

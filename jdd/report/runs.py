@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jdd import metrics
 from jdd.errors import BadInput
 from jdd.report import recipe
 from jdd.report.evidence import Evidence, Score, gather, mapping, real
 from jdd.report.html import number
+from jdd.run import metrics
 
 _FILES = ("config.json", "result.json", "distilled.npz")  # any of them makes a folder a run
 _ALLOWED = "the working directories of two or more runs, separated by commas; globs are fine"

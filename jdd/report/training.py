@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jdd import metrics
 from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import THIN, Html, duration, percent, size, tag
+from jdd.run import metrics
 
 ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
 # What is logged while images are recovered, beside the loss.

@@ -13,8 +13,8 @@ import jax
 from jdd import config as configs
 from jdd import memory
 from jdd.nets import Net, options_of
-from jdd.session import Session
-from jdd.work import Work
+from jdd.run.context import RunContext
+from jdd.run.session import Session
 
 
 class Estimate(NamedTuple):
@@ -31,18 +31,18 @@ class Stage(NamedTuple):
 
     name:        what ``--mode`` and metrics call it.
     inputs:      names of the stages whose output it reads.
-    fingerprint: ``(work) -> str``, a hash of every setting that changes its output.
-    run:         ``(work, session) -> None``, resumable.
-    estimate:    ``(work) -> Estimate``; writes nothing.
-    done:        ``(work) -> bool``, whether its output is complete for the fingerprint.
+    fingerprint: ``(context) -> str``, a hash of every setting that changes its output.
+    run:         ``(context, session) -> None``, resumable.
+    estimate:    ``(context) -> Estimate``; writes nothing.
+    done:        ``(context) -> bool``, whether its output is complete for the fingerprint.
     """
 
     name: str
     inputs: tuple[str, ...]
-    fingerprint: Callable[[Work], str]
-    run: Callable[[Work, Session], None]
-    estimate: Callable[[Work], Estimate]
-    done: Callable[[Work], bool]
+    fingerprint: Callable[[RunContext], str]
+    run: Callable[[RunContext, Session], None]
+    estimate: Callable[[RunContext], Estimate]
+    done: Callable[[RunContext], bool]
 
 
 # Pixels of a step, without channels, that are timed as they are: 256 images of 32 x 32 on a CPU.
@@ -151,7 +151,7 @@ def guarded(stage: str, config: Any, data: Any = None) -> AbstractContextManager
     return memory.guarded(doing, lambda: smaller(stage, config, data))
 
 
-def fits(work: Work) -> None:
+def fits(context: RunContext) -> None:
     """Refuse nets and a set that cannot fit into memory, by their shapes: nothing is allocated.
 
     Counted are the weights of the nets that are trained at once, with their gradients and momentum,
@@ -160,26 +160,26 @@ def fits(work: Work) -> None:
     Raises:
       BadInput: naming the key to make smaller.
     """
-    config, free = work.config, memory.room(work.devices)
+    config, free = context.config, memory.room(context.devices)
     once = min(int(config.eval.at_once) or int(config.eval.n), int(config.eval.n))
-    if work.devices[0].platform != "cpu":
-        once = -(-once // len(work.devices))
+    if context.devices[0].platform != "cpu":
+        once = -(-once // len(context.devices))
     asked = [(name, once, "eval.at_once") for name in config.nets]
     if "experts" in configs.stage_names(config):
         asked.append((config.net.name, int(config.experts.group), "experts.group"))
     for name, many, key in asked:
         own = "net.width" if name == config.net.name and "width" in options_of(name) else ""
         where = f"config.{own}={config.net.width}" if own else f"config.nets={name}"
-        _fits(where, work.make_net(name), own, config.net.width, many, key, free)
-    for teacher in work.teachers:
+        _fits(where, context.make_net(name), own, config.net.width, many, key, free)
+    for teacher in context.teachers:
         name, colon, _ = teacher.word.partition(":")
         own = "" if colon or "width" not in options_of(name) else "squeeze.width"
         where, wide = f"config.squeeze.nets={teacher.word}", config.squeeze.width
         _fits(where, teacher.net, own, wide, 1, "", free)
     memory.need(
-        8 * int(config.ipc) * work.data.classes * math.prod(work.data.shape),
+        8 * int(config.ipc) * context.data.classes * math.prod(context.data.shape),
         "config.ipc",
-        f"{config.ipc} images for each of {work.data.classes} classes take",
+        f"{config.ipc} images for each of {context.data.classes} classes take",
         "a smaller --config.ipc, or a smaller --config.data.size",
     )
 

@@ -17,18 +17,19 @@ import numpy as np
 
 from jdd import rng
 from jdd.data import Split, Streamed, class_names, draw_per_class
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.evaluation import aims, train_eval
+from jdd.evaluation import objectives, train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.starts import kinds, starts
-from jdd.loop import curve
+from jdd.evaluation.initial_variables import kinds, starts
 from jdd.matching import losses
 from jdd.nets import Net
-from jdd.session import Session
-from jdd.stages import stored, students
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.loop import curve
+from jdd.run.session import Session
+from jdd.stages import label_stores
 from jdd.stages.base import Estimate, Stage
-from jdd.work import Work, fingerprint
+from jdd.stages.costs import cost
 
 # What is measured beside the nets: random images by the same recipe and, of a set whose labels are
 # stored, the set and random images with hard labels in the same views.
@@ -36,9 +37,9 @@ RANDOM, HARD, RANDOM_HARD = "", "hard", "random_hard"
 BESIDE = (RANDOM, HARD, RANDOM_HARD)
 
 
-def settings(work: Work) -> dict[str, Any]:
+def settings(context: RunContext) -> dict[str, Any]:
     """Return what an evaluation depends on beside the set itself."""
-    config = work.config
+    config = context.config
     return {
         "n": int(config.eval.n),
         "epochs": int(config.eval.epochs),
@@ -46,7 +47,7 @@ def settings(work: Work) -> dict[str, Any]:
         "batch": int(config.eval.batch),
         "lr": float(config.eval.lr),
         "at_once": int(config.eval.at_once),
-        "data": work.data.fingerprint,
+        "data": context.data.fingerprint,
         "net": [config.net.name, {k: v for k, v in dict(config.net).items()}],
     }
 
@@ -79,7 +80,7 @@ def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
     return notes
 
 
-def check(work: Work, dset: DistilledSet, where: str = "the set's recipe") -> None:
+def check(context: RunContext, dset: DistilledSet, where: str = "the set's recipe") -> None:
     """Refuse before anything is written what the evaluation of a set would refuse later.
 
     Raises:
@@ -88,22 +89,22 @@ def check(work: Work, dset: DistilledSet, where: str = "the set's recipe") -> No
         random images.
     """
     train_eval.plan(dset, where)
-    fits(dset, work.data)
-    for name in work.config.nets:
-        starts(work, dset, work.make_net(name))
-    if stored.stored(dset.recipe):
-        store = stored.labels(work, dset)
-        if (lesson := train_eval.lesson(dset)) is not None and lesson.online:
-            stored.teachers(work, dset, store)
-    _check_random(work, dset)
+    fits(dset, context.data)
+    for name in context.config.nets:
+        starts(context, dset, context.make_net(name))
+    if label_stores.stored(dset.recipe):
+        store = label_stores.labels(context, dset)
+        if (distillation := train_eval.distillation(dset)) is not None and distillation.online:
+            label_stores.teachers(context, dset, store)
+    _check_random(context, dset)
 
 
-def _check_random(work: Work, dset: DistilledSet) -> None:
+def _check_random(context: RunContext, dset: DistilledSet) -> None:
     """Refuse sets that no draw of random real images is as large as."""
-    config, count = work.config, len(dset.images)
+    config, count = context.config, len(dset.images)
     if not config.baselines.random and not config.scores:
         return
-    labels, classes = work.data.train.labels, work.data.classes
+    labels, classes = context.data.train.labels, context.data.classes
     most, each = int(np.bincount(labels, minlength=classes).min()), count // classes
     found = ""
     if not 1 <= each <= most:
@@ -133,7 +134,7 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
 
 
 def measure(
-    work: Work,
+    context: RunContext,
     dset: DistilledSet,
     net: Net,
     n: int,
@@ -147,14 +148,14 @@ def measure(
     Nets that the recipe does not start afresh are as many as there are starts, at most; with
     ``before`` the same figures of the nets before the steps are there too, as "before".
     """
-    start = starts(work, dset, net)
+    start = starts(context, dset, net)
     n = kinds(start, n)
-    asked = aims.splits(dset.recipe, in_space_of(dset, test, work.data))
+    asked = objectives.splits(dset.recipe, in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
     lectures = None
-    if planned.recipe.lesson is not None:
-        stores = [stored.labels(work, dset)] * n
-        planned, lectures = stored.lectures(work, dset, planned, stores, labels)
+    if planned.recipe.distillation is not None:
+        stores = [label_stores.labels(context, dset)] * n
+        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         net,
         planned,
@@ -164,16 +165,16 @@ def measure(
         int(dset.recipe["seed"]),
         purpose,
         session,
-        work.devices,
-        int(work.config.eval.at_once),
+        context.devices,
+        int(context.config.eval.at_once),
         start,
         lectures,
     )
-    result = aims.summaries(asked, found)
+    result = objectives.summaries(asked, found)
     if before and start is not None:
         first = jax.tree.map(lambda a: a[:n], start)
         columns = [accuracy(net, first, split, session) for split in asked.values()]
-        result["before"] = aims.summaries(asked, np.stack(columns, axis=1))
+        result["before"] = objectives.summaries(asked, np.stack(columns, axis=1))
     return result
 
 
@@ -181,7 +182,7 @@ Soft = Callable[[np.ndarray], np.ndarray]
 
 
 def random_sets(
-    work: Work, dset: DistilledSet, draws: int, soft: Soft | None = None
+    context: RunContext, dset: DistilledSet, draws: int, soft: Soft | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
@@ -189,9 +190,9 @@ def random_sets(
     classes, in an attack those that the attacker wants; or what ``soft`` returns for training rows
     ``[k]``, soft labels ``[k, classes]``.
     """
-    classes, train = work.data.classes, work.data.train
+    classes, train = context.data.classes, context.data.train
     per_class = len(dset.images) // classes
-    seed = int(work.config.seed)
+    seed = int(context.config.seed)
     index = np.stack(
         [
             draw_per_class(rng.host(seed, "random", i), train.labels, classes, per_class)
@@ -202,14 +203,14 @@ def random_sets(
         place = np.argsort(np.argsort(dset.classes_of_images, kind="stable"), kind="stable")
         index = index[:, place]
     split = Split(train.images[index.ravel()], train.labels[index.ravel()])
-    flat = in_space_of(dset, split, work.data).images
-    labels = aims.wanted(dset.recipe, split.labels) if soft is None else soft(index.ravel())
+    flat = in_space_of(dset, split, context.data).images
+    labels = objectives.wanted(dset.recipe, split.labels) if soft is None else soft(index.ravel())
     images = flat.reshape(*index.shape, *flat.shape[1:])
     return images, labels.reshape(*index.shape, *labels.shape[1:])
 
 
 def measure_random(
-    work: Work,
+    context: RunContext,
     dset: DistilledSet,
     draws: int,
     session: Session,
@@ -219,18 +220,18 @@ def measure_random(
 
     Their labels are hard, or ``soft`` makes them, of the set's own kind.
     """
-    images, labels = random_sets(work, dset, draws, soft)
+    images, labels = random_sets(context, dset, draws, soft)
     planned = train_eval.plan(dset)
     kind = "hard" if soft is None else dset.label_kind
     if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
-    asked = aims.splits(dset.recipe, in_space_of(dset, work.data.test, work.data))
+    asked = objectives.splits(dset.recipe, in_space_of(dset, context.data.test, context.data))
     lectures = None
-    if planned.recipe.lesson is not None:
-        stores = stored.random(work, dset, images)
-        planned, lectures = stored.lectures(work, dset, planned, stores, labels)
+    if planned.recipe.distillation is not None:
+        stores = label_stores.random(context, dset, images)
+        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
-        work.net,
+        context.net,
         planned._replace(recipe=planned.recipe._replace(label_kind=kind)),
         images,
         labels,
@@ -238,12 +239,12 @@ def measure_random(
         int(dset.recipe["seed"]),
         "random",
         session,
-        work.devices,
-        int(work.config.eval.at_once),
-        starts(work, dset, work.net),
+        context.devices,
+        int(context.config.eval.at_once),
+        starts(context, dset, context.net),
         lectures,
     )
-    return {**aims.summaries(asked, found), "net": work.net.name}
+    return {**objectives.summaries(asked, found), "net": context.net.name}
 
 
 def hardened(dset: DistilledSet) -> DistilledSet:
@@ -251,15 +252,18 @@ def hardened(dset: DistilledSet) -> DistilledSet:
     return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
 
 
-def _jobs(work: Work) -> dict[str, tuple[int, str]]:
+def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
     """Return the measurements this run wants: key -> (seed, net name or one of ``BESIDE``)."""
     jobs: dict[str, tuple[int, str]] = {}
-    for seed in work.seeds:
-        said = settings(work) | {"set": work.load_set(seed).recipe["fingerprint"], "seed": seed}
-        for name in work.config.nets:
+    for seed in context.seeds:
+        said = settings(context) | {
+            "set": context.load_set(seed).recipe["fingerprint"],
+            "seed": seed,
+        }
+        for name in context.config.nets:
             jobs[fingerprint([said, name])] = (seed, name)
-        draws = int(work.config.baselines.random) if seed == work.seeds[0] else 0
-        hard = seed == work.seeds[0] and bool(work.config.baselines.get("hard", False))
+        draws = int(context.config.baselines.random) if seed == context.seeds[0] else 0
+        hard = seed == context.seeds[0] and bool(context.config.baselines.get("hard", False))
         if draws:
             jobs[fingerprint([said, "random", draws])] = (seed, RANDOM)
         if hard:
@@ -269,26 +273,26 @@ def _jobs(work: Work) -> dict[str, tuple[int, str]]:
     return jobs
 
 
-def _run(work: Work, session: Session) -> None:
+def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("evaluate")
-    jobs, known = _jobs(work), work.recall("evaluate")
+    jobs, known = _jobs(context), context.recall("evaluate")
     for key, (seed, name) in jobs.items():
         if key not in known:
-            dset = work.load_set(seed)
-            fits(dset, work.data)
+            dset = context.load_set(seed)
+            fits(dset, context.data)
             begun = time.perf_counter()
-            n, draws = int(work.config.eval.n), int(work.config.baselines.random)
+            n, draws = int(context.config.eval.n), int(context.config.baselines.random)
             dset = hardened(dset) if name in (HARD, RANDOM_HARD) else dset
             if name in (RANDOM, RANDOM_HARD):
-                found = measure_random(work, dset, draws, session)
+                found = measure_random(context, dset, draws, session)
             else:
-                net = work.net if name == HARD else work.make_net(name)
-                test = work.data.test
-                found = measure(work, dset, net, n, test, "evaluate", session, before=True)
+                net = context.net if name == HARD else context.make_net(name)
+                test = context.data.test
+                found = measure(context, dset, net, n, test, "evaluate", session, before=True)
                 found |= {"net": net.name} if name == HARD else {}
-            work.remember("evaluate-seconds", key, time.perf_counter() - begun)
-            work.remember("evaluate", key, found)
-            known = work.recall("evaluate")
+            context.remember("evaluate-seconds", key, time.perf_counter() - begun)
+            context.remember("evaluate", key, found)
+            known = context.recall("evaluate")
         order = list(known).index(key) + 1
         what: dict[str, Any] = {"baseline": name or "random"}
         if name not in BESIDE:
@@ -297,23 +301,23 @@ def _run(work: Work, session: Session) -> None:
         what |= session.stall("evaluate", "random")
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
-        if name == work.config.net.name and work.data.val is None:
-            stage, last = curve(work.stage(seed)), int(work.config.steps)
-            session.metrics.log(stage, last, **aims.curve_point(known[key]), net=name)
+        if name == context.config.net.name and context.data.val is None:
+            stage, last = curve(context.stage(seed)), int(context.config.steps)
+            session.metrics.log(stage, last, **objectives.curve_point(known[key]), net=name)
 
 
-def measured(work: Work, seed: int, name: str) -> dict[str, Any] | None:
+def measured(context: RunContext, seed: int, name: str) -> dict[str, Any] | None:
     """Return what was measured of a seed's set with a net ('' for random); None if it was not."""
-    keys = [key for key, job in _jobs(work).items() if job == (seed, name)]
-    return work.recall("evaluate").get(keys[0]) if keys else None
+    keys = [key for key, job in _jobs(context).items() if job == (seed, name)]
+    return context.recall("evaluate").get(keys[0]) if keys else None
 
 
-def results(work: Work) -> tuple[dict[str, Any], dict[str, Any]]:
+def results(context: RunContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return accuracy by net, and what stands beside it by name, as result.json holds them."""
-    known = work.recall("evaluate")
+    known = context.recall("evaluate")
     accuracy: dict[str, Any] = {}
     beside: dict[str, Any] = {"random": None}
-    for key, (seed, name) in _jobs(work).items():
+    for key, (seed, name) in _jobs(context).items():
         if key not in known:
             continue
         if name in BESIDE:
@@ -323,13 +327,13 @@ def results(work: Work) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: _over_seeds(found) for name, found in accuracy.items()}, beside
 
 
-def costs(work: Work) -> dict[str, dict[str, Any]]:
+def costs(context: RunContext) -> dict[str, dict[str, Any]]:
     """Return each net's number of parameters, and the seconds its training and test have taken."""
-    spent = work.recall("evaluate-seconds")
+    spent = context.recall("evaluate-seconds")
     found: dict[str, dict[str, Any]] = {}
-    for key, (_, name) in _jobs(work).items():
+    for key, (_, name) in _jobs(context).items():
         if name not in BESIDE:
-            shapes = jax.eval_shape(work.make_net(name).init, jax.random.key(0))["params"]
+            shapes = jax.eval_shape(context.make_net(name).init, jax.random.key(0))["params"]
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
             one = found.setdefault(name, {"parameters": count, "seconds": None})
             if key in spent:
@@ -342,36 +346,36 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
         return dict(next(iter(found.values())))
     means = [one["mean"] for one in found.values()]
     spread = train_eval.summary(means)["std"]
-    merged = aims.merged(list(found.values()))
+    merged = objectives.merged(list(found.values()))
     return {**merged, "seeds": found, "std_over_seeds": spread}
 
 
-def _estimate(work: Work) -> Estimate:
-    nets = [work.make_net(name) for name in work.config.nets]
-    found = [students.cost(work, net, int(work.config.eval.n)) for net in nets]
-    seconds = sum(e.seconds for e in found) * len(work.seeds)
-    draws, n = int(work.config.baselines.random), int(work.config.eval.n)
-    hard = bool(work.config.baselines.get("hard", False))
+def _estimate(context: RunContext) -> Estimate:
+    nets = [context.make_net(name) for name in context.config.nets]
+    found = [cost(context, net, int(context.config.eval.n)) for net in nets]
+    seconds = sum(e.seconds for e in found) * len(context.seeds)
+    draws, n = int(context.config.baselines.random), int(context.config.eval.n)
+    hard = bool(context.config.baselines.get("hard", False))
     if draws:
-        seconds += students.cost(work, work.net, draws).seconds * (1 + hard)
+        seconds += cost(context, context.net, draws).seconds * (1 + hard)
     if hard:
-        seconds += students.cost(work, work.net, n).seconds
+        seconds += cost(context, context.net, n).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)
 
 
-def _done(work: Work) -> bool:
-    if not all(work.set_path(seed).exists() for seed in work.seeds):
+def _done(context: RunContext) -> bool:
+    if not all(context.set_path(seed).exists() for seed in context.seeds):
         return False
-    known = work.recall("evaluate")
-    return all(key in known for key in _jobs(work))
+    known = context.recall("evaluate")
+    return all(key in known for key in _jobs(context))
 
 
 STAGE = Stage(
     name="evaluate",
     inputs=("distill", "recover", "relabel"),
-    fingerprint=lambda work: fingerprint([list(_jobs(work))]),
+    fingerprint=lambda context: fingerprint([list(_jobs(context))]),
     run=_run,
     estimate=_estimate,
     done=_done,

@@ -8,44 +8,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd.experts import train
-from jdd.inner import fit
 from jdd.nets import Net
 from jdd.parallel import planned
-from jdd.session import Session, locked
+from jdd.pretrained import train
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session, locked
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
-from jdd.work import Work, fingerprint
+from jdd.training import trainer
 
 
-def _run(work: Work, session: Session) -> None:
-    config, asked = work.config, int(work.config.experts.count)
-    made = work.groups * work.store.group
+def _run(context: RunContext, session: Session) -> None:
+    config, asked = context.config, int(context.config.experts.count)
+    made = context.groups * context.store.group
     if made != asked:
-        session.say(f"experts: {asked} asked for, {made} trained (groups of {work.store.group})")
-    with locked(work.store.directory, session):
+        session.say(f"experts: {asked} asked for, {made} trained (groups of {context.store.group})")
+    with locked(context.store.directory, session):
         train.train(
-            work.store, work.net, work.recipe(), float(config.experts.lr), work.source, work.groups,
-            int(config.experts.epochs), int(config.experts.seed), session, work.devices,
+            context.store, context.net, context.recipe(), float(config.experts.lr),
+            context.source, context.groups,
+            int(config.experts.epochs), int(config.experts.seed), session, context.devices,
         )  # fmt: skip
 
 
-def cost(work: Work, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
+def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    recipe, data = work.recipe(flat), work.taught(flat)
-    return training_cost(work.net, recipe, data, group, epochs, batches, work.devices)
+    recipe, data = context.recipe(flat), context.taught(flat)
+    return training_cost(context.net, recipe, data, group, epochs, batches, context.devices)
 
 
 def training_cost(
-    net: Net, recipe: fit.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
+    net: Net, recipe: trainer.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
 ) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
     n = len(data.train.labels)
-    steps, batch = fit.steps_per_epoch(recipe, n), min(recipe.batch, n)
+    steps, batch = trainer.steps_per_epoch(recipe, n), min(recipe.batch, n)
     few = share(batch, data.shape, one)
     # Two batches' images stand for all: reading them is not what is timed.
     images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
-    run = fit.make(net, recipe._replace(batch=few), len(labels))
+    run = trainer.make(net, recipe._replace(batch=few), len(labels))
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, one)
@@ -63,21 +64,23 @@ def training_cost(
     )
 
 
-def _estimate(work: Work) -> Estimate:
-    config = work.config
-    left = [g for g in range(work.groups) if work.store.epochs(g) < int(config.experts.epochs)]
-    return cost(work, work.store.group, int(config.experts.epochs), len(left))
+def _estimate(context: RunContext) -> Estimate:
+    config = context.config
+    left = [
+        g for g in range(context.groups) if context.store.epochs(g) < int(config.experts.epochs)
+    ]
+    return cost(context, context.store.group, int(config.experts.epochs), len(left))
 
 
-def _done(work: Work) -> bool:
-    return work.store.has(work.groups, int(work.config.experts.epochs))
+def _done(context: RunContext) -> bool:
+    return context.store.has(context.groups, int(context.config.experts.epochs))
 
 
 STAGE = Stage(
     name="experts",
     inputs=(),
-    fingerprint=lambda work: fingerprint(
-        [work.settings(work.store.group), work.groups, int(work.config.experts.epochs)]
+    fingerprint=lambda context: fingerprint(
+        [context.settings(context.store.group), context.groups, int(context.config.experts.epochs)]
     ),
     run=_run,
     estimate=_estimate,

@@ -11,71 +11,72 @@ from typing import Any
 
 from jdd.data import cache
 from jdd.evaluation.accuracy import accuracy
-from jdd.experts import train
-from jdd.experts.store import Store
-from jdd.files import write_atomic
-from jdd.session import Session, locked
+from jdd.pretrained import train
+from jdd.pretrained.store import Store
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session, locked
 from jdd.stages import experts
 from jdd.stages.base import Estimate, Stage
-from jdd.work import Work, fingerprint
+from jdd.storage.files import write_atomic
 
 
-def _place(work: Work) -> Path:
-    folder = cache.folder(work.config.data.cache_dir)
-    return folder / "full" / _identity(work)
+def _place(context: RunContext) -> Path:
+    folder = cache.folder(context.config.data.cache_dir)
+    return folder / "full" / _identity(context)
 
 
-def _identity(work: Work) -> str:
-    return fingerprint([work.settings(1, flat=False), int(work.config.baselines.full_epochs)])
+def _identity(context: RunContext) -> str:
+    return fingerprint([context.settings(1, flat=False), int(context.config.baselines.full_epochs)])
 
 
-def _file(work: Work) -> Path:
-    return _place(work) / "accuracy.json"
+def _file(context: RunContext) -> Path:
+    return _place(context) / "accuracy.json"
 
 
-def result(work: Work) -> dict[str, Any] | None:
+def result(context: RunContext) -> dict[str, Any] | None:
     """Return the baseline as result.json holds it, None when it is off or not yet run."""
-    if not work.config.baselines.full:
+    if not context.config.baselines.full:
         return None
-    if _file(work).exists():
-        return dict(json.loads(_file(work).read_text(encoding="utf-8")))
-    kept: dict[str, Any] | None = work.recall("full").get(_identity(work))  # a cleared cache
+    if _file(context).exists():
+        return dict(json.loads(_file(context).read_text(encoding="utf-8")))
+    kept: dict[str, Any] | None = context.recall("full").get(_identity(context))  # a cleared cache
     return kept
 
 
-def trained(work: Work, session: Session) -> Any:
+def trained(context: RunContext, session: Session) -> Any:
     """Return the variables of the baseline's net; trained again where the cache was cleared."""
-    store = Store(_place(work), work.settings(1, flat=False), work.like)
-    if store.epochs(0) < int(work.config.baselines.full_epochs):
-        _run(work, session)
+    store = Store(_place(context), context.settings(1, flat=False), context.like)
+    if store.epochs(0) < int(context.config.baselines.full_epochs):
+        _run(context, session)
     return store.read(0, store.epochs(0))
 
 
-def _run(work: Work, session: Session) -> None:
-    epochs = int(work.config.baselines.full_epochs)
-    recipe = work.recipe(flat=False)
-    store = Store(_place(work), work.settings(1, flat=False), work.like)
+def _run(context: RunContext, session: Session) -> None:
+    epochs = int(context.config.baselines.full_epochs)
+    recipe = context.recipe(flat=False)
+    store = Store(_place(context), context.settings(1, flat=False), context.like)
     with locked(store.directory, session):
         train.train(
-            store, work.net, recipe, float(work.config.experts.lr), work.data, 1, epochs,
-            int(work.config.experts.seed), session, work.devices, stage="full", keep_all=False,
+            store, context.net, recipe, float(context.config.experts.lr), context.data, 1, epochs,
+            int(context.config.experts.seed), session, context.devices,
+            stage="full", keep_all=False,
         )  # fmt: skip
         last = store.read_group(0, store.epochs(0))
-        value = float(accuracy(work.net, last, work.data.test, session)[0])
+        value = float(accuracy(context.net, last, context.data.test, session)[0])
         found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
-        text = json.dumps({**found, "net": work.net.name}) + "\n"
-        write_atomic(_file(work), lambda file: file.write(text.encode()))
-        work.remember("full", _identity(work), {**found, "net": work.net.name})
+        text = json.dumps({**found, "net": context.net.name}) + "\n"
+        write_atomic(_file(context), lambda file: file.write(text.encode()))
+        context.remember("full", _identity(context), {**found, "net": context.net.name})
 
 
-def _estimate(work: Work) -> Estimate:
-    if _done(work):
+def _estimate(context: RunContext) -> Estimate:
+    if _done(context):
         return Estimate(0.0, 0, "cached, or off")
-    return experts.cost(work, 1, int(work.config.baselines.full_epochs), 1, flat=False)
+    return experts.cost(context, 1, int(context.config.baselines.full_epochs), 1, flat=False)
 
 
-def _done(work: Work) -> bool:
-    return not work.config.baselines.full or result(work) is not None
+def _done(context: RunContext) -> bool:
+    return not context.config.baselines.full or result(context) is not None
 
 
 STAGE = Stage(

@@ -1,10 +1,10 @@
 """Stage ``relabel``: every view that a student will be shown, and the teachers' labels of it; or
-those of each image, or none, by ``relabel.mode`` (``jdd/labels/modes.py``).
+those of each image, or none, by ``relabel.mode`` (``jdd/soft_labels/modes.py``).
 
-A store (``jdd/labels/store.py``) for each seed's set, and one for each draw of random real images
-that it is held to: what these labels do for real images is no merit of the set. An epoch is a
-permutation of the images, cut into batches; what the last one lacks comes from the epoch's first
-images again, each in another view.
+A store (``jdd/soft_labels/store.py``) for each seed's set, and one for each draw of random real
+images that it is held to: what these labels do for real images is no merit of the set. An epoch
+is a permutation of the images, cut into batches; the last batch is filled up with the epoch's first
+images, each in another view.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ import numpy as np
 
 from jdd import parallel, rng
 from jdd.augment import views
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.inner import fit
-from jdd.labels import forms, maps, modes, teach
-from jdd.labels.store import LabelStore
 from jdd.methods import decoupled
-from jdd.session import Session
-from jdd.stages import squeeze, stored
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session
+from jdd.soft_labels import codec, maps, modes
+from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels.store import LabelStore
+from jdd.stages import label_stores, squeeze
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
-from jdd.stages.students import example
-from jdd.work import Work, fingerprint
+from jdd.training import trainer
 
 
-def fits(work: Work) -> None:
+def fits(context: RunContext) -> None:
     """Refuse labels, views and students' steps that cannot be made, before anything is.
 
     Raises:
       BadInput: naming the key.
     """
-    config, shape, relabel = work.config, work.data.shape, work.config.relabel
-    mode, k, classes = str(relabel.mode), int(relabel.k), work.data.classes
-    heat, places = float(config.post.temperature), decoupled.places(config, work.teachers)
+    config, shape, relabel = context.config, context.data.shape, context.config.relabel
+    mode, k, classes = str(relabel.mode), int(relabel.k), context.data.classes
+    heat, places = float(config.post.temperature), decoupled.places(config, context.teachers)
     modes.check(mode, str(relabel.form), classes, k, heat, places)
     if mode == "map" and config.post.loss == "mse_gt" and k < classes:
         found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
     count, parts = int(config.ipc) * classes, int(config.post.accumulate)
     batch = min(int(config.eval.batch), count)
-    if not fit.cuts(batch, parts):
+    if not trainer.cuts(batch, parts):
         found = f"{parts} parts of a step of {batch} images"
         raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
     views.check(decoupled.spec(config, shape), shape)
@@ -57,23 +58,23 @@ def fits(work: Work) -> None:
         raise BadInput("config.quantise", found, "round, truncate or none")
 
 
-def settings(work: Work, digest: str, count: int, seed: int) -> dict[str, Any]:
+def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[str, Any]:
     """Return what the labels of ``count`` images of that digest depend on."""
-    config, relabel = work.config, work.config.relabel
+    config, relabel = context.config, context.config.relabel
     keys = ("bn", "combine", "form", "k")
     hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
-    mode, places = str(relabel.mode), decoupled.places(config, work.teachers)
+    mode, places = str(relabel.mode), decoupled.places(config, context.teachers)
     # Named only where they are used: what was made before they existed stays as it was.
     named = ({"mode": mode} if mode != "views" else {}) | ({"places": places} if places else {})
     return named | {
         "images": digest,
-        "teachers": squeeze.identity(work),
-        "view": dict(decoupled.spec(config, work.data.shape)._asdict()),
+        "teachers": squeeze.identity(context),
+        "view": dict(decoupled.spec(config, context.data.shape)._asdict()),
         **{key: relabel[key] for key in keys},
         "temperature": 0.0 if hard else float(config.post.temperature),
         "epochs": int(config.eval.epochs),
         "batch": min(int(config.eval.batch), count),
-        "classes": work.data.classes,
+        "classes": context.data.classes,
         "seed": seed,
     }
 
@@ -82,52 +83,54 @@ Images = Callable[[], np.ndarray]
 
 
 def stores(
-    work: Work, dset: DistilledSet, seed: int, keep: bool = False
+    context: RunContext, dset: DistilledSet, seed: int, keep: bool = False
 ) -> Iterator[tuple[LabelStore, Images]]:
     """Yield the stores that a run wants, each with what returns its images: the set, then the
     random draws. Nothing is written but, to ``keep`` them, the draws' digests.
     """
-    count, own = len(dset.images), stored.digest(dset.images)
-    yield _store(work, work.store_name(seed), own, count, seed), lambda: dset.images
-    draws = int(work.config.baselines.random) if seed == work.seeds[0] else 0
+    count, own = len(dset.images), label_stores.digest(dset.images)
+    yield _store(context, context.store_name(seed), own, count, seed), lambda: dset.images
+    draws = int(context.config.baselines.random) if seed == context.seeds[0] else 0
     # Draws are a function of data and seed: their digests are kept, not worked out at each look.
-    key = fingerprint([work.data.fingerprint, seed, dset.transform.kind, count])
-    known = work.recall("random-images").get(key, [])
+    key = fingerprint([context.data.fingerprint, seed, dset.transform.kind, count])
+    known = context.recall("random-images").get(key, [])
     if len(known) < draws:
-        known = [stored.digest(images) for images in random_sets(work, dset, draws)[0]]
+        known = [label_stores.digest(images) for images in random_sets(context, dset, draws)[0]]
         if keep:
-            work.remember("random-images", key, known)
+            context.remember("random-images", key, known)
     for i in range(draws):
-        store = _store(work, f"labels/random-{i}", known[i], count, seed)
-        yield store, partial(_draw, work, dset, i)
+        store = _store(context, f"labels/random-{i}", known[i], count, seed)
+        yield store, partial(_draw, context, dset, i)
 
 
-def _draw(work: Work, dset: DistilledSet, i: int) -> np.ndarray:
-    return random_sets(work, dset, i + 1)[0][i]
+def _draw(context: RunContext, dset: DistilledSet, i: int) -> np.ndarray:
+    return random_sets(context, dset, i + 1)[0][i]
 
 
-def _store(work: Work, name: str, digest: str, count: int, seed: int) -> LabelStore:
-    return LabelStore(work.workdir / name, settings(work, digest, count, seed))
+def _store(context: RunContext, name: str, digest: str, count: int, seed: int) -> LabelStore:
+    return LabelStore(context.workdir / name, settings(context, digest, count, seed))
 
 
-def _run(work: Work, session: Session) -> None:
+def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("relabel")
-    made, epochs = 0, int(work.config.eval.epochs)
-    for seed in work.seeds:
-        dset = work.load_set(seed)
-        for store, images in stores(work, dset, seed, keep=True):
+    made, epochs = 0, int(context.config.eval.epochs)
+    for seed in context.seeds:
+        dset = context.load_set(seed)
+        for store, images in stores(context, dset, seed, keep=True):
             if not store.has(epochs):
-                _label(work, store, images(), seed, session)
+                _label(context, store, images(), seed, session)
             made += 1
             session.metrics.log("relabel", made, labels=store.directory.name, epochs=epochs)
 
 
-def _label(work: Work, store: LabelStore, images: np.ndarray, seed: int, session: Session) -> None:
-    config = work.config
+def _label(
+    context: RunContext, store: LabelStore, images: np.ndarray, seed: int, session: Session
+) -> None:
+    config = context.config
     epochs, batch = int(config.eval.epochs), min(int(config.eval.batch), len(images))
     store.create()
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
-    say = Labeller(work, images, batch)
+    say = Labeller(context, images, batch)
     if not store.has_images():
         # As the first epoch has them: teachers who read a batch's statistics see all classes.
         store.write_images(say.images(order(seed, 0, len(images), batch)))
@@ -156,25 +159,27 @@ class Labeller:
     Logits are None but in mode views.
     """
 
-    def __init__(self, work: Work, images: np.ndarray, batch: int):
-        config, relabel = work.config, work.config.relabel
+    def __init__(self, context: RunContext, images: np.ndarray, batch: int):
+        config, relabel = context.config, context.config.relabel
         self._mode, self._k = str(relabel.mode), int(relabel.k)
         self._images = jnp.asarray(images)
-        self._draw = teach.drawer(
+        self._draw = labeller.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
         )
-        nets = tuple(teacher.still for teacher in work.teachers)
+        nets = tuple(teacher.frozen for teacher in context.teachers)
         by_place = self._mode == "map"
-        over = tuple(work.devices)
-        self._say = teach.speaker(nets, str(relabel.bn), str(relabel.combine), by_place, over)
-        self._variables = parallel.everywhere([t.variables() for t in work.teachers], over)
-        self._steps = fit.steps_per_epoch(fit.Recipe(order="stored", batch=batch), len(images))
+        over = tuple(context.devices)
+        self._say = labeller.speaker(nets, str(relabel.bn), str(relabel.combine), by_place, over)
+        self._variables = parallel.everywhere([t.variables() for t in context.teachers], over)
+        self._steps = trainer.steps_per_epoch(
+            trainer.Recipe(order="stored", batch=batch), len(images)
+        )
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
         if self._mode != "views":
             return jax.device_get(view), None
-        x = teach.show(self._images, jnp.asarray(rows), view)
+        x = labeller.show(self._images, jnp.asarray(rows), view)
         return jax.device_get((view, self._say(self._variables, x)))
 
     def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,25 +197,25 @@ class Labeller:
         """Return the labels of one step's images."""
         said = jax.device_get(self._say(self._variables, self._images[jnp.asarray(rows)]))
         if self._mode == "static":
-            return forms.encode(said, "logits")
+            return codec.encode(said, "logits")
         values, indices = maps.compress(said, self._k)
         return {"values": values, "indices": indices}
 
 
-def _estimate(work: Work) -> Estimate:
-    dset, epochs = example(work), int(work.config.eval.epochs)
-    batch = min(int(work.config.eval.batch), len(dset.images))
-    blank, few = _Untrained(work), share(batch, work.data.shape, work.devices)
+def _estimate(context: RunContext) -> Estimate:
+    dset, epochs = example(context), int(context.config.eval.epochs)
+    batch = min(int(context.config.eval.batch), len(dset.images))
+    blank, few = _Untrained(context), share(batch, context.data.shape, context.devices)
     say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
     rows = np.arange(few, dtype=np.int32)
     step = timed(lambda: say(0, 0, 0, rows)) * batch / few
-    relabel, places = work.config.relabel, decoupled.places(work.config, work.teachers)
+    relabel, places = context.config.relabel, decoupled.places(context.config, context.teachers)
     mode, own = str(relabel.mode), 0.0
     if mode in ("static", "map"):
         own = timed(lambda: say.whole(rows)) * batch / few
-    sets = len(work.seeds) + int(work.config.baselines.random)
+    sets = len(context.seeds) + int(context.config.baselines.random)
     size = sets * modes.expected_bytes(
-        mode, len(dset.images), epochs, work.data.classes, str(relabel.form), int(relabel.k),
+        mode, len(dset.images), epochs, context.data.classes, str(relabel.form), int(relabel.k),
         views.stored_bytes(int(relabel.shuffle)), batch, places,
     )  # fmt: skip
     once = -(-len(dset.images) // batch)
@@ -225,17 +230,17 @@ def _estimate(work: Work) -> Estimate:
 class _Untrained:
     """A run whose teachers nobody has trained."""
 
-    def __init__(self, work: Work):
-        self.config, self.teachers = work.config, work.blank.teachers
-        self.devices = work.devices
+    def __init__(self, context: RunContext):
+        self.config, self.teachers = context.config, context.blank.teachers
+        self.devices = context.devices
 
 
-def _done(work: Work) -> bool:
-    epochs = int(work.config.eval.epochs)
-    for seed in work.seeds:
-        if not work.set_path(seed).exists():
+def _done(context: RunContext) -> bool:
+    epochs = int(context.config.eval.epochs)
+    for seed in context.seeds:
+        if not context.set_path(seed).exists():
             return False
-        for store, _ in stores(work, work.load_set(seed), seed):
+        for store, _ in stores(context, context.load_set(seed), seed):
             if not store.has(epochs):
                 return False
     return True
@@ -244,11 +249,11 @@ def _done(work: Work) -> bool:
 STAGE = Stage(
     name="relabel",
     inputs=("squeeze", "recover"),
-    fingerprint=lambda work: fingerprint(
+    fingerprint=lambda context: fingerprint(
         [
             store.settings
-            for seed in work.seeds
-            for store, _ in stores(work, work.load_set(seed), seed)
+            for seed in context.seeds
+            for store, _ in stores(context, context.load_set(seed), seed)
         ]
     ),
     run=_run,

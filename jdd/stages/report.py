@@ -11,15 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jdd import __version__, published
+from jdd import __version__
 from jdd import report as html
-from jdd.depth import auto_depth
-from jdd.evaluation import aims
-from jdd.files import write_atomic
-from jdd.session import Session
+from jdd.config import published
+from jdd.config.rules import auto_depth
+from jdd.evaluation import objectives
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session
 from jdd.stages import distill, evaluate, full, scores, squeeze
 from jdd.stages.base import Estimate, Stage
-from jdd.work import Work, fingerprint
+from jdd.storage.files import write_atomic
 
 
 def peak_memory() -> int:
@@ -28,13 +29,13 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def device(work: Work) -> str:
+def device(context: RunContext) -> str:
     """Return the devices in words, such as '1 x cpu (x86_64, 2 cores)'."""
     import os
 
-    kind = work.devices[0].device_kind
+    kind = context.devices[0].device_kind
     where = f" ({platform.machine()}, {os.cpu_count()} cores)" if kind == "cpu" else ""
-    return f"{len(work.devices)} x {kind}{where}"
+    return f"{len(context.devices)} x {kind}{where}"
 
 
 def commit() -> str | None:
@@ -58,74 +59,76 @@ def versions() -> dict[str, str]:
     return {**own, "python": platform.python_version(), **packages}
 
 
-def result(work: Work, session: Session) -> dict[str, Any]:
+def result(context: RunContext, session: Session) -> dict[str, Any]:
     """Return what result.json holds."""
-    accuracy, beside = evaluate.results(work)
-    first = work.load_set(work.seeds[0])
+    accuracy, beside = evaluate.results(context)
+    first = context.load_set(context.seeds[0])
     recipe = first.recipe
-    aim = aims.named(recipe)
-    ours = recipe["method"] == work.config.method and recipe["ipc"] == work.config.ipc
-    printed = published.figure(work.config) if ours and aim["kind"] == "distill" else None
+    aim = objectives.named(recipe)
+    ours = recipe["method"] == context.config.method and recipe["ipc"] == context.config.ipc
+    printed = published.figure(context.config) if ours and aim["kind"] == "distill" else None
     across = None
     if aim["kind"] == "distill":
         net, options = recipe["net"]["name"], recipe["net"].get("options") or {}
-        own = {"width": 128, "norm": "instance", "depth": auto_depth(work.data.shape)}
+        own = {"width": 128, "norm": "instance", "depth": auto_depth(context.data.shape)}
         changed = any(value != own.get(name) for name, value in options.items())
-        across = published.cross(recipe["method"], work.data.name, int(recipe["ipc"]), net, changed)
-    teachers = [f"squeeze-{teacher.word}" for teacher in work.teachers]
-    made = [work.stage(seed) for seed in work.seeds]
+        across = published.cross(
+            recipe["method"], context.data.name, int(recipe["ipc"]), net, changed
+        )
+    teachers = [f"squeeze-{teacher.word}" for teacher in context.teachers]
+    made = [context.stage(seed) for seed in context.seeds]
     stages = ["experts", *teachers, *made, "relabel", "evaluate", "full", "scores"]
     spent = {stage: session.metrics.total(stage) for stage in stages}
-    measured = work.recall("measured")
+    measured = context.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
-    work.remember("measured", "process", peak)
+    context.remember("measured", "process", peak)
     return {
         "method": recipe["method"],
-        "dataset": work.data.name,
+        "dataset": context.data.name,
         "ipc": int(recipe["ipc"]),
-        "seed": int(work.config.seed),
+        "seed": int(context.config.seed),
         "objective": aim,
         "accuracy": accuracy,
-        "baselines": {**beside, "full": full.result(work)},
-        "teachers": squeeze.accuracies(work),
-        "scores": scores.results(work),
+        "baselines": {**beside, "full": full.result(context)},
+        "teachers": squeeze.accuracies(context),
+        "scores": scores.results(context),
         "published": printed,
         "published_nets": across,
-        "nets": evaluate.costs(work),
+        "nets": evaluate.costs(context),
         "lr": first.lr,
         "steps": int(recipe["steps"]),
         "seconds": {name: seconds for name, seconds in spent.items() if seconds},
         "peak_memory_bytes": {
             "process": peak,
-            "xla_temporaries": work.recall("temporaries"),
+            "xla_temporaries": context.recall("temporaries"),
         },
-        "device": device(work),
+        "device": device(context),
         "versions": versions(),
-        "command": work.command,
-        "notes": list(work.notes),
-        "fingerprint": _fingerprint(work),
+        "command": context.command,
+        "notes": list(context.notes),
+        "fingerprint": _fingerprint(context),
     }
 
 
-def _fingerprint(work: Work) -> str:
-    scored = [scores.results(work)] if work.config.scores else []
-    return fingerprint([evaluate.STAGE.fingerprint(work), full.result(work), *scored])
+def _fingerprint(context: RunContext) -> str:
+    scored = [scores.results(context)] if context.config.scores else []
+    return fingerprint([evaluate.STAGE.fingerprint(context), full.result(context), *scored])
 
 
-def _run(work: Work, session: Session) -> None:
-    text = json.dumps(result(work, session), indent=2) + "\n"
-    write_atomic(work.workdir / "result.json", lambda file: file.write(text.encode()))
-    html.write(work.workdir)
+def _run(context: RunContext, session: Session) -> None:
+    text = json.dumps(result(context, session), indent=2) + "\n"
+    write_atomic(context.workdir / "result.json", lambda file: file.write(text.encode()))
+    html.write(context.workdir)
 
 
-def _done(work: Work) -> bool:
-    path = work.workdir / "result.json"
-    if not path.exists() or not (work.workdir / "report.html").exists():
+def _done(context: RunContext) -> bool:
+    path = context.workdir / "result.json"
+    if not path.exists() or not (context.workdir / "report.html").exists():
         return False
-    if not distill.STAGE.done(work) or not evaluate.STAGE.done(work):
+    if not distill.STAGE.done(context) or not evaluate.STAGE.done(context):
         return False
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == _fingerprint(work)
+        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == _fingerprint(context)
     except (ValueError, KeyError):
         return False
 
@@ -135,6 +138,6 @@ STAGE = Stage(
     inputs=("evaluate",),
     fingerprint=_fingerprint,
     run=_run,
-    estimate=lambda work: Estimate(1.0, 0, "report.html, result.json"),
+    estimate=lambda context: Estimate(1.0, 0, "report.html, result.json"),
     done=_done,
 )

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from jdd.data.facts import default_dsa, lookup
-from jdd.distilled import DistilledSet
+from jdd.data.catalogue import default_dsa, lookup
 from jdd.errors import BadInput
-from jdd.evaluation.outputs import outputs
+from jdd.evaluation.predict import outputs
 from jdd.evaluation.scores import scores
 from jdd.matching import losses
-from jdd.session import Session
-from jdd.stages import evaluate, full, students
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session
+from jdd.stages import costs, evaluate, full
 from jdd.stages.base import Estimate, Stage
-from jdd.work import Work, fingerprint
 
 PROTOCOL = (
     "accuracies are those of the last iterate, never the best on test data",
@@ -70,30 +70,33 @@ def hardened(dset: DistilledSet) -> DistilledSet:
     return dset._replace(labels=hard, label_kind="hard")
 
 
-def _draws(work: Work) -> int:
-    return int(work.config.baselines.random) or int(work.config.eval.n)
+def _draws(context: RunContext) -> int:
+    return int(context.config.baselines.random) or int(context.config.eval.n)
 
 
-def _jobs(work: Work, dset: DistilledSet) -> dict[str, str]:
+def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
     """Return what has to be measured: name -> the key it is kept under."""
-    said = evaluate.settings(work) | {"set": dset.recipe["fingerprint"], "seed": work.seeds[0]}
+    said = evaluate.settings(context) | {
+        "set": dset.recipe["fingerprint"],
+        "seed": context.seeds[0],
+    }
     soft = dset.label_kind != "hard"
     names = ["syn", "syn_switched", *(["syn_hard"] if soft else []), "random", "random_switched"]
-    teacher = full.STAGE.fingerprint(work) if soft else ""
-    return {name: fingerprint([said, name, _draws(work), teacher]) for name in names}
+    teacher = full.STAGE.fingerprint(context) if soft else ""
+    return {name: fingerprint([said, name, _draws(context), teacher]) for name in names}
 
 
-def _taken(work: Work, dset: DistilledSet, name: str) -> dict[str, Any] | None:
+def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any] | None:
     """Return what stage evaluate has measured already, None where it has not."""
-    hard, random = dset.label_kind == "hard", int(work.config.baselines.random)
+    hard, random = dset.label_kind == "hard", int(context.config.baselines.random)
     if name == "syn":
-        return evaluate.measured(work, work.seeds[0], work.net.name)
+        return evaluate.measured(context, context.seeds[0], context.net.name)
     same = name == "random" and hard and random
-    return evaluate.measured(work, work.seeds[0], "") if same else None
+    return evaluate.measured(context, context.seeds[0], "") if same else None
 
 
 def _teacher(
-    work: Work, dset: DistilledSet, session: Session
+    context: RunContext, dset: DistilledSet, session: Session
 ) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return the soft labels that the whole set's net gives training images; None for hard ones.
 
@@ -101,10 +104,10 @@ def _teacher(
     """
     if dset.label_kind == "hard":
         return None
-    variables, train = full.trained(work, session), work.data.train
+    variables, train = full.trained(context, session), context.data.train
 
     def soft(rows: np.ndarray) -> np.ndarray:
-        logits = outputs(work.net, variables, train.images[rows], session).logits
+        logits = outputs(context.net, variables, train.images[rows], session).logits
         if dset.label_kind == "logits":
             return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -114,36 +117,42 @@ def _teacher(
     return soft
 
 
-def _measure(work: Work, dset: DistilledSet, name: str, session: Session) -> dict[str, Any]:
-    sets = {"switched": switched(dset, work.data), "hard": hardened(dset)}
+def _measure(
+    context: RunContext, dset: DistilledSet, name: str, session: Session
+) -> dict[str, Any]:
+    sets = {"switched": switched(dset, context.data), "hard": hardened(dset)}
     kind, _, change = name.partition("_")
     one = sets.get(change, dset)
     if kind == "random":
-        soft = _teacher(work, dset, session)
-        return evaluate.measure_random(work, one, _draws(work), session, soft)
-    n, test = int(work.config.eval.n), work.data.test
-    return evaluate.measure(work, one, work.net, n, test, "evaluate", session)
+        soft = _teacher(context, dset, session)
+        return evaluate.measure_random(context, one, _draws(context), session, soft)
+    n, test = int(context.config.eval.n), context.data.test
+    return evaluate.measure(context, one, context.net, n, test, "evaluate", session)
 
 
-def _run(work: Work, session: Session) -> None:
+def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("scores")
-    dset, known = work.load_set(work.seeds[0]), work.recall("scores")
-    for step, (name, key) in enumerate(_jobs(work, dset).items(), 1):
+    dset, known = context.load_set(context.seeds[0]), context.recall("scores")
+    for step, (name, key) in enumerate(_jobs(context, dset).items(), 1):
         if key not in known:
-            found = _taken(work, dset, name) or _measure(work, dset, name, session)
-            work.remember("scores", key, {k: found[k] for k in ("mean", "std", "n", "values")})
-            known = work.recall("scores")
+            found = _taken(context, dset, name) or _measure(context, dset, name, session)
+            context.remember("scores", key, {k: found[k] for k in ("mean", "std", "n", "values")})
+            known = context.recall("scores")
         here = known[key]
         session.metrics.log("scores", step, accuracy=here["mean"], n=here["n"], what=name)
 
 
-def results(work: Work) -> dict[str, Any] | None:
+def results(context: RunContext) -> dict[str, Any] | None:
     """Return the scores as result.json holds them, None where they are off or not measured yet."""
-    whole = full.result(work)
-    if not work.config.scores or whole is None or not work.set_path(work.seeds[0]).exists():
+    whole = full.result(context)
+    if (
+        not context.config.scores
+        or whole is None
+        or not context.set_path(context.seeds[0]).exists()
+    ):
         return None
-    dset, known = work.load_set(work.seeds[0]), work.recall("scores")
-    jobs = _jobs(work, dset)
+    dset, known = context.load_set(context.seeds[0]), context.recall("scores")
+    jobs = _jobs(context, dset)
     if not all(key in known for key in jobs.values()):
         return None
     at = {name: known[key] for name, key in jobs.items()} | {"whole": whole}
@@ -152,14 +161,14 @@ def results(work: Work) -> dict[str, Any] | None:
     for kind in ("syn", "random"):
         pair = (at[kind], at.pop(f"{kind}_switched"))
         at[f"{kind}_aug"], at[f"{kind}_noaug"] = pair if augments else pair[::-1]
-    weight, gamma = float(work.config.scores_weight), float(work.config.scores_gamma)
+    weight, gamma = float(context.config.scores_weight), float(context.config.scores_gamma)
     found = scores({name: a["mean"] for name, a in at.items()}, soft, weight, gamma)
-    added = switched(dset, work.data).recipe["augment"]["strategy"]
+    added = switched(dset, context.data).recipe["augment"]["strategy"]
     return {
         **found._asdict(),
         "weight": weight,
         "gamma": gamma,
-        "net": work.net.name,
+        "net": context.net.name,
         "labels": dset.label_kind,
         "random_labels": "hard" if not soft else f"{dset.label_kind} of the whole set's net",
         "augmentation": dset.recipe["augment"]["strategy"] if augments else added,
@@ -169,23 +178,23 @@ def results(work: Work) -> dict[str, Any] | None:
     }
 
 
-def _done(work: Work) -> bool:
-    return not work.config.scores or results(work) is not None
+def _done(context: RunContext) -> bool:
+    return not context.config.scores or results(context) is not None
 
 
-def _estimate(work: Work) -> Estimate:
+def _estimate(context: RunContext) -> Estimate:
     """Foretell what evaluate and full have not measured."""
-    dset = students.example(work)
+    dset = costs.example(context)
     soft = dset.label_kind != "hard"
-    nets = int(work.config.eval.n) * (1 + soft) + _draws(work) * (1 + soft)
-    one = students.cost(work, work.net, nets)
+    nets = int(context.config.eval.n) * (1 + soft) + _draws(context) * (1 + soft)
+    one = costs.cost(context, context.net, nets)
     return one._replace(note=f"{one.note}, beyond what evaluate trains")
 
 
 STAGE = Stage(
     name="scores",
     inputs=("distill", "evaluate", "full"),
-    fingerprint=lambda work: fingerprint(results(work)),
+    fingerprint=lambda context: fingerprint(results(context)),
     run=_run,
     estimate=_estimate,
     done=_done,

@@ -10,41 +10,41 @@ import math
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.experts import train
-from jdd.experts.teachers import Teacher, right
-from jdd.session import Session, locked
+from jdd.pretrained import train
+from jdd.pretrained.teachers import Teacher, right
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session, locked
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.experts import training_cost
-from jdd.work import Work, fingerprint
 
 
 def _key(teacher: Teacher) -> str:
     return fingerprint(teacher.settings)
 
 
-def accuracies(work: Work) -> dict[str, float]:
+def accuracies(context: RunContext) -> dict[str, float]:
     """Return the test accuracy of each teacher that was measured, by its name in the config."""
-    known = work.recall("squeeze")
-    return {t.word: known[_key(t)] for t in work.teachers if _key(t) in known}
+    known = context.recall("squeeze")
+    return {t.word: known[_key(t)] for t in context.teachers if _key(t) in known}
 
 
-def _run(work: Work, session: Session) -> None:
-    config, data = work.config, work.data
-    for teacher in work.teachers:
+def _run(context: RunContext, session: Session) -> None:
+    config, data = context.config, context.data
+    for teacher in context.teachers:
         stage, store = f"squeeze-{teacher.word}", teacher.store
         assert store is not None
         if not teacher.trained:
             with locked(store.directory, session):
                 train.train(
                     store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
-                    1, teacher.epochs, int(config.squeeze.seed), session, work.devices,
+                    1, teacher.epochs, int(config.squeeze.seed), session, context.devices,
                     stage=stage, keep_all=False,
                 )  # fmt: skip
             session.metrics.stop(stage)
-        if _key(teacher) not in work.recall("squeeze"):
+        if _key(teacher) not in context.recall("squeeze"):
             found = right(teacher, data.test, session)
-            work.remember("squeeze", _key(teacher), found)
-        known = work.recall("squeeze")[_key(teacher)]
+            context.remember("squeeze", _key(teacher), found)
+        known = context.recall("squeeze")[_key(teacher)]
         session.say(f"squeeze: {teacher.word} {100 * known:.1f} % on the test images")
         if known < 1.2 / data.classes:  # mixed up classes show here, not after an hour
             raise BadInput(
@@ -54,17 +54,17 @@ def _run(work: Work, session: Session) -> None:
             )  # fmt: skip
 
 
-def _estimate(work: Work) -> Estimate:
+def _estimate(context: RunContext) -> Estimate:
     total, most, notes, disk = 0.0, 0, [], 0
-    if work.config.data.stream:
-        splits = (work.data.train, work.data.test)
+    if context.config.data.stream:
+        splits = (context.data.train, context.data.test)
         disk += sum(math.prod(split.images.shape) for split in splits)
         notes.append("the images' file among what lies on disk")
-    for teacher in work.teachers:
+    for teacher in context.teachers:
         if teacher.trained:
             continue
         cost = training_cost(
-            teacher.net, teacher.recipe, work.data, 1, teacher.epochs, 1, work.devices
+            teacher.net, teacher.recipe, context.data, 1, teacher.epochs, 1, context.devices
         )
         total, most = total + cost.seconds, max(most, cost.temporaries)
         disk += cost.disk
@@ -72,20 +72,20 @@ def _estimate(work: Work) -> Estimate:
     return Estimate(total, most, "; ".join(notes) or "trained", disk)
 
 
-def _done(work: Work) -> bool:
-    known = work.recall("squeeze")
-    return all(teacher.trained and _key(teacher) in known for teacher in work.teachers)
+def _done(context: RunContext) -> bool:
+    known = context.recall("squeeze")
+    return all(teacher.trained and _key(teacher) in known for teacher in context.teachers)
 
 
-def identity(work: Work) -> list[Any]:
+def identity(context: RunContext) -> list[Any]:
     """Return what the teachers are made with, and their weights' digests once they are trained."""
-    return [{**teacher.settings, "weights": teacher.digest()} for teacher in work.teachers]
+    return [{**teacher.settings, "weights": teacher.digest()} for teacher in context.teachers]
 
 
 STAGE = Stage(
     name="squeeze",
     inputs=(),
-    fingerprint=lambda work: fingerprint([teacher.settings for teacher in work.teachers]),
+    fingerprint=lambda context: fingerprint([teacher.settings for teacher in context.teachers]),
     run=_run,
     estimate=_estimate,
     done=_done,

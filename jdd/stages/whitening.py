@@ -9,20 +9,20 @@ import numpy as np
 from jdd import rng
 from jdd.data import Dataset, Streamed
 from jdd.data.transform import FIT_BYTES, HELD_BYTES
+from jdd.run.context import RunContext
 from jdd.stages.base import Estimate, timed
-from jdd.work import Work
 
 _SIDE = 512  # of the matrix that is timed in place of a larger one
 
 
-def held(work: Work) -> int:
+def held(context: RunContext) -> int:
     """Return the bytes of the matrices and their inverses, of all datasets of a run."""
-    return sum(HELD_BYTES * _size(data) ** 2 for data in _whitened(work))
+    return sum(HELD_BYTES * _size(data) ** 2 for data in _whitened(context))
 
 
-def estimate(work: Work) -> Estimate:
+def estimate(context: RunContext) -> Estimate:
     """Time products and eigenvectors of a small matrix, and let them grow with the side's cube."""
-    missing = [data for data in _whitened(work) if not data.transform.fitted]
+    missing = [data for data in _whitened(context) if not data.transform.fitted]
     if not missing:
         return Estimate(0.0, 0, "in the cache")
     total, most, disk, notes = 0.0, 0, 0, list[str]()
@@ -48,8 +48,8 @@ def estimate(work: Work) -> Estimate:
     return Estimate(total, most, "; ".join(notes), disk)
 
 
-def _whitened(work: Work) -> list[Dataset]:
-    found = [work.data] if work.source is work.data else [work.data, work.source]
+def _whitened(context: RunContext) -> list[Dataset]:
+    found = [context.data] if context.source is context.data else [context.data, context.source]
     return [data for data in found if data.transform.whitens]
 
 

@@ -40,7 +40,7 @@ def batch(n, h, w, c=3, dtype=np.float32):
     return np.random.default_rng([n, h, w, c]).normal(size=(n, h, w, c)).astype(dtype)
 
 
-def still(n, h, w, strips=1, **fields):
+def frozen(n, h, w, strips=1, **fields):
     """The view that changes nothing, but for ``fields``."""
     order = np.tile(np.arange(strips, dtype=np.int32), (n, 1))
     view = View(
@@ -118,7 +118,7 @@ BOXES = {
 )
 def test_every_field_against_a_loop_over_pixels(h, w, border):
     images = batch(5, h, w, dtype=np.float64)
-    view = still(
+    view = frozen(
         5,
         h,
         w,
@@ -161,7 +161,7 @@ def test_whole_boxes_and_padded_crops_change_no_bit(size):
     # 49 * (1 / 49) is not 1: places are whole numbers and not rounded ones.
     images = batch(4, size, size, 1)
     for strips in (1, size):  # every row of its own is no change either
-        np.testing.assert_array_equal(apply(images, still(4, size, size, strips)), images)
+        np.testing.assert_array_equal(apply(images, frozen(4, size, size, strips)), images)
     spec = Spec(crop="padded", pad=3, flip=0.5, roll=2)
     view = draw(jax.random.key(size), 4, (size, size), spec)
     padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)))
@@ -244,7 +244,7 @@ def test_offsets_flips_and_rolls_are_uniform():
     both = draw(jax.random.key(3), 500, (8, 10), Spec(roll=2, signed=True)).shift
     assert set(np.unique(both)) == {-2, -1, 0, 1, 2}
     nothing = draw(jax.random.key(3), 50, (8, 10), Spec(flip=0.0))
-    jax.tree.map(np.testing.assert_array_equal, nothing, still(50, 8, 10))
+    jax.tree.map(np.testing.assert_array_equal, nothing, frozen(50, 8, 10))
 
 
 def test_shared_draws_are_one_for_the_batch_and_others_are_not():
@@ -348,7 +348,7 @@ def test_a_stored_view_replays_to_the_bit(tmp_path):
 
 
 def test_what_cannot_be_stored_is_refused():
-    view = still(2, 8, 8)
+    view = frozen(2, 8, 8)
     with pytest.raises(BadInput, match=r"view.box: 40008; values that int16 holds"):
         views.pack(view._replace(box=view.box + 40000))
     packed = views.pack(view)
@@ -413,7 +413,7 @@ def test_refusals(spec, words):
 
 def test_whole_numbers_are_refused():
     with pytest.raises(BadInput, match="uint8"):
-        views.apply(np.zeros((2, 8, 8, 1), np.uint8), still(2, 8, 8))
+        views.apply(np.zeros((2, 8, 8, 1), np.uint8), frozen(2, 8, 8))
 
 
 # As an augmentation of trained nets.

@@ -5,17 +5,17 @@ import pytest
 
 from jdd import interop
 from jdd.data import class_names, load_raw
-from jdd.data.facts import FACTS
+from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
 from tests.data.tiny_sets import refused, tree, write_folder, write_zip
 
-CIFAR = FACTS["cifar10"].class_names
-DIGITS = FACTS["mnist"].class_names
+CIFAR = CATALOGUE["cifar10"].class_names
+DIGITS = CATALOGUE["mnist"].class_names
 WORDS = "zero one two three four five six seven eight nine".split()
 
 
 def matched(folders, dataset="cifar10", classes=None):
-    return class_names.match(folders, classes or FACTS[dataset].class_names, "set", dataset)
+    return class_names.match(folders, classes or CATALOGUE[dataset].class_names, "set", dataset)
 
 
 def test_synonyms_move_no_other_class():
@@ -107,7 +107,7 @@ def test_other_words_for_all_classes():
         (CIFAR, "mnist", "not among the classes of mnist"),
     ):
         with pytest.raises(BadInput, match=words):
-            class_names.check_same(theirs, FACTS[dataset].class_names, "set", dataset)
+            class_names.check_same(theirs, CATALOGUE[dataset].class_names, "set", dataset)
 
 
 def test_a_folder_dataset_is_matched_too(tmp_path):

@@ -299,9 +299,9 @@ def test_a_known_dataset_decides_channels_classes_and_size(tmp_path):
 
 
 def test_names_a_folder_cannot_have_still_match(tmp_path):
-    from jdd.data import FACTS
+    from jdd.data import CATALOGUE
 
-    names = FACTS["fashion_mnist"].class_names
+    names = CATALOGUE["fashion_mnist"].class_names
     folders = [name.replace("/", "_").replace(" ", "_") for name in names]
     files = tree(classes=folders, count=1, size=28, grey=True)
     data = load({"name": "fashion_mnist", "path": str(write_zip(tmp_path / "a.zip", files))})

@@ -11,7 +11,7 @@ from PIL import Image, features
 
 import jdd
 from jdd import interop
-from jdd.data import FACTS, cache, load, load_raw
+from jdd.data import CATALOGUE, cache, load, load_raw
 from jdd.data.sources import depth
 from jdd.data.sources import pixels as reader
 from tests.data.tiny_sets import (
@@ -358,7 +358,7 @@ def test_dark_pictures_are_noted(tmp_path):
 def test_class_folders_of_a_distilled_set_are_read_alike(tmp_path):
     clear = Image.fromarray(np.dstack([pixels(1, 32), np.zeros((32, 32), np.uint8)]))
     files = {
-        f"{c}/0.png": encode(pixels(i, 32)) for i, c in enumerate(FACTS["cifar10"].class_names)
+        f"{c}/0.png": encode(pixels(i, 32)) for i, c in enumerate(CATALOGUE["cifar10"].class_names)
     }
     files["cat/0.png"] = saved(clear)
     folder = write_folder(tmp_path / "set", files)

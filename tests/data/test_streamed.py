@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdd.data import Rows, Streamed, cache, load
-from jdd.data.sources.shelf import Spool
+from jdd.data.sources.image_buffer import Spool
 from tests.data.tiny_sets import encode, pixels, refused, tree, write_folder, write_tar, write_zip
 
 

@@ -10,12 +10,12 @@ import pytest
 
 import jdd
 from jdd import config
-from jdd.data.facts import COLOUR
-from jdd.distilled import DistilledSet
+from jdd.data.catalogue import COLOUR
 from jdd.errors import BadInput
-from jdd.evaluation.outputs import outputs
+from jdd.evaluation.predict import outputs
 from jdd.evaluation.scores import score, scores
-from jdd.session import Session
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.session import Session
 from jdd.stages import full
 from jdd.stages import scores as stage
 from tests import runs
@@ -150,32 +150,34 @@ def test_a_set_says_how_its_whole_was_trained(done, tmp_path, monkeypatch):
 
 def test_teacher_gives_labels_of_the_sets_kind(done):
     place, keys, _ = done
-    work = runs.work(keys, place)
-    dset, session = work.load_set(0), Session(place, progress=False)
-    assert stage._teacher(work, dset, session) is None
+    context = runs.context(keys, place)
+    dset, session = context.load_set(0), Session(place, progress=False)
+    assert stage._teacher(context, dset, session) is None
     rows = np.array([3, 50, 7])
-    logits = outputs(work.net, full.trained(work, session), work.data.train.images[rows]).logits
+    logits = outputs(
+        context.net, full.trained(context, session), context.data.train.images[rows]
+    ).logits
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for kind, wanted in (
         ("logits", logits),
         ("probabilities", p),
         ("centred", (p - 1 / 3) / np.sqrt(3 / 10)),
     ):
-        teacher = stage._teacher(work, dset._replace(label_kind=kind), session)
+        teacher = stage._teacher(context, dset._replace(label_kind=kind), session)
         np.testing.assert_allclose(teacher(rows), wanted, rtol=1e-5, atol=1e-6)
     session.metrics.close()
 
 
 def test_augmentation_is_switched_off_or_on(done):
     place, keys, _ = done
-    work = runs.work(keys, place)
-    dset = work.load_set(0)
-    bare = stage.switched(dset, work.data)
+    context = runs.context(keys, place)
+    dset = context.load_set(0)
+    bare = stage.switched(dset, context.data)
     assert bare.recipe["augment"] | {"align_corners": 0} == {
         "name": "none", "strategy": "", "align_corners": 0,
     }  # fmt: skip
-    assert stage.switched(bare, work.data).recipe["augment"]["strategy"] == "flip"
-    without = work.data._replace(dsa="none")  # colour images, of a name that nobody knows
+    assert stage.switched(bare, context.data).recipe["augment"]["strategy"] == "flip"
+    without = context.data._replace(dsa="none")  # colour images, of a name that nobody knows
     assert stage.switched(bare, without).recipe["augment"]["strategy"] == COLOUR
     soft = dset._replace(labels=np.eye(3)[dset.labels], label_kind="probabilities")
     assert stage.hardened(soft).labels.tolist() == dset.labels.tolist()

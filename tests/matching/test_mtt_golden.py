@@ -13,10 +13,11 @@ from jdd import config, methods, nets
 from jdd.augment import dsa
 from jdd.data.dataset import Dataset, Split
 from jdd.data.transform import normalisation
-from jdd.inner import optim, unroll
 from jdd.matching.losses import cross_entropy
 from jdd.matching.trajectory import trajectory_distance
+from jdd.meta import unroll
 from jdd.methods.base import Problem
+from jdd.training import optimisers
 
 STRATEGY = "_".join(dsa.OPS)
 SHAPE, CLASSES = (16, 16, 3), 5
@@ -72,7 +73,7 @@ def test_unroll_agrees_with_given_augmentations(golden):
 
     def loss(images, rate):
         rates = {"lr": jnp.broadcast_to(rate, (len(golden["ops"]),))}
-        student = unroll.unroll(inner, optim.sgd(), start, rates, images, fixed)
+        student = unroll.unroll(inner, optimisers.sgd(), start, rates, images, fixed)
         return trajectory_distance(student, target, start)
 
     value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(golden["images"], golden["rate"])

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from jdd import config, nets, published
+from jdd import config, nets
+from jdd.config import published
 from jdd.errors import BadInput
-from jdd.evaluation.outputs import outputs
+from jdd.evaluation.predict import outputs
 
 
 def resolved(spec, **values):

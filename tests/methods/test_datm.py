@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import loop
 from jdd.data import Split
 from jdd.errors import BadInput
 from jdd.methods import datm
-from jdd.work import Work
+from jdd.run import loop
+from jdd.run.context import RunContext
 from tests import runs
 
 TINY_DATM = {"method": "datm", "experts.epochs": 3, "experts.count": 2}
@@ -45,15 +45,15 @@ def test_sampled_epochs_stay_in_the_window(tiny):
         "current_max_start_epoch": 2,
         "expansion_end": 10,
     }
-    work = tiny_work(tiny, min_start_epoch=1, segments=64, **keys)
-    method = datm.make(work.config, work.blank)
+    context = tiny_work(tiny, min_start_epoch=1, segments=64, **keys)
+    method = datm.make(context.config, context.blank)
     for step, until in ((0, 2), (5, 3), (10, 4)):
         epochs = method.sample(0, step)["snapshots"]["start"][:, 1]
         assert set(epochs) == set(range(1, until))
 
 
-def tiny_work(tiny, **keys) -> Work:
-    return runs.work({**tiny, **TINY_DATM, **keys}, Path("nowhere"))
+def tiny_work(tiny, **keys) -> RunContext:
+    return runs.context({**tiny, **TINY_DATM, **keys}, Path("nowhere"))
 
 
 # Six images of two classes; what three experts say of them, as logits [3, 6, 2].
@@ -102,29 +102,31 @@ class Blind:
 
 
 def test_start_is_a_function_of_the_seed_and_says_what_it_lacks(tiny, capsys):
-    work = tiny_work(tiny, ipc=15, progress=True)
-    problem = work.blank._replace(experts=Blind(work.blank.experts))
-    images, labels = datm.first_set(work.config, problem, 0)
+    context = tiny_work(tiny, ipc=15, progress=True)
+    problem = context.blank._replace(experts=Blind(context.blank.experts))
+    images, labels = datm.first_set(context.config, problem, 0)
     assert images.shape == (45, 8, 8, 3) and labels.shape == (45, 3)
     assert len(np.unique(images.reshape(45, -1), axis=0)) == 45
     assert "taken though wrong" in capsys.readouterr().err
-    for a, b in zip((images, labels), datm.first_set(work.config, problem, 0), strict=True):
+    for a, b in zip((images, labels), datm.first_set(context.config, problem, 0), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(images, datm.first_set(work.config, problem, 1)[0])
+    assert not np.array_equal(images, datm.first_set(context.config, problem, 1)[0])
     with pytest.raises(BadInput, match="config.ipc"):
         datm.first_set(tiny_work(tiny, ipc=21).config, problem, 0)
 
 
 def test_real_start_takes_one_experts_logits(tiny):
-    work = tiny_work(tiny, pix_init="real")
-    images, labels = datm.first_set(work.config, work.blank, 0)
-    said = work.net.apply(work.blank.experts.read(0, 3), jnp.asarray(images), train=False).logits
+    context = tiny_work(tiny, pix_init="real")
+    images, labels = datm.first_set(context.config, context.blank, 0)
+    said = context.net.apply(
+        context.blank.experts.read(0, 3), jnp.asarray(images), train=False
+    ).logits
     np.testing.assert_allclose(labels, said, rtol=1e-5, atol=1e-6)
 
 
 def test_gated_step_changes_nothing_but_the_count(tiny):
-    work = tiny_work(tiny, threshold=1.0)
-    method = datm.make(work.config, work.blank)
+    context = tiny_work(tiny, threshold=1.0)
+    method = datm.make(context.config, context.blank)
     _, update = loop.make_step(method, 0, jax.devices()[:1])
     carry = loop.start(method, 0)
     ones, metrics = jax.tree.map(jnp.ones_like, carry.state.variables), {}
@@ -141,9 +143,9 @@ def test_gated_step_changes_nothing_but_the_count(tiny):
 
 
 def test_the_set_has_logits_and_the_published_evaluation(tiny):
-    work = tiny_work(tiny)
-    dset = datm.make(work.config, work.blank).distilled(
-        datm.make(work.config, work.blank).init(0), 0
+    context = tiny_work(tiny)
+    dset = datm.make(context.config, context.blank).distilled(
+        datm.make(context.config, context.blank).init(0), 0
     )
     assert dset.label_kind == "logits" and dset.labels.shape == (3, 3)
     assert dset.recipe["train"]["batch"] == 128

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import config, loop, methods, published
+from jdd import config, methods
 from jdd.augment import dsa
+from jdd.config import published
 from jdd.methods.classwise import groups, real_rows
+from jdd.run import loop
 from tests import runs
 
 LOOP = {"outer_loop": 2, "inner_epochs": 3, "batch_real": 6, "ipc": 2}
@@ -16,13 +18,13 @@ LOOP = {"outer_loop": 2, "inner_epochs": 3, "batch_real": 6, "ipc": 2}
 def built(tiny, place, method, **keys):
     names = config.schema(method)
     keys = {k: v for k, v in {**tiny, **LOOP, **keys}.items() if k in names}
-    work = runs.work({**keys, "method": method}, place)
-    return methods.make(work.config, work.problem), work
+    context = runs.context({**keys, "method": method}, place)
+    return methods.make(context.config, context.problem), context
 
 
-def loss_of(method, work, indices, state):
+def loss_of(method, context, indices, state):
     """The loss of a step as the loop has it: a mean over items."""
-    batch = work.problem.gather(indices)
+    batch = context.problem.gather(indices)
     aux = state.aux | batch.pop("shared", {})
     count = len(batch["classes"])
 
@@ -45,11 +47,11 @@ def cosines(a, b):
 
 @pytest.mark.parametrize("method", ["dc", "dsa", "dm"])
 def test_loss_is_its_definition_however_classes_are_grouped(tiny, tmp_path, method):
-    made, work = built(
+    made, context = built(
         tiny, tmp_path, method, **{"data.dsa": "rotate" if method != "dc" else "none"}
     )
     state, indices = made.init(0), made.sample(0, 5)
-    net, train = work.net, work.data.train
+    net, train = context.net, context.data.train
     params = state.aux["net"]["params"]
     own = np.asarray(state.variables["images"]).reshape(3, 2, 8, 8, 3)
     wanted = 0.0
@@ -75,20 +77,22 @@ def test_loss_is_its_definition_however_classes_are_grouped(tiny, tmp_path, meth
             wanted += float(jnp.sum((means[0] - means[1]) ** 2))
         else:
             wanted += cosines(gradient(synthetic, c), gradient(real, c))
-    np.testing.assert_allclose(loss_of(made, work, indices, state), wanted, rtol=2e-4)
-    two, work = built(tiny, tmp_path, method, classes_at_once=2, **{"data.dsa": work.data.dsa})
+    np.testing.assert_allclose(loss_of(made, context, indices, state), wanted, rtol=2e-4)
+    two, context = built(
+        tiny, tmp_path, method, classes_at_once=2, **{"data.dsa": context.data.dsa}
+    )
     indices = two.sample(0, 5)
     assert indices["real"].shape == (2, 2, 6)  # a third class, and one that weighs nothing
-    np.testing.assert_allclose(loss_of(two, work, indices, state), wanted, rtol=2e-4)
+    np.testing.assert_allclose(loss_of(two, context, indices, state), wanted, rtol=2e-4)
 
 
 def test_the_net_is_trained_between_updates_and_fresh_after_the_last(tiny, tmp_path):
-    made, work = built(tiny, tmp_path, "dc", lr_net=0.1)
+    made, context = built(tiny, tmp_path, "dc", lr_net=0.1)
     carry = loop.start(made, 0)
     gradient, update = loop.make_step(made, 0, jax.devices()[:1])
     seen = [carry]
     for step in range(3):
-        batch = work.problem.gather(made.sample(0, step))
+        batch = context.problem.gather(made.sample(0, step))
         seen.append(update(seen[-1], gradient(seen[-1], batch), jnp.asarray(True))[0])
     assert [int(c.state.aux["t"]) for c in seen] == [0, 1, 0, 1]
     # Three epochs of plain gradient descent on the images as they are after the update.
@@ -98,7 +102,7 @@ def test_the_net_is_trained_between_updates_and_fresh_after_the_last(tiny, tmp_p
     @jax.jit
     def descend(p):
         def entropy(p):
-            said = jax.nn.log_softmax(work.net.apply({"params": p}, images).logits)
+            said = jax.nn.log_softmax(context.net.apply({"params": p}, images).logits)
             return -jnp.mean(jnp.take_along_axis(said, labels[:, None], 1))
 
         return jax.tree.map(lambda w, g: w - 0.1 * g, p, jax.grad(entropy)(p))
@@ -116,23 +120,23 @@ def test_the_net_is_trained_between_updates_and_fresh_after_the_last(tiny, tmp_p
 
 @pytest.mark.parametrize("method", ["dc", "dm"])
 def test_batch_norm_nets(tiny, tmp_path, method):
-    made, work = built(tiny, tmp_path, method, **{"net.norm": "batch", "classes_at_once": 2})
+    made, context = built(tiny, tmp_path, method, **{"net.norm": "batch", "classes_at_once": 2})
     carry = loop.start(made, 0)
     variables = carry.state.aux["net"]
     gradient, update = loop.make_step(made, 0, jax.devices()[:1])
-    batch = work.problem.gather(made.sample(0, 0))
+    batch = context.problem.gather(made.sample(0, 0))
     (loss, (new, _)), grads = gradient(carry, batch)
     assert np.isfinite(loss) and np.isfinite(grads["images"]).all()
     if method == "dm":  # all classes in one pass, whatever was asked for
         assert batch["classes"].shape == (1, 3)
         own, given = carry.state.variables["images"], batch["real"]["images"][0]
-        seeds, strategy = batch["seed"][0], work.data.dsa
+        seeds, strategy = batch["seed"][0], context.data.dsa
 
         @jax.jit
         def means(images):  # of classes that have passed together
             drawn = [dsa.draw(jax.random.key(s), 1, strategy, siamese=True) for s in seeds]
             parts = [dsa.augment(d, x, strategy, False) for d, x in zip(drawn, images, strict=True)]
-            said = work.net.apply(variables, jnp.concatenate(parts), train=True).features
+            said = context.net.apply(variables, jnp.concatenate(parts), train=True).features
             return said.reshape(3, images.shape[1], -1).mean(1)
 
         wanted = jnp.sum((means(given) - means(own.reshape(3, 2, 8, 8, 3))) ** 2)
@@ -140,8 +144,8 @@ def test_batch_norm_nets(tiny, tmp_path, method):
         return
     # Statistics are renewed by one pass of real images of every class, then held.
     images = batch["shared"]["real"]["images"]
-    assert len(images) == 3 * min(16, max(np.bincount(work.data.train.labels)))
-    wanted = jax.jit(lambda v, x: work.net.apply(v, x, train=True).stats)(
+    assert len(images) == 3 * min(16, max(np.bincount(context.data.train.labels)))
+    wanted = jax.jit(lambda v, x: context.net.apply(v, x, train=True).stats)(
         carry.state.aux["net"], images
     )
     jax.tree.map(
@@ -212,8 +216,8 @@ def test_classes_at_once_follow_the_memory(tiny, tmp_path, monkeypatch):
     from jdd.methods import classwise
 
     def shape(**keys):
-        _, work = built(tiny, tmp_path / "x", "dc", **keys)
-        return classwise.Classwise(work.config, work.problem, augmented=False).groups.shape
+        _, context = built(tiny, tmp_path / "x", "dc", **keys)
+        return classwise.Classwise(context.config, context.problem, augmented=False).groups.shape
 
     assert shape() == (3, 1)  # on a CPU
     monkeypatch.setattr(classwise.jax, "default_backend", lambda: "gpu")

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import loop, methods, rng
-from jdd.distilled import DistilledSet
+from jdd import methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.starts import starts
+from jdd.evaluation.initial_variables import starts
 from jdd.methods import dd
-from jdd.session import Session
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import loop
+from jdd.run.session import Session
 from tests import runs
 
 OWN = {
@@ -31,8 +32,8 @@ def keys(tiny):
 
 
 def made(keys, place, **more):
-    work = runs.work({**keys, **more}, place)
-    return methods.make(work.config, work.problem), work
+    context = runs.context({**keys, **more}, place)
+    return methods.make(context.config, context.problem), context
 
 
 def plain(net, variables, images, labels, rates, batches):
@@ -62,16 +63,16 @@ def test_layout_is_batch_by_batch_then_class_by_class():
 
 
 def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
-    method, work = made(keys, tmp_path, init="fixed")
+    method, context = made(keys, tmp_path, init="fixed")
     state = method.init(0)
     raw = state.variables["raw"] + jnp.asarray([0.0, 0.5, -0.5, 1.0])
     state = state._replace(variables=state.variables | {"raw": raw})
-    net, rates = work.net, np.asarray(jax.nn.softplus(raw))
+    net, rates = context.net, np.asarray(jax.nn.softplus(raw))
     theta = net.init(rng.key(0, dd.FIXED))
     images, labels = state.variables["images"], dd.labels_of(3, 2, 2)
     params, loss = plain(net, theta, images, labels, rates, 2)
 
-    batch = work.problem.gather(method.sample(0, 0))
+    batch = context.problem.gather(method.sample(0, 0))
     item = jax.tree.map(lambda x: x[0], batch)
     value, _ = method.objective(state.variables, {}, item, rng.key(0, "any"))
     real = item["real"]
@@ -81,12 +82,12 @@ def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
     # The recipe, read back from the file, repeats the same steps from the same start.
     method.distilled(state, 0).save(tmp_path / "set.npz")
     dset = DistilledSet.load(tmp_path / "set.npz")
-    start = starts(work, dset, net)
-    test = work.data.test
+    start = starts(context, dset, net)
+    test = context.data.test
     session = Session(tmp_path, progress=False)
     found = train_eval.test_nets(
         net, train_eval.plan(dset), dset.images[None], dset.labels[None], test, 0, "evaluate",
-        session, work.devices, 0, start,
+        session, context.devices, 0, start,
     )  # fmt: skip
     session.metrics.close()
     stacked = jax.tree.map(lambda x: x[None], {"params": params})
@@ -95,9 +96,9 @@ def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
 
 @pytest.mark.parametrize("estimator", ["truncated"])
 def test_truncated_is_the_exact_gradient_of_the_last_steps(keys, tmp_path, estimator):
-    whole, work = made(keys, tmp_path, init="fixed")
+    whole, context = made(keys, tmp_path, init="fixed")
     last, _ = made(keys, tmp_path, init="fixed", estimator=estimator, window=4)
-    item = jax.tree.map(lambda x: x[0], work.problem.gather(whole.sample(0, 0)))
+    item = jax.tree.map(lambda x: x[0], context.problem.gather(whole.sample(0, 0)))
     variables, key = whole.init(0).variables, rng.key(0, "any")
     exact, same = (
         jax.grad(lambda v, m=m: m.objective(v, {}, item, key)[0])(variables) for m in (whole, last)
@@ -106,8 +107,8 @@ def test_truncated_is_the_exact_gradient_of_the_last_steps(keys, tmp_path, estim
 
 
 def test_rates_halve_every_so_many_epochs_of_real_images(keys, tmp_path):
-    _, work = made(keys, tmp_path, decay_epochs=2)
-    optimizer = dd.adam(work.config, 3)
+    _, context = made(keys, tmp_path, decay_epochs=2)
+    optimizer = dd.adam(context.config, 3)
     variables = {"images": jnp.zeros(2), "raw": jnp.zeros(1)}
     state, moved = optimizer.init(variables), []
     for _ in range(13):
@@ -117,11 +118,11 @@ def test_rates_halve_every_so_many_epochs_of_real_images(keys, tmp_path):
 
 
 def test_starts_are_shared_fixed_or_new(keys, tmp_path):
-    fixed, work = made(keys, tmp_path, init="fixed", inits=2)
+    fixed, context = made(keys, tmp_path, init="fixed", inits=2)
     drawn, _ = made(keys, tmp_path, inits=2)
     variables = fixed.init(0).variables
     for method, same in ((fixed, True), (drawn, False)):
-        item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
+        item = jax.tree.map(lambda x: x[0], context.problem.gather(method.sample(0, 0)))
         if not same:
             item.pop("seed", None)
         one, two = (method.objective(variables, {}, item, rng.key(0, p))[0] for p in "ab")
@@ -151,5 +152,5 @@ def test_fixed_start_is_tested_on_itself_alone(keys, tmp_path):
 )
 def test_what_does_not_go_together_is_refused(keys, tmp_path, change, where):
     with pytest.raises(BadInput) as caught:
-        runs.work({**keys, **change}, tmp_path)
+        runs.context({**keys, **change}, tmp_path)
     assert caught.value.where == where

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import main, methods, pipeline, rng
+from jdd import main, methods, rng
 from jdd.data import Split, class_of, relabelled
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput
-from jdd.evaluation import aims
-from jdd.evaluation.starts import starts
+from jdd.evaluation import objectives
+from jdd.evaluation.initial_variables import starts
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import pipeline
 from tests import runs
 from tests.conftest import toy_images
 
@@ -90,23 +91,23 @@ def test_adapt_makes_nets_of_the_source_good_on_the_target(adapt):
 
 def test_before_is_the_pretrained_net_on_the_target(adapt, keys, source):
     place, result = adapt
-    work = runs.work({**keys, **source}, place)
-    start = starts(work, work.load_set(0), work.net)
+    context = runs.context({**keys, **source}, place)
+    start = starts(context, context.load_set(0), context.net)
     guess = [
-        np.argmax(work.net.apply(jax.tree.map(lambda a, i=i: a[i], start),
-                                 work.data.test.images, train=False).logits, -1)
+        np.argmax(context.net.apply(jax.tree.map(lambda a, i=i: a[i], start),
+                                 context.data.test.images, train=False).logits, -1)
         for i in range(2)
     ]  # fmt: skip
-    values = [float(np.mean(g == work.data.test.labels)) for g in guess]
+    values = [float(np.mean(g == context.data.test.labels)) for g in guess]
     np.testing.assert_allclose(result["accuracy"]["ConvNet"]["before"]["values"], values)
 
 
 @pytest.mark.parametrize("mode", ["attack", "adapt"])
 def test_gradient_agrees_with_finite_differences(mode, keys, source, request):
     place, _ = request.getfixturevalue(mode)
-    work = runs.work({**keys, **(ATTACK if mode == "attack" else source)}, place)
-    method = methods.make(work.config, work.problem)
-    item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
+    context = runs.context({**keys, **(ATTACK if mode == "attack" else source)}, place)
+    method = methods.make(context.config, context.problem)
+    item = jax.tree.map(lambda x: x[0], context.problem.gather(method.sample(0, 0)))
     with jax.enable_x64(True):
         wide = jax.tree.map(
             lambda x: jnp.asarray(np.asarray(x).astype(np.float64))
@@ -130,12 +131,12 @@ def test_gradient_agrees_with_finite_differences(mode, keys, source, request):
 def test_outer_loss_of_an_attack_is_that_of_relabelled_images(attack, keys):
     place, _ = attack
     values = {**keys, **ATTACK}
-    work = runs.work(values, place)
-    method = methods.make(work.config, work.problem)
+    context = runs.context(values, place)
+    method = methods.make(context.config, context.problem)
     plain = methods.make(
-        configs.replace(work.config, {"objective": "distill"}), work.problem
+        configs.replace(context.config, {"objective": "distill"}), context.problem
     )  # same nets, no attack
-    item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
+    item = jax.tree.map(lambda x: x[0], context.problem.gather(method.sample(0, 0)))
     variables, key = method.init(0).variables, rng.key(0, "any")
     truth = item["real"]["labels"]
     told = item | {"real": item["real"] | {"labels": relabelled(truth, 2, 0)}}
@@ -171,14 +172,14 @@ def test_random_images_of_an_attack_carry_its_labels(attack, keys):
     from jdd.stages.evaluate import random_sets
 
     place, _ = attack
-    work = runs.work({**keys, **ATTACK}, place)
-    _, labels = random_sets(work, DistilledSet.load(place / "distilled.npz"), 2)
+    context = runs.context({**keys, **ATTACK}, place)
+    _, labels = random_sets(context, DistilledSet.load(place / "distilled.npz"), 2)
     assert labels.tolist() == [[0, 1, 0, 0, 1, 0]] * 2
 
 
 def test_figures_of_several_sets_are_merged():
-    one = aims.summaries(["accuracy", "success"], np.asarray([[0.5, 0.0], [0.7, 1.0]]))
-    both = aims.merged([one | {"before": one}, one | {"before": one}])
+    one = objectives.summaries(["accuracy", "success"], np.asarray([[0.5, 0.0], [0.7, 1.0]]))
+    both = objectives.merged([one | {"before": one}, one | {"before": one}])
     assert both["n"] == both["before"]["success"]["n"] == 4
     np.testing.assert_allclose([both["mean"], both["success"]["mean"]], [0.6, 0.5])
 
@@ -186,9 +187,9 @@ def test_figures_of_several_sets_are_merged():
 def test_splits_of_an_attack():
     test = Split(np.zeros((4, 1, 1, 1)), np.asarray([0, 1, 2, 2]))
     recipe = {"objective": {"kind": "attack", "attack_class": 2, "target_class": 1}}
-    asked = aims.splits(recipe, test)
+    asked = objectives.splits(recipe, test)
     assert asked["success"].labels.tolist() == [1, 1] and asked["others"].labels.tolist() == [0, 1]
-    assert list(aims.splits({}, test)) == ["accuracy"]
+    assert list(objectives.splits({}, test)) == ["accuracy"]
 
 
 def test_classes_go_by_name_or_number():
@@ -220,7 +221,7 @@ def test_classes_go_by_name_or_number():
 )
 def test_what_does_not_go_together_is_refused(keys, tmp_path, change, where):
     with pytest.raises(BadInput) as caught:
-        runs.work({**keys, **change}, tmp_path)
+        runs.context({**keys, **change}, tmp_path)
     assert where in str(caught.value), caught.value
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
@@ -230,4 +231,4 @@ def test_source_in_another_order_of_classes_is_refused(keys, source, tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, x_train=images, y_train=labels, class_names=["b", "a", "c"])
     with pytest.raises(BadInput, match="classes 'a', 'b', 'c' not among the classes of toy"):
-        runs.work({**keys, **source, "source.path": str(path)}, tmp_path / "run")
+        runs.context({**keys, **source, "source.path": str(path)}, tmp_path / "run")

@@ -26,15 +26,15 @@ KEYS = {
 def work_of(toy, tmp_path_factory):
     place = tmp_path_factory.mktemp("frepo")
     base = {"data.name": "toy", "data.path": str(toy), **KEYS}
-    return lambda **changes: runs.work({**base, **changes}, place)
+    return lambda **changes: runs.context({**base, **changes}, place)
 
 
 @pytest.fixture(scope="module")
 def made(work_of):
-    work = work_of(flip=True)
-    method = methods.make(work.config, work.problem)
-    pool = frepo.Pool(frepo.pool_net(work.config, work.problem), 4, 9, 0.01, 1000)
-    return work, method, pool
+    context = work_of(flip=True)
+    method = methods.make(context.config, context.problem)
+    pool = frepo.Pool(frepo.pool_net(context.config, context.problem), 4, 9, 0.01, 1000)
+    return context, method, pool
 
 
 def member(pool, i):
@@ -42,10 +42,10 @@ def member(pool, i):
 
 
 def test_loss_is_ridge_regression_on_the_current_net(made):
-    work, method, pool = made
+    context, method, pool = made
     state = method.init(0)
     aux = state.aux | {"at": jnp.asarray(2)}
-    item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
+    item = jax.tree.map(lambda x: x[0], context.problem.gather(method.sample(0, 0)))
     images, labels = (np.asarray(state.variables[k]) for k in ("images", "labels"))
     labels = labels * np.linspace(0.2, 1, len(labels))[:, None]  # some below the margin's cap
     variables = {"images": images, "labels": labels}
@@ -73,19 +73,19 @@ def test_loss_is_ridge_regression_on_the_current_net(made):
 
 
 def test_equal_parts_of_the_real_batch_mean_the_whole(made, work_of):
-    work, method, _ = made
+    context, method, _ = made
     parted = work_of(flip=True, real_parts=3)
     other = methods.make(parted.config, parted.problem)
     state, key = method.init(0), rng.key(0, "x")
 
-    def losses(work, method):
-        batch = work.problem.gather(method.sample(0, 1))
+    def losses(context, method):
+        batch = context.problem.gather(method.sample(0, 1))
         one = jax.jit(method.objective)
         count = len(batch["real"]["labels"])
         items = [jax.tree.map(lambda x, i=i: x[i], batch) for i in range(count)]
         return [float(one(*state, item, key)[0]) for item in items]
 
-    (whole,), parts = losses(work, method), losses(parted, other)
+    (whole,), parts = losses(context, method), losses(parted, other)
     assert len(parts) == 3
     np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-5)
 
@@ -219,9 +219,9 @@ def test_going_on_takes_the_schedule_that_was_begun():
 
 
 def test_the_pool_has_batch_norm_and_the_tested_nets_none(made, work_of):
-    work, _, pool = made
+    context, _, pool = made
     assert "norm2" in pool.net.init(jax.random.key(0))["batch_stats"]
-    assert "batch_stats" not in work.net.init(jax.random.key(0))
+    assert "batch_stats" not in context.net.init(jax.random.key(0))
     own = work_of(pool_norm="own")
     net = frepo.pool_net(own.config, own.problem)
     assert "batch_stats" not in net.init(jax.random.key(0))
@@ -253,7 +253,7 @@ def test_recipe_is_the_published_training(made):
 
 
 def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypatch):
-    work, method, _ = made
+    context, method, _ = made
     seen = {}
 
     def caught(net, planned, images, labels, asked, *rest):
@@ -262,7 +262,7 @@ def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypat
 
     monkeypatch.setattr(evaluate.train_eval, "test_nets", caught)
     state = method.init(0)
-    evaluate.measure_random(work, method.distilled(state, 0), 2, None)
+    evaluate.measure_random(context, method.distilled(state, 0), 2, None)
     assert seen["kind"] == "centred" and seen["images"].shape[1:] == (6, 8, 8, 3)
     for labels in seen["labels"]:
         np.testing.assert_allclose(labels, state.variables["labels"], atol=1e-6)

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import loop, published
+from jdd.config import published
 from jdd.errors import BadInput
 from jdd.methods import ftd
+from jdd.run import loop
 from tests import runs
 
 
 def test_the_saved_images_are_the_average_over_the_steps(tiny, tmp_path):
-    work = runs.work({**tiny, "method": "ftd", "ema": 0.7}, tmp_path)
-    method = ftd.make(work.config, work.blank)
+    context = runs.context({**tiny, "method": "ftd", "ema": 0.7}, tmp_path)
+    method = ftd.make(context.config, context.blank)
     _, update = loop.make_step(method, 0, jax.devices()[:1])
     carry, alive = loop.start(method, 0), jnp.asarray(True)
     mean = np.asarray(carry.state.variables["images"], np.float64)
@@ -35,15 +36,15 @@ def test_the_saved_images_are_the_average_over_the_steps(tiny, tmp_path):
 
 def test_a_store_tells_plain_experts_from_flat_ones(tiny, tmp_path):
     keys = {**tiny, "experts.dir": str(tmp_path / "x")}
-    plain = runs.work(keys, tmp_path)
+    plain = runs.context(keys, tmp_path)
     plain.store.create()
     written = json.loads((tmp_path / "x" / "store.json").read_text(encoding="utf-8"))
     assert "sam_rho" not in written["settings"]  # as every store made before there was such a key
     plain_ftd = {**keys, "method": "ftd", "experts.sam_rho": 0}
-    assert runs.work(plain_ftd, tmp_path).store.directory.exists()
+    assert runs.context(plain_ftd, tmp_path).store.directory.exists()
     with pytest.raises(BadInput, match="sam_rho=0.0.*this run has.*sam_rho=0.01"):
-        runs.work({**keys, "method": "ftd"}, tmp_path)
-    flat = runs.work({**tiny, "method": "ftd"}, tmp_path / "own")
+        runs.context({**keys, "method": "ftd"}, tmp_path)
+    flat = runs.context({**tiny, "method": "ftd"}, tmp_path / "own")
     assert flat.recipe().sam_rho == 0.01
     # The whole-data baseline is everybody's: plain, and cached under one name.
     assert flat.recipe(flat=False) == plain.recipe(flat=False) == plain.recipe()

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import loop, methods, nets, rng
+from jdd import methods, nets, rng
 from jdd.augment import crops, views
 from jdd.errors import BadInput
-from jdd.experts import observed
 from jdd.matching import statistics
 from jdd.methods import cda, gvbsm, recovery, sre2l
 from jdd.nets.order import order
+from jdd.pretrained import feature_statistics
+from jdd.run import loop
 from tests import runs
 
 KEYS = {
@@ -38,14 +39,14 @@ def trained(tiny, tmp_path):
     """Return a maker of runs whose teachers lie on disk; how good they are says nothing here."""
 
     def make(**more):
-        work = runs.work(keys_of(tiny, **more), tmp_path / "run")
-        for teacher in work.teachers:
+        context = runs.context(keys_of(tiny, **more), tmp_path / "run")
+        for teacher in context.teachers:
             if not teacher.trained:
                 variables = teacher.net.init(rng.key(3, teacher.net.name))
                 stacked = jax.tree.map(lambda x: np.asarray(x)[None], variables)
                 teacher.store.create()
                 teacher.store.write(0, teacher.epochs, stacked)
-        return work
+        return context
 
     return make
 
@@ -55,8 +56,8 @@ def build(trained):
     """Return a maker of (method, problem)."""
 
     def make(**more):
-        work = trained(**more)
-        return methods.make(work.config, work.problem), work.problem
+        context = trained(**more)
+        return methods.make(context.config, context.problem), context.problem
 
     return make
 
@@ -77,9 +78,9 @@ def plain(x, patch=None):
 
 
 def test_targets_are_means_over_batches_of_augmented_images(trained):
-    work = trained(**{"squeeze.augment": "pad_flip"})
-    teacher, data = work.teachers[0], work.data
-    found = observed.targets(teacher, data, 2)
+    context = trained(**{"squeeze.augment": "pad_flip"})
+    teacher, data = context.teachers[0], context.data
+    found = feature_statistics.targets(teacher, data, 2)
     convs, norms = order(teacher.net, ["conv"]), order(teacher.net, ["batch"])
     assert set(found) == {*convs, *norms} and len(norms) == 3
     variables, images = teacher.variables(), data.train.images
@@ -105,24 +106,26 @@ def test_targets_are_means_over_batches_of_augmented_images(trained):
 
 
 def test_targets_are_kept_beside_the_teacher_until_it_is_another(trained, monkeypatch):
-    work = trained()
-    teacher, calls = work.teachers[1], []
+    context = trained()
+    teacher, calls = context.teachers[1], []
     assert order(teacher.net, ["batch"]) == ()  # instance norm: convolutions alone
-    measure = observed._measured
-    monkeypatch.setattr(observed, "_measured", lambda *a: calls.append(1) or measure(*a))
-    first = observed.targets(teacher, work.data, 2)
-    again = observed.targets(teacher, work.data, 2)
+    measure = feature_statistics._measured
+    monkeypatch.setattr(feature_statistics, "_measured", lambda *a: calls.append(1) or measure(*a))
+    first = feature_statistics.targets(teacher, context.data, 2)
+    again = feature_statistics.targets(teacher, context.data, 2)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert len(calls) == 1 and {x.dtype for x in jax.tree.leaves(first)} == {np.dtype("float32")}
     path = teacher.store.directory / "statistics-p2.npz"
     with np.load(path) as file:
         assert json.loads(str(file["settings"])) == teacher.settings | {"patch": 2}
-    observed.targets(teacher, work.data, 4)
+    feature_statistics.targets(teacher, context.data, 4)
     assert len(calls) == 2
-    observed.targets(teacher._replace(settings=teacher.settings | {"seed": 1}), work.data, 2)
+    feature_statistics.targets(
+        teacher._replace(settings=teacher.settings | {"seed": 1}), context.data, 2
+    )
     assert len(calls) == 3
     path.write_bytes(path.read_bytes()[:50])
-    observed.targets(teacher, work.data, 2)
+    feature_statistics.targets(teacher, context.data, 2)
     assert len(calls) == 4
 
 
@@ -146,7 +149,7 @@ def stepper(method, devices=1):
 
 def opened(problem, averages):
     """Return the averages of every net and image batch as trees, out of the vectors they are in."""
-    targets = [observed.targets(teacher, problem.data, 2) for teacher in problem.teachers]
+    targets = [feature_statistics.targets(teacher, problem.data, 2) for teacher in problem.teachers]
     return {
         str(m): jax.vmap(lambda v, own=own: gvbsm.unpacked(v, statistics.start(own)))(
             averages[str(m)]
@@ -191,7 +194,7 @@ def by_hand(problem, images, place, number, at, before):
     convs = order(teacher.net, ["conv"])
     u = np.asarray(jax.random.uniform(drop_key, (len(convs),)))
     kept = dict(zip(convs, u >= config.drop, strict=True))
-    targets = observed.targets(teacher, problem.data, 2)
+    targets = feature_statistics.targets(teacher, problem.data, 2)
     ce = -np.asarray(jax.nn.log_softmax(out.logits), np.float64)
     loss = ce[np.arange(6), np.repeat(np.arange(3), 2)].mean()
     after = {}
@@ -298,14 +301,14 @@ def test_teachers_without_statistics_are_refused_before_they_are_trained(tiny, t
         keys = keys_of(tiny) | {"method": method, "squeeze.nets": net}
         keys = {k: v for k, v in keys.items() if k in known}
         with pytest.raises(BadInput, match=f"config.squeeze.nets: {words}"):
-            runs.work(keys, tmp_path)
+            runs.context(keys, tmp_path)
 
 
 @pytest.mark.parametrize("module", [sre2l, cda, gvbsm])
 def test_make_refuses_them_too(build, module):
     _, problem = build()
     mlp = nets.make("MLP", problem.data.shape, problem.data.classes)
-    wrong = problem._replace(teachers=(problem.teachers[0]._replace(net=mlp, still=mlp),))
+    wrong = problem._replace(teachers=(problem.teachers[0]._replace(net=mlp, frozen=mlp),))
     with pytest.raises(BadInput, match="config.squeeze.nets: MLP"):
         module.make(problem.config, wrong)
 

@@ -24,7 +24,7 @@ KEYS = {
 def work_of(toy, tmp_path_factory):
     place = tmp_path_factory.mktemp("rat")
     base = {"data.name": "toy", "data.path": str(toy), **KEYS}
-    return lambda **changes: runs.work({**base, **changes}, place)
+    return lambda **changes: runs.context({**base, **changes}, place)
 
 
 def stepped(inner, theta, state, g, t, lr, wd):
@@ -48,10 +48,10 @@ def stepped(inner, theta, state, g, t, lr, wd):
     [("adam", "mixed", "flip_rotate"), ("momentum", "remat", "rotate"), ("sgd", "reverse", "flip")],
 )
 def test_gradient_is_that_of_the_window(work_of, inner, way, strategy):
-    work = work_of(inner=inner, unroll=way, **{"data.dsa": strategy})
-    method, net = methods.make(work.config, work.problem), work.net
+    context = work_of(inner=inner, unroll=way, **{"data.dsa": strategy})
+    method, net = methods.make(context.config, context.problem), context.net
     state = method.init(0)
-    item = jax.tree.map(lambda x: x[0], work.problem.gather(method.sample(0, 0)))
+    item = jax.tree.map(lambda x: x[0], context.problem.gather(method.sample(0, 0)))
     start, window, lr, wd = 2, 2, 0.1, 0.0 if inner == "adam" else 5e-4
     key = rng.key(0, "test")
     with jax.enable_x64(True):
@@ -122,8 +122,8 @@ def test_batches_hold_different_images_of_different_classes():
 
 def test_window_is_drawn_once_an_epoch_a_step_or_never(work_of):
     def starts(**changes):
-        work = work_of(unroll_steps=40, window=10, **changes)
-        method = methods.make(work.config, work.problem)
+        context = work_of(unroll_steps=40, window=10, **changes)
+        method = methods.make(context.config, context.problem)
         return np.stack([method.sample(0, step)["start"] for step in range(40)])
 
     epoch = starts(batch_real=20)  # 60 images, 2 items a step: 3 batches an epoch
@@ -136,8 +136,8 @@ def test_window_is_drawn_once_an_epoch_a_step_or_never(work_of):
 
 
 def test_images_start_with_length_one_and_labels_never_fall_below_zero(work_of):
-    work = work_of()
-    method = methods.make(work.config, work.problem)
+    context = work_of()
+    method = methods.make(context.config, context.problem)
     state = method.init(0)
     lengths = np.linalg.norm(np.asarray(state.variables["images"]).reshape(6, -1), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
@@ -149,8 +149,8 @@ def test_images_start_with_length_one_and_labels_never_fall_below_zero(work_of):
 
 
 def test_set_is_trained_as_inside(work_of):
-    work = work_of(learn_labels=False)
-    method = methods.make(work.config, work.problem)
+    context = work_of(learn_labels=False)
+    method = methods.make(context.config, context.problem)
     dset = method.distilled(method.init(0), 7)
     train = dset.recipe["train"]
     assert dset.label_kind == "hard" and dset.lr is None
@@ -169,5 +169,5 @@ def test_set_is_trained_as_inside(work_of):
 )  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused(work_of, changes, words):
     with pytest.raises(BadInput, match=words):
-        work = work_of(**changes)
-        methods.make(work.config, work.problem)
+        context = work_of(**changes)
+        methods.make(context.config, context.problem)

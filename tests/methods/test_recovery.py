@@ -32,13 +32,13 @@ def test_image_batches_cover_the_set_once_in_pieces_as_equal_as_can_be():
 
 def test_accelerators_have_batches_of_as_many_images_as_one_may_have(monkeypatch, tiny, tmp_path):
     more = {"ipc": 20, "image_batch": 12, "batches_at_once": 0}
-    work = runs.work(keys_of(tiny, "sre2l", **more), tmp_path)
+    context = runs.context(keys_of(tiny, "sre2l", **more), tmp_path)
     sizes = {}
     for count in (1, 2):
         monkeypatch.setattr(
             recovery.parallel, "pick", lambda _, n=count: n * [SimpleNamespace(platform="gpu")]
         )
-        cut = recovery.parts(work.config, work.problem)
+        cut = recovery.parts(context.config, context.problem)
         sizes[count] = [sum(batch.size for batch in part) for part in cut]
     assert sizes == {1: 5 * [12], 2: [24, 24, 12]}  # 20 batches of 3 images
 

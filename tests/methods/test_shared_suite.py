@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, loop, methods, pipeline, rng
+from jdd import config, methods, rng
 from jdd.data import draw_per_class
-from jdd.distilled import DistilledSet
 from jdd.errors import BadInput, Interrupted
 from jdd.methods import METHODS
 from jdd.nets import base
-from jdd.session import Session
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import loop, pipeline
+from jdd.run.session import Session
 from tests import runs
 
 # Images recovered from a net: three batches of three, one of each class.
@@ -140,22 +141,22 @@ def made(request, tiny, tmp_path_factory):
     own = {"method": request.param, "experts.dir": str(place / "x")}
     own |= known(request.param, {"squeeze.dir": str(place / "q")})
     keys = known(request.param, tiny) | KEYS[request.param] | own
-    for stage in pipeline.stages(runs.work(keys, place / "run").config):
+    for stage in pipeline.stages(runs.context(keys, place / "run").config):
         if stage.name in ("experts", "squeeze"):
             runs.run(keys, place / "run", stage.name)
-    work = runs.work(keys, place / "run")
-    return methods.make(work.config, work.problem), work, keys
+    context = runs.context(keys, place / "run")
+    return methods.make(context.config, context.problem), context, keys
 
 
 def batch_of(made, step=0):
-    method, work, _ = made
-    return work.problem.gather(method.sample(0, step))
+    method, context, _ = made
+    return context.problem.gather(method.sample(0, step))
 
 
 def test_state_has_the_shapes_of_the_set(made):
-    method, work, _ = made
+    method, context, _ = made
     state = method.init(0)
-    assert state.variables["images"].shape == (3 * int(work.config.ipc), *work.data.shape)
+    assert state.variables["images"].shape == (3 * int(context.config.ipc), *context.data.shape)
     assert bool(method.valid(state))
     same, other = method.init(0), method.init(1)
     jax.tree.map(np.testing.assert_array_equal, state.variables, same.variables)
@@ -235,10 +236,10 @@ def test_one_device_equals_several(made):
 
 
 def test_resumed_run_is_bit_equal(made, tmp_path):
-    _, work, keys = made
+    _, context, keys = made
 
     def steps(place, count, stop=-1):
-        result = runs.work({**keys, "steps": count}, place)
+        result = runs.context({**keys, "steps": count}, place)
         place.mkdir(exist_ok=True)
         session = Session(place, progress=False)
         method = methods.make(result.config, result.problem)
@@ -264,7 +265,7 @@ def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
     one = known(made[2]["method"], {"segments": 1, "inits": 1, "real_parts": 1})
     keys = {**made[2], "steps": 40, **one, "log_every": 1}
     result = runs.run(keys, tmp_path)
-    from jdd.metrics import read
+    from jdd.run.metrics import read
 
     # A part of a set that is made in parts has a stage of its own: recover-0-1-2.
     made_by = [(row["stage"], row) for row in read(tmp_path / "metrics.jsonl")]
@@ -291,8 +292,8 @@ def picked(request, tiny, tmp_path_factory):
 
 def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
     name, keys, place, result = picked
-    work = runs.work(keys, place)
-    dset, train = DistilledSet.load(place / "distilled.npz"), work.data.train
+    context = runs.context(keys, place)
+    dset, train = DistilledSet.load(place / "distilled.npz"), context.data.train
     rows = dset.recipe["selected"]
     assert len(set(rows)) == 6 and dset.label_kind == "hard"
     np.testing.assert_array_equal(dset.images, train.images[rows])
@@ -300,7 +301,7 @@ def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
     np.testing.assert_array_equal(dset.labels, [0, 0, 1, 1, 2, 2])
     assert result["method"] == name and result["steps"] == 0
     assert dset.recipe["train"]["lr"] == 0.01 and result["accuracy"]["MLP"]["n"] == 2
-    method = methods.make(work.config, work.problem)
+    method = methods.make(context.config, context.problem)
     assert method.objective is None
     again, other = (method.init(seed).aux["rows"].tolist() for seed in (0, 1))
     assert again == rows and (other == rows) == (name != "random")
@@ -308,13 +309,13 @@ def test_chosen_images_are_real_ones_and_their_rows_are_kept(picked):
 
 def test_chosen_rows_follow_from_the_seed_or_the_features_of_the_trained_net(picked):
     name, keys, place, _ = picked
-    work = runs.work(keys, place)
-    train, net = work.data.train, work.net
+    context = runs.context(keys, place)
+    train, net = context.data.train, context.net
     if name == "random":
         drawn = draw_per_class(rng.host(0, "random/choice"), train.labels, 3, 2)
         assert DistilledSet.load(place / "distilled.npz").recipe["selected"] == drawn.tolist()
         return
-    features = np.asarray(net.apply(work.store.read(0, 1), train.images, train=False).features)
+    features = np.asarray(net.apply(context.store.read(0, 1), train.images, train=False).features)
     rows = []
     for c in range(3):
         group = np.flatnonzero(train.labels == c)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jdd.data.sources.raw import Raw, Request, request_of
 from jdd.data.sources.read import read
+from jdd.data.sources.request import Raw, Request, request_of
 
 __all__ = ["Raw", "Request", "read", "request_of"]

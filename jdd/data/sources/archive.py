@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from jdd import files
 from jdd.errors import BadInput
+from jdd.storage import files
 
 Parts = tuple[str, ...]
 _OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (

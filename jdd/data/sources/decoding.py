@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from jdd.data.sources.pixels import Decoded, decode
-from jdd.data.sources.raw import Request
+from jdd.data.sources.request import Request
 from jdd.errors import BadInput
 
 _BATCH = 128  # images a task: one image alone costs less than handing it to a thread

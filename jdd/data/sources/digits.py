@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jdd.data.sampler import class_indices
-from jdd.data.sources.raw import Raw
+from jdd.data.sources.request import Raw
 from jdd.errors import BadInput
 
 

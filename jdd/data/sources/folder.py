@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jdd.data import class_names
-from jdd.data.facts import Facts
+from jdd.data.catalogue import Facts
 from jdd.data.sources import archive, layout, pixels
 from jdd.data.sources.archive import Parts
 from jdd.data.sources.decoding import Item, decode_all
-from jdd.data.sources.raw import Raw, Request
-from jdd.data.sources.shelf import Shelf, Splits
+from jdd.data.sources.image_buffer import ImageBuffer, Splits
+from jdd.data.sources.request import Raw, Request
 from jdd.errors import BadInput
-from jdd.files import hidden
+from jdd.storage.files import hidden
 
 # Files of text that known archives carry: words for the classes' ids, labels of a flat folder.
 _WORDS = ("classes.txt", "words.txt")
@@ -36,7 +36,7 @@ class _Tree(NamedTuple):
 Homes = dict[tuple[str, str], list[Parts]]  # (split, class) -> paths of its images
 
 
-def read(request: Request, shelf: Shelf) -> Raw:
+def read(request: Request, buffer: ImageBuffer) -> Raw:
     """Read class folders from a folder, a zip or a tar, in one sequential pass.
 
     ``layout.place`` decides which split and class each picture belongs to; without a training
@@ -49,7 +49,7 @@ def read(request: Request, shelf: Shelf) -> Raw:
       BadInput: no images, a class without images, different sizes, names that are not the
         dataset's, a damaged file or archive.
     """
-    where, tree = request.path, _collect(request, shelf)
+    where, tree = request.path, _collect(request, buffer)
     if not tree.images:
         unread = pixels.unread([parts[-1] for parts in tree.others])
         for parts in tree.others[:8] if request.file.is_dir() else ():
@@ -77,7 +77,7 @@ def read(request: Request, shelf: Shelf) -> Raw:
         rows = sorted((path, cls) for cls, paths in mine for path in paths)
         if not rows:
             continue
-        images, seen = shelf.take([tree.images[path] for path, _ in rows])
+        images, seen = buffer.take([tree.images[path] for path, _ in rows])
         splits[split] = (images, np.array([labels[cls] for _, cls in rows], np.int32))
         counts += [f"{split}: {note}" for note in seen]
         notes += _absent(split, splits[split][1], names)
@@ -85,7 +85,7 @@ def read(request: Request, shelf: Shelf) -> Raw:
         counts.append(f"{counted(strays, 'stray')} ignored")
     if unread := pixels.unread([parts[-1] for parts in tree.others]):
         counts.append(unread)
-    return Raw(shelf.alike(splits), names, 255.0, tuple(notes + counts))
+    return Raw(buffer.alike(splits), names, 255.0, tuple(notes + counts))
 
 
 def counted(files: list[Parts], kind: str) -> str:
@@ -97,7 +97,7 @@ def counted(files: list[Parts], kind: str) -> str:
     return f"{len(files)} {kind} file{'s' * (len(files) != 1)}{inside}"
 
 
-def _collect(request: Request, shelf: Shelf) -> _Tree:
+def _collect(request: Request, buffer: ImageBuffer) -> _Tree:
     tree = _Tree({}, [], [], {})
 
     def wanted(parts: Parts) -> bool:
@@ -117,7 +117,7 @@ def _collect(request: Request, shelf: Shelf) -> _Tree:
                 tree.texts[entry.parts] = entry.data.decode(errors="replace")
 
     for parts, image in decode_all(items(), request):
-        tree.images[parts] = shelf.add(image)
+        tree.images[parts] = buffer.add(image)
     return tree
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from jdd import memory
 from jdd.data import class_names
-from jdd.data.facts import Facts
+from jdd.data.catalogue import Facts
 from jdd.data.sources import pixels
-from jdd.data.sources.raw import Raw
-from jdd.data.sources.shelf import Spool
+from jdd.data.sources.image_buffer import Spool
+from jdd.data.sources.request import Raw
 from jdd.errors import BadInput
-from jdd.files import npy_header
+from jdd.storage.files import npy_header
 
 # The documented names of (images, labels), the first found is taken.
 NAMES = {

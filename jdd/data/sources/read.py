@@ -11,10 +11,10 @@ import numpy as np
 
 from jdd import memory
 from jdd.data import cache
-from jdd.data.facts import FACTS
+from jdd.data.catalogue import CATALOGUE
 from jdd.data.sources import digits, folder, npz, pixels, tfds_sets
-from jdd.data.sources.raw import Raw, Request
-from jdd.data.sources.shelf import Held, Spool
+from jdd.data.sources.image_buffer import Held, Spool
+from jdd.data.sources.request import Raw, Request
 from jdd.data.streamed import Streamed
 from jdd.errors import BadInput
 
@@ -162,7 +162,9 @@ def _check_shape(request: Request, raw: Raw) -> None:
         )
     classes = len(raw.class_names)
     if classes != facts.classes:
-        twins = [f.name for f in FACTS.values() if f.shape == facts.shape and f.classes == classes]
+        twins = [
+            f.name for f in CATALOGUE.values() if f.shape == facts.shape and f.classes == classes
+        ]
         other = f"is it {twins[0]}?" if twins else "give it a name of your own"
         raise BadInput(where, f"{classes} classes", f"{facts.name} has {facts.classes}; {other}")
 

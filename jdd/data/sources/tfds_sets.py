@@ -14,8 +14,8 @@ import numpy as np
 
 from jdd.data.sources import pixels
 from jdd.data.sources.decoding import Item, decode_all
-from jdd.data.sources.raw import Raw, Request
-from jdd.data.sources.shelf import Shelf, Splits
+from jdd.data.sources.image_buffer import ImageBuffer, Splits
+from jdd.data.sources.request import Raw, Request
 from jdd.errors import BadInput
 
 _INFO = "dataset_info.json"
@@ -98,7 +98,7 @@ def _prepare(root: Path, name: str) -> None:
         ) from None
 
 
-def read(request: Request, prepared: Path, shelf: Shelf) -> Raw:
+def read(request: Request, prepared: Path, buffer: ImageBuffer) -> Raw:
     """Read the images and labels of a prepared set.
 
     Raises:
@@ -121,10 +121,10 @@ def read(request: Request, prepared: Path, shelf: Shelf) -> Raw:
         rows = builder.as_data_source(split=theirs, decoders=skip)
         where = f"{prepared}:{theirs}"
         decoded = decode_all(_items(rows, image, label, where), request)
-        found = [(shelf.add(one), cls) for cls, one in decoded]
+        found = [(buffer.add(one), cls) for cls, one in decoded]
         if not found:
             continue
-        images, seen = shelf.take([place for place, _ in found])
+        images, seen = buffer.take([place for place, _ in found])
         labels = np.array([cls for _, cls in found])
         splits[ours] = (images, pixels.check_labels(labels, len(images), len(names), where))
         notes += [f"{ours}: {note}" for note in seen]

@@ -1,0 +1,105 @@
+"""The text of --help."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from jdd import config as config_lib
+from jdd.config.keys import COMMON
+from jdd.config.schema import AUTO, allowed, show
+
+MODES = {
+    "all": "every stage whose output is missing",
+    "experts": "train the nets on real images whose trajectories are matched",
+    "distill": "make the distilled set",
+    "squeeze": "decoupled methods: train the teachers on the whole dataset",
+    "recover": "decoupled methods: make the images from the teachers",
+    "relabel": "decoupled methods: the teachers' labels of every view a student will be shown",
+    "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
+    "full": "train on the whole dataset, for comparison (cached per dataset and net)",
+    "scores": "with --config.scores=true: what of the accuracy is the images' own",
+    "report": "write report.html again",
+    "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
+    "export": "write the set of --set for other programs, to --to",
+    "estimate": "memory and time of each stage on this machine; runs nothing long",
+}
+_FLAGS = {
+    "--config=PATH[:ARG]": "config file, with its argument (default: configs/quickstart.py)",
+    "--config.KEY=VALUE": "change one key; lists are separated by commas",
+    "--mode=MODE": "what to do (default: all)",
+    "--workdir=DIR": "where the run lives; the same command again resumes it",
+    "": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
+    "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
+    "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
+    "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
+    "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
+    "--format=NAME": "with --mode=export, where the path does not say it: ddranking",
+    "--help": "this text; with --config=... also every key of that config",
+    "--version": "the version of jdd",
+}
+_EXAMPLES = """\
+  python -m jdd.main                                      # the quick start: digits, no download
+  python -m jdd.main --config=configs/mtt.py:cifar10,ipc=10 --workdir=runs/c10
+  python -m jdd.main --config=configs/mtt.py:mnist --config.data.path=mnist_png.zip
+  python -m jdd.main --mode=evaluate --set=runs/c10/distilled.npz --config.nets=ConvNet,AlexNet
+  python -m jdd.main --config=configs/mtt.py:cifar10 --help"""
+
+
+def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
+    """Return the help; with a config, also all its keys."""
+
+    def table(rows: dict[str, str]) -> str:
+        width = max(map(len, rows)) + 2
+        return "\n".join(f"  {name:<{width}}{words}" for name, words in rows.items())
+
+    parts = [
+        "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
+        "usage: python -m jdd.main [--config=PATH[:ARG]] [--mode=MODE] [--workdir=DIR] "
+        "[--config.KEY=VALUE ...]",
+        "flags:\n" + table(_FLAGS),
+        "modes:\n" + table(MODES),
+        "examples:\n" + _EXAMPLES,
+    ]
+    if spec is None and not overrides:
+        names = ", ".join(f"configs/{name}.py" for name in config_lib.bundled())
+        text = f"bundled configs: {names}; --config=... --help lists the keys of one"
+        parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
+    else:
+        parts.append(describe(config_lib.load(spec, overrides).config))
+    return "\n\n".join(parts)
+
+
+_HEADINGS = {
+    "": "the run",
+    "net": "the net of experts and students",
+    "data": "the real images",
+    "eval": "what the set is worth",
+    "baselines": "what it is compared with",
+    "experts": "nets trained on real images",
+    "squeeze": "teachers: nets that the whole dataset is squeezed into",
+    "relabel": "views of the images, and the teachers' labels of them",
+    "post": "how students learn from these labels",
+}
+
+
+def describe(config: ConfigDict) -> str:
+    """Return every key with its value, meaning and what it may hold, for --help."""
+    values = config_lib.flat(config)
+    settled = config_lib.resolve_auto(config)[0] if config.data.name else values
+    keys = config_lib.schema(config.method)
+    groups: dict[str, list[str]] = {title: [] for title in _HEADINGS.values()}
+    for name, key in keys.items():
+        title = _HEADINGS[name.rpartition(".")[0]] if name in COMMON else f"method {config.method}"
+        value = show(values[name])
+        if values[name] == AUTO != settled[name]:
+            value = f"auto   (here: {show(settled[name])})"
+        plain = key.type is str and not key.choices and not key.auto
+        words = key.help if plain else f"{key.help}; {allowed(key)}"
+        groups.setdefault(title, []).append(
+            f"  --config.{name}={value}\n"
+            + textwrap.fill(words, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        )
+    return "\n\n".join(f"{title}:\n" + "\n".join(lines) for title, lines in groups.items())

@@ -1,0 +1,68 @@
+"""What is in print: the published figure of a setting, and those of other nets on its set.
+
+The tables are the method's (``PUBLISHED``, ``CROSS`` and ``PROTOCOL`` of its config file).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jdd.config.files import bundled, checked, flat, method_file, schema
+from jdd.config.rules import auto_depth
+from jdd.config.schema import AUTO
+from jdd.data.catalogue import lookup
+
+
+def figure(config: ConfigDict) -> dict[str, Any] | None:
+    """Return the published figure of this setting, or None where there is none.
+
+    ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
+    keys in which this (resolved) config is not the published protocol.
+    """
+    module, facts = method_file(config.method), lookup(config.data.name)
+    row, source = _printed(module, "PUBLISHED", config.data.name, config.ipc)
+    if facts is None or not row or row["accuracy"] is None:
+        return None
+    protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
+    protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
+    values = flat(config)
+    keys = schema(config.method)
+    protocol = {key: checked(key, value, keys) for key, value in protocol.items()}
+    differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
+    figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
+    return figures | {"protocol_differs": differs}
+
+
+def cross(method: str, dataset: str, ipc: int, net: str, changed: bool) -> dict[str, Any] | None:
+    """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
+
+    None where the method is not one of jdd's, or its paper has no such row of sets that were
+    distilled with ``net``; ``changed`` says that this one has options that theirs had not.
+    """
+    files = bundled()
+    module = method_file(method) if method in files else None
+    row, source = _printed(module, "CROSS", dataset, ipc)
+    if not row or row.get("net", "ConvNet") != net:
+        return None
+    source += f"; this set's {net} is not theirs" if changed else ""
+    found = {name: {"mean": mean, "std": std} for name, (mean, std) in row["values"].items()}
+    return {"values": found, "source": source}
+
+
+def _printed(module: Any, table: str, dataset: str, ipc: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the row of a published table for a dataset, if its task is the same; whose it is."""
+    facts = lookup(dataset)
+    original = lookup(facts.settings) if facts else None
+    if facts is None or original is None or original.classes != facts.classes:
+        return None, ""
+    row = getattr(module, table, {}).get((facts.settings, ipc))
+    if row is None:
+        return None, ""
+    other = f"; the figure is for {facts.settings} itself, not for {dataset}"
+    return row, row["source"] + (other if facts.settings != dataset else "")
+
+
+# What every published table has in common: all of the data at its own size.
+_ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}

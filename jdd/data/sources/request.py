@@ -1,0 +1,167 @@
+"""What a source is asked for (Request) and what it returns (Raw)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd.data import catalogue as table
+from jdd.data.catalogue import Facts
+from jdd.data.sources.layout import LAYOUTS
+from jdd.errors import BadInput, nearest
+
+SOURCES = ("digits", "npz", "folder", "tfds")
+DEFAULTS: dict[str, Any] = {
+    "name": "digits",
+    "source": "auto",
+    "path": "",
+    "size": 0,
+    "zca": "none",
+    "val": 0.0,
+    "test": 0.2,
+    "cache_dir": "",
+    "dsa": "auto",
+    "stream": False,
+    "layout": "structure",
+}
+
+
+class Raw(NamedTuple):
+    """Images as their source has them, before splitting and normalising.
+
+    ``splits`` maps "train", and "val" and "test" where the source has them, to (images
+    [n, h, w, c], labels int32 [n]); images are uint8 in [0, scale], or float32 with scale 1; with
+    ``config.data.stream`` a ``Streamed`` of uint8.
+    """
+
+    splits: dict[str, tuple[Any, np.ndarray]]
+    class_names: tuple[str, ...]
+    scale: float
+    notes: tuple[str, ...] = ()
+
+
+class Request(NamedTuple):
+    """One dataset, checked as far as that goes without opening it."""
+
+    name: str
+    facts: Facts | None
+    source: str
+    path: str
+    size: int
+    cache_dir: str
+    stream: bool = False
+    layout: str = "structure"
+
+    @property
+    def file(self) -> Path:
+        """The path with ~ expanded."""
+        return Path(self.path).expanduser()
+
+    @property
+    def channels(self) -> int | None:
+        """The channels a known dataset must have; None: whatever is found."""
+        return self.facts.shape[2] if self.facts else None
+
+
+def setting(config: Mapping[str, Any], key: str) -> Any:
+    """Return a key of the data config or its default."""
+    value = config.get(key)
+    return DEFAULTS[key] if value is None else value
+
+
+def source_of(name: str, source: str, path: str) -> str:
+    """Return the source meant by "auto": by the path's ending, else the known dataset's own."""
+    if source not in ("", "auto"):
+        return source
+    facts = table.lookup(name)
+    if path:
+        file = Path(path).expanduser()
+        if _is_prepared(file) or (facts and facts.tfds and _is_prepared(file / facts.tfds)):
+            return "tfds"
+        return "npz" if file.suffix.lower() == ".npz" else "folder"
+    return facts.source if facts else "folder"
+
+
+def _is_prepared(path: Path) -> bool:
+    """Whether tensorflow-datasets has prepared a set here, or in versions below here."""
+    return any(any(path.glob(pattern)) for pattern in ("dataset_info.json", "*/dataset_info.json"))
+
+
+def request_of(config: Mapping[str, Any]) -> Request:
+    """Check name, source, path and size of a data config.
+
+    Args:
+      config: a mapping or ConfigDict; missing keys take ``DEFAULTS``.
+
+    Returns:
+      The Request; nothing has been read yet.
+
+    Raises:
+      BadInput: an unknown dataset without a path, an unknown source, a source that does not hold
+        the dataset, a missing path or a senseless size.
+    """
+    name, path = str(setting(config, "name")), str(setting(config, "path"))
+    facts, given = table.lookup(name), str(setting(config, "source"))
+    source = source_of(name, given, path)
+    if source not in SOURCES:
+        hint = nearest(source, SOURCES)
+        meant = f"did you mean {hint}? " if hint else ""
+        raise BadInput(
+            "config.data.source", repr(source), f"{meant}allowed are auto, {', '.join(SOURCES)}"
+        )
+    if facts is None:
+        _check_own(name, given, path)
+    if source == "digits" and name != "digits":
+        raise BadInput(
+            "config.data.source", f"'digits' for the dataset {name!r}", "it holds only digits"
+        )
+    if source in ("npz", "folder"):
+        _check_path(name, source, path)
+    stream = bool(setting(config, "stream"))
+    if stream and source == "digits":
+        raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
+    cache_dir = str(setting(config, "cache_dir"))
+    form = str(setting(config, "layout"))
+    if form not in LAYOUTS:
+        raise BadInput("config.data.layout", repr(form), f"one of {', '.join(LAYOUTS)}")
+    if form != "structure" and source != "folder":
+        raise BadInput("config.data.layout", f"{form} with source={source}", "it is of folders")
+    return Request(name, facts, source, path, side(config), cache_dir, stream, form)
+
+
+def _check_own(name: str, source: str, path: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise BadInput(
+            "config.data.name",
+            repr(name),
+            "a name starts with a letter or digit and holds letters, digits, _ . - only",
+        )
+    if not path and source != "tfds":
+        hint = nearest(name, table.CATALOGUE)
+        meant = f"; did you mean {hint}?" if hint else ""
+        raise table.known("config.data.name", f"unknown dataset {name!r}{meant}")
+
+
+def _check_path(name: str, source: str, path: str) -> None:
+    kind = "an .npz file" if source == "npz" else "a folder, .zip or .tar.xz of class folders"
+    if not path:
+        raise BadInput(
+            "config.data.path",
+            "empty",
+            f"the dataset {name} with source={source} needs {kind}: --config.data.path=...",
+        )
+    if not Path(path).expanduser().exists():
+        raise BadInput("config.data.path", f"{path} does not exist", f"give {kind}")
+
+
+def side(config: Mapping[str, Any]) -> int:
+    size = setting(config, "size")
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 <= size <= 1024:
+        raise BadInput(
+            "config.data.size", repr(size), "allowed are 0 (as found) or a side of 1 to 1024 pixels"
+        )
+    return int(size)

@@ -1,0 +1,61 @@
+"""What the nets of an evaluation start from: fresh weights, one fixed draw, or trained nets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import rng
+from jdd.errors import BadInput
+from jdd.evaluation import objectives
+from jdd.nets import Net
+from jdd.pretrained.store import Store
+from jdd.product.distilled_set import DistilledSet
+
+Tree = Any
+
+
+def starts(context: Any, dset: DistilledSet, net: Net) -> Tree:
+    """Return stacked variables that ``net`` starts from, as the set's recipe says; None for fresh.
+
+    ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
+    one draw that is a function of both, or ``{"kind": "experts", "experts", "epoch"}``, snapshots
+    of an expert store, whose settings are ``"store"`` (the run's own where they are not said). Nets
+    other than the set's own always start fresh.
+
+    Raises:
+      BadInput: the experts are not there, or the set is for its own net alone.
+    """
+    init = dset.recipe["train"].get("init") or {"kind": "fresh"}
+    if net is not context.net:
+        _own_alone(dset, net, context.net)
+    if init["kind"] == "fresh" or net is not context.net:
+        return None
+    if init["kind"] == "fixed":
+        drawn = net.init(rng.key(int(init["seed"]), str(init["purpose"])))
+        return jax.tree.map(lambda a: np.asarray(a)[None], drawn)
+    store = (
+        Store(context.store_path, init["store"], context.like) if "store" in init else context.store
+    )
+    missing = [e for e in init["experts"] if store.epochs(e // store.group) < int(init["epoch"])]
+    if missing:
+        found = f"{len(missing)} of its {len(init['experts'])} are not in {store.directory}"
+        allowed = "give --config.experts.dir=..., the experts/ of the run that made it"
+        allowed += "; in that run --mode=experts trains them again"
+        raise BadInput("the set was made for trained nets", found, allowed)
+    trees = [store.read(int(expert), int(init["epoch"])) for expert in init["experts"]]
+    return jax.tree.map(lambda *a: np.stack(a), *trees)
+
+
+def _own_alone(dset: DistilledSet, net: Net, own: Net) -> None:
+    kind = objectives.of(dset.recipe)["kind"]
+    if kind != "distill":
+        found = f"{net.name}, and the set is to {kind} trained nets"
+        raise BadInput("config.nets", found, f"{own.name} alone: no other is trained")
+
+
+def kinds(start: Tree, n: int) -> int:
+    """Return how many of ``n`` nets differ: a net that starts alike ends alike, step for step."""
+    return n if start is None else min(n, len(jax.tree.leaves(start)[0]))

@@ -1,0 +1,51 @@
+"""What one trained net says of many images: logits and features, in batches."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdd.evaluation.accuracy import BATCH
+from jdd.nets import Net
+from jdd.run.session import Session
+
+Tree = Any
+
+
+class Outputs(NamedTuple):
+    """logits: float32 [n, classes]; features: float32 [n, d], what the classifier reads."""
+
+    logits: np.ndarray
+    features: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _forward(net: Net) -> Any:
+    def forward(variables: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = net.apply(variables, images, train=False)
+        return out.logits, out.features
+
+    return jax.jit(forward)
+
+
+def outputs(
+    net: Net, variables: Tree, images: np.ndarray, session: Session | None = None
+) -> Outputs:
+    """Return what a net with ``variables`` makes of ``images`` [n, h, w, c] in its input space.
+
+    Raises:
+      Interrupted: with a session, when a signal arrives.
+    """
+    found: list[Outputs] = []
+    for lo in range(0, len(images), BATCH):
+        if session is not None:
+            session.check()
+        x = images[lo : lo + BATCH]
+        missing = BATCH - len(x)  # padded, to compile once
+        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+        said = _forward(net)(variables, x)
+        found.append(Outputs(*(np.asarray(a)[: BATCH - missing] for a in said)))
+    return Outputs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

@@ -1,0 +1,238 @@
+"""How to differentiate through training.
+
+    (theta_{j+1}, s_{j+1}) = update(grad_theta L(theta_j; S, xi_j), s_j, theta_j, h_j),   j < M
+
+S is what the outer loop moves (images, labels), h_j the learned rates of step j, xi_j what is fixed
+(batch indices, augmentation keys), s_j the optimiser's state. What is estimated:
+
+``exact``      the gradient of theta_M.
+``truncated``  the exact gradient of the last W steps of the unroll, theta_{M-W} taken as given.
+``tesla``      the exact gradient with the adjoint frozen in the weights: the inner gradient's
+               dependence on theta_j is dropped, so that an image's influence on later gradients is
+               not counted (docs/methods/tesla.md shows what that costs). About 9 forward passes a
+               step instead of 11, the memory of ``mixed``.
+
+How the exact part is computed: three ways, equal to rounding error:
+
+``mixed``    default. Each step has its own reverse rule. With the cotangent v of the inner gradient
+             the rule needs H v and (d^2 L / dS dtheta)^T v, and one forward-over-reverse pass
+             jvp((L, grad_{theta,S} L); v) gives both, because the Hessian is symmetric. v . grad L,
+             which comes with it, is all that SGD's rates need; other optimisers keep the inner
+             gradient g_j.
+             Kept from the forward pass: theta_j, s_j (and g_j); activations live for one step, or
+             for one part of its images. Memory M |theta| (SGD), M (2 |theta| + |s|) (others) + one
+             part; time about 11 forward passes a step.
+``remat``    reverse over reverse, with jax.checkpoint around each step: memory M (|theta| + |s|) +
+             one step's second-order graph; about 12 forward passes a step.
+``reverse``  plain reverse over reverse: keeps every step's activations; about 9 forward passes.
+
+Only ``mixed`` and ``tesla`` take a step's rows in parts (``Inner.part``).
+
+Source: mixed-mode differentiation in bilevel problems, Kemaev et al., ICML 2025; the exact adjoint
+is what MTT (Cazenavette et al. 2022, section 3) defines and TESLA (Cui et al. 2023) approximates;
+truncation in the middle of training: RaT-BPTT (Feng et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jdd.errors import BadInput
+from jdd.training.optimisers import InnerOptimizer
+
+Tree = Any
+Loss = Callable[[Tree, Tree, Tree], jax.Array]
+Step = Callable[..., tuple[Tree, Tree]]
+
+WAYS = ("mixed", "remat", "reverse")
+ESTIMATORS = ("exact", "truncated", "tesla")
+
+
+class Inner(NamedTuple):
+    """The inner loss of a step: ``loss(theta, batch(data, fixed), fixed) -> scalar``.
+
+    ``batch`` makes what the loss reads from what is moved: the rows of a step, augmented, and their
+    targets. With ``part`` rows at a time (0: all) the loss has to be a sum over axis 0 of the
+    batch's leaves, and ``part`` to divide their number.
+    """
+
+    loss: Loss
+    batch: Callable[[Tree, Tree], Tree] = lambda data, fixed: data
+    part: int = 0
+
+    def whole(self, theta: Tree, data: Tree, fixed: Tree) -> jax.Array:
+        """Return the loss of all rows at once."""
+        return self.loss(theta, self.batch(data, fixed), fixed)
+
+
+def _over_parts(
+    fn: Callable[[Tree], tuple[Tree, Tree]], rows: Tree, part: int
+) -> tuple[Tree, Tree]:
+    """Return the sum over parts of fn's first result, and its second one joined again."""
+    count = jax.tree.leaves(rows)[0].shape[0] if part else 0
+    if count <= part:
+        return fn(rows)
+    parts = jax.tree.map(lambda x: x.reshape(count // part, part, *x.shape[1:]), rows)
+
+    def add(total: Tree, one: Tree) -> tuple[Tree, Tree]:
+        more, joined = fn(one)
+        return jax.tree.map(jnp.add, total, more), joined
+
+    shape = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], parts))[0]
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    total, joined = jax.lax.scan(add, zero, parts)
+    return total, jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), joined)
+
+
+def _plain_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
+    def step(theta: Tree, state: Tree, hyper: Tree, data: Tree, fixed: Tree) -> tuple[Tree, Tree]:
+        g = jax.grad(inner.whole)(theta, data, fixed)
+        return optimizer.update(g, state, theta, hyper)
+
+    return step
+
+
+def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Any) -> Step:
+    """Return the step with a reverse rule that keeps no activations.
+
+    ``second_order(theta, rows, fixed, w) -> ((w . grad L, H w), mixed)`` for a part of the rows,
+    with mixed = (d^2 L / drows dtheta)^T w.
+    """
+
+    def gradient(theta: Tree, data: Tree, fixed: Tree) -> Tree:
+        def one(rows: Tree) -> tuple[Tree, Tree]:
+            return jax.grad(inner.loss)(theta, rows, fixed), ()
+
+        return _over_parts(one, inner.batch(data, fixed), inner.part)[0]
+
+    @jax.custom_vjp
+    def step(theta: Tree, state: Tree, hyper: Tree, data: Tree, fixed: Tree) -> tuple[Tree, Tree]:
+        return optimizer.update(gradient(theta, data, fixed), state, theta, hyper)
+
+    def forward(*args: Tree) -> tuple[tuple[Tree, Tree], tuple[Tree, Tree]]:
+        theta, state, hyper, data, fixed = args
+        g = gradient(theta, data, fixed)
+        return optimizer.update(g, state, theta, hyper), (args, None if optimizer.slope else g)
+
+    def backward(kept: tuple[Tree, Tree], cotangent: tuple[Tree, Tree]) -> tuple[Tree, ...]:
+        (theta, state, hyper, data, fixed), g = kept
+        g = jax.tree.map(jnp.zeros_like, theta) if optimizer.slope else g
+        pull = jax.vjp(optimizer.update, g, state, theta, hyper)[1]
+        v, d_state, d_theta, d_hyper = pull(cotangent)
+        w = cotangent[0] if optimizer.slope else v
+        rows, pull_rows = jax.vjp(lambda d: inner.batch(d, fixed), data)
+        (along, hessian_w), mixed_w = _over_parts(
+            lambda some: second_order(theta, some, fixed, w), rows, inner.part
+        )
+        if optimizer.slope:  # v = slope w, and d/dhyper (cotangent . slope g) = (w . g) d slope
+            slope, pull_slope = jax.vjp(optimizer.slope, hyper)
+            hessian_w, mixed_w = jax.tree.map(lambda x: slope * x, (hessian_w, mixed_w))
+            d_hyper = jax.tree.map(jnp.add, d_hyper, pull_slope(along)[0])
+        d_theta = jax.tree.map(jnp.add, d_theta, hessian_w)
+        return d_theta, d_state, d_hyper, pull_rows(mixed_w)[0], None
+
+    step.defvjp(forward, backward)
+    return step
+
+
+def _mixed_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
+    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> Tree:
+        def both(t: Tree) -> Tree:
+            return jax.value_and_grad(inner.loss, argnums=(0, 1))(t, rows, fixed)
+
+        along, (hessian_w, mixed_w) = jax.jvp(both, (theta,), (w,))[1]
+        return (along, hessian_w), mixed_w
+
+    return _own_rule_step(inner, optimizer, second_order)
+
+
+def _tesla_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
+    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> Tree:
+        def along(rows: Tree) -> jax.Array:
+            return jax.jvp(lambda t: inner.loss(t, rows, fixed), (theta,), (w,))[1]
+
+        # d/dS of w . grad_theta L; what theta_j itself did to that gradient is left out.
+        value, mixed_w = jax.value_and_grad(along)(rows)
+        return (value, jax.tree.map(jnp.zeros_like, theta)), mixed_w
+
+    return _own_rule_step(inner, optimizer, second_order)
+
+
+def _differentiable_step(inner: Inner, optimizer: InnerOptimizer, how: str, estimator: str) -> Step:
+    if how not in WAYS:
+        raise BadInput("config.unroll", f"{how!r}", f"one of {', '.join(WAYS)}")
+    if estimator not in ESTIMATORS:
+        raise BadInput("config.estimator", f"{estimator!r}", f"one of {', '.join(ESTIMATORS)}")
+    if estimator == "tesla":
+        return _tesla_step(inner, optimizer)
+    return _mixed_step(inner, optimizer) if how == "mixed" else _plain_step(inner, optimizer)
+
+
+def unroll(
+    inner: Inner | Loss,
+    optimizer: InnerOptimizer,
+    theta: Tree,
+    hyper: Tree,
+    data: Tree,
+    fixed: Tree,
+    how: str = "mixed",
+    constant: Tree = None,
+    estimator: str = "exact",
+    window: int = 0,
+    start: jax.Array | int | None = None,
+) -> Tree:
+    """Return theta after the inner steps, differentiable in ``theta``, ``hyper`` and ``data``.
+
+    All M steps are run, unless ``estimator`` is 'truncated': then ``start`` steps without a
+    gradient and ``window`` steps with one, and those after them not at all.
+
+    Args:
+      inner: the inner loss of one step; ``loss(theta, data, fixed_j) -> scalar`` will do.
+      optimizer: inner optimiser.
+      theta: start weights, any tree.
+      hyper: the optimiser's rates, each leaf ``[M, ...]``, one a step.
+      data: what every step shares and the outer loop moves.
+      fixed: what is not differentiated, each leaf ``[M, ...]``.
+      how: one of ``WAYS``; 'tesla' has a way of its own.
+      constant: what is neither differentiated nor different from step to step, but traced (a rule
+        of its own may not close over it); if given, the inner loss gets ``(fixed_j, constant)``.
+      estimator: one of ``ESTIMATORS``.
+      window: W, the steps that 'truncated' differentiates through, 1 .. M; static.
+      start: the first of them, 0 .. M - W, may be traced; M - W if not given.
+
+    Raises:
+      BadInput: ``how`` or ``estimator`` is unknown, or the window does not fit the unroll.
+    """
+    inner = inner if isinstance(inner, Inner) else Inner(inner)
+    step = _differentiable_step(inner, optimizer, how, estimator)
+    carry, xs = (theta, optimizer.init(theta)), (hyper, fixed)
+
+    def body(step: Step, data: Tree) -> Callable[[Tree, Tree], tuple[Tree, None]]:
+        def one(carry: Tree, xs: Tree) -> tuple[Tree, None]:
+            hyper_j, fixed_j = xs
+            fixed_j = fixed_j if constant is None else (fixed_j, constant)
+            return step(*carry, hyper_j, data, fixed_j), None
+
+        return one
+
+    if estimator == "truncated":
+        total = jax.tree.leaves(xs)[0].shape[0]
+        if not 1 <= window <= total:
+            raise BadInput("config.window", str(window), f"1 to {total}, the steps of the unroll")
+        first = jnp.asarray(total - window if start is None else start)
+        # No gradient reaches these steps, so their number may be traced.
+        carry, given, frozen = jax.lax.stop_gradient((carry, xs, data))
+        before = body(step, frozen)
+        carry = jax.lax.fori_loop(
+            0, first, lambda j, c: before(c, jax.tree.map(lambda x: x[j], given))[0], carry
+        )
+        xs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, window), xs)
+    run = body(step, data)
+    if how == "remat" and estimator != "tesla":
+        run = jax.checkpoint(run)
+    (theta, _), _ = jax.lax.scan(run, carry, xs)
+    return theta

@@ -1,0 +1,1 @@
+"""Nets trained on real images: expert trajectories and teachers, and what is read from them."""

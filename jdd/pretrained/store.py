@@ -1,0 +1,169 @@
+"""Expert trajectories on disk, one Orbax item per (group, epoch).
+
+    <store>/store.json            the settings all experts in it were made with
+    <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
+    <store>/g0003/state0007/      their optimiser's state there, where it has one: the last epoch's
+
+A group is trained at once (small nets off a CPU in one vmap); its bits may depend on its size, so
+the size is one of the settings. The number of experts and of epochs is not: a store grows in both
+directions. An item appears whole or not at all (Orbax renames it into place), so what exists is
+what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd.errors import BadInput, contrast
+from jdd.storage import checkpoints
+
+Tree = Any
+
+# What a store means by a setting that it does not name.
+_UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0}
+
+
+class Store:
+    """A directory of expert snapshots made with one set of settings.
+
+    Args:
+      directory: where it lies or will lie.
+      settings: JSON-able; what the experts are made with (dataset, whitening, net, recipe, group).
+      like: abstract variables of one expert.
+      cache_bytes: how much of what was read stays in memory.
+      key: the config's key that says where it lies.
+
+    Raises:
+      BadInput: the directory holds experts made with other settings; they are named.
+    """
+
+    trained = True
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        settings: dict[str, Any],
+        like: Tree,
+        cache_bytes: int = 2 << 30,
+        key: str = "experts.dir",
+    ):
+        self.key = key
+        self.directory = Path(directory)
+        self.settings = json.loads(json.dumps(settings))
+        self.group = int(settings["group"])
+        self._like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.group, *x.shape), x.dtype), like
+        )
+        item = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self._like))
+        self._room = max(2, cache_bytes // max(item, 1))
+        self._cache: OrderedDict[tuple[int, int], Tree] = OrderedDict()
+        self._digests: dict[tuple[int, int], str] = {}
+        self._check()
+
+    def _check(self) -> None:
+        path = self.directory / "store.json"
+        if not path.exists():
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                str(path),
+                "not an expert store's settings",
+                f"another --config.{self.key}, and a new --workdir for a run that has begun",
+            ) from error
+        found, mine = _UNNAMED | found, _UNNAMED | self.settings
+        told, asked = contrast(found, mine)
+        if told:
+            raise BadInput(
+                f"store of trained nets {self.directory}",
+                f"made with {told}",
+                f"this run has {asked}: give another --config.{self.key}, and a new --workdir to a "
+                "run that has begun",
+            )
+
+    def create(self) -> None:
+        """Write the settings file, or check the one that is there."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._check()  # another run may have made it since
+        path = self.directory / "store.json"
+        if not path.exists():
+            temporary = path.with_suffix(".tmp")
+            text = json.dumps({"schema": 1, "settings": self.settings}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+            os.replace(temporary, path)
+
+    def path(self, group: int, epoch: int) -> Path:
+        """Return where a group's snapshot after ``epoch`` epochs lies."""
+        return self.directory / f"g{group:04d}" / f"e{epoch:04d}"
+
+    def epochs(self, group: int) -> int:
+        """Return the last epoch a group has a snapshot of, -1 for none."""
+        found = (self.directory / f"g{group:04d}").glob("e[0-9]*")
+        return max((int(p.name[1:]) for p in found if p.name[1:].isdigit()), default=-1)
+
+    def has(self, groups: int, epochs: int) -> bool:
+        """Tell whether the first ``groups`` groups are there up to ``epochs``."""
+        return all(self.epochs(g) >= epochs for g in range(groups))
+
+    def write(self, group: int, epoch: int, variables: Tree) -> None:
+        """Save a group's stacked variables ``[G, ...]``."""
+        checkpoints.save(self.path(group, epoch), variables)
+
+    def read_group(self, group: int, epoch: int) -> Tree:
+        """Return a group's stacked variables ``[G, ...]``."""
+        if (group, epoch) not in self._cache:
+            while len(self._cache) >= self._room:
+                self._cache.popitem(last=False)
+            self._cache[group, epoch] = checkpoints.restore(self.path(group, epoch), self._like)
+        self._cache.move_to_end((group, epoch))
+        return self._cache[group, epoch]
+
+    def read(self, expert: int, epoch: int) -> Tree:
+        """Return one expert's variables after ``epoch`` epochs, as NumPy arrays."""
+        stacked = self.read_group(expert // self.group, epoch)
+        return jax.tree.map(lambda x: np.asarray(x[expert % self.group]), stacked)
+
+    def digest(self, group: int, epoch: int) -> str:
+        """Return 16 hex digits that stand for a group's variables after ``epoch`` epochs."""
+        if (group, epoch) not in self._digests:
+            found = hashlib.sha256()
+            for leaf in jax.tree.leaves(self.read_group(group, epoch)):
+                found.update(np.ascontiguousarray(leaf).tobytes())
+            self._digests[group, epoch] = found.hexdigest()[:16]
+        return self._digests[group, epoch]
+
+    def forget(self, group: int, before: int, snapshots: bool) -> None:
+        """Delete a group's optimiser states of less than ``before`` epochs; ``snapshots``: these
+        too, for training that needs only its last one.
+        """
+        for path in (self.directory / f"g{group:04d}").iterdir():
+            kind = path.name.rstrip("0123456789")
+            number = path.name.removeprefix(kind)
+            old = number.isdigit() and int(number) < before
+            if old and (kind == "state" or snapshots and kind == "e"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _state(self, group: int, epoch: int) -> Path:
+        return self.path(group, epoch).with_name(f"state{epoch:04d}")
+
+    def has_state(self, group: int, epoch: int) -> bool:
+        """Tell whether the optimiser's state after ``epoch`` epochs is there; at 0 it is none."""
+        return epoch == 0 or self._state(group, epoch).exists()
+
+    def write_state(self, group: int, epoch: int, state: Tree) -> None:
+        """Save the stacked state of a group's optimiser ``[G, ...]``."""
+        checkpoints.save(self._state(group, epoch), state)
+
+    def read_state(self, group: int, epoch: int, like: Tree) -> Tree:
+        """Return the stacked state of a group's optimiser; its shapes are those of ``like``."""
+        return checkpoints.restore(self._state(group, epoch), like)

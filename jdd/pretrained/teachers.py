@@ -1,0 +1,177 @@
+"""Nets that a dataset is squeezed into: one of each architecture, its last weights kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdd import nets, rng
+from jdd.augment import crops
+from jdd.errors import BadInput
+from jdd.nets import Net
+from jdd.pretrained.store import Store
+from jdd.training import trainer
+
+Tree = Any
+
+
+class Teacher(NamedTuple):
+    """One net, how it is trained, and where its weights lie; ``frozen`` is the net as one reads it
+    that does not train it: the same function of the same variables.
+    """
+
+    word: str  # as squeeze.nets has it
+    net: Net
+    frozen: Net
+    recipe: trainer.Recipe
+    settings: dict[str, Any]
+    epochs: int
+    store: Store | None  # None: nobody has trained it
+
+    @property
+    def trained(self) -> bool:
+        """Tell whether all its epochs are done."""
+        return self.store is not None and self.store.epochs(0) >= self.epochs
+
+    def variables(self) -> Tree:
+        """Return its weights and batch statistics; of an untrained one, fresh ones."""
+        if self.store is None:
+            return jax.device_get(self.net.init(rng.key(0, "estimate")))
+        return self.store.read(0, self.epochs)
+
+    def digest(self) -> str:
+        """Return 16 hex digits that stand for its weights; '' while nobody has trained it."""
+        return self.store.digest(0, self.epochs) if self.store is not None and self.trained else ""
+
+    def rates(self, images: int) -> Sequence[float]:
+        """Return the learning rate of every step on ``images`` real images."""
+        per_epoch = trainer.steps_per_epoch(self.recipe, images)
+        lr, steps = float(self.settings["lr"]), self.epochs * per_epoch
+        if self.settings["schedule"] == "constant":
+            return (lr,) * steps
+        shape = {"kind": "cosine", "warmup": self.settings["warmup"]}
+        return trainer.scheduled(lr, steps, shape, per_epoch)
+
+
+def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
+    """Return the teachers of a config, in order; ``folder`` None: as nobody has trained them.
+
+    Raises:
+      BadInput: an unknown net, images too small for it, or the folder holds other teachers.
+    """
+    return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
+
+
+def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
+    squeeze = config.squeeze
+    name, colon, own = word.partition(":")
+    width = int(own) if own.isdecimal() else int(squeeze.width)
+    if colon and (not own.isdecimal() or not width):
+        raise BadInput("config.squeeze.nets", word, "NET or NET:WIDTH, such as MobileNetV2:16")
+    wide = width and name in nets.NAMES and (colon or "width" in nets.options_of(name))
+    options = {"width": width} if wide else {}
+    augment = str(squeeze.augment)
+    try:
+        made = [
+            _net(name, data.shape, data.classes, frozen, tuple(options.items()))
+            for frozen in (False, True)
+        ]
+    except BadInput as error:
+        raise BadInput("config.squeeze.nets", error.found, error.allowed) from error
+    try:
+        crops.names(augment)
+    except BadInput as error:
+        raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
+    batch, parts = int(squeeze.batch), int(squeeze.accumulate)
+    if not trainer.cuts(batch, parts):
+        found = f"{parts} parts of squeeze.batch={batch} images"
+        raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
+    by_adam = squeeze.optimizer == "adam"
+    if by_adam and float(squeeze.lr) > 0.02:
+        found = f"{float(squeeze.lr):g} with config.squeeze.optimizer=adam"
+        raise BadInput("config.squeeze.lr", found, "0.02 at most; SRe2L++ has 0.001")
+    net, frozen = made
+    recipe = trainer.Recipe(
+        optimizer=str(squeeze.optimizer),
+        momentum=float(squeeze.momentum),
+        weight_decay=float(squeeze.weight_decay),
+        batch=batch,
+        augment="views",  # crops.py
+        strategy="" if augment == "none" else augment,
+        classes=data.classes,
+        rates=True,
+        parts=parts,
+    )
+    settings = {
+        "dataset": data.name,
+        "data": data.fingerprint,
+        "whitening": data.transform.kind,
+        "net": name,
+        "net_options": options,
+        "lr": float(squeeze.lr),
+        "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "batch": recipe.batch,
+        "augment": augment,
+        "schedule": str(squeeze.schedule),
+        "warmup": int(squeeze.warmup),
+        "epochs": int(squeeze.epochs),
+        "seed": int(squeeze.seed),
+        "group": 1,
+    }
+    # Named only where they are used: teachers of before there were these stay what they were.
+    if recipe.parts > 1:
+        settings["accumulate"] = recipe.parts
+    if by_adam:
+        settings["optimizer"] = recipe.optimizer
+        del settings["momentum"]
+    store = None if folder is None else _store(folder, word, net, settings)
+    return Teacher(word, net, frozen, recipe, settings, int(squeeze.epochs), store)
+
+
+def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:
+    """Return a teacher that has labelled images, its net (``Teacher.frozen``) and its variables.
+
+    Args:
+      settings: what it was made with, and the digest of its "weights": labels say both.
+      data: what it was trained on, or what has the same shape and classes.
+
+    Raises:
+      BadInput: it is not in ``folder``, or another one is.
+    """
+    made = {name: value for name, value in settings.items() if name != "weights"}
+    options = tuple(dict(made["net_options"]).items())
+    net = _net(str(made["net"]), tuple(data.shape), int(data.classes), True, options)
+    store, epochs = _store(folder, word, net, made), int(made["epochs"])
+    if store.epochs(0) < epochs:
+        allowed = "the folder squeeze/ of its run beside the set: its teachers label as nets learn"
+        raise BadInput(f"teacher {word}", f"not in {store.directory}", allowed)
+    if store.digest(0, epochs) != settings["weights"]:
+        raise BadInput(str(store.directory), "other weights than labelled", "those of the same run")
+    return net, store.read(0, epochs)
+
+
+def _store(folder: Path, word: str, net: Net, settings: dict[str, Any]) -> Store:
+    like = jax.eval_shape(net.init, jax.random.key(0))
+    return Store(folder / word.replace(":", "-w"), settings, like, key="squeeze.dir")
+
+
+@lru_cache(maxsize=64)
+def _net(
+    name: str, shape: tuple[int, int, int], classes: int, frozen: bool, options: tuple[Any, ...]
+) -> Net:
+    # One object a net: compiled programs are found again by it.
+    return nets.make(name, shape, classes, frozen, **dict(options))
+
+
+def right(teacher: Teacher, split: Any, session: Any = None) -> float:
+    """Return the fraction of ``split`` that a teacher labels right."""
+    from jdd.evaluation.accuracy import accuracy
+
+    variables = jax.tree.map(lambda a: np.asarray(a)[None], teacher.variables())
+    return float(accuracy(teacher.net, variables, split, session)[0])

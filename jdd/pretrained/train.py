@@ -1,0 +1,182 @@
+"""Trains expert trajectories, a group at once, groups in parallel over devices.
+
+Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
+each epoch. An interrupted group goes on from its last whole epoch; where its optimiser has a state
+of its own (momentum, Adam's moments), that of the last epoch lies beside the snapshots.
+
+Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without momentum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import parallel, rng
+from jdd.errors import Diverged
+from jdd.evaluation.accuracy import accuracy
+from jdd.nets import Net
+from jdd.pretrained.store import Store
+from jdd.run.session import Session
+from jdd.training import input_pipeline, trainer
+
+Tree = Any
+
+
+def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the keys of the groups' experts: init and own ``[g * G]``, shared ops ``[g]``."""
+    members = [g * size + i for g in groups for i in range(size)]
+    init = jnp.stack([rng.key(seed, "expert/init", i) for i in members])
+    own = jnp.stack([rng.key(seed, "expert/own", i) for i in members])
+    ops = jnp.stack([rng.key(seed, "expert/ops", g) for g in groups])
+    return init, own, ops
+
+
+@lru_cache(maxsize=16)
+def advance(
+    train: trainer.Fit, devices: tuple[jax.Device, ...], fed: bool = False, shared: bool = False
+) -> Any:
+    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device.
+
+    ``fed``: images and labels are each net's own batches, as ``feed.Feed`` has them. ``shared``:
+    there is one net, of whose batches each device takes its part.
+    """
+
+    def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
+        return train.advance(carry, trainer.Keys(own, ops), *rest)
+
+    if shared:
+        return parallel.over_batch(one, (True, True, True, fed, fed, *3 * (False,)), devices)
+    images = 0 if fed else None
+    axes = (0, 0, "device", images, images, None, None, None)
+    return parallel.spread(one, axes, devices, train.light)
+
+
+def train(
+    store: Store,
+    net: Net,
+    recipe: trainer.Recipe,
+    lr: float | Sequence[float],
+    data: Any,
+    groups: int,
+    epochs: int,
+    seed: int,
+    session: Session,
+    devices: Sequence[jax.Device],
+    stage: str = "experts",
+    keep_all: bool = True,
+) -> None:
+    """Bring the first ``groups`` groups of ``store`` to ``epochs`` epochs.
+
+    Args:
+      data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space. The
+        training images go to the devices as a whole, or batch by batch where they are ``Streamed``.
+      lr: constant learning rate; with ``recipe.rates`` one for every step.
+      keep_all: False keeps only a group's last snapshot.
+
+    Raises:
+      Diverged: the loss of an epoch is not finite; that epoch is not stored.
+      Interrupted: a signal arrived; whole epochs are stored.
+    """
+    store.create()
+    rates = jnp.asarray(lr, jnp.float32)
+    session.metrics.start(stage)
+    if store.has(groups, epochs):
+        return
+    fed = input_pipeline.fed(data.train)
+    # One net alone has its batches split over the devices, many nets are a group a device.
+    shared = groups * store.group == 1 and len(devices) > 1
+    over = tuple(devices) if shared else ()
+    run = trainer.make(net, recipe, len(data.train.labels), fed, over)
+    steps = run.steps_per_epoch
+    whole = None
+    if not fed:
+        arrays = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
+        whole = input_pipeline.Whole(*arrays, steps, session)
+    bar = session.bar(groups * epochs * steps, stage)
+    for lowest in range(0, groups, len(devices)):
+        # The same groups meet in one program whenever the run is started again: the same bits.
+        now = list(range(groups))[lowest : lowest + len(devices)]
+        if all(store.epochs(g) >= epochs for g in now):
+            continue
+        _, own, ops = keys(seed, now, store.group)
+        carry, begin = _begin(store, run, now, seed)
+        stateful = bool(jax.tree.leaves(carry["optimizer"]))
+        used = over or tuple(devices[: len(now)])
+        call, left = advance(run, used, fed, shared), range(begin, epochs)
+        source = whole or input_pipeline.Feed(
+            data.train, recipe, own, left, used, session, stage, shared
+        )
+        with contextlib.closing(source):
+            for epoch in left:
+                total = 0.0
+                for lo, hi, images, labels in source.epoch(epoch):
+                    carry, loss = call(carry, own, ops, images, labels, rates, lo, hi)
+                    mean = float(jnp.mean(loss))
+                    total += mean * (hi - lo)
+                    bar.update(now[0] * epochs * steps + hi * len(now), f"loss {mean:.3f}")
+                _finite(total, stage, epoch, float(jnp.max(rates)))
+                _keep(store, now, epoch + 1, carry, stateful, keep_all)
+                done = now[0] * epochs + (epoch + 1) * len(now)
+                scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
+                if epoch + 1 == epochs and now[0] == 0:
+                    made = jax.device_get(carry["variables"]) if shared else carry["variables"]
+                    scalars["accuracy"] = float(accuracy(net, made, data.test).mean())
+                session.metrics.log(stage, done, **scalars, **session.stall(stage))
+    bar.close()
+    advance.cache_clear()  # it holds the training images on every device
+
+
+def _begin(store: Store, run: trainer.Fit, now: Sequence[int], seed: int) -> tuple[Tree, int]:
+    """Return what groups go on from, and how many of their epochs are done."""
+    carry = jax.jit(jax.vmap(run.init))(keys(seed, now, store.group)[0])
+    begin = min(store.epochs(g) for g in now)
+    stateful = bool(jax.tree.leaves(carry["optimizer"]))
+    if begin < 0 or stateful and not all(store.has_state(g, begin) for g in now):
+        _write(store, now, 0, carry)
+        return carry, 0
+    carry["variables"] = _stack([store.read_group(g, begin) for g in now])
+    if stateful and begin:
+        like = jax.tree.map(lambda x: x[: store.group], carry["optimizer"])
+        carry["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
+    return carry, begin
+
+
+def _keep(
+    store: Store, now: Sequence[int], epoch: int, carry: Tree, stateful: bool, keep_all: bool
+) -> None:
+    """Store groups after ``epoch`` epochs, and forget what is no longer gone on from."""
+    if stateful:  # first: a snapshot says that all before it is there
+        _write(store, now, epoch, carry, "optimizer")
+    _write(store, now, epoch, carry)
+    for g in now:
+        store.forget(g, epoch, snapshots=not keep_all)
+
+
+def _finite(loss: float, stage: str, epoch: int, rate: float) -> None:
+    if not np.isfinite(loss):
+        group = "squeeze" if stage.startswith("squeeze") else "experts"
+        raise Diverged(
+            f"{stage}: a net diverged in epoch {epoch + 1}; try --config.{group}.lr={rate / 10:.3g}"
+            f", with a new --workdir, and another --config.{group}.dir where one is given"
+        )
+
+
+def _write(
+    store: Store, groups: Sequence[int], epoch: int, carry: Tree, what: str = "variables"
+) -> None:
+    tree = jax.device_get(carry[what])
+    write = store.write if what == "variables" else store.write_state
+    for i, g in enumerate(groups):
+        part = slice(i * store.group, (i + 1) * store.group)
+        write(g, epoch, jax.tree.map(lambda x, part=part: np.asarray(x[part]), tree))
+
+
+def _stack(trees: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *xs: jnp.concatenate([jnp.asarray(x) for x in xs]), *trees)

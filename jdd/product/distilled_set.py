@@ -1,0 +1,429 @@
+"""The product: a small synthetic set together with all that is needed to train on it rightly."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdd import memory
+from jdd.data.transform import Transform
+from jdd.errors import BadInput
+from jdd.storage.files import write_atomic
+
+SCHEMA = 1
+# No honest number of a set is larger than the first: learned images and logits go to tens or
+# hundreds, whitening has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second
+# teaches nothing in float32. The third is 1 over the least std that a channel is divided by.
+LARGEST, SMALLEST_RATE, STEEPEST = 1e4, 1e-12, 1.001e6
+LABEL_KINDS = ("hard", "probabilities", "logits", "centred")
+EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe) is needed"
+
+# The published evaluation protocol: what a set says when nothing else is known about it.
+RECIPE: dict[str, Any] = {
+    "schema": SCHEMA,
+    "jdd_version": "",
+    "method": "",
+    "dataset": "",
+    "class_names": [],
+    "ipc": 0,
+    "seed": 0,
+    "steps": 0,
+    "net": {"name": "ConvNet", "options": {}},
+    "train": {
+        "optimizer": "sgd",  # or adam
+        "lr": 0.01,  # or a list: a rate for every step
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch": 256,
+        "epochs": 1000,
+        "passes": 1001,
+        "steps": None,  # this many steps, in place of passes
+        "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
+        "schedule": None,  # or {"kind": "warmup_cosine", "warmup": steps, "final": part of lr}
+        "loss": "cross_entropy",  # or squared_error; on stored labels soft_labels/objective.py
+        "temperature": 1.0,
+        "ce_weight": 0.0,  # of the image's own class, beside the soft labels (mse_gt)
+        "decay": "all",  # or matrices
+        "order": "shuffled",  # or sequential, classwise, stored: see training/trainer.py
+        "per_class": 0,
+        "classes_per_step": 0,
+        "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/initial_variables.py
+    },
+    "augment": {"name": "none", "strategy": "", "align_corners": True},
+    "normalisation": {"mean": [], "std": []},
+    "whitening": "none",
+    "selection": "last",
+    "labels": {"kind": "own"},  # or stored, with views, in a folder beside the set
+    "full": {},  # how the whole training set is trained beside it: keys of experts, full_epochs
+    "data": {},
+    "fingerprint": "",
+    "command": "",
+}
+
+
+class DistilledSet(NamedTuple):
+    """A synthetic set in the input space of the nets, with its labels and its recipe.
+
+    Fields:
+      images: float32 [n, h, w, c], normalised or whitened: fed to a net as they are.
+      labels: int32 [n] when ``label_kind`` is 'hard', else float32 [n, classes].
+      label_kind: 'hard', 'probabilities', 'logits' or 'centred' (one-hot minus 1/classes).
+      lr: the learned learning rate of the student, None when none was learned.
+      recipe: plain data (see ``RECIPE``) that says how to train on the set.
+      transform: takes pixels in [0, 1] to the space of ``images``, and back.
+      notes: sentences on what was assumed when somebody else's set was read; not saved.
+      named: False where the class names are made up, since nothing says them; not saved.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    label_kind: str
+    lr: float | None
+    recipe: dict[str, Any]
+    transform: Transform
+    notes: tuple[str, ...] = ()
+    named: bool = True
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return tuple(self.recipe["class_names"])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.recipe["class_names"])
+
+    @property
+    def classes_of_images(self) -> np.ndarray:
+        """The class each image belongs to: its label, or its label's largest entry; int32 [n]."""
+        if self.label_kind == "hard":
+            return np.asarray(self.labels, np.int32)
+        return np.argmax(self.labels, axis=1).astype(np.int32)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the set as ``.npz`` of plain arrays, complete or not at all; the same set gives
+        the same bytes.
+
+        Raises:
+          BadInput: the set contradicts itself, or ``path`` cannot be written.
+        """
+        arrays = to_arrays(check(self, str(path)))
+        return write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> DistilledSet:
+        """Read a set written by ``save``; nothing in the file is ever executed.
+
+        Raises:
+          BadInput: no such file, or it is truncated, foreign, holds pickled objects or
+            contradicts itself.
+        """
+        return from_arrays(read_npz(path), str(path))
+
+
+def make_recipe(**known: Any) -> dict[str, Any]:
+    """Return the default recipe with what is ``known`` merged into it, section by section."""
+    return merge(RECIPE, known)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes`` laid over it; nested mappings are merged, not replaced."""
+    out = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if nested else copy.deepcopy(value)
+    return out
+
+
+def to_arrays(dataset: DistilledSet) -> dict[str, np.ndarray]:
+    """Return the set as named plain arrays; text (recipe, label kind) becomes string arrays."""
+    transform = dataset.transform
+    arrays = {
+        "schema_version": np.asarray(SCHEMA, np.int32),
+        "images": np.ascontiguousarray(dataset.images, np.float32),
+        "labels": np.asarray(
+            dataset.labels, np.int32 if dataset.label_kind == "hard" else np.float32
+        ),
+        "label_kind": np.asarray(dataset.label_kind),
+        "mean": np.asarray(transform.mean, np.float32),
+        "std": np.asarray(transform.std, np.float32),
+        "recipe": np.asarray(recipe_json(dataset.recipe)),
+    }
+    if dataset.lr is not None:
+        arrays["lr"] = np.asarray(dataset.lr, np.float64)
+    if transform.zca_matrix is not None:
+        arrays["zca_mean"] = np.asarray(transform.zca_mean, np.float32)
+        arrays["zca_matrix"] = np.asarray(transform.zca_matrix, np.float32)
+        if transform.zca_image is not None:
+            arrays["zca_image"] = np.asarray(transform.zca_image, np.float32)
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
+    """Build a set from the arrays of ``to_arrays``; ``where`` names their file in errors."""
+    missing = [name for name in ("images", "labels", "label_kind", "recipe") if name not in arrays]
+    if missing:
+        raise BadInput(where, f"has no array {', '.join(missing)}", EXPECTED)
+    version = int(_scalar(arrays, "schema_version", where, SCHEMA))
+    if version > SCHEMA:
+        raise BadInput(
+            where,
+            f"schema version {version}",
+            f"this jdd reads up to version {SCHEMA}: install a newer one",
+        )
+    recipe = read_recipe(str(arrays["recipe"]), where)
+    mean, std = (_floats(arrays, recipe["normalisation"], name, where) for name in ("mean", "std"))
+    lr = float(_scalar(arrays, "lr", where)) if "lr" in arrays else None
+    whitening = [
+        _floats(arrays, {}, name, where) if name in arrays else None
+        for name in ("zca_mean", "zca_matrix", "zca_image")
+    ]
+    transform = Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
+    dataset = DistilledSet(
+        np.asarray(arrays["images"]),
+        np.asarray(arrays["labels"]),
+        str(arrays["label_kind"]),
+        lr,
+        recipe,
+        transform,
+    )
+    return check(dataset, where)
+
+
+def recipe_json(recipe: Mapping[str, Any]) -> str:
+    """Return the recipe as JSON text, the same text for the same recipe."""
+    return json.dumps(recipe, sort_keys=True, default=_plain)
+
+
+def read_recipe(text: str, where: str) -> dict[str, Any]:
+    """Parse a recipe's JSON and fill in what an older writer left out.
+
+    Raises:
+      BadInput: not JSON, or not shaped like a recipe.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInput(where, f"the recipe is not JSON ({error})", EXPECTED) from error
+    if not isinstance(found, dict):
+        raise BadInput(where, "the recipe is not a JSON object", EXPECTED)
+    for key, default in RECIPE.items():
+        if isinstance(default, dict | list) and not isinstance(
+            found.get(key, default), type(default)
+        ):
+            raise BadInput(
+                where,
+                f"recipe.{key} is {found[key]!r}",
+                f"a JSON {'object' if isinstance(default, dict) else 'list'} is needed",
+            )
+    for key in ("drop", "schedule", "init"):  # sections too
+        if not isinstance((found.get("train") or {}).get(key), dict | None):
+            said = found["train"][key]
+            raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
+    return merge(RECIPE, found)
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read every array of an ``.npz`` file, without pickle.
+
+    Raises:
+      BadInput: the file is absent, empty, truncated, not an npz or holds pickled objects.
+    """
+    where = str(path)
+    memory.check_npz(path, "a set that fits into memory is needed")
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput(where, f"cannot be read ({error.strerror or error})", EXPECTED) from error
+    if not data.startswith(b"PK"):
+        raise BadInput(where, "empty file" if not data else "not an .npz file", EXPECTED)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except MemoryError:
+        raise
+    except Exception as error:
+        # NumPy parses a damaged header as Python: TokenError, SyntaxError and more come out of it,
+        # and out of a damaged zip NotImplementedError. Whatever it is, the file is at fault.
+        if "pickle" in str(error):
+            found = "holds pickled Python objects, which could run any code"
+        else:
+            found = f"truncated or damaged ({error})"
+        raise BadInput(where, found, EXPECTED) from error
+
+
+def check(dataset: DistilledSet, where: str) -> DistilledSet:
+    """Return the set with its arrays in their declared types.
+
+    Raises:
+      BadInput: shapes, labels, label kind, transform and recipe do not fit each other.
+    """
+    images, labels = np.asarray(dataset.images), np.asarray(dataset.labels)
+    if images.ndim != 4 or 0 in images.shape or images.dtype.kind != "f":
+        raise BadInput(
+            where,
+            f"images are {images.dtype}{list(images.shape)}",
+            "floats of shape [n, h, w, c] are needed",
+        )
+    with np.errstate(over="ignore"):  # beyond float32 a pixel is infinite
+        images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise BadInput(where, "images hold NaN or infinity", "every pixel must be finite")
+    if dataset.label_kind not in LABEL_KINDS:
+        raise BadInput(
+            where, f"label_kind {dataset.label_kind!r}", f"one of {', '.join(LABEL_KINDS)}"
+        )
+    labels = check_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
+    if dataset.lr is not None and not 0 < dataset.lr < np.inf:
+        raise BadInput(where, f"lr is {dataset.lr:.6g}", "a finite learning rate above 0 is needed")
+    check_transform(dataset.transform, images.shape[1:], where)
+    return dataset._replace(
+        images=images,
+        labels=labels,
+        lr=None if dataset.lr is None else float(dataset.lr),
+        recipe=json.loads(recipe_json(dataset.recipe)),  # as it will be read back
+    )
+
+
+def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
+    """Return a set that was read, unless its numbers are those of a damaged file.
+
+    ``interop.load`` ends here, whatever it has read. ``DistilledSet`` does not: it keeps, and gives
+    back, the last good set of a run that diverged.
+
+    Raises:
+      BadInput: a number beyond ``LARGEST``, a rate below ``SMALLEST_RATE``.
+    """
+    transform, lr = dataset.transform, dataset.lr
+    if lr is not None and not SMALLEST_RATE <= lr <= LARGEST:
+        allowed = f"{SMALLEST_RATE:g} to {LARGEST:g}: the file is damaged, or its run diverged"
+        raise BadInput(where, f"lr is {lr:g}", allowed)
+    # A channel that hardly varies has a small std, and real images go as far as 1 / std.
+    steep = 1.0 / float(np.min(transform.std))
+    limits: dict[str, tuple[Any, float]] = {
+        "1 / std": (steep, STEEPEST),
+        "images": (dataset.images, max(LARGEST, steep)),
+        "labels": (None if dataset.label_kind == "hard" else dataset.labels, LARGEST),
+    }
+    fields = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")
+    limits |= {name: (getattr(transform, name), LARGEST) for name in fields}
+    for name, (values, limit) in limits.items():
+        if values is None:
+            continue
+        reached = max(-float(np.min(values)), float(np.max(values)))
+        if not reached <= limit:  # NaN too
+            allowed = f"at most {limit:g}: the file is damaged, or its run diverged"
+            raise BadInput(where, f"{name} as large as {reached:.3g}", allowed)
+    return dataset
+
+
+def check_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str) -> np.ndarray:
+    """Return ``labels`` as int32 [n] ('hard') or float32 [n, classes] (soft).
+
+    Raises:
+      BadInput: wrong shape, not whole numbers, out of range, or not finite.
+    """
+    if classes < 1:
+        raise BadInput(where, "no class names in the recipe", "name every class")
+    if kind == "hard":
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise BadInput(
+                where,
+                f"hard labels are {labels.dtype}{list(labels.shape)}",
+                f"whole numbers of shape [{n}] are needed",
+            )
+        if labels.min() < 0 or labels.max() >= classes:
+            raise BadInput(
+                where,
+                f"labels from {labels.min()} to {labels.max()}",
+                f"{classes} classes allow 0 to {classes - 1}",
+            )
+        return labels.astype(np.int32)
+    if labels.shape != (n, classes) or labels.dtype.kind != "f":
+        raise BadInput(
+            where,
+            f"{kind} labels are {labels.dtype}{list(labels.shape)}",
+            f"floats of shape [{n}, {classes}] are needed",
+        )
+    with np.errstate(over="ignore"):
+        labels = labels.astype(np.float32)
+    if not np.isfinite(labels).all():
+        raise BadInput(where, "labels hold NaN or infinity", "every label must be finite")
+    return labels
+
+
+def check_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
+    """Refuse a transform that does not fit images of ``shape`` [h, w, c].
+
+    Raises:
+      BadInput: naming the array that does not fit.
+    """
+    channels, size = shape[-1], int(np.prod(shape))
+    for name in ("mean", "std"):
+        found = np.shape(getattr(transform, name))
+        if found != (channels,):
+            raise BadInput(
+                where, f"{name} has shape {list(found)}", f"one number for {channels} channel(s)"
+            )
+        values = np.asarray(getattr(transform, name))
+        if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
+            raise BadInput(where, f"{name} is {values.tolist()}", "finite numbers, std above 0")
+    if (transform.zca_matrix is None) != (transform.zca_mean is None):
+        raise BadInput(where, "half of a whitening", "zca_mean and zca_matrix, or neither")
+    for name in ("zca_mean", "zca_matrix", "zca_image"):
+        found = getattr(transform, name)
+        if found is not None and not np.isfinite(found).all():
+            raise BadInput(where, f"{name} holds NaN or infinity", "every number must be finite")
+    if transform.zca_matrix is None or transform.zca_mean is None:
+        return
+    if transform.zca_image is not None and np.shape(transform.zca_image) != (2,):
+        shape_found = list(np.shape(transform.zca_image))
+        raise BadInput(where, f"zca_image has shape {shape_found}", "a mean and a length")
+    mean, matrix = np.shape(transform.zca_mean), np.shape(transform.zca_matrix)
+    if mean != (size,) or matrix != (size, size):
+        raise BadInput(
+            where,
+            f"whitening of shapes {list(mean)} and {list(matrix)}",
+            f"images of {size} values need [{size}] and [{size}, {size}]",
+        )
+
+
+def _floats(
+    arrays: Mapping[str, np.ndarray], said: Mapping[str, Any], name: str, where: str
+) -> np.ndarray:
+    try:
+        found = np.asarray(arrays.get(name, said.get(name, [])))
+    except ValueError:  # rows of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "iuf":
+        raise BadInput(where, f"{name} is no list of numbers", EXPECTED)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and refused as that
+        return found.astype(np.float32, copy=False)
+
+
+def _scalar(
+    arrays: Mapping[str, np.ndarray], name: str, where: str, default: float | None = None
+) -> float:
+    value = np.asarray(arrays[name] if name in arrays else default)
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise BadInput(where, f"{name} is not one number", EXPECTED)
+    return float(value.reshape(()))
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples of NumPy numbers and the like into what JSON can hold."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"a recipe holds plain data; {type(value).__name__} is not")

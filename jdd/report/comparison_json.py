@@ -1,0 +1,173 @@
+"""``--mode=compare``: writes the page of several runs and its figures as JSON, and says them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jdd import __version__
+from jdd.errors import BadInput
+from jdd.report import comparison_page, plain, recipe, runs, training
+from jdd.report.evidence import Score
+from jdd.report.html import THIN, duration, size
+from jdd.report.runs import Found, Group, Run, Unlike
+from jdd.storage.files import write_atomic
+
+KIND = "jdd comparison"  # says of a JSON file that it is one of ours
+
+
+def write(
+    words: str | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Compare the runs that ``words`` name; write ``to`` (.html) and the .json of the same name.
+
+    Returns what the JSON holds (accuracies as fractions), with the table for a terminal as
+    ``summary``.
+
+    Raises:
+      BadInput: as ``runs.find`` does; ``to`` is no place for a page, or holds something else.
+    """
+    page = _place(Path(to))
+    found = runs.find(words)
+    figures = as_json(found)
+    text, numbers = (
+        comparison_page.render(found),
+        json.dumps(figures, indent=2, allow_nan=False) + "\n",
+    )
+    write_atomic(page, lambda file: file.write(text.encode("utf-8")))
+    write_atomic(page.with_suffix(".json"), lambda file: file.write(numbers.encode()))
+    return {**figures, "summary": f"{in_words(found)}\n\nSide by side: {page}"}
+
+
+def _place(page: Path) -> Path:
+    """Return where the page goes; refuse a place that cannot be written, or is somebody's."""
+    where = f"--to={page}"
+    if page.suffix not in (".html", ".htm"):
+        raise BadInput(where, "not a page", "a path that ends in .html")
+    if not page.parent.is_dir() or not os.access(page.parent, os.W_OK):
+        raise BadInput(where, f"{page.parent} cannot be written", "a folder that you may write")
+    beside = page.with_suffix(".json")
+    for path in (page, beside):
+        if path.is_dir() or path.exists() and not _ours(beside):
+            raise BadInput(where, f"{path} is there and no comparison", "another --to")
+    return page
+
+
+def _ours(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("kind") == KIND
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    """Return all that the page says in numbers; accuracies are fractions."""
+    return {
+        "kind": KIND,
+        "jdd": __version__,
+        "groups": [_group(group) for group in found.groups],
+        "unfinished": [
+            {"run": r.name, "folder": str(r.evidence.workdir), "reached": r.reached,
+             "missing": list(r.evidence.missing)}
+            for r in found.unfinished
+        ],
+        "no_runs": list(found.passed),
+    }  # fmt: skip
+
+
+def _group(group: Group) -> dict[str, Any]:
+    first = group.runs[0].evidence
+    return {
+        "dataset": first.known("dataset"),
+        "ipc": int(first.known("ipc") or 0),
+        "title": group.title,
+        "net": group.net,
+        "runs": [_run(run) for run in group.runs],
+        "differs": {one.what: _names(one) for one in group.unlike},
+        "costs_differ": {one.what: _names(one) for one in group.slower},
+    }
+
+
+def _names(one: Unlike) -> dict[str, list[str]]:
+    return {value: list(names) for value, names in one.values.items()}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    evidence = run.evidence
+    result = evidence.result
+    kinds = ["random", "full"]
+    kinds += [kind for kind in ("hard", "random_hard") if evidence.baseline(kind)]
+    baselines = {kind: _score(evidence.baseline(kind)) for kind in kinds}
+    return {
+        "run": run.name,
+        "folder": str(evidence.workdir),
+        "method": evidence.known("method"),
+        "steps": result.get("steps"),
+        "asked_for_more": run.late,
+        "seeds": evidence.seeds,
+        "accuracy": {net: _score(score) for net, score in evidence.scores.items()},
+        "baselines": baselines,
+        "labels": recipe.labels(evidence),
+        "teachers": evidence.teachers,
+        "published": result.get("published"),
+        "seconds": training.seconds_of(evidence),
+        "seconds_without_full": training.total_seconds(evidence),
+        "peak_memory_bytes": result.get("peak_memory_bytes"),
+        "device": result.get("device"),
+        "versions": result.get("versions"),
+        "command": evidence.known("command"),
+        "missing": list(evidence.missing),
+    }
+
+
+def _score(score: Score | None) -> dict[str, Any] | None:
+    return score and {"mean": score.mean, "std": score.std, "n": score.n}
+
+
+def in_words(found: Found) -> str:
+    """Return the comparison as plain text: a table a group, what is not alike, what is missing."""
+    parts = []
+    for group in found.groups:
+        lines = [f"{group.title} (test accuracy in %, mean ± std, n nets)", _table(group)]
+        for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
+            lines += [f"not alike ({word}): {_told(one)}" for one in unlike]
+        if comparison_page.taught(group):
+            lines.append(comparison_page.taught(group))
+        parts.append("\n".join(lines))
+    if found.unfinished:
+        parts.append("\n".join(f"not finished: {r.name} ({r.reached})" for r in found.unfinished))
+    if found.passed:
+        parts.append(f"matched and no runs: {', '.join(found.passed)}")
+    return "\n\n".join(parts)
+
+
+def _told(one: Unlike) -> str:
+    return f"{one.what}: " + "; ".join(f"{v} [{', '.join(n)}]" for v, n in one.values.items())
+
+
+def _table(group: Group) -> str:
+    rows = []
+    for run in group.runs:
+        evidence = run.evidence
+        seconds, memory = training.total_seconds(evidence), training.process_bytes(evidence)
+        scores = [evidence.scores.get(net) for net in group.nets]
+        published = evidence.baseline("published")
+        figure = plain.accuracy(published.mean, published.std, 2) if published else "-"
+        first, *others = map(_cell, scores)
+        cells = [run.name, comparison_page.called(run), first]
+        cells += [_cell(evidence.baseline("random")), figure, *others]
+        cells += [duration(seconds) if seconds else "-", size(memory) if memory else "-"]
+        rows.append([cell.replace(THIN, " ") for cell in cells])
+    net, *more = group.nets
+    head = ["run", "method", net, "random", "published", *more, "time", "memory"]
+    return plain.table(head, rows, left=2)
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return plain.accuracy(*score[:3]) + (f" ({score.n})" if score.n else "")

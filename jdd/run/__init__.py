@@ -1,0 +1,1 @@
+"""One run: its context, its working directory, its stages in order."""

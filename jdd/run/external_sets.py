@@ -1,0 +1,239 @@
+"""``--mode=evaluate --set=PATH``: any saved set, ours or somebody else's, through our evaluation.
+
+What the set says of itself holds; what the person typed goes over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jdd import config as configs
+from jdd import data, interop
+from jdd.data import cache
+from jdd.errors import BadInput
+from jdd.evaluation import objectives, rules
+from jdd.methods.base import FULL
+from jdd.product import preview
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import metrics
+from jdd.run import workdir as workdirs
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.pipeline import check_workdir, finish, write_config
+from jdd.run.session import Session, locked
+from jdd.stages import evaluate, full, report, scores
+from jdd.stages.base import fits as fits_memory
+from jdd.stages.base import guarded
+from jdd.stages.label_stores import labels as labels_of
+from jdd.stages.label_stores import random as labels_of_random
+from jdd.stages.label_stores import stored
+
+# What a person may say of a set, by the key it is said with.
+SAID = {
+    "data.name": "dataset",
+    "data.zca": "zca",
+    "eval.lr": "lr",
+    "eval.epochs": "epochs",
+    "eval.batch": "batch",
+    "eval.steps": "steps",
+    "data.dsa": "dsa",
+    "align_corners": "align_corners",
+    "space": "space",
+    "net.name": "net",
+}
+# Values of these keys that leave it to the set.
+UNSAID = {"eval.lr": 0.0, "space": "file"}
+
+
+def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
+    """Evaluate the set at ``set_path`` on the nets of the config; return result.json.
+
+    Raises:
+      BadInput: the set cannot be read, or its dataset is not known or not to be had.
+    """
+    source = Path(set_path)
+    place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
+    _check_free(place)
+    said = configs.flat(loaded.config)
+    given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
+    asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
+    known = {SAID[key]: value for key, value in asked.items()}
+    with guarded("data", loaded.config):
+        dset, dataset = _read(source, known, given)
+    where = f"--set={source}"
+    rules.check(dset, where)
+    values = _experts(dset, source) | _values(dset, source, given)
+    config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
+    told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
+    check_workdir(place, config)
+    assumed = [*dset.notes, *evaluate.fits(dset, dataset)]
+    if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
+        assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
+    dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
+    scores.fits(config, objectives.of(dset.recipe)["kind"])
+    context = RunContext(config, dataset, place, command)
+    context.beside = source.resolve().parent
+    digest, labels = workdirs.digest(dset), _labels(context, dset) if stored(dset.recipe) else []
+    whole = fingerprint([digest, labels]) if labels else digest
+    # Of the labels the set's own alone: random images may become more.
+    sign = fingerprint([digest, labels[0]]) if labels else digest
+    _check_same(place, dset, sign, whole)
+    fits_memory(context)
+    evaluate.check(context, dset, where)
+    if config.tensorboard:
+        metrics.writer()
+    if not full.STAGE.done(context):
+        workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
+    dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": int(config.seed)})
+    with jax.default_matmul_precision(config.precision), locked(place):
+        # Another command may have begun, and ended, meanwhile.
+        _check_free(place)
+        _check_same(place, dset, sign, whole)
+        session = Session(place, bool(config.tensorboard), bool(config.progress))
+        with session.signals():
+            context.remember(workdirs.SIGN, "digest", sign)
+            write_config(context)
+            made_from = dset.recipe.get("data_fingerprint")
+            if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
+                session.say("these are not the real images that the set was made from")
+            for line in (*told, *dataset.notes):
+                session.say(line)
+            dset.save(context.set_path(int(config.seed)))
+            preview.save(dset, place / "distilled.png")
+            for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
+                if not stage.done(context):
+                    with guarded(stage.name, config, dataset):
+                        stage.run(context, session)
+            report.STAGE.run(context, session)
+            return finish(context)
+
+
+def _check_free(place: Path) -> None:
+    if workdirs.own(place):
+        raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
+
+
+def _check_same(place: Path, dset: DistilledSet, sign: str, whole: str) -> None:
+    """Refuse a directory that holds the evaluation of another set, or of this one as it was.
+
+    Args:
+      sign: of the set, as ``workdir.sign``.
+      whole: the fingerprint that its evaluation will have.
+    """
+    path, found = place / "distilled.npz", workdirs.sign(place)
+    if found == sign or found is None and not path.exists():
+        return
+    if found is None:  # of before there was a sign
+        kept = DistilledSet.load(path)
+        if rules.rate(kept) is None:  # it was refused for want of one
+            train = kept.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
+            kept = kept._replace(recipe=kept.recipe | {"train": train})
+        if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
+            return
+    found = f"{place} holds the evaluation of another set, or of this one before it changed"
+    raise BadInput("--workdir", found, "give --workdir=OTHER")
+
+
+def _read(
+    source: Path, known: dict[str, Any], given: Mapping[str, Any]
+) -> tuple[DistilledSet, Any]:
+    """Return the set and the real data it is tested on."""
+    if not source.exists():
+        raise BadInput(f"--set={source}", "no such file or folder", "the path of a distilled set")
+    try:
+        dset = _loaded(source, **known)
+    except interop.NeedsTransform:
+        if "data.name" not in given:
+            raise
+        # Somebody else's whitened tensors: their whitening is fitted on the real data again.
+        dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
+        known = known | {"transform": dataset.transform}
+        return _named(_loaded(source, **known), source, known, dataset), dataset
+    dataset = data.load(_data(dset.recipe, given))
+    return _named(dset, source, known, dataset), dataset
+
+
+def _named(dset: DistilledSet, source: Path, known: dict[str, Any], dataset: Any) -> DistilledSet:
+    """Read a set that names no classes again, by the class names of the real data."""
+    if dset.named or dset.class_names == dataset.class_names:
+        return dset
+    return _loaded(source, **known, class_names=dataset.class_names)
+
+
+def _loaded(source: Path, **known: Any) -> DistilledSet:
+    """Return the set; what it refuses of ``known`` is named as the person has typed it."""
+    try:
+        return interop.load(source, **known)
+    except BadInput as error:
+        word = error.allowed.removeprefix("leave out ").partition("=")[0]
+        for key, name in SAID.items():
+            if error.allowed.startswith("leave out ") and name == word:
+                allowed = f"leave out --config.{key}"
+                raise BadInput(error.where, error.found, allowed) from error
+        raise
+
+
+def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    said = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
+    zca = said.get("zca", "none")
+    merged = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], **said, "zca": zca}
+    if not merged.get("source"):
+        merged["source"] = "auto"
+    return merged
+
+
+def _values(dset: DistilledSet, source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config's values: the set's own settings under the person's."""
+    recipe = dset.recipe
+    keys = configs.schema("mtt")
+    train, options = recipe["train"], recipe["net"].get("options") or {}
+    said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
+    said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
+    full = recipe.get("full") or {}  # older sets, and those of others, do not say: the defaults
+    said |= {f"experts.{name}": full[name] for name in FULL if name in full}
+    said |= {f"baselines.{name}": full[name] for name in ("full_epochs",) if name in full}
+    said |= {
+        "align_corners": bool(recipe["augment"]["align_corners"]),
+        "data.name": recipe["dataset"],
+        "net.name": recipe["net"]["name"],
+        "nets": (recipe["net"]["name"],),
+        "ipc": max(1, len(dset.images) // dset.classes),
+        "seed": int(recipe.get("seed") or 0),
+        "steps": int(recipe.get("steps") or 0),
+        "eval.epochs": int(train["epochs"]),
+        "eval.batch": int(train["batch"]),
+        "eval.steps": int(train["steps"] or 0),
+        # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
+        "baselines.full": bool(given.get("scores", False)),
+    }
+    if stored(recipe):  # random images have the teachers' labels only where the run made them
+        beside = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
+        said["baselines.random"] = len(beside)
+    known = {k: v for k, v in said.items() if k in keys}
+    fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
+    return known | dict(given) | fixed
+
+
+def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
+    """Return what the stored labels beside a set were made with; refuse what does not fit it.
+
+    Raises:
+      BadInput: they are not there, too few, or of other images; scores are asked for.
+    """
+    if context.config.scores:
+        allowed = "false: what stored labels do is told by the random images beside the set"
+        raise BadInput("config.scores", "true, of a set of stored labels", allowed)
+    stores = [labels_of(context, dset)]
+    if draws := int(context.config.baselines.random):
+        stores += labels_of_random(context, dset, evaluate.random_sets(context, dset, draws)[0])
+    return [store.settings for store in stores]
+
+
+def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
+    """Return where the trained nets are that a set was made for, if they lie beside it."""
+    beside = source.resolve().parent / "experts"
+    made_for = dset.recipe["train"]["init"]["kind"] == "experts"
+    return {"experts.dir": str(beside)} if made_for and beside.is_dir() else {}

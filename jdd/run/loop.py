@@ -1,0 +1,228 @@
+"""Runs any method: gradient, outer optimiser, checkpoints, metrics, divergence, interruption.
+
+What a run starts from, in this order:
+  1. the newest checkpoint in ``checkpoints/<stage>``;
+  2. the method's ``init(seed)``.
+State and step number determine all that follows, so a resumed run equals an uninterrupted one to
+the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import parallel, rng
+from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.methods.base import Method, Problem, State
+from jdd.run.session import Session
+from jdd.storage import checkpoints
+
+Tree = Any
+
+
+class Carry(NamedTuple):
+    """All that a checkpoint holds: the method's state, the outer optimiser's, the step count."""
+
+    state: State
+    optimizer: Tree
+    step: jax.Array
+
+
+def start(method: Method, seed: int) -> Carry:
+    """Return the carry of step 0."""
+    state = method.init(seed)
+    return Carry(state, method.optimizer.init(state.variables), jnp.zeros((), jnp.int32))
+
+
+class Gradient:
+    """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys."""
+
+    def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
+        if method.objective is None:
+            raise BadInput("config.steps", "steps of a method that has none", "0")
+        self._mean = parallel.MeanGradient(method.objective, devices, method.simple, method.merged)
+        self._prepare = jax.jit(method.prepare) if method.prepare else None
+        self._key = rng.stream(seed, "objective")
+        self._constants = jax.tree.map(jnp.asarray, method.constants)
+
+    def __call__(self, carry: Carry, batch: Tree) -> Tree:
+        items = {name: value for name, value in batch.items() if name not in ("shared", "keys")}
+        count = jax.tree.leaves(items)[0].shape[0]
+        folded = np.asarray(batch.get("keys", np.arange(count)))
+        keys = _fold(self._key, carry.step, folded)
+        aux = carry.state.aux | self._constants | batch.get("shared", {})
+        if self._prepare is None:
+            return self._mean(carry.state.variables, aux, items, keys)
+        prepared = self._prepare(aux)
+        (loss, (new, metrics)), grads = self._mean(
+            carry.state.variables, aux | prepared, items, keys
+        )
+        return (loss, (prepared | new, metrics)), grads
+
+    @property
+    def temporaries(self) -> int:
+        """What XLA plans for the compiled step, in bytes; 0 before the first call."""
+        return self._mean.temporaries
+
+    @property
+    def programs(self) -> int:
+        """How many programs were compiled: one for each size of a round of items."""
+        return self._mean.programs
+
+
+Programs = tuple[Gradient, Callable[..., Tree]]
+
+
+def make_step(method: Method, seed: int, devices: Sequence[jax.Device]) -> Programs:
+    """Return ``gradient(carry, batch)`` and ``update(carry, result, alive)``, both compiled.
+
+    ``update`` takes the new state over only if it is valid and the loss finite; otherwise the old
+    carry stays for good: the ``ok`` among the metrics it returns is the next ``alive``. A step
+    whose loss the method does not accept leaves everything but the step count as it is.
+    """
+
+    @jax.jit
+    def update(carry: Carry, result: Tree, alive: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
+        (loss, (aux, metrics)), grads = result
+        moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
+        state = State(optax.apply_updates(carry.state.variables, moves), carry.state.aux | aux)
+        state = method.advance(state, rng.key(seed, "advance", carry.step))
+        accepted = method.accept(loss)
+        ok = alive & jnp.isfinite(loss) & (method.valid(state) | ~accepted)
+        state, optimizer = jax.tree.map(
+            lambda new, old: jnp.where(ok & accepted, new, old),
+            (state, optimizer),
+            (carry.state, carry.optimizer),
+        )
+        kept = Carry(state, optimizer, carry.step + ok)
+        norms = {f"grad_{k}": optax.global_norm(g) for k, g in grads.items()}
+        return kept, {"loss": loss, **metrics, **norms, "ok": ok}
+
+    return Gradient(method, seed, devices), update
+
+
+@jax.jit
+def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
+    """Return the keys of a step's items."""
+    key = jax.random.fold_in(stream, step)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
+
+
+def curve(stage: str) -> str:
+    """Return the name under which a distilling stage's accuracy curve is logged."""
+    return stage.replace("distill", "curve", 1).replace("recover", "curve", 1)
+
+
+def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:
+    """Return the newest checkpointed state of a stage and its step."""
+    steps = checkpoints.Steps(session.workdir / "checkpoints" / stage)
+    carry = steps.restore(steps.latest() or 0, start(method, seed))
+    steps.close()
+    return carry.state, int(carry.step)
+
+
+def run(
+    method: Method,
+    problem: Problem,
+    seed: int,
+    session: Session,
+    devices: Sequence[jax.Device],
+    stage: str = "distill",
+    observe: Callable[[int, State], None] | None = None,
+    programs: Programs | None = None,
+) -> State:
+    """Run ``config.steps`` outer steps of ``method`` and return the last state.
+
+    Args:
+      observe: called with (step, state) at every step it may care about, before that step runs and
+        once at the end; it must leave the state alone.
+      programs: of ``make_step`` for a method that differs in nothing but ``init`` and ``sample``:
+        compiled once for both.
+
+    Raises:
+      Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
+      Interrupted: a signal arrived; the state is checkpointed.
+    """
+    config, metrics = problem.config, session.metrics
+    steps = checkpoints.Steps(session.workdir / "checkpoints" / stage, config.keep)
+    total = int(config.steps)
+    metrics.start(stage)  # what is chosen without a step takes its time here
+    carry = start(method, seed)
+    found = steps.latest()
+    if found is not None:
+        carry = jax.tree.map(jnp.asarray, steps.restore(found, carry))
+    at = int(carry.step)
+    metrics.truncate(stage, at)
+    metrics.truncate(curve(stage), at)
+    bar = session.bar(total, stage, start=at)
+    if at < total:
+        gradient, update = programs or make_step(method, seed, devices)
+        compiling = ", compiling ..." if not gradient.programs else ""
+        session.say(f"{stage}: step {at} of {total}{compiling}")
+    recent: dict[str, jax.Array] = {}
+    alive = jnp.asarray(True)
+    try:
+        while at < total:
+            if observe is not None:
+                observe(at, carry.state)
+            if session.stopping:
+                raise Interrupted(f"interrupted at step {at}; the same command goes on from here")
+            batch = problem.gather(method.sample(seed, at))
+            carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
+            session.temporaries[stage] = gradient.temporaries
+            at += 1
+            if at % int(config.log_every) == 0 or at == total:
+                _log(session, stage, at, recent, bar, config)
+            if at % int(config.checkpoint_every) == 0:
+                _ensure(recent, stage, at, config)
+                steps.save(at, carry)
+        if recent:
+            _ensure(recent, stage, at, config)
+        if not total:
+            metrics.log(stage, 0)
+        if observe is not None:
+            observe(at, carry.state)
+    finally:
+        try:
+            # The carry is the last good one, whatever ended the loop; where memory ran out, reading
+            # it raises that again, and the checkpoints made before stand.
+            steps.save(int(carry.step), carry)
+        finally:
+            steps.close()
+            bar.close()
+            metrics.stop(stage)
+    return carry.state
+
+
+def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Any) -> None:
+    if bool(recent["ok"]):
+        return
+    raise Diverged(
+        f"{stage} diverged by step {at}; the last good set is kept. Try one of "
+        f"{', '.join(remedies(config))}, with a new --workdir"
+    )
+
+
+def remedies(config: Any) -> list[str]:
+    """Return what may keep a loop from diverging, as it is typed: what its method has, smaller."""
+    rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *(["lr_student"] if "unroll" in config else [])]
+    given = [(name, float(config.get(name) or 0)) for name in rates]
+    found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
+    if config.get("pix_init") == "noise":
+        found.append("--config.pix_init=real")
+    return found or [f"--config.seed={int(config.seed) + 1}"]
+
+
+def _log(
+    session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Any, config: Any
+) -> None:
+    scalars = {name: float(value) for name, value in recent.items() if name != "ok"}
+    _ensure(recent, stage, at, config)
+    session.metrics.log(stage, at, **scalars)
+    bar.update(at, f"loss {scalars['loss']:.4f}")

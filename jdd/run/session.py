@@ -1,0 +1,210 @@
+"""One run at the keyboard: its directory and lock, its signals, clock and progress lines."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from jdd.errors import BadInput, Interrupted
+from jdd.run.metrics import Metrics
+
+
+@contextlib.contextmanager
+def locked(directory: str | os.PathLike[str], waiting: Session | None = None) -> Iterator[None]:
+    """Hold the directory's lock; a second run is told who holds it, or with ``waiting`` waits.
+
+    Raises:
+      BadInput: the directory cannot be written, or another run holds the lock.
+      Interrupted: a signal arrived while waiting.
+    """
+    path = Path(directory)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle: IO[str] = (path / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            str(directory), f"cannot be written ({error.strerror})", "a directory you may write"
+        ) from error
+    with handle:
+        told = False
+        while not _flock(handle):
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            if waiting is None:
+                raise BadInput(
+                    str(directory), f"in use by {holder}", "wait for it, or give another --workdir"
+                )
+            if not told:
+                waiting.say(f"{directory} is in use by {holder}: waiting for it ...")
+            told = True
+            waiting.check()
+            time.sleep(1)
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield
+
+
+def _flock(handle: IO[str]) -> bool:
+    """Tell whether the lock was had; a file system without locks lets every run through."""
+    try:
+        # The kernel drops the lock with the process, however it ends: no stale locks.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+class Session:
+    """What every stage is handed: where to write, when to stop, whom to tell."""
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        tensorboard: bool = False,
+        progress: bool = True,
+        out: IO[str] | None = None,
+    ):
+        self.workdir = Path(workdir)
+        self.metrics = Metrics(self.workdir, tensorboard)
+        self.progress = progress
+        self.out = out or sys.stdout
+        self.temporaries: dict[str, int] = {}
+        self._waits: dict[str, list[tuple[float, float]]] = {}
+        self._told = (0.0, 0.0)  # of these, what the person has been told
+        self._signal: int | None = None
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Turn SIGINT and SIGTERM into a request to save and stop; a second one stops at once."""
+
+        def request(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = number
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"stopping: saving first (again to stop at once) ...\n")
+
+        before: dict[int, Any] = {}
+        with contextlib.suppress(ValueError):  # not the main thread (a notebook server, a test)
+            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+                before[number] = signal.signal(number, request)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.metrics.close()
+
+    @property
+    def stopping(self) -> bool:
+        """Tell whether a signal asked the run to stop."""
+        return self._signal is not None
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal arrived; for stages whose work is saved as it is."""
+        if self.stopping:
+            raise Interrupted("interrupted; the same command goes on from here")
+
+    def wait(self, stage: str, waited: float, ran: float) -> None:
+        """Note that a stage's loop has waited for its input, of the seconds that it ran."""
+        self._waits.setdefault(stage, []).append((waited, ran))
+
+    def stall(self, *stages: str) -> dict[str, float]:
+        """Return ``{"stall": fraction}`` of all time that was noted so far, {} where none was."""
+        waited, ran = self._noted(stages)
+        return {"stall": round(waited / ran, 4)} if ran > 0 else {}
+
+    def _noted(self, stages: Sequence[str]) -> tuple[float, float]:
+        noted = [times for stage in stages for times in self._waits.get(stage, [])]
+        return sum(waited for waited, _ in noted), sum(ran for _, ran in noted)
+
+    def waited(self) -> str:
+        """Return in words what was waited for input since this was last asked; '' for none."""
+        noted, told = self._noted(list(self._waits)), self._told
+        waited, ran, self._told = noted[0] - told[0], noted[1] - told[1], noted
+        return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
+
+    def say(self, text: str) -> None:
+        """Print one line for the person."""
+        if self.progress:
+            print(text, file=self.out, flush=True)
+
+    def bar(self, total: int, label: str, start: int = 0) -> Progress:
+        """Return the progress display of a stage of ``total`` units."""
+        return Progress(total, label, start, self.out, self.progress)
+
+    def paced(self, lo: int, hi: int, seconds: float = 2.0) -> Iterator[tuple[int, int]]:
+        """Yield pieces of ``lo..hi`` of about ``seconds`` each, so that a signal is heard in time.
+
+        The caller must wait for its device work inside the loop body.
+        """
+        size, timed = 1, 0
+        while lo < hi:
+            self.check()
+            started = time.perf_counter()
+            to = min(hi, lo + size)
+            yield lo, to
+            spent = max(time.perf_counter() - started, 1e-6)
+            if timed:  # the first piece has the compilation in it
+                size = max(1, min(size * 8, round(size * seconds / spent)))
+            timed += 1
+            lo = to
+        self.check()
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere, with the time left."""
+
+    def __init__(self, total: int, label: str, start: int, out: IO[str], enabled: bool):
+        self.total, self.label, self.done, self.first = total, label, start, start
+        self.out, self.enabled = out, enabled
+        self.started = self.printed = time.perf_counter()
+        self.bar: Any = None
+        if enabled and out.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=start, desc=label, file=out, dynamic_ncols=True)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` units are finished."""
+        step, self.done = done - self.done, done
+        if not self.enabled:
+            return
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(step)
+            return
+        now = time.perf_counter()
+        if now - self.printed < 5.0 and done < self.total:
+            return
+        self.printed = now
+        left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
+        tail = f", {clock(left)} left" if done < self.total else f", {clock(now - self.started)}"
+        note = f"  {note}" if note else ""
+        print(f"{self.label}: {done}/{self.total}{tail}{note}", file=self.out, flush=True)
+
+    def close(self) -> None:
+        """End the display."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def clock(seconds: float) -> str:
+    """Return a duration in words a person reads: 42 s, 3 min 10 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,80 @@
+"""What a working directory holds: a run of its own, or the evaluation of a set made elsewhere.
+
+An evaluation says so in ``checkpoints/set.json``, which it writes before all else. Directories of
+before there was this sign are told by what a run leaves and an evaluation does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jdd.errors import BadInput
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import metrics
+from jdd.run.context import fingerprint
+
+SIGN = "set"  # checkpoints/set.json, as ``Work.remember`` writes it
+_MAKERS = ("experts", "squeeze", "distill", "recover", "relabel")
+
+
+def sign(place: Path) -> str | None:
+    """Return the digest of the set whose evaluation ``place`` holds, None without a sign."""
+    try:
+        found = json.loads((place / "checkpoints" / f"{SIGN}.json").read_text(encoding="utf-8"))
+        return str(found["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def own(place: Path) -> bool:
+    """Tell whether ``place`` holds a run of its own, made or begun, or a set that lies there."""
+    if sign(place) is not None:
+        return False
+    if not os.path.exists(place / "distilled.npz"):
+        return os.path.exists(place / "config.json")
+    return not os.path.exists(place / "config.json") or made(place)
+
+
+def assessed(place: Path) -> bool:
+    """Tell whether ``place`` holds the evaluation of a set that was made elsewhere."""
+    if sign(place) is not None:
+        return True
+    if own(place) or not (place / "distilled.npz").exists():
+        return False
+    dset = DistilledSet.load(place / "distilled.npz")
+    return bool(dset.recipe["fingerprint"] == digest(dset))  # of before there was a sign
+
+
+def digest(dset: DistilledSet) -> str:
+    """Return the hash of all of a set that its accuracy depends on."""
+    # The inverse follows from the matrix, and a loaded set does not hold it.
+    fitted = [*dset.transform[:4], dset.transform.zca_image]
+    arrays = [dset.images, dset.labels, *(a for a in fitted if a is not None)]
+    parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
+    return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])
+
+
+def made(place: Path) -> bool:
+    """Tell whether a set was made in ``place``, or nets to make it from."""
+    folder = place / "checkpoints"
+    if any(any(folder.glob(f"{maker}*/")) for maker in ("distill", "recover")):
+        return True
+    return any(row["stage"].startswith(_MAKERS) for row in metrics.read(place / "metrics.jsonl"))
+
+
+def writable(where: str, place: Path) -> None:
+    """Refuse a folder that cannot be written, or made.
+
+    Raises:
+      BadInput: naming ``where`` it was given, and what is in the way.
+    """
+    near = place
+    while not os.path.exists(near):  # False too where a folder above cannot be searched
+        near = near.parent
+    if not near.is_dir() or not os.access(near, os.W_OK):
+        raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")

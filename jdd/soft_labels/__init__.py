@@ -1,0 +1,1 @@
+"""Soft labels of teachers: made, stored, read, learned from."""

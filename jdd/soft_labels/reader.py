@@ -1,0 +1,72 @@
+"""Stored soft labels on their way to the students: read from disk some epochs at a time.
+
+The next piece is read while the students learn from the present one (``data/prefetch.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd.soft_labels.store import LabelStore
+
+Tree = Any
+ROOM = 128 << 20  # bytes of labels in a piece; three are in memory at most
+
+
+class Lectures:
+    """What ``k`` students are taught, each from a store of its own or all from one.
+
+    Args:
+      stores: ``k`` stores of the same form, batch and number of epochs.
+      classes: the images' classes, int ``[k, n]``.
+      epochs: how many epochs are read.
+      shared: what all students and all steps have in common (``soft_labels/objective.py``).
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[LabelStore],
+        classes: np.ndarray,
+        epochs: int,
+        shared: Tree = None,
+    ):
+        self._stores, self._classes, self.epochs = list(stores), np.asarray(classes), epochs
+        self.shared = shared or {}
+        self._each = functools.cache(lambda i: self._stores[i].read_images())
+        first = self._read(self._stores[0], 0)
+        self.per_epoch = int(first["index"].shape[0])
+        one = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
+        most = max(1, ROOM // (one * len(self._stores)))
+        # A divisor: every piece has the same shape, and the step is compiled once.
+        self._together = max(d for d in range(1, epochs + 1) if epochs % d == 0 and d <= most)
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield the steps ``lo .. hi`` that are read at a time."""
+        size = self._together * self.per_epoch
+        for lo in range(0, self.epochs * self.per_epoch, size):
+            yield lo, lo + size
+
+    def at(self, members: Sequence[int], lo: int) -> Tree:
+        """Return the labels of the piece from step ``lo`` on, of some students, on axis 0."""
+        epoch = lo // self.per_epoch
+        read = functools.cache(lambda i: self._piece(self._stores[i], epoch))
+        same = {id(store): i for i, store in enumerate(self._stores)}
+        stores = [same[id(self._stores[i])] for i in members]
+        rows = [{**read(i), "each": self._each(i)} for i in stores]
+        stacked = jax.tree.map(lambda *a: np.stack(a), *rows)
+        first = np.full(len(rows), lo, np.int32)
+        return {**stacked, "first": first, "classes": self._classes[list(members)]}
+
+    def _piece(self, store: LabelStore, epoch: int) -> Tree:
+        found = [self._read(store, e) for e in range(epoch, epoch + self._together)]
+        return jax.tree.map(lambda *a: np.concatenate(a), *found)
+
+    @staticmethod
+    def _read(store: LabelStore, epoch: int) -> Tree:
+        index, views, soft = store.read(epoch)
+        return {"index": index, "views": views, "soft": soft}

@@ -1,0 +1,68 @@
+"""What nets trained on a set will cost: a few of their steps, timed on the set of step 0.
+
+Where a whole step takes too long, one of fewer images stands for it (``base.share``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import methods, parallel, rng
+from jdd.evaluation import train_eval
+from jdd.methods import decoupled
+from jdd.nets import Net
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.context import RunContext
+from jdd.stages import label_stores
+from jdd.stages.base import Estimate, scaled, share, timed
+from jdd.training import trainer
+
+
+def example(context: RunContext) -> DistilledSet:
+    """Return the set of step 0, made without trained experts; of recovered images, black ones."""
+    if context.maker == "recover":
+        count = int(context.config.ipc) * context.data.classes
+        black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
+        return decoupled.dataset(context.blank, black, 0)
+    method = methods.make(context.config, context.blank)
+    return method.distilled(method.init(context.seeds[0]), 0)
+
+
+def cost(context: RunContext, net: Net, n: int) -> Estimate:
+    """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
+    dset = example(context)
+    planned, more = train_eval.plan(dset), list[Any]()
+    run, size = trainer.make(net, planned.recipe, len(dset.images)), len(dset.images)
+    count, batch = min(int(context.config.eval.at_once) or n, n), min(planned.recipe.batch, size)
+    few = batch
+    if planned.recipe.order in ("shuffled", "stored"):
+        few = share(batch, context.data.shape, context.devices)
+    steps, together = (10, count) if few == batch else (2, 1)
+    # What costs too much is timed on a set of one small batch, and one net at a time.
+    kept = size if few == batch else few
+    if planned.recipe.distillation is not None:
+        planned = planned._replace(recipe=planned.recipe._replace(batch=few))
+        planned, taught, shared = label_stores.blank(context, planned, dset.labels[:kept], steps)
+        more = [shared] if shared else []
+    timing = trainer.make(net, planned.recipe._replace(batch=few), kept)
+    init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
+    keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(together)]) for w in "io"]
+    images, labels = (
+        jnp.asarray(train_eval.repeated(a[:kept], together)) for a in (dset.images, dset.labels)
+    )
+    if planned.recipe.distillation is not None:
+        labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, together)), taught)
+    lr = jnp.asarray(planned.lr, jnp.float32)
+    span = (np.int32(0), np.int32(steps))
+    args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
+    step = timed(lambda: advance(*args)) / steps * batch / few * count / together
+    rounds = -(-n // count) * -(-count // len(context.devices)) / count
+    return Estimate(
+        step * planned.length(run) * rounds,
+        parallel.planned(advance, *args) * batch // few * count // together,
+        f"{n} x {net.name}, {step * 1e3:.1f} ms a step" + scaled(few, batch),
+    )

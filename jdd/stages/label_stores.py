@@ -1,0 +1,158 @@
+"""The stored labels of a run's set and of the random images beside it: found, and checked; and
+the teachers, where they label while students learn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import rng
+from jdd.augment import views
+from jdd.errors import BadInput
+from jdd.evaluation.train_eval import Plan
+from jdd.methods import decoupled
+from jdd.nets import Net
+from jdd.pretrained.teachers import trained
+from jdd.product.distilled_set import DistilledSet
+from jdd.run.context import RunContext
+from jdd.soft_labels import modes
+from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels.reader import Lectures
+from jdd.soft_labels.store import LabelStore
+
+Tree = Any
+
+
+def digest(images: np.ndarray) -> str:
+    """Return 16 hex digits that stand for images, as a store's settings hold them."""
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
+
+
+def labels(context: RunContext, dset: DistilledSet) -> LabelStore:
+    """Return the store of a set's labels.
+
+    Raises:
+      BadInput: it is not beside the set, or is of other images.
+    """
+    return _store(context, str(dset.recipe["labels"]["store"]), dset.images, dset.recipe)
+
+
+def random(context: RunContext, dset: DistilledSet, draws: np.ndarray) -> list[LabelStore]:
+    """Return the stores of the random images' labels, ``draws`` ``[k, n, ...]``.
+
+    Raises:
+      BadInput: one is missing, or is of other images.
+    """
+    recipe = dset.recipe
+    return [_store(context, f"labels/random-{i}", images, recipe) for i, images in enumerate(draws)]
+
+
+def _store(context: RunContext, name: str, images: np.ndarray, recipe: Any) -> LabelStore:
+    place = context.beside / name
+    if not place.is_dir():
+        raise BadInput(
+            "the set's labels", f"not in {place}", "the folder labels/ of its run, beside the set"
+        )
+    store = LabelStore.open(place)
+    if store.settings["images"] != digest(images):
+        raise BadInput(str(place), "labels of other images", "the folder labels/ of the same run")
+    if not store.has_images():
+        raise BadInput(str(place), "no labels of its images", "the folder labels/ of the same run")
+    epochs, there = int(recipe["train"]["epochs"]), store.epochs()
+    if there < epochs:
+        allowed = f"--config.eval.epochs={there} or fewer" if there else "the run's own labels"
+        raise BadInput(str(place), f"{there} epochs of labels, and {epochs} are asked for", allowed)
+    return store
+
+
+def teachers(context: RunContext, dset: DistilledSet, store: LabelStore) -> list[tuple[Net, Tree]]:
+    """Return the nets that label in mode online, each with its variables.
+
+    Raises:
+      BadInput: they are not where the run has them, or beside the set; or others are.
+    """
+    words, made = dset.recipe["labels"]["teachers"], store.settings["teachers"]
+    pairs = zip(words, made, strict=True)
+    return [trained(str(word), one, context.data, context.squeeze_path) for word, one in pairs]
+
+
+def lectures(
+    context: RunContext,
+    dset: DistilledSet,
+    planned: Plan,
+    stores: Sequence[LabelStore],
+    classes: np.ndarray,
+) -> tuple[Plan, Lectures]:
+    """Return what students learn from ``stores``, and the plan with those who label online.
+
+    Args:
+      planned: the set's, with a lesson.
+      classes: of the images, int ``[k, n]``.
+
+    Raises:
+      BadInput: as ``teachers``.
+    """
+    distillation, shared = planned.recipe.distillation, {}
+    assert distillation is not None
+    if distillation.online:
+        found, made = teachers(context, dset, stores[0]), stores[0].settings
+        planned = _with(planned, [net for net, _ in found], made["bn"], made["combine"])
+        shared["teachers"] = tuple(jax.tree.map(jnp.asarray, own) for _, own in found)
+    return planned, Lectures(stores, classes, planned.passes, shared)
+
+
+def _with(planned: Plan, nets: Sequence[Net], bn: str, combine: str) -> Plan:
+    assert planned.recipe.distillation is not None
+    distillation = planned.recipe.distillation._replace(
+        teachers=tuple(nets), bn=bn, combine=combine
+    )
+    return planned._replace(recipe=planned.recipe._replace(distillation=distillation))
+
+
+def blank(
+    context: RunContext, planned: Plan, classes: np.ndarray, steps: int
+) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
+    """Return (plan, labels of ``steps`` steps, what nets share) to foretell a cost.
+
+    As ``soft_labels/objective.py`` reads them.
+    """
+    config, relabel, distillation = (
+        context.config,
+        context.config.relabel,
+        planned.recipe.distillation,
+    )
+    assert distillation is not None
+    batch, count, shared = min(planned.recipe.batch, len(classes)), context.data.classes, {}
+    spec = decoupled.spec(config, context.data.shape)
+    view = labeller.drawer(spec, batch, tuple(context.data.shape[:2]))(rng.key(0, "estimate"))
+    sizes = decoupled.places(config, context.teachers)
+    soft = modes.of_view(distillation.mode, distillation.form, count, int(relabel.k))
+    each = modes.of_image(distillation.mode, count, int(relabel.k), sizes)
+    one = {
+        "index": np.arange(batch, dtype=np.int32),
+        "views": views.pack(view),
+        "soft": {name: np.zeros((batch, *shape), dtype) for name, (shape, dtype) in soft.items()},
+    }
+    many = jax.tree.map(lambda a: np.broadcast_to(a, (steps, *a.shape)), one)
+    own = {name: np.zeros((len(classes), *s), dtype) for name, (s, dtype) in each.items()}
+    if distillation.online:
+        untrained = context.blank.teachers
+        shared["teachers"] = tuple(teacher.variables() for teacher in untrained)
+        nets = [teacher.frozen for teacher in untrained]
+        planned = _with(planned, nets, str(relabel.bn), str(relabel.combine))
+    return (
+        planned,
+        {**many, "each": own, "first": np.zeros((), np.int32), "classes": classes},
+        shared,
+    )
+
+
+def stored(recipe: Any) -> bool:
+    """Tell whether a set's labels lie in a store and not in itself."""
+    return bool(recipe["train"]["order"] == "stored")

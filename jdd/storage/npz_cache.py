@@ -1,0 +1,36 @@
+"""Arrays that are worked out once of a trained net and kept beside its weights.
+
+<store>/<name>.npz    the arrays, and "settings", JSON: what they were worked out of
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdd.storage.files import write_atomic
+
+
+def write(path: Path, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays whole or not at all."""
+    every: dict[str, Any] = {**arrays, "settings": np.asarray(_text(settings))}
+    write_atomic(path, lambda file: np.savez(file, **every))
+
+
+def read(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Return the arrays; None where they are not there, cut, or of other settings."""
+    try:
+        with open(path, "rb") as file, np.load(file) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if str(arrays.pop("settings", "")) == _text(settings) else None
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)

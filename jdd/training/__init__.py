@@ -1,0 +1,1 @@
+"""Training nets: the trainer, its optimisers, its input pipeline."""

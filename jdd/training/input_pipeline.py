@@ -1,0 +1,155 @@
+"""Real images on their way to a training: whole on the device, or batch by batch from the disk.
+
+Either way ``epoch(e)`` yields ``(lo, hi, images, labels)``, pieces of the steps of epoch e and what
+``Fit.advance`` wants for them, and the same permutations are drawn from the same keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdd import parallel
+from jdd.data.prefetch import Prefetcher
+from jdd.data.streamed import Streamed
+from jdd.run.session import Session
+from jdd.training import trainer
+
+Tree = Any
+ROOM = 64 << 20  # bytes of images in a piece, if more than one step goes into it
+STEPS = 8  # in a piece, at most: a signal is heard between two of them
+READERS = 4  # threads that turn pixels of the file into floats
+
+Step = tuple[int, int, Any, Any]
+
+
+def fed(split: Any) -> bool:
+    """Tell whether the images of a split come batch by batch."""
+    return isinstance(split.images, Streamed)
+
+
+class Whole(NamedTuple):
+    """All images on the device, shared by all nets; steps are cut by the clock."""
+
+    images: jax.Array
+    labels: jax.Array
+    per_epoch: int
+    session: Session
+
+    def epoch(self, epoch: int) -> Iterator[Step]:
+        """Yield the pieces of an epoch."""
+        first = epoch * self.per_epoch
+        for lo, hi in self.session.paced(first, first + self.per_epoch):
+            yield lo, hi, self.images, self.labels
+
+    def close(self) -> None:
+        """Do nothing: there is no thread."""
+
+
+class Feed:
+    """Batches that a thread reads a piece ahead, a few steps each.
+
+    Args:
+      split: streamed images ``[n, h, w, c]`` and labels ``[n]``.
+      recipe: whose batches they are; its order is ``shuffled``.
+      own: the keys of the nets that are trained together, ``[members]``, as ``fit.Keys.own``.
+      epochs: those that will be asked for, in their order.
+      devices: one to put the images on; of several, each call lays its own arrays out, unless
+        batches are ``shared``: then all images lie on each.
+      session: is told what was waited under ``stage``, and heard between two pieces.
+    """
+
+    def __init__(
+        self,
+        split: Any,
+        recipe: trainer.Recipe,
+        own: jax.Array,
+        epochs: range,
+        devices: Sequence[jax.Device],
+        session: Session | None = None,
+        stage: str = "",
+        shared: bool = False,
+    ):
+        self._split, self._own, self._session, self._stage = split, own, session, stage
+        self._n = len(split.labels)
+        self._batch = min(recipe.batch, self._n)
+        self._per_epoch = trainer.steps_per_epoch(recipe, self._n)
+        self._devices = devices if len(devices) == 1 or shared else ()
+        step = len(own) * self._batch * int(np.prod(split.images.shape[1:])) * 4
+        whole = self._n // self._batch
+        self._steps = max(1, min(STEPS, whole, ROOM // step))
+        self._readers = ThreadPoolExecutor(min(READERS, parallel.threads(READERS)))
+        self._ahead = Prefetcher(self._read, self._pieces(epochs))
+        self._coming = iter(self._ahead)
+
+    def epoch(self, epoch: int) -> Iterator[Step]:
+        """Yield the pieces of an epoch; what comes after it is read meanwhile."""
+        begun, before = time.perf_counter(), self._ahead.waited
+        for (lo, hi, _), (images, labels) in self._coming:
+            yield lo, hi, images, labels
+            if self._session is not None:
+                self._session.check()
+            if hi == (epoch + 1) * self._per_epoch:
+                break
+        if self._session is not None:
+            ran = time.perf_counter() - begun
+            self._session.wait(self._stage, self._ahead.waited - before, ran)
+
+    def _pieces(self, epochs: range) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield steps ``lo``, ``hi`` and their rows ``[members, hi - lo, b]``."""
+        whole, b = self._n // self._batch, self._batch
+        for epoch in epochs:
+            rows, first = self._order(epoch), epoch * self._per_epoch
+            for lo in range(0, whole, self._steps):
+                hi = min(lo + self._steps, whole)
+                here = rows[:, lo * b : hi * b].reshape(len(rows), hi - lo, b)
+                yield first + lo, first + hi, here
+            if self._per_epoch > whole:  # the short last batch
+                yield first + whole, first + whole + 1, rows[:, None, whole * b :]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._per_epoch == 1:
+            return np.broadcast_to(np.arange(self._n), (len(self._own), self._n))
+        return np.asarray(_shuffles(self._n)(self._own, np.int32(epoch)))
+
+    def _read(self, piece: tuple[int, int, np.ndarray]) -> tuple[Any, Any]:
+        """Return images ``[members, steps, b, h, w, c]`` and labels of a piece's rows.
+
+        A piece with fewer steps than the others is filled up with zeros, which nobody looks at: the
+        program of a piece is compiled once, and once more for the short last batch.
+        """
+        rows = piece[2]
+        members, steps, b = rows.shape
+        size = self._steps if b == self._batch else 1
+        images = np.zeros((members, size, b, *self._split.images.shape[1:]), np.float32)
+        labels = np.zeros((members, size, b), self._split.labels.dtype)
+        labels[:, :steps] = self._split.labels[rows]
+
+        def read(at: tuple[int, int]) -> None:
+            images[at] = self._split.images[rows[at]]
+
+        list(self._readers.map(read, np.ndindex(members, steps)))
+        if not self._devices:
+            return images, labels
+        if len(self._devices) == 1:
+            return jax.block_until_ready(jax.device_put((images, labels), self._devices[0]))
+        return jax.block_until_ready(parallel.everywhere((images, labels), self._devices))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._ahead.close()
+        self._readers.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=16)
+def _shuffles(n: int) -> Any:
+    def one(key: jax.Array, epoch: jax.Array) -> jax.Array:
+        return trainer.shuffle(trainer.Keys(key, key), epoch, n)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))

@@ -1,0 +1,59 @@
+"""Pictures show the pixels, large enough, by class."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jdd.product import preview
+from tests.tiny_distilled import make
+
+
+@pytest.mark.parametrize("zca", [False, True])
+def test_pixels_undo_the_transform_and_are_clipped(zca):
+    dataset = make(zca=zca)
+    want = dataset.transform.inverse(dataset.images)
+    np.testing.assert_array_equal(preview.to_pixels(dataset), np.round(want * 255))
+    wild = dataset._replace(images=dataset.images * 1000)
+    assert set(np.unique(preview.to_pixels(wild))) <= {0, 255}
+
+
+def test_png_is_lossless_for_grey_and_colour():
+    for channels in (1, 3):
+        pixels = preview.to_pixels(make(shape=(5, 6, channels)))[0]
+        found = np.asarray(Image.open(io.BytesIO(preview.png(pixels))))
+        np.testing.assert_array_equal(found.reshape(pixels.shape), pixels)
+
+
+def _cell(sheet, x, y):
+    return sheet[y : y + 64, x : x + 64]
+
+
+def test_rows_of_classes_are_enlarged_without_smoothing():
+    dataset = make(ipc=3)  # 4 x 4 pixels, shown 16 times as large
+    sheet = np.asarray(Image.open(io.BytesIO(preview.grid(dataset, names=False))))
+    assert sheet.shape == (2 * 16 + 3 * 68 - 4, 2 * 16 + 3 * 68 - 4, 3)
+    pixels = preview.to_pixels(dataset)
+    for row in range(3):
+        for column in range(3):
+            cell = _cell(sheet, 16 + 68 * column, 16 + 68 * row)
+            np.testing.assert_array_equal(cell[::16, ::16], pixels[3 * row + column])
+            assert (cell[:16, :16] == cell[0, 0]).all()
+
+
+def test_layouts(tmp_path):
+    names = tuple(f"a class of the long name {i}" for i in range(12))
+    for ipc, count in ((1, 12), (12, 3), (60, 2)):
+        path = tmp_path / f"{ipc}.png"
+        preview.save(make(ipc=ipc, names=names[:count], shape=(8, 8, 1)), path)
+        with Image.open(path) as image:
+            assert image.width <= preview.WIDEST and image.height > preview.SMALLEST
+    tiny = make(ipc=60, names=names[:2], shape=(8, 8, 1))
+    groups = preview.by_class(tiny)
+    assert [len(group) for group in groups] == [60, 60]
+    cells, tiles = preview._cells(tiny, True)
+    assert not tiles and max(cell.column for cell in cells) == 49
+    assert cells[60].row == 2 and cells[60].caption == names[1] and cells[50].caption == ""
