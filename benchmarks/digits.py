@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jdd.config.titles import title
+from jdd.specs import title
 
 OFF = ("--config.baselines.full=false", "--config.eval.curve=0", "--config.progress=false")
 

@@ -4,130 +4,18 @@
     python -m jdd.main --config=configs/mtt.py:mnist,ipc=1 --config.data.path=mnist_png.zip
 
 The argument names a dataset and any keys: ``mtt.py:cifar100,ipc=50,seed=1``. Keys left at 'auto'
-take the published row of (dataset, IPC), or DEFAULTS where there is none.
+take the published row of (dataset, IPC) in jdd/specs/mtt.py, or its DEFAULTS.
 
 The loss: with theta_0 = theta*_t of an expert and N = syn_steps student steps at rate beta,
 |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2, with M = expert_epochs and t drawn from
 0 .. max_start_epoch-1. The set's images move by SGD(img_momentum) at lr_img, beta at lr_lr.
 
 Time and accuracy of jdd with these settings in full: not yet run; smaller runs are in
-docs/results.md. The authors' accuracies are in the table below; they are the best over evaluations
+docs/results.md. The authors' accuracies are in jdd/specs/mtt.py; they are the best over evaluations
 on test data, jdd reports the last iterate.
 """
 
-from jdd.config import Key, from_arg
-from jdd.config.keys import ESTIMATED
-from jdd.errors import BadInput
-
-KEYS = ESTIMATED | {
-    "syn_steps": Key(int, "auto", "N: student steps on the set per match", auto=True, minimum=1),
-    "expert_epochs": Key(int, "auto", "M: expert epochs they have to match", auto=True, minimum=1),
-    "max_start_epoch": Key(
-        int, "auto", "T+: matches start at expert epochs below this", auto=True, minimum=1
-    ),
-    "batch_syn": Key(
-        int, "auto", "synthetic images per student step (0: all)", auto=True, minimum=0
-    ),
-    "lr_img": Key(float, "auto", "learning rate of the images", auto=True, minimum=0),
-    "lr_lr": Key(float, "auto", "learning rate of the student rate beta", auto=True, minimum=0),
-    "lr_student": Key(float, "auto", "beta at the start", auto=True, above=0),
-    "img_momentum": Key(float, 0.5, "momentum of the images' SGD", minimum=0, maximum=1),
-    "lr_momentum": Key(float, 0.5, "momentum of beta's SGD", minimum=0, maximum=1),
-    "pix_init": Key(
-        str, "real", "images start as real ones or as noise", choices=("real", "noise")
-    ),
-    "segments": Key(int, 1, "expert segments averaged per distillation step", minimum=1),
-}
-
-_NAMES = (
-    "syn_steps", "expert_epochs", "max_start_epoch", "batch_syn", "lr_img", "lr_lr", "lr_student",
-    "data.zca", "steps",
-)  # fmt: skip
-
-# Where no row is published (MNIST, digits, your own data, another IPC): starting points, not tuned
-# values.
-DEFAULTS = dict(zip(_NAMES, (30, 2, 10, 0, 100.0, 1e-7, 0.01, False, 1000), strict=True))
-
-
-# The quick start's settings, found by trial at IPC 1.
-STARTS = {
-    "digits": {
-        "steps": 250, "syn_steps": 15, "expert_epochs": 2, "max_start_epoch": 5, "lr_img": 20.0,
-        "lr_lr": 1e-6, "lr_student": 0.02, "net.width": 32, "experts.count": 10,
-        "experts.group": 10, "experts.lr": 0.1,
-    },
-}  # fmt: skip
-
-
-def _row(accuracy: float, std: float, *settings: float) -> dict:
-    values = dict(zip(_NAMES, (*settings, 5000), strict=True))
-    source = "MTT (Cazenavette et al., CVPR 2022), best over evaluations on test data"
-    return {"values": values, "accuracy": accuracy, "std": std, "source": source}
-
-
-# (dataset, IPC): accuracy, std, N, M, T+, batch_syn, lr_img, lr_lr, beta, ZCA; 5000 steps each.
-# lr_img of CIFAR-10 IPC 10 is 1e2: the 1e5 in the authors' table image is a typing slip that they
-# have confirmed. ImageNet subsets (128 pixels, depth 5: N 20, M 2, T+ 10, batch_syn 0 at IPC 1 and
-# 20 at IPC 10, lr_lr 1e-6, beta 0.01, no ZCA) are left out: two values of lr_img are in print.
-# fmt: off
-PUBLISHED = {
-    ("cifar10", 1):        _row(0.463, 0.008, 50, 2,  2,   0, 1e2, 1e-7, 0.010, True),
-    ("cifar10", 10):       _row(0.653, 0.007, 30, 2, 20,   0, 1e2, 1e-5, 0.001, True),
-    ("cifar10", 50):       _row(0.716, 0.002, 30, 2, 40,   0, 1e3, 1e-5, 0.001, False),
-    ("cifar100", 1):       _row(0.243, 0.003, 20, 3, 20,   0, 1e3, 1e-5, 0.010, True),
-    ("cifar100", 10):      _row(0.401, 0.004, 20, 2, 20,   0, 1e3, 1e-5, 0.010, False),
-    ("cifar100", 50):      _row(0.477, 0.002, 80, 2, 40, 125, 1e3, 1e-5, 0.010, True),
-    ("tiny_imagenet", 1):  _row(0.088, 0.003, 10, 2, 10,   0, 1e4, 1e-4, 0.010, False),
-    ("tiny_imagenet", 10): _row(0.232, 0.002, 20, 2, 40, 200, 1e4, 1e-4, 0.010, False),
-    ("tiny_imagenet", 50): _row(0.280, 0.003, 20, 2, 40, 300, 1e4, 1e-4, 0.010, False),
-}
-# fmt: on
-
-# Across architectures: sets distilled with ConvNet, five nets each.
-CROSS = {
-    ("cifar10", 10): {
-        "values": {
-            "ConvNet": (0.643, 0.007), "ResNet18": (0.464, 0.006), "VGG11": (0.503, 0.008),
-            "AlexNet": (0.342, 0.026),
-        },
-        "source": "MTT (Cazenavette et al., CVPR 2022), quoted from memory and not checked",
-    },
-}  # fmt: skip
-
-# The rest of the published protocol; a run that differs is still compared, and told so.
-PROTOCOL = {
-    "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
-    "net.pool": "avg", "img_momentum": 0.5, "lr_momentum": 0.5, "pix_init": "real", "segments": 1,
-    "align_corners": True, "estimator": "exact", "window": 0, "experts.count": 100,
-    "experts.lr": 0.01, "experts.momentum": 0.0, "experts.weight_decay": 0.0, "experts.batch": 256,
-    "experts.sam_rho": 0.0, "experts.sam_alpha": 0.0,
-    "eval.epochs": 1000, "eval.batch": 256, "eval.lr": 0.0,
-}  # fmt: skip
-
-
-def _epochs_read(values: dict) -> int:
-    return values["max_start_epoch"] - 1 + values["expert_epochs"]
-
-
-# Keys whose 'auto' follows from other keys. The authors train 50 epochs; none past these is read.
-DERIVED = {"experts.epochs": _epochs_read}
-
-
-def check(values: dict) -> None:
-    """Refuse resolved values that do not go together."""
-    steps, window = values["syn_steps"], values["window"]
-    if values["estimator"] == "truncated" and not 1 <= window <= steps:
-        raise BadInput("config.window", str(window), f"1 to {steps} (syn_steps)")
-    if values["estimator"] != "truncated" and window:
-        found = f"{window} with estimator={values['estimator']}"
-        raise BadInput("config.window", found, "0, or --config.estimator=truncated with it")
-    need, have = _epochs_read(values), values["experts.epochs"]
-    if have < need:
-        raise BadInput(
-            "config.experts.epochs",
-            str(have),
-            f"{need} or more (max_start_epoch - 1 + expert_epochs), or auto",
-        )
+from jdd.config import from_arg
 
 
 def get_config(arg=None):

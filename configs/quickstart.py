@@ -12,7 +12,7 @@ from jdd.config import from_arg
 def get_config(arg=None):
     """Return the quick start's config; ``quickstart.py:ipc=2`` changes keys as any config does.
 
-    The settings are MTT's own for digits, ``STARTS`` in ``configs/mtt.py``.
+    The settings are MTT's own for digits, ``STARTS`` in ``jdd/specs/mtt.py``.
     """
     return from_arg(
         arg, {"method": "mtt", "data.name": "digits", "eval": {"curve": 1, "curve_n": 5}}

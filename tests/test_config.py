@@ -13,8 +13,8 @@ import pytest
 
 from jdd import config as config_lib
 from jdd.config import COMMON, files, load, published, resolve
-from jdd.config.schema import AUTO, Key, coerce, show
 from jdd.errors import BadInput
+from jdd.schema.key import AUTO, Key, coerce, show
 
 
 def refused(call, *words):

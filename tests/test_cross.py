@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import main, nets
+from jdd import main, nets, specs
 from jdd.config import published
 from jdd.errors import BadInput, Interrupted
 from jdd.nets import groups
@@ -109,8 +109,8 @@ def test_published_rows() -> None:
     # DM's sets of that table were distilled with batch norm.
     assert published.cross("dm", "cifar10", 50, "ConvNet", False) is None
     assert published.cross("dm", "cifar10", 50, "ConvNetBN", False) is not None
-    for method, file in configs.bundled().items():
-        table = getattr(configs.method_file(method), "CROSS", {}) if method != "quickstart" else {}
+    for method in specs.names():
+        table, file = specs.get(method).cross, Path(specs.FOLDER, f"{method}.py")
         for row in table.values():
             assert {"values", "source"} <= set(row) <= {"values", "source", "net"}
             assert set(row["values"]) <= set(nets.NAMES)

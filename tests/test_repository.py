@@ -14,7 +14,7 @@ import pytest
 
 import jdd
 from jdd import config as configs
-from jdd import main
+from jdd import main, specs
 from jdd.config.helptext import MODES
 from jdd.data.catalogue import CATALOGUE
 from jdd.data.transform import normalisation
@@ -128,7 +128,7 @@ def test_settings_of_the_page_are_those_of_the_config() -> None:
     names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "Tiny-ImageNet": "tiny_imagenet"}
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines()]
     rows = [row for row in rows if len(row) == 11 and row[0] in names]
-    table = configs.method_file("mtt").PUBLISHED
+    table = specs.get("mtt").published
     assert len(rows) == len(table)
     for row in rows:
         published = table[names[row[0]], int(row[1])]

@@ -5,19 +5,17 @@ from __future__ import annotations
 from jdd.config.files import (
     bundled,
     config_dir,
-    flat,
     from_arg,
-    method_file,
     schema,
     stage_names,
 )
-from jdd.config.keys import COMMON
 from jdd.config.resolve import (
     Change,
     Loaded,
     changed,
     check_resume,
     default_workdir,
+    fill,
     from_json,
     load,
     replace,
@@ -25,27 +23,35 @@ from jdd.config.resolve import (
     resolve_auto,
     to_json,
 )
-from jdd.config.schema import AUTO, Key
+from jdd.schema.common import COMMON, Common
+from jdd.schema.key import AUTO, Key, group, like, option
+from jdd.schema.values import build, flat, section
 
 __all__ = [
     "AUTO",
     "COMMON",
     "Change",
+    "Common",
     "Key",
     "Loaded",
+    "build",
     "bundled",
     "changed",
     "check_resume",
     "config_dir",
     "default_workdir",
+    "fill",
     "flat",
     "from_arg",
     "from_json",
+    "group",
+    "like",
     "load",
-    "method_file",
+    "option",
     "replace",
     "resolve",
     "schema",
+    "section",
     "resolve_auto",
     "stage_names",
     "to_json",

@@ -1,38 +1,28 @@
 """Config files: where they are, running them, and the argument behind the colon.
 
 A config file is a Python module with ``get_config(arg=None)``; it names only what it sets, and the
-schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It brings
-  KEYS       the method's own keys
-  DEFAULTS   what 'auto' is outside the published table, by dotted name
-  PUBLISHED  {(dataset, ipc): {"values", "accuracy", "std", "source"}}
-  CROSS      {(dataset, ipc): {"values": {net: (mean, std or None)}, "source"}}: the paper's
-             accuracies across architectures
-  STARTS     {dataset: {values}}: our own settings, by dotted name, where no paper has any
-  PROTOCOL   further values of the published protocol, by dotted name
-  DERIVED    {key: rule(values)} for keys whose 'auto' follows from others, or from "data.shape",
-             the images' (h, w, c); it is None, and a rule may return 'auto', until they are loaded
-  STAGES     the stages, where they are not all of them, or (values) -> the stages
-  check      (values) -> None, refuses resolved values that do not go together
-  fits       (values, dataset) -> None, refuses those that the loaded dataset does not allow
-of which all but KEYS and DEFAULTS may be missing.
+schema fills in the rest. A file with ``SPEC`` is a method of its own (``jdd.specs.base.Spec``); its
+``get_config`` may be missing.
 """
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import inspect
-import sys
-import traceback
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jdd.config.keys import COMMON
-from jdd.config.schema import Key, coerce
+from jdd import specs
 from jdd.errors import BadInput, JddError, nearest
+from jdd.schema.common import COMMON, Common
+from jdd.schema.key import Key, checked
+from jdd.schema.python_file import broken, execute
+from jdd.schema.values import flat, nested
+from jdd.specs.base import Spec, check_spec
 
 QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
@@ -46,8 +36,10 @@ def config_dir() -> Path:
 
 
 def bundled() -> dict[str, Path]:
-    """Return the bundled config files by name."""
-    return {path.stem: path for path in sorted(config_dir().glob("[!_]*.py"))}
+    """Return the bundled config files by name; a method without one is run by its spec."""
+    files = {path.stem: path for path in config_dir().glob("[!_]*.py")}
+    own = {name: specs.FOLDER / f"{name}.py" for name in specs.names()}
+    return dict(sorted((own | files).items()))
 
 
 def split(spec: str | Path | None) -> tuple[str, str | None]:
@@ -71,25 +63,26 @@ def find(path: str) -> Path:
     raise BadInput(f"--config={path}", "no such file", f"{hint}(bundled: {names}; {_EXAMPLE})")
 
 
-def execute(path: Path) -> types.ModuleType:
-    """Run a config file and return it as a module."""
-    module = types.ModuleType(f"jdd_config_{path.stem}")
-    module.__file__ = str(path)
-    try:
-        sys.modules[module.__name__] = module  # dataclasses look their module up
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-    except JddError:
-        raise
-    except Exception as error:  # whatever a person's file does wrong, it is input
-        raise _broken(path, error) from error
-    return module
+class File(NamedTuple):
+    """What a config file says: the values it sets by dotted name, and its own method, if any."""
+
+    values: dict[str, Any]
+    spec: Spec | None
 
 
-def call(path: Path, arg: str | None) -> dict[str, Any]:
-    """Return what ``get_config(arg)`` of a config file sets, as flat dotted names."""
-    get_config = getattr(execute(path), "get_config", None)
+def call(path: Path, arg: str | None) -> File:
+    """Return what a config file sets, ``get_config(arg)``, and the method it defines."""
+    if path.parent == specs.FOLDER:
+        own: Spec | None = specs.get(path.stem)
+        return File(flat(from_arg(arg, {"method": path.stem})), own)
+    module = execute(path)
+    own = _own_spec(module, path)
+    get_config = getattr(module, "get_config", None)
+    if get_config is None and own is not None:
+        return File(flat(from_arg(arg, {"method": own.name}, own)), own)
     if not callable(get_config):
-        raise BadInput(str(path), "no get_config", "a config file defines get_config(arg=None)")
+        allowed = "a config file defines get_config(arg=None), or SPEC"
+        raise BadInput(str(path), "no get_config", allowed)
     takes_arg = bool(inspect.signature(get_config).parameters)
     if arg is not None and not takes_arg:
         raise BadInput(f"{path}:{arg}", "get_config takes no argument", f"--config={path}")
@@ -98,34 +91,38 @@ def call(path: Path, arg: str | None) -> dict[str, Any]:
     except JddError:
         raise
     except Exception as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
     if not isinstance(values, Mapping | ConfigDict):
         found = f"get_config returned {type(values).__name__}"
         raise BadInput(str(path), found, "it returns an ml_collections ConfigDict or a dict")
-    return flat(values)
+    return File(flat(values), own)
 
 
-def _broken(path: Path, error: Exception) -> BadInput:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-    words = error.msg if isinstance(error, SyntaxError) else error
-    at = f" (line {line})" if line else ""
-    allowed = "a config file is Python and defines get_config(arg=None)"
-    return BadInput(str(path), f"{type(error).__name__}: {words}{at}", allowed)
+def _own_spec(module: types.ModuleType, path: Path) -> Spec | None:
+    """Return the checked SPEC of a config file, with the folder where its modules are found."""
+    if not hasattr(module, "SPEC"):
+        return None
+    found = check_spec(module.SPEC, str(path))
+    if found.name in specs.names():
+        if found is specs.get(found.name):
+            return found
+        raise BadInput(f"{path}: SPEC.name", repr(found.name), "a name that no method of jdd has")
+    return dataclasses.replace(found, folder=str(path.resolve().parent))
 
 
-def from_arg(arg: str | None, values: Mapping[str, Any]) -> ConfigDict:
+def from_arg(arg: str | None, values: Mapping[str, Any], spec: Spec | None = None) -> ConfigDict:
     """Return what a config file sets: its ``values``, and over them its argument.
 
     Args:
       arg: the text behind the colon, ``dataset,key=value,...``; None when there is none.
       values: what the file itself sets, nested or by dotted names; 'method' at least.
+      spec: of a method that is defined outside the package.
 
     Raises:
       BadInput: an unknown key, a value that does not fit, a dataset that is not in front.
     """
     given = flat(values) | _parse(arg)
-    keys = schema(given.get("method", COMMON["method"].default))
+    keys = (spec_for(str(given.get("method", COMMON["method"].default)), spec)).keys
     return nested({name: checked(name, value, keys) for name, value in given.items()})
 
 
@@ -148,87 +145,22 @@ def _parse(arg: str | None) -> dict[str, str]:
     return given
 
 
-@functools.cache
-def method_file(method: str) -> types.ModuleType:
-    """Return the bundled config file of a method, with its KEYS, DEFAULTS and PUBLISHED.
+def spec_for(method: str, own: Spec | None = None) -> Spec:
+    """Return the spec of a method: ``own`` where it is that method's, else one of the package.
 
     Raises:
-      BadInput: no bundled config file of that name defines a method.
+      BadInput: no method of the package has this name.
     """
-    path = bundled().get(method)
-    module = execute(path) if path else None
-    if module is None or not hasattr(module, "KEYS"):
-        names = [name for name, file in bundled().items() if hasattr(execute(file), "KEYS")]
-        near = nearest(method, names)
-        hint = f"did you mean {near}? " if near else ""
-        raise BadInput("config.method", repr(method), f"{hint}(methods: {', '.join(names)})")
-    return module
+    return own if own is not None and own.name == method else specs.get(method)
 
 
-def schema(method: str) -> dict[str, Key]:
-    """Return every key of a method's config: the common ones, then its own."""
-    return COMMON | method_file(method).KEYS
+def schema(method: str) -> Mapping[str, Key]:
+    """Return every key of the config of one of the package's methods: common ones, then its own."""
+    return specs.get(method).keys
 
 
-# Methods that need other stages name them in their config file.
-STAGES = ("experts", "distill", "evaluate", "report", "full")
-
-
-def stage_names(config: ConfigDict) -> tuple[str, ...]:
+def stage_names(config: Common) -> tuple[str, ...]:
     """Return the names of the stages of a config's method, in order."""
-    names = getattr(method_file(config.method), "STAGES", STAGES)
+    names = config.spec.stages
     names = tuple(names(flat(config)) if callable(names) else names)
     return (*names, "scores") if config.scores else names
-
-
-def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:
-    """Return ``value`` in the type of key ``name``, or say what is wrong with either."""
-    if name not in keys:
-        raise unknown(name, keys)
-    return coerce(name, keys[name], value)
-
-
-def unknown(name: str, keys: Iterable[str]) -> BadInput:
-    """Return the error for a key that does not exist, with the nearest that does."""
-    names = list(keys)
-    group = [key for key in names if key.startswith(f"{name}.")]
-    if group:
-        listed = ", ".join(f"config.{key}" for key in group)
-        return BadInput(f"config.{name}", "a group of keys, not a key", f"its keys: {listed}")
-    leaf = name.rpartition(".")[2]
-    same_leaf = [key for key in names if key.rpartition(".")[2] == leaf]
-    near = same_leaf[0] if same_leaf else nearest(name, names)
-    hint = f"did you mean config.{near}? " if near else ""
-    help_line = "(all keys: python -m jdd.main --config=... --help)"
-    return BadInput(f"config.{name}", "unknown key", hint + help_line)
-
-
-def flat(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Return nested values by their dotted names."""
-    if isinstance(values, ConfigDict):
-        values = values.to_dict()
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping | ConfigDict):
-            out |= flat(value, f"{prefix}{name}.")
-        else:
-            out[f"{prefix}{name}"] = value
-    return out
-
-
-def tree(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted names as nested dicts; a key and a group never share a name here."""
-    root: dict[str, Any] = {}
-    for name, value in values.items():
-        *groups, leaf = name.split(".")
-        node = root
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[leaf] = value
-    return root
-
-
-def nested(values: Mapping[str, Any]) -> ConfigDict:
-    """Return dotted names as a nested ConfigDict."""
-    # Not type safe: 'auto' gives way to numbers. The schema is what keeps the types.
-    return ConfigDict(tree(values), type_safe=False)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
-from ml_collections import ConfigDict
-
 from jdd import config as config_lib
-from jdd.config.keys import COMMON
-from jdd.config.schema import AUTO, allowed, show
+from jdd.schema.common import COMMON, Common
+from jdd.schema.key import AUTO, allowed, show
 
 MODES = {
     "all": "every stage whose output is missing",
@@ -85,11 +83,11 @@ _HEADINGS = {
 }
 
 
-def describe(config: ConfigDict) -> str:
+def describe(config: Common) -> str:
     """Return every key with its value, meaning and what it may hold, for --help."""
     values = config_lib.flat(config)
     settled = config_lib.resolve_auto(config)[0] if config.data.name else values
-    keys = config_lib.schema(config.method)
+    keys = config.spec.keys
     groups: dict[str, list[str]] = {title: [] for title in _HEADINGS.values()}
     for name, key in keys.items():
         title = _HEADINGS[name.rpartition(".")[0]] if name in COMMON else f"method {config.method}"

@@ -1,35 +1,36 @@
 """What is in print: the published figure of a setting, and those of other nets on its set.
 
-The tables are the method's (``PUBLISHED``, ``CROSS`` and ``PROTOCOL`` of its config file).
+The tables are the method's (``published``, ``cross`` and ``protocol`` of its spec).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from jdd.config.files import bundled, checked, flat, method_file, schema
+from jdd import specs
 from jdd.config.rules import auto_depth
-from jdd.config.schema import AUTO
 from jdd.data.catalogue import lookup
+from jdd.schema.common import Common
+from jdd.schema.key import AUTO, checked
+from jdd.schema.values import flat
+from jdd.specs.base import Rows
 
 
-def figure(config: ConfigDict) -> dict[str, Any] | None:
+def figure(config: Common) -> dict[str, Any] | None:
     """Return the published figure of this setting, or None where there is none.
 
     ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
     keys in which this (resolved) config is not the published protocol.
     """
-    module, facts = method_file(config.method), lookup(config.data.name)
-    row, source = _printed(module, "PUBLISHED", config.data.name, config.ipc)
+    spec, facts = config.spec, lookup(config.data.name)
+    row, source = _printed(spec.published, config.data.name, config.ipc)
     if facts is None or not row or row["accuracy"] is None:
         return None
     protocol = {"data.dsa": facts.dsa, "net.depth": auto_depth(facts.shape)} | _ALL_THE_DATA
-    protocol |= getattr(module, "PROTOCOL", {}) | row["values"]
+    protocol |= {**spec.protocol, **row["values"]}
     values = flat(config)
-    keys = schema(config.method)
-    protocol = {key: checked(key, value, keys) for key, value in protocol.items()}
+    protocol = {key: checked(key, value, spec.keys) for key, value in protocol.items()}
     differs = [key for key, value in protocol.items() if values[key] not in (value, AUTO)]
     figures = {"accuracy": row["accuracy"], "std": row["std"], "source": source}
     return figures | {"protocol_differs": differs}
@@ -41,9 +42,8 @@ def cross(method: str, dataset: str, ipc: int, net: str, changed: bool) -> dict[
     None where the method is not one of jdd's, or its paper has no such row of sets that were
     distilled with ``net``; ``changed`` says that this one has options that theirs had not.
     """
-    files = bundled()
-    module = method_file(method) if method in files else None
-    row, source = _printed(module, "CROSS", dataset, ipc)
+    rows: Rows = specs.get(method).cross if method in specs.names() else {}
+    row, source = _printed(rows, dataset, ipc)
     if not row or row.get("net", "ConvNet") != net:
         return None
     source += f"; this set's {net} is not theirs" if changed else ""
@@ -51,13 +51,13 @@ def cross(method: str, dataset: str, ipc: int, net: str, changed: bool) -> dict[
     return {"values": found, "source": source}
 
 
-def _printed(module: Any, table: str, dataset: str, ipc: int) -> tuple[dict[str, Any] | None, str]:
+def _printed(rows: Rows, dataset: str, ipc: int) -> tuple[Mapping[str, Any] | None, str]:
     """Return the row of a published table for a dataset, if its task is the same; whose it is."""
     facts = lookup(dataset)
     original = lookup(facts.settings) if facts else None
     if facts is None or original is None or original.classes != facts.classes:
         return None, ""
-    row = getattr(module, table, {}).get((facts.settings, ipc))
+    row = rows.get((facts.settings, ipc))
     if row is None:
         return None, ""
     other = f"; the figure is for {facts.settings} itself, not for {dataset}"

@@ -12,48 +12,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from jdd.config import files
-from jdd.config.files import (
-    bundled,
-    config_dir,
-    flat,
-    from_arg,
-    method_file,
-    nested,
-    schema,
-    stage_names,
-)
-from jdd.config.keys import COMMON
 from jdd.config.rules import auto_depth
-from jdd.config.schema import AUTO, Key, show
-from jdd.config.titles import title
 from jdd.errors import BadInput, nearest
-
-__all__ = [
-    "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
-    "default_workdir", "flat", "from_arg", "from_json", "load", "method_file",
-    "replace", "resolve", "schema", "resolve_auto", "stage_names", "to_json",
-]  # fmt: skip
-
-# What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
-# rate the set has learned, which is not known before it is distilled.
-_FALLBACK: dict[str, Any] = {
-    "steps": 1000,
-    "data.zca": "none",
-    "net.init": "torch",
-    "eval.epochs": 1000,
-    "eval.lr": 0.0,
-    "baselines.full_epochs": 50,
-    "experts.epochs": 50,
-}
+from jdd.schema import values
+from jdd.schema.common import COMMON, FALLBACK, Common
+from jdd.schema.key import AUTO, checked, show
+from jdd.schema.values import flat
+from jdd.specs.base import Spec
 
 
 class Loaded(NamedTuple):
     """A config, the keys somebody set (in a named file, its argument or an override), its spec."""
 
-    config: ConfigDict
+    config: Common
     explicit: frozenset[str]
     spec: str | None
 
@@ -71,42 +43,44 @@ def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) ->
     """
     path, arg = files.split(spec)
     file = files.find(path)
-    values = files.call(file, arg)
+    said, own = files.call(file, arg)
     given = flat(overrides or {})
-    method = given.get("method", values.get("method", COMMON["method"].default))
-    keys = schema(str(method))
-    dataset = str(given.get("data.name", values.get("data.name", "")))
-    filled = {name: key.default for name, key in keys.items()} | _starts(str(method), dataset)
-    for name, value in values.items():
-        try:
-            filled[name] = files.checked(name, value, keys)
-        except BadInput as error:
-            raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
-    for name, value in given.items():
-        filled[name] = files.checked(name, value, keys)
-    explicit = set(given) | (set(values) if spec is not None else set())
-    return Loaded(_locked(filled), frozenset(explicit), None if spec is None else str(spec))
+    method = given.get("method", said.get("method", COMMON["method"].default))
+    chosen = files.spec_for(str(method), own)
+    explicit = set(given) | (set(said) if spec is not None else set())
+    try:
+        said = {name: checked(name, value, chosen.keys) for name, value in said.items()}
+    except BadInput as error:
+        raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
+    text = None if spec is None else str(spec)
+    return Loaded(fill(chosen, said, given), frozenset(explicit), text)
 
 
-def _starts(method: str, dataset: str) -> dict[str, Any]:
-    """Return a method's own settings for a dataset that no paper has, by dotted name."""
-    return dict(getattr(method_file(method), "STARTS", {}).get(dataset, {}))
+def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:
+    """Return a method's config: its defaults, its own settings for the dataset, then ``given``.
+
+    Args:
+      given: values by dotted name, text as typed or Python values; later ones go over earlier ones.
+
+    Raises:
+      BadInput: an unknown key, or a value that does not fit its key.
+    """
+    keys = spec.keys
+    typed = {n: checked(n, value, keys) for some in given for n, value in some.items()}
+    dataset = typed.get("data.name", keys["data.name"].default)
+    return values.build(spec, {**spec.starts.get(dataset, {}), **typed})
 
 
-def replace(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+def replace(config: Common, new: Mapping[str, Any]) -> Common:
     """Return a copy of ``config`` with some values changed, checked by the schema."""
-    keys = schema(config.method)
-    new = {name: files.checked(name, value, keys) for name, value in flat(values).items()}
-    return _locked(flat(config) | new)
-
-
-def _locked(values: Mapping[str, Any]) -> ConfigDict:
-    return nested(values).lock()
+    keys = config.spec.keys
+    typed = {name: checked(name, value, keys) for name, value in flat(new).items()}
+    return values.build(config.spec, flat(config) | typed)
 
 
 def resolve(
-    config: ConfigDict, shape: tuple[int, int, int] | None = None, absent: bool = False
-) -> tuple[ConfigDict, list[str]]:
+    config: Common, shape: tuple[int, int, int] | None = None, absent: bool = False
+) -> tuple[Common, list[str]]:
     """Return ``config`` with every 'auto' replaced, and lines that say what was taken.
 
     A dataset of your own has no facts: its data.dsa stays 'auto' and is chosen by the channels on
@@ -121,26 +95,25 @@ def resolve(
 
     _check_dataset(config)
     names, told = groups.chosen(config.net.name, config.nets, _shape(config, shape))
-    values, notes = resolve_auto(config, shape)
-    values["nets"], notes = names, notes + told
-    if values["data.source"] in ("npz", "folder") and not config.data.path and not absent:
-        found = f"empty, and {config.data.name} comes from a {values['data.source']} source"
+    settled, notes = resolve_auto(config, shape)
+    settled["nets"], notes = names, notes + told
+    if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
+        found = f"empty, and {config.data.name} comes from a {settled['data.source']} source"
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
-    if values["data.dsa"] != AUTO:
-        dsa.names(values["data.dsa"])
-    check = getattr(method_file(config.method), "check", None)
-    if check:
-        check(values)
-    return _locked(values), notes
+    if settled["data.dsa"] != AUTO:
+        dsa.names(settled["data.dsa"])
+    if config.spec.check:
+        config.spec.check(settled)
+    return values.build(config.spec, settled), notes
 
 
 def resolve_auto(
-    config: ConfigDict, shape: tuple[int, ...] | None = None
+    config: Common, shape: tuple[int, ...] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Replace every 'auto' without checking anything; values by dotted name, and the notes."""
     from jdd.data.sources.request import source_of
 
-    values, module = flat(config), method_file(config.method)
+    settled, spec = flat(config), config.spec
     row, note = _row(config)
     facts, shape = _facts(config.data.name), _shape(config, shape)
     known: dict[str, Any] = {}
@@ -150,26 +123,25 @@ def resolve_auto(
         known["net.depth"] = auto_depth(shape)
     known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
-    keys = schema(config.method)
-    row = {name: files.checked(name, value, keys) for name, value in row.items()}
-    for name, value in (_FALLBACK | known | row).items():
-        if values.get(name) == AUTO and name not in getattr(module, "DERIVED", {}):
-            values[name] = value
-    for name, rule in getattr(module, "DERIVED", {}).items():
-        if values[name] == AUTO:
-            values[name] = rule(values | {"data.shape": shape})
+    row = {name: checked(name, value, spec.keys) for name, value in row.items()}
+    for name, value in (FALLBACK | known | row).items():
+        if settled.get(name) == AUTO and name not in spec.derived:
+            settled[name] = value
+    for name, rule in spec.derived.items():
+        if settled[name] == AUTO:
+            settled[name] = rule(settled | {"data.shape": shape})
     differing = [
-        f"{name}={show(values[name])} (not {show(value)})"
+        f"{name}={show(settled[name])} (not {show(value)})"
         for name, value in row.items()
-        if values[name] != value
+        if settled[name] != value
     ]
     notes = [f"{note}: " + ", ".join(f"{name}={show(value)}" for name, value in row.items())]
     if differing:
         notes.append("settings changed from these: " + ", ".join(differing))
-    return values, notes
+    return settled, notes
 
 
-def _shape(config: ConfigDict, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _shape(config: Common, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Return the images' (h, w, c) as nets take them, None where only loading will tell."""
     facts, size = _facts(config.data.name), config.data.size
     if shape is None and facts is not None:
@@ -177,25 +149,22 @@ def _shape(config: ConfigDict, shape: tuple[int, ...] | None) -> tuple[int, ...]
     return (size, size, shape[2] if shape else 3) if size else shape
 
 
-def _row(config: ConfigDict) -> tuple[dict[str, Any], str]:
+def _row(config: Common) -> tuple[dict[str, Any], str]:
     """Return the settings that 'auto' stands for, and a line that says where they are from."""
-    module = method_file(config.method)
-    name, ipc = config.data.name, config.ipc
+    spec, name, ipc = config.spec, config.data.name, config.ipc
     facts = _facts(name)
     settings = facts.settings if facts is not None else name
-    table = getattr(module, "PUBLISHED", {})
-    label = title(config.method)
-    if (settings, ipc) in table:
-        note = f"settings: {label} row ({settings}, ipc {ipc})"
+    if (settings, ipc) in spec.published:
+        note = f"settings: {spec.title} row ({settings}, ipc {ipc})"
         if settings != name:
             note += f", applied to {name}"
-        return table[settings, ipc]["values"], note
-    there = [str(i) for dataset, i in table if dataset == settings]
+        return dict(spec.published[settings, ipc]["values"]), note
+    there = [str(i) for dataset, i in spec.published if dataset == settings]
     rows = f" (its rows: ipc {', '.join(there)})" if there else ""
-    own = _starts(config.method, name)
+    own = spec.starts.get(name, {})
     ours = "jdd's own" if own else "its defaults"
-    note = f"settings: no published {label} row for {name}, ipc {ipc}{rows}, so {ours}"
-    return module.DEFAULTS | {key: own[key] for key in module.DEFAULTS if key in own}, note
+    note = f"settings: no published {spec.title} row for {name}, ipc {ipc}{rows}, so {ours}"
+    return {key: own.get(key, value) for key, value in spec.defaults.items()}, note
 
 
 def _facts(name: str) -> Any:
@@ -211,7 +180,7 @@ def _own_options(net: str) -> dict[str, Any]:
     return OWN.get(net, {})
 
 
-def _check_dataset(config: ConfigDict) -> None:
+def _check_dataset(config: Common) -> None:
     from jdd.data.catalogue import CATALOGUE
 
     name, path, source = config.data.name, config.data.path, config.data.source
@@ -226,37 +195,41 @@ def _check_dataset(config: ConfigDict) -> None:
         raise BadInput("config.data.name", found, f"{hint}(known: {names}; {own})")
 
 
-def default_workdir(config: ConfigDict, spec: str | Path | None) -> str:
+def default_workdir(config: Common, spec: str | Path | None) -> str:
     """Return ``runs/<config>-<dataset>-ipc<n>-s<seed>``."""
     stem = Path(files.split(spec)[0]).name.removesuffix(".py")
     words = f"{stem}-{config.data.name}-ipc{config.ipc}-s{config.seed}"
     return "runs/" + re.sub(r"[^\w.+-]+", "_", words)
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Common) -> str:
     """Return a config as indented JSON, in the order of the schema."""
-    values = flat(config)
-    tree = files.tree({name: values[name] for name in schema(config.method)})
+    found = flat(config)
+    tree = values.tree({name: found[name] for name in config.spec.keys})
     return json.dumps(tree, indent=2) + "\n"
 
 
-def from_json(text: str, where: str = "config.json") -> ConfigDict:
+def from_json(text: str, where: str = "config.json", own: Spec | None = None) -> Common:
     """Return the config that ``to_json`` wrote.
+
+    Args:
+      where: the file, for messages.
+      own: spec of a method outside the package, which the file may be of.
 
     Raises:
       BadInput: not JSON, or not a config of this version of jdd.
     """
     try:
-        values = flat(json.loads(text))
-        keys = schema(str(values["method"]))
-        filled = {name: files.checked(name, value, keys) for name, value in values.items()}
+        found = flat(json.loads(text))
+        spec = files.spec_for(str(found["method"]), own)
+        filled = {name: checked(name, value, spec.keys) for name, value in found.items()}
     except (ValueError, AttributeError, KeyError) as error:
         raise BadInput(
             where, f"not a saved config ({error})", "a config.json that jdd wrote"
         ) from None
     except BadInput as error:
         raise BadInput(f"{where}: {error.where}", error.found, error.allowed) from None
-    return _locked({name: key.default for name, key in keys.items()} | filled)
+    return values.build(spec, filled)
 
 
 class Change(NamedTuple):
@@ -271,14 +244,14 @@ class Change(NamedTuple):
 
 
 def changed(
-    saved: Mapping[str, Any], config: ConfigDict, free: Collection[str] = ()
+    saved: Mapping[str, Any] | Common, config: Common, free: Collection[str] = ()
 ) -> tuple[list[Change], list[Change]]:
     """Return the keys that differ from a saved config: those that may not change, those that may.
 
     Both sides are resolved configs; a key that one side lacks counts as at its default. ``free``
     are keys that may change here, beside the resumable ones.
     """
-    keys = schema(config.method)
+    keys = config.spec.keys
     old, new = flat(saved), flat(config)
     refused: list[Change] = []
     accepted: list[Change] = []
@@ -295,7 +268,10 @@ def changed(
 
 
 def check_resume(
-    saved: Mapping[str, Any], config: ConfigDict, workdir: str = "", free: Collection[str] = ()
+    saved: Mapping[str, Any] | Common,
+    config: Common,
+    workdir: str = "",
+    free: Collection[str] = (),
 ) -> list[Change]:
     """Return what has changed since ``saved`` and may; refuse anything else.
 
@@ -304,7 +280,7 @@ def check_resume(
     """
     refused, accepted = changed(saved, config, free)
     if refused:
-        keys = [name for name, key in schema(config.method).items() if key.resumable]
+        keys = [name for name, key in config.spec.keys.items() if key.resumable]
         raise BadInput(
             f"--workdir={workdir}" if workdir else "--workdir",
             "it holds a run of another config: " + ", ".join(map(str, refused)),

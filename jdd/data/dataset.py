@@ -31,6 +31,7 @@ from jdd.data.transform import (
     whitening_kind,
 )
 from jdd.errors import BadInput
+from jdd.schema.common import Data
 
 _SEED = 0  # of carved splits: a dataset is the same one for every seed of a run
 
@@ -68,15 +69,15 @@ class Dataset(NamedTuple):
         return len(self.class_names)
 
 
-def load(data_config: Mapping[str, Any], fit: bool = True) -> Dataset:
+def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
     """Load the dataset a ``config.data`` names.
 
     Whitening and a user's own mean and deviation are fitted on the training split alone, after
     validation (and, where there is none, test) images were carved out of it.
 
     Args:
-      data_config: a mapping or ConfigDict. name; source (auto, digits, npz, folder, tfds); path;
-        size (side to resize to, 0: as found); zca (none, kornia, kip or frepo); val
+      data_config: ``config.data``, or a mapping. name; source (auto, digits, npz, folder, tfds);
+        path; size (side to resize to, 0: as found); zca (none, kornia, kip or frepo); val
         (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
         (auto or a strategy); stream (images stay in a file in cache_dir, ``Streamed``).
@@ -125,7 +126,7 @@ def load(data_config: Mapping[str, Any], fit: bool = True) -> Dataset:
     )
 
 
-def load_raw(data_config: Mapping[str, Any]) -> Raw:
+def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
     """Read a dataset as stored (uint8 where it is), with its final splits train, [val,] test.
 
     Raises:
@@ -178,7 +179,7 @@ def _check_floats(raw: Raw) -> None:
     memory.need(most, "config.data", f"{count} images as floats take", allowed)
 
 
-def _number(data_config: Mapping[str, Any], key: str) -> float:
+def _number(data_config: Data | Mapping[str, Any], key: str) -> float:
     value = setting(data_config, key)
     try:
         number = float(value)

@@ -12,11 +12,12 @@ from jdd.data.dataset import Dataset, Split
 from jdd.data.sources import tfds_sets
 from jdd.data.sources.request import setting, side, source_of
 from jdd.data.transform import check_whitening, normalisation, unfitted, whitening_kind
+from jdd.schema.common import Data
 
 FINGERPRINT = "placeholder"
 
 
-def absent(data_config: Mapping[str, Any]) -> bool:
+def absent(data_config: Data | Mapping[str, Any]) -> bool:
     """Tell whether a config names a known dataset and no place, and it is not in its own.
 
     A path that was given is the person's word, and what is wrong with it is an error.
@@ -29,7 +30,7 @@ def absent(data_config: Mapping[str, Any]) -> bool:
     return source in ("folder", "npz") or source == "tfds" and not tfds_sets.there(known.tfds)
 
 
-def placeholder(data_config: Mapping[str, Any]) -> Dataset:
+def placeholder(data_config: Data | Mapping[str, Any]) -> Dataset:
     """Return a known dataset with black images that take no memory: strides of zero.
 
     Its counts are the published ones, each class as large as the others; its transform is the

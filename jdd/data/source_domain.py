@@ -7,6 +7,7 @@ from typing import Any
 from jdd.data import class_names
 from jdd.data.dataset import Dataset, load
 from jdd.errors import BadInput
+from jdd.schema.values import section
 
 KEYS = ("name", "source", "path")  # config.source.KEY is said as config.data.KEY is
 
@@ -24,11 +25,11 @@ def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
     Raises:
       BadInput: it cannot be read, or its images or classes are not those of ``data``.
     """
-    said = config.get("source")
+    said = getattr(config, "source", None)
     if not said or not said.name:
         return data
     height, width, _ = data.shape
-    asked = dict(config.data) | {name: said[name] for name in KEYS}
+    asked = section(config.data) | {name: getattr(said, name) for name in KEYS}
     asked |= {"val": 0.0, "size": height if height == width else 0}
     try:
         found = load(asked, fit)

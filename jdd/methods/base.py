@@ -16,6 +16,7 @@ from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.values import section
 
 Tree = Any
 # Keys of ``experts`` that the baseline of the whole training set follows.
@@ -189,13 +190,13 @@ def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.n
 def net_options(config: Any) -> dict[str, Any]:
     """Return the options of the run's own net: those it takes, where they are not its default."""
     takes = nets.options_of(config.net.name)
-    given = {k: v for k, v in dict(config.net).items() if k in takes and v != "auto"}
+    given = {k: v for k, v in section(config.net).items() if k in takes and v != "auto"}
     return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
 def full(config: Any) -> dict[str, Any]:
     """Return how the whole training set is trained that a set is held to: one set, one ceiling."""
-    return {name: config.experts[name] for name in FULL} | {
+    return {name: getattr(config.experts, name) for name in FULL} | {
         "full_epochs": int(config.baselines.full_epochs)
     }
 
@@ -258,7 +259,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
 
 def _data(config: Any) -> dict[str, Any]:
     """Return where the real images come from, as a set's recipe holds it."""
-    out = {k: v for k, v in dict(config.data).items() if k not in ("cache_dir", "stream")}
+    out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
     if out.get("layout") == "structure":  # newer than older sets: named only where it is used
         del out["layout"]
     return out

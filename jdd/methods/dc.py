@@ -124,7 +124,7 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
 
     def distilled(state: State, steps: int) -> DistilledSet:
         found = recipe(problem, steps, lr=0.01)
-        strategy = config.get("dc_aug", "none")
+        strategy = getattr(config, "dc_aug", "none")
         if strategy != "none":
             found["augment"] = found["augment"] | {"name": "dc", "strategy": strategy}
         images = np.asarray(state.variables["images"])

@@ -40,7 +40,8 @@ def fits(teachers: Sequence[Any]) -> None:
 def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build SRe2L, or CDA with a curriculum, for ``problem``; of the whole set or one part."""
     net, classes, steps = problem.teachers[0].frozen, problem.data.classes, int(config.steps)
-    drawn, kind = recovery.spec(config, problem.data.shape), str(config.get("curriculum", "none"))
+    drawn = recovery.spec(config, problem.data.shape)
+    kind = str(getattr(config, "curriculum", "none"))
     hooks = recovery.hooks(net, ["batch"])
 
     def loss(

@@ -15,7 +15,7 @@ That is reverse mode with the adjoint of theta_N kept for every step (``estimato
 ``teacher_label`` the labels of a step are softmax(f(S; theta*_{t+M})).
 
 Differs from the authors' code: the factor 2 of the image gradient, which theirs loses, is there,
-so that their lr_img is halved in ``configs/tesla.py``; one pass each way instead of two forward.
+so that their lr_img is halved in ``jdd/specs/tesla.py``; one pass each way instead of two forward.
 """
 
 from __future__ import annotations

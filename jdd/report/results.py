@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jdd.config import titles
+from jdd import specs
 from jdd.report import steps
 from jdd.report.evidence import Evidence, Score
 from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
@@ -88,7 +88,7 @@ def _labelled(evidence: Evidence) -> str:
 
 def method(evidence: Evidence) -> str:
     """Return the method's name as people write it."""
-    return titles.title(evidence.known("method"))
+    return specs.title(evidence.known("method"))
 
 
 def _what(evidence: Evidence) -> str:

@@ -211,10 +211,11 @@ def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Any) -> N
 
 def remedies(config: Any) -> list[str]:
     """Return what may keep a loop from diverging, as it is typed: what its method has, smaller."""
-    rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *(["lr_student"] if "unroll" in config else [])]
-    given = [(name, float(config.get(name) or 0)) for name in rates]
+    unrolled = ["lr_student"] if hasattr(config, "unroll") else []
+    rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *unrolled]
+    given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]
     found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
-    if config.get("pix_init") == "noise":
+    if getattr(config, "pix_init", "") == "noise":
         found.append("--config.pix_init=real")
     return found or [f"--config.seed={int(config.seed) + 1}"]
 

@@ -11,8 +11,7 @@ from typing import Any
 import jax
 
 from jdd import config as configs
-from jdd import data, methods
-from jdd.config.titles import title
+from jdd import data, methods, specs
 from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
@@ -107,9 +106,8 @@ def prepare(
     config, told = configs.resolve(config, shape=loaded.shape, absent=absent)
     if notes is not None:
         notes += [line for line in told if line not in notes]
-    fits = getattr(configs.method_file(config.method), "fits", None)
-    if fits:
-        fits(configs.flat(config), loaded)
+    if config.spec.validate_data:
+        config.spec.validate_data(configs.flat(config), loaded)
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
@@ -131,7 +129,7 @@ def check_workdir(place: Path, config: Any) -> None:
     """Refuse a directory that cannot be written or holds a run of another config."""
     saved = place / "config.json"
     if saved.exists():
-        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved))
+        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
         free = {"eval.lr"} if _without_rate(place, old) else set[str]()
         configs.check_resume(configs.flat(old), config, str(place), free)
     workdirs.writable("--workdir", place)
@@ -316,7 +314,7 @@ def headline(found: dict[str, Any], place: Path) -> str:
     if whole and aim["kind"] != "attack":
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
-    method = title(found["method"]) or "A set"
+    method = specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if aim["kind"] == "adapt":
         where = f"from {aim['source']} to {found['dataset']}"

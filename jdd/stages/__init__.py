@@ -1,4 +1,4 @@
-"""The stages a run is made of; a method's config file names those it wants (``STAGES``)."""
+"""The stages a run is made of; a method's spec names those it needs (``Spec.stages``)."""
 
 from jdd.stages.base import Estimate, Stage
 

@@ -103,7 +103,7 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     Keys that may change when a run goes on come first, the others need a new run. ``data`` is the
     dataset, once it is there.
     """
-    flat, schema = configs.flat(config), configs.schema(config.method)
+    flat, schema = configs.flat(config), config.spec.keys
     now, anew = list[str](), list[str]()
     for name in _SMALLER.get(stage, ()):
         if name == "data.stream" and data is not None and 4 * data.train.images.size < _LARGE:

@@ -38,7 +38,7 @@ from jdd.storage.files import write_atomic
 def identity(context: RunContext) -> str:
     """Return the hash of every setting that changes the distilled set."""
     flat = configs.flat(context.config)
-    schema = configs.schema(context.config.method)
+    schema = context.config.spec.keys
     free = {name for name, key in schema.items() if key.resumable}
     free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
     apart = (

@@ -27,6 +27,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.loop import curve
 from jdd.run.session import Session
+from jdd.schema.values import section
 from jdd.stages import label_stores
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
@@ -48,7 +49,7 @@ def settings(context: RunContext) -> dict[str, Any]:
         "lr": float(config.eval.lr),
         "at_once": int(config.eval.at_once),
         "data": context.data.fingerprint,
-        "net": [config.net.name, {k: v for k, v in dict(config.net).items()}],
+        "net": [config.net.name, section(config.net)],
     }
 
 
@@ -263,7 +264,7 @@ def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
         for name in context.config.nets:
             jobs[fingerprint([said, name])] = (seed, name)
         draws = int(context.config.baselines.random) if seed == context.seeds[0] else 0
-        hard = seed == context.seeds[0] and bool(context.config.baselines.get("hard", False))
+        hard = seed == context.seeds[0] and bool(getattr(context.config.baselines, "hard", False))
         if draws:
             jobs[fingerprint([said, "random", draws])] = (seed, RANDOM)
         if hard:
@@ -355,7 +356,7 @@ def _estimate(context: RunContext) -> Estimate:
     found = [cost(context, net, int(context.config.eval.n)) for net in nets]
     seconds = sum(e.seconds for e in found) * len(context.seeds)
     draws, n = int(context.config.baselines.random), int(context.config.eval.n)
-    hard = bool(context.config.baselines.get("hard", False))
+    hard = bool(getattr(context.config.baselines, "hard", False))
     if draws:
         seconds += cost(context, context.net, draws).seconds * (1 + hard)
     if hard:

@@ -10,6 +10,7 @@ from jdd.augment import dsa
 from jdd.config import published
 from jdd.methods.classwise import groups, real_rows
 from jdd.run import loop
+from jdd.specs import dc as dc_spec
 from tests import runs
 
 LOOP = {"outer_loop": 2, "inner_epochs": 3, "batch_real": 6, "ipc": 2}
@@ -155,7 +156,7 @@ def test_batch_norm_nets(tiny, tmp_path, method):
 
 
 def test_loops_of_every_ipc():
-    table = config.method_file("dc").loops
+    table = dc_spec.loops
     assert [table(i) for i in (1, 10, 20, 50)] == [(1, 1), (10, 50), (20, 25), (50, 10)]
     assert [table(i) for i in (2, 15, 45, 200)] == [(2, 50), (15, 50), (45, 15), (50, 10)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
+from jdd import specs
 from jdd.config import published
 from jdd.errors import BadInput
 from jdd.methods import ftd
@@ -58,7 +59,7 @@ def test_an_average_that_never_moves_is_refused():
 
 @pytest.mark.parametrize("method", ["ftd", "datm"])
 def test_published_rows_resolve(method):
-    for dataset, ipc in config_lib.method_file(method).PUBLISHED:
+    for dataset, ipc in specs.get(method).published:
         loaded = config_lib.load(f"{method}.py:{dataset}", {"ipc": ipc, "data.path": "x.zip"})
         config, _ = config_lib.resolve(loaded.config)
         assert config.experts.sam_rho == 0.01

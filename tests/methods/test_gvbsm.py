@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd import methods, nets, rng
+from jdd import methods, nets, rng, specs
 from jdd.augment import crops, views
 from jdd.errors import BadInput
 from jdd.matching import statistics
@@ -320,7 +320,7 @@ def test_values_out_of_bounds_are_refused(override):
 
 
 def test_published_rows_resolve():
-    for dataset, ipc in config_lib.method_file("gvbsm").PUBLISHED:
+    for dataset, ipc in specs.get("gvbsm").published:
         loaded = config_lib.load(f"gvbsm.py:{dataset}", {"ipc": ipc, "data.path": "x.zip"})
         config, notes = config_lib.resolve(loaded.config)
         assert (config.steps, config.lr_img, config.roll, config.patch) == (4000, 0.05, 32, 4)

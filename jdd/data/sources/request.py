@@ -13,21 +13,12 @@ from jdd.data import catalogue as table
 from jdd.data.catalogue import Facts
 from jdd.data.sources.layout import LAYOUTS
 from jdd.errors import BadInput, nearest
+from jdd.schema.common import FALLBACK, Data
+from jdd.schema.values import section
 
 SOURCES = ("digits", "npz", "folder", "tfds")
-DEFAULTS: dict[str, Any] = {
-    "name": "digits",
-    "source": "auto",
-    "path": "",
-    "size": 0,
-    "zca": "none",
-    "val": 0.0,
-    "test": 0.2,
-    "cache_dir": "",
-    "dsa": "auto",
-    "stream": False,
-    "layout": "structure",
-}
+# The keys' own defaults, with 'auto' resolved; a request without a name is for the digits.
+DEFAULTS: dict[str, Any] = section(Data()) | {"name": "digits", "zca": FALLBACK["data.zca"]}
 
 
 class Raw(NamedTuple):
@@ -67,9 +58,9 @@ class Request(NamedTuple):
         return self.facts.shape[2] if self.facts else None
 
 
-def setting(config: Mapping[str, Any], key: str) -> Any:
+def setting(config: Data | Mapping[str, Any], key: str) -> Any:
     """Return a key of the data config or its default."""
-    value = config.get(key)
+    value = getattr(config, key) if isinstance(config, Data) else config.get(key)
     return DEFAULTS[key] if value is None else value
 
 
@@ -91,11 +82,11 @@ def _is_prepared(path: Path) -> bool:
     return any(any(path.glob(pattern)) for pattern in ("dataset_info.json", "*/dataset_info.json"))
 
 
-def request_of(config: Mapping[str, Any]) -> Request:
+def request_of(config: Data | Mapping[str, Any]) -> Request:
     """Check name, source, path and size of a data config.
 
     Args:
-      config: a mapping or ConfigDict; missing keys take ``DEFAULTS``.
+      config: ``config.data``, or a mapping; missing keys take ``DEFAULTS``.
 
     Returns:
       The Request; nothing has been read yet.
@@ -158,7 +149,7 @@ def _check_path(name: str, source: str, path: str) -> None:
         raise BadInput("config.data.path", f"{path} does not exist", f"give {kind}")
 
 
-def side(config: Mapping[str, Any]) -> int:
+def side(config: Data | Mapping[str, Any]) -> int:
     size = setting(config, "size")
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 <= size <= 1024:
         raise BadInput(

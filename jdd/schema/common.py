@@ -1,0 +1,285 @@
+"""The keys of a config: type, default, unit and what is allowed.
+
+``Common`` are every run's; the classes after it those of a family of methods. A method adds its own
+in its spec, ``jdd/specs/NAME.py``, as a subclass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jdd.schema.key import AUTO, FALSE, TRUE, group, keys_of, like, option
+
+if TYPE_CHECKING:
+    from jdd.specs.base import Spec
+
+
+@dataclass(frozen=True)
+class Net:
+    """The net that is distilled with: of experts and students."""
+
+    # The net that is distilled with: experts and students.
+    name: str = option("ConvNet", "net of the experts and students")
+    width: int = option(
+        AUTO,
+        "channels of the first block (auto: the net's own, ConvNet and FRePoNet 128)",
+        minimum=1,
+    )
+    depth: int = option(
+        AUTO,
+        "blocks of ConvNet, FRePoNet (auto: 3 up to 32 pixels, 4 up to 64, then 5)",
+        minimum=1,
+    )
+    norm: str = option(
+        AUTO,
+        "normalisation (auto: the net's own, ConvNet instance, FRePoNet none)",
+        choices=("instance", "batch", "group", "layer", "none"),
+    )
+    act: str = option("relu", "activation", choices=("relu", "sigmoid", "leaky", "swish"))
+    pool: str = option("avg", "pooling", choices=("avg", "max", "none"))
+    init: str = option(
+        AUTO,
+        "initial weights: PyTorch's, or normal by Xavier or LeCun with zero biases (auto: its own)",
+        choices=("torch", "xavier", "lecun"),
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """The real images."""
+
+    # The real images.
+    name: str = option("", "dataset: a known name, or any name of your own with data.path")
+    source: str = option(
+        AUTO,
+        "where images come from (auto: by the path, else the dataset's own source)",
+        choices=("digits", "npz", "folder", "tfds"),
+        resumable=True,
+    )
+    # Data that moved is still the same data; the expert store knows it by its content.
+    path: str = option("", "file, folder or archive; for tfds its data_dir", resumable=True)
+    size: int = option(0, "resize images to this many pixels a side (0: as they are)", minimum=0)
+    zca: str = option(
+        AUTO,
+        "ZCA whitening instead of mean and std; true: kornia, false: none",
+        choices=("none", "kornia", "kip", "frepo"),
+        stands=tuple((w, "kornia") for w in TRUE) + tuple((w, "none") for w in FALSE),
+    )
+    val: float = option(
+        0.0, "validation images taken from train: a fraction below 1, or a count", minimum=0
+    )
+    test: float = option(
+        0.2,
+        "fraction of each class set aside when there is no test split",
+        minimum=0,
+        maximum=0.9,
+    )
+    cache_dir: str = option(
+        "", "decoded arrays are kept here ('': $JDD_CACHE or ~/.cache/jdd)", resumable=True
+    )
+    stream: bool = option(
+        False,
+        "leave the images on disk, as 8-bit pixels in data.cache_dir, and read batches from there",
+        resumable=True,
+    )
+    layout: str = option(
+        "structure",
+        "folders: what lies under what (structure: decided by the tree; classes: CLASS/**; splits: "
+        "SPLIT/CLASS/**; class_splits: CLASS/SPLIT/**; parts: PART/CLASS/**, taken together)",
+        choices=("structure", "classes", "splits", "class_splits", "parts"),
+        later=True,
+    )
+    dsa: str = option(AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)")
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How nets are trained on the set to measure it."""
+
+    # What the set is worth.
+    n: int = option(
+        5,
+        "nets trained per architecture; 5 or more for a spread worth printing",
+        resumable=True,
+        minimum=1,
+    )
+    epochs: int = option(
+        AUTO,
+        "training epochs on the set (auto: the published protocol's)",
+        minimum=0,
+    )
+    steps: int = option(
+        0, "training steps on the set, in place of epochs (0: the method's own)", minimum=0
+    )
+    batch: int = option(256, "images per training step", minimum=1)
+    lr: float = option(
+        AUTO,
+        "learning rate of SGD (auto, 0: the rate the set has learned)",
+        minimum=0,
+    )
+    at_once: int = option(
+        0,
+        "nets trained at a time (0: all); fewer need less memory",
+        resumable=True,
+        minimum=0,
+    )
+    curve: int = option(
+        4,
+        "evaluations along the way, for the accuracy curve (0: none)",
+        resumable=True,
+        minimum=0,
+    )
+    curve_n: int = option(2, "nets per point of the accuracy curve", resumable=True, minimum=1)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What the set is compared with."""
+
+    random: int = option(
+        5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
+    )
+    full: bool = option(True, "train on the whole dataset too", resumable=True)
+    full_epochs: int = option(
+        AUTO, "epochs on the whole dataset (auto: 50)", resumable=True, minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Nets trained on real images, whose trajectories are matched."""
+
+    # The nets trained on real images whose trajectories are matched.
+    dir: str = option("", "expert store, shared between runs ('': experts/ in the workdir)")
+    count: int = option(100, "expert trajectories", minimum=1)
+    epochs: int = option(
+        AUTO, "epochs each expert is trained (auto: as many as are read)", minimum=1
+    )
+    lr: float = option(0.01, "expert learning rate (SGD, constant)", above=0)
+    momentum: float = option(0.0, "expert momentum", minimum=0, maximum=1)
+    weight_decay: float = option(0.0, "expert weight decay", minimum=0)
+    sam_rho: float = option(
+        0.0, "radius of adaptive GSAM, for flat experts (0: plain gradients)", minimum=0
+    )
+    sam_alpha: float = option(
+        0.0, "GSAM: share of the orthogonal gradient that is taken off", minimum=0
+    )
+    batch: int = option(256, "real images per expert step", minimum=1)
+    group: int = option(5, "experts trained at once: the unit of storing and resuming", minimum=1)
+    seed: int = option(0, "seed of the experts, apart from the run's", minimum=0)
+
+
+@dataclass(frozen=True)
+class Common:
+    """The keys that every run has; a method's config is a subclass with its own.
+
+    Until ``config.resolve`` a field may hold 'auto', whatever its annotation.
+    """
+
+    _spec: Spec | None = field(default=None, repr=False, compare=False, kw_only=True)
+    method: str = option("mtt", "distillation method: the name of a bundled config file")
+    ipc: int = option(1, "synthetic images per class", minimum=1)
+    seed: int = option(0, "seed of everything random", minimum=0)
+    steps: int = option(AUTO, "distillation steps (outer iterations)", resumable=True, minimum=0)
+    runs: int = option(1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1)
+    align_corners: bool = option(True, "DSA's scale and rotate: align_corners of the sampling grid")
+    space: str = option(
+        "file",
+        "with --set of a foreign set, what its values are: pixels (0 to 1, or 0 to 255), or the "
+        "inputs of a net (normalised or whitened); file: as it shows itself",
+        choices=("file", "pixels", "net"),
+        later=True,
+    )
+    nets: tuple[str, ...] = option(
+        ("ConvNet",),
+        "nets trained on the distilled set: names, all, or a paper's own (dc, dm, mtt)",
+        resumable=True,
+    )
+    net: Net = group(Net)
+    data: Data = group(Data)
+    eval: Eval = group(Eval)
+    baselines: Baselines = group(Baselines)
+    scores: bool = option(
+        False, "HLR, IOR, LRS, ARS beside accuracy (docs/scores.md)", resumable=True
+    )
+    scores_weight: float = option(0.5, "w of LRS", resumable=True, minimum=0, maximum=1)
+    scores_gamma: float = option(0.5, "gamma of ARS", resumable=True, minimum=0, maximum=1)
+    experts: Experts = group(Experts)
+    # How the run goes; nothing here changes what it computes, but for precision.
+    log_every: int = option(10, "steps between metrics lines", resumable=True, minimum=1)
+    checkpoint_every: int = option(100, "steps between checkpoints", resumable=True, minimum=1)
+    keep: int = option(2, "checkpoints kept", resumable=True, minimum=1)
+    devices: int = option(0, "devices used (0: all)", resumable=True, minimum=0)
+    precision: str = option(
+        "highest",
+        "precision of matrix products on GPU and TPU",
+        choices=("default", "high", "highest"),
+        resumable=True,
+    )
+    tensorboard: bool = option(
+        False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True
+    )
+    progress: bool = option(True, "show a progress bar on a terminal", resumable=True)
+
+    @property
+    def spec(self) -> Spec:
+        """The spec of the config's method, which may lie outside the package."""
+        if self._spec is None:
+            raise TypeError("a config without a spec: jdd.config.load and fill make one")
+        return self._spec
+
+
+@dataclass(frozen=True)
+class Unrolled(Common):
+    """Keys of the methods that differentiate through training."""
+
+    unroll: str = option(
+        "mixed",
+        "how the exact meta-gradient is computed",
+        choices=("mixed", "remat", "reverse"),
+    )
+
+
+@dataclass(frozen=True)
+class Estimated(Unrolled):
+    """Keys of those whose meta-gradient may be estimated."""
+
+    estimator: str = option(
+        "exact",
+        "meta-gradient: exact, or of the last steps, or with TESLA's frozen adjoint",
+        choices=("exact", "truncated", "tesla"),
+    )
+    window: int = option(0, "steps that estimator=truncated differentiates through", minimum=0)
+
+
+@dataclass(frozen=True)
+class Classwise(Common):
+    """Keys of the methods that match class by class (DC, DSA, DM)."""
+
+    align_corners: bool = like(Common, "align_corners", default=False)
+    pix_init: str = option(AUTO, "images start as real ones or as noise", choices=("real", "noise"))
+    lr_img: float = option(AUTO, "learning rate of the images", minimum=0)
+    img_momentum: float = option(0.5, "momentum of the images' SGD", minimum=0, maximum=1)
+    batch_real: int = option(256, "real images of each class in a step", minimum=1)
+    classes_at_once: int = option(
+        0,
+        "classes in one vmap; fewer need less memory (0: by the devices' own, 1 on a CPU)",
+        resumable=True,
+        minimum=0,
+    )
+
+
+COMMON = keys_of(Common)
+
+# What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
+# rate the set has learned, which is not known before it is distilled.
+FALLBACK: dict[str, Any] = {
+    "steps": 1000,
+    "data.zca": "none",
+    "net.init": "torch",
+    "eval.epochs": 1000,
+    "eval.lr": 0.0,
+    "baselines.full_epochs": 50,
+    "experts.epochs": 50,
+}

@@ -1,0 +1,267 @@
+"""What a key of a config is, and how a value becomes one: every value passes through here.
+
+Keys are declared as fields of frozen dataclasses, one class for each group of keys:
+
+    @dataclass(frozen=True)
+    class Config(Common):
+        noise: float = option(0.1, "deviation of the noise at the start", minimum=0)
+
+The annotation is the type, the nesting of groups the dotted name, and ``option`` the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jdd.errors import BadInput, nearest
+
+AUTO = "auto"
+
+
+class Key(NamedTuple):
+    """One key of the config: what it may hold, what it holds by default, what it means."""
+
+    type: Any  # int, float, bool, str, tuple[str, ...] or tuple[int, ...]
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    auto: bool = False  # 'auto' is allowed, and replaced by config.resolve
+    resumable: bool = False  # may change when a run is started again
+    minimum: float | None = None
+    maximum: float | None = None
+    later: bool = False  # newer than sets that were made: at its default in no identity
+    stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
+    above: float | None = None  # more than this, which itself is not allowed
+
+
+Strings = tuple[str, ...]
+_TYPE_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Strings: "a list of names, separated by commas",
+    tuple[int, ...]: "a list of integers, separated by commas",
+}
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+# Annotations of a field, as text, with the type that values are turned into.
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "tuple[str, ...]": Strings,
+    "tuple[int, ...]": tuple[int, ...],
+}
+_OPTION = "jdd.option"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    auto: bool = False,
+    resumable: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    later: bool = False,
+    stands: tuple[tuple[str, str], ...] = (),
+    above: float | None = None,
+) -> Any:
+    """Declare a key as a dataclass field.
+
+    Args:
+      default: its value where nothing sets it. ``AUTO`` leaves it to the published table, the
+        dataset or a rule; the annotation names the type after ``resolve``.
+      help: what it means, with the unit; printed by ``--help``.
+      choices, minimum, maximum, above: the values allowed (``above``: that value itself is not).
+      auto: 'auto' is allowed though it is not the default.
+      resumable: may change when a run is resumed.
+      later: newer than saved sets: at its default it is part of no identity.
+      stands: other words for the choices, in lower case.
+    """
+    settings = Key(
+        None, default, help, choices, auto, resumable, minimum, maximum, later, stands, above
+    )
+    return dataclasses.field(default=default, metadata={_OPTION: settings})
+
+
+def like(kind: type, name: str, **changes: Any) -> Any:
+    """Declare a key as ``kind`` declares it, with some arguments of ``option`` changed."""
+    found = next(f for f in dataclasses.fields(kind) if f.name == name)
+    settings: Key = found.metadata[_OPTION]._replace(**changes)
+    return dataclasses.field(default=settings.default, metadata={_OPTION: settings})
+
+
+def group(kind: type, **defaults: Any) -> Any:
+    """Declare a group of keys, of the dataclass ``kind``; ``defaults`` replace those it has."""
+    return dataclasses.field(default_factory=functools.partial(kind, **defaults))
+
+
+@functools.cache
+def keys_of(kind: type) -> MappingProxyType[str, Key]:
+    """Return the keys that a dataclass declares, by dotted name, in the order of its fields.
+
+    Raises:
+      BadInput: a field has no ``option`` or an annotation that no key can have.
+    """
+    return MappingProxyType(_keys(kind, kind(), ""))
+
+
+def _keys(kind: type, defaults: Any, prefix: str) -> dict[str, Key]:
+    found: dict[str, Key] = {}
+    for field in dataclasses.fields(kind):
+        name, value = f"{prefix}{field.name}", getattr(defaults, field.name)
+        if field.name.startswith("_"):  # not a key
+            continue
+        if dataclasses.is_dataclass(value):
+            found |= _keys(type(value), value, f"{name}.")
+            continue
+        where = f"{kind.__module__}.{kind.__qualname__}.{field.name}"
+        text = field.type if isinstance(field.type, str) else _named(field.type)
+        if _OPTION not in field.metadata:
+            raise BadInput(where, "no key", f'{field.name}: {text} = option(default, "help")')
+        if text not in _TYPES:
+            raise BadInput(where, f"annotated {text}", f"one of {'; '.join(_TYPES)}")
+        settings: Key = field.metadata[_OPTION]
+        auto = settings.auto or value == AUTO
+        found[name] = settings._replace(type=_TYPES[text], default=value, auto=auto)
+    return found
+
+
+def _named(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def coerce(name: str, key: Key, value: Any) -> Any:
+    """Return ``value`` (text or Python value) as the type of ``key``.
+
+    Raises:
+      BadInput: naming config.<name>, what was given and what is allowed.
+    """
+    if key.auto and isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    value = dict(key.stands).get(str(value).strip().lower(), value) if key.stands else value
+    try:
+        result = _CONVERT[key.type](value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(f"config.{name}", repr(value), allowed(key)) from None
+    low, high = key.minimum, key.maximum
+    if key.type in (int, float) and not (
+        (low is None or result >= low)
+        and (high is None or result <= high)
+        and (key.above is None or result > key.above)
+    ):
+        raise BadInput(f"config.{name}", show(result), allowed(key))
+    if key.choices and result not in key.choices:
+        near = nearest(result, key.choices)
+        hint = f" (did you mean {near}?)" if near else ""
+        raise BadInput(f"config.{name}", repr(result), allowed(key) + hint)
+    return result
+
+
+def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:
+    """Return ``value`` in the type of key ``name``, or say what is wrong with either."""
+    if name not in keys:
+        raise unknown(name, keys)
+    return coerce(name, keys[name], value)
+
+
+def unknown(name: str, keys: Iterable[str]) -> BadInput:
+    """Return the error for a key that does not exist, with the nearest that does."""
+    names = list(keys)
+    group = [key for key in names if key.startswith(f"{name}.")]
+    if group:
+        listed = ", ".join(f"config.{key}" for key in group)
+        return BadInput(f"config.{name}", "a group of keys, not a key", f"its keys: {listed}")
+    leaf = name.rpartition(".")[2]
+    same_leaf = [key for key in names if key.rpartition(".")[2] == leaf]
+    near = same_leaf[0] if same_leaf else nearest(name, names)
+    hint = f"did you mean config.{near}? " if near else ""
+    help_line = "(all keys: python -m jdd.main --config=... --help)"
+    return BadInput(f"config.{name}", "unknown key", hint + help_line)
+
+
+def allowed(key: Key) -> str:
+    """Say in words what ``key`` may hold."""
+    words = _TYPE_WORDS[key.type]
+    if key.choices:
+        words = "one of " + ", ".join(key.choices)
+    elif key.minimum is not None and key.maximum is not None:
+        words += f" from {key.minimum:g} to {key.maximum:g}"
+    elif key.minimum is not None:
+        words += f", {key.minimum:g} or more"
+    elif key.above is not None:
+        words += f" above {key.above:g}"
+    return words + (" (or auto)" if key.auto else "")
+
+
+def show(value: Any) -> str:
+    """Write a value as one would type it on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(str(v) for v in value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)  # 1e3 is a fair way to write a thousand
+    if int(value) != value:
+        raise ValueError
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
+def _bool(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in TRUE + FALSE:
+        raise ValueError
+    return word in TRUE
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError
+    return os.fspath(value).strip()
+
+
+def _list(item: Any, value: Any) -> tuple:
+    if isinstance(value, str):
+        value = value.strip().strip("[]()").split(",")
+        value = [part.strip().strip("'\"") for part in value if part.strip()]
+    result = tuple(item(part) for part in value)
+    if not result:
+        raise ValueError
+    return result
+
+
+_CONVERT: dict[Any, Any] = {
+    int: _int,
+    float: _float,
+    bool: _bool,
+    str: _str,
+    Strings: lambda value: tuple(dict.fromkeys(_list(_str, value))),  # each name once
+    tuple[int, ...]: lambda value: _list(_int, value),
+}

@@ -1,0 +1,79 @@
+"""Values of a config: nested, by dotted names, and as the typed config that code reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ml_collections import ConfigDict
+
+from jdd.schema.common import Common
+
+if TYPE_CHECKING:
+    from jdd.specs.base import Spec
+
+T = TypeVar("T")
+
+
+def flat(values: Mapping[str, Any] | ConfigDict | Common, prefix: str = "") -> dict[str, Any]:
+    """Return nested values, or those of a typed config, by their dotted names."""
+    items: Mapping[str, Any]
+    if isinstance(values, ConfigDict):
+        items = values.to_dict()
+    elif dataclasses.is_dataclass(values):
+        items = section(values)
+    else:
+        items = values
+    out: dict[str, Any] = {}
+    for name, value in items.items():
+        if isinstance(value, Mapping | ConfigDict) or dataclasses.is_dataclass(value):
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def section(group: Any) -> dict[str, Any]:
+    """Return the values of a group of a typed config by name, in alphabetical order.
+
+    Recipes on disk have this order.
+    """
+    names = sorted(f.name for f in dataclasses.fields(group) if not f.name.startswith("_"))
+    return {name: getattr(group, name) for name in names}
+
+
+def tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted names as nested dicts; a key and a group never share a name here."""
+    root: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, leaf = name.split(".")
+        node = root
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[leaf] = value
+    return root
+
+
+def nested(values: Mapping[str, Any]) -> ConfigDict:
+    """Return dotted names as a nested ConfigDict, as config files return it."""
+    # Not type safe: 'auto' gives way to numbers. The schema is what keeps the types.
+    return ConfigDict(tree(values), type_safe=False)
+
+
+def build(spec: Spec, values: Mapping[str, Any]) -> Common:
+    """Return the typed config of a method.
+
+    Args:
+      spec: of the method; the config carries it.
+      values: by dotted name, already in the type of their keys; others are at their default.
+    """
+    return _filled(spec.config(_spec=spec), tree({"method": spec.name, **values}))
+
+
+def _filled(group: T, values: Mapping[str, Any]) -> T:
+    changes = {}
+    for name, value in values.items():
+        inner = getattr(group, name)
+        changes[name] = _filled(inner, value) if dataclasses.is_dataclass(inner) else value
+    return dataclasses.replace(group, **changes)  # type: ignore[type-var]

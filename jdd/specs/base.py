@@ -1,0 +1,172 @@
+"""What a method's spec is: all that is known of a method without running it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from jdd.errors import BadInput
+from jdd.schema.common import Common
+from jdd.schema.key import Key, checked, keys_of, unknown
+from jdd.schema.python_file import execute
+
+if TYPE_CHECKING:
+    from jdd.data.dataset import Dataset
+    from jdd.methods.base import Method, Problem
+
+# Values of a config by dotted name.
+Values = Mapping[str, Any]
+# Name of a table -> a row of it: "values", "accuracy", "std", "source".
+Rows = Mapping[tuple[str, int], Mapping[str, Any]]
+STAGES = ("experts", "distill", "evaluate", "report", "full")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A method as its users see it: its keys, settings, published tables, checks and stages.
+
+    Importing a spec needs neither JAX nor NumPy; ``make`` is looked up when a run needs it.
+
+    Attributes:
+      name: what ``config.method`` holds, and files on disk. A method of the package has the name
+        of its file.
+      make: ``(config, problem[, part]) -> Method``, as "module:function" or as a function. A module
+        next to a spec outside the package is found there. Functions ``parts(config, problem)`` and
+        ``fits(teachers)`` of the same module are used where they exist.
+      title: the name that authors write; empty: ``name``.
+      config: the dataclass of the method's config, ``Common`` with the method's own keys.
+      defaults: what 'auto' stands for outside the published table, by dotted name.
+      published: the published table: (dataset, IPC) to a row of "values" by dotted name, "accuracy"
+        and "std" as fractions, and "source".
+      cross: published accuracies of other nets on the set: (dataset, IPC) to "values"
+        {net: (mean, std or None)} and "source"; "net" where it is not distilled with ConvNet.
+      starts: settings of our own for a dataset that no paper has, by dataset, by dotted name.
+      protocol: further values of the published protocol, by dotted name.
+      derived: rules for keys whose 'auto' follows from other values, or from "data.shape", the
+        images' (h, w, c). That is None, and a rule may return 'auto', until images are loaded.
+      check: refuses resolved values that do not go together.
+      validate_data: refuses resolved values that the loaded dataset does not allow.
+      stages: names of the stages in order, or a function of the values that returns them.
+    """
+
+    name: str
+    make: str | Callable[..., Method]
+    title: str = ""
+    config: type[Common] = Common
+    defaults: Values = field(default_factory=dict)
+    published: Rows = field(default_factory=dict)
+    cross: Rows = field(default_factory=dict)
+    starts: Mapping[str, Values] = field(default_factory=dict)
+    protocol: Values = field(default_factory=dict)
+    derived: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    check: Callable[[Any], None] | None = None
+    validate_data: Callable[[Any, Dataset], None] | None = None
+    stages: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = STAGES
+    folder: str = field(default="", repr=False, compare=False)  # where its file lies, if outside
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
+
+    @property
+    def keys(self) -> Mapping[str, Key]:
+        """Every key of the method's config by dotted name: the common ones, then its own."""
+        return keys_of(self.config)  # type: ignore[arg-type]
+
+    def build(self, config: Any, problem: Problem, *part: Any) -> Method:
+        """Return the method for a resolved config and its problem, or for a part of its set."""
+        if callable(self.make):
+            return self.make(config, problem, *part)
+        made: Method = getattr(self.module, self.make.partition(":")[2])(config, problem, *part)
+        return made
+
+    @property
+    def module(self) -> ModuleType:
+        """The module of ``make``.
+
+        Raises:
+          BadInput: there is no such module, or no such function in it.
+        """
+        if callable(self.make):
+            return sys.modules[self.make.__module__]
+        name, _, function = self.make.partition(":")
+        where = f"SPEC.make of {self.name}"
+        try:
+            near = Path(self.folder) / f"{name}.py"
+            own = bool(self.folder) and near.is_file()
+            found = execute(near) if own else importlib.import_module(name)
+        except ImportError as error:
+            raise BadInput(where, f"{self.make!r}: {error}", "'module:function'") from error
+        if not callable(getattr(found, function, None)):
+            raise BadInput(where, f"{self.make!r}: no such function", "'module:function'")
+        return found
+
+
+def check_spec(found: Any, where: str) -> Spec:
+    """Return ``found`` if it is a usable spec: the first thing that a broken one is asked.
+
+    Args:
+      found: what a module calls SPEC.
+      where: the file, for messages.
+
+    Raises:
+      BadInput: naming the file and the field, in one line.
+    """
+    if not isinstance(found, Spec):
+        allowed = "SPEC = Spec(name=..., make=..., ...), of jdd.specs.base"
+        raise BadInput(where, f"SPEC is of type {type(found).__name__}", allowed)
+    if not isinstance(found.name, str) or not found.name.replace("_", "a").isalnum():
+        raise BadInput(f"{where}: SPEC.name", repr(found.name), "letters, digits and _")
+    if not callable(found.make) and (not isinstance(found.make, str) or ":" not in found.make):
+        raise BadInput(f"{where}: SPEC.make", repr(found.make), "a function, or 'module:function'")
+    if not isinstance(found.config, type) or not issubclass(found.config, Common):
+        raise BadInput(f"{where}: SPEC.config", repr(found.config), "a subclass of Common")
+    for name in ("check", "validate_data"):
+        value = getattr(found, name)
+        if value is not None and not callable(value):
+            raise BadInput(f"{where}: SPEC.{name}", repr(value), "a function, or None")
+    if not callable(found.stages) and not isinstance(found.stages, tuple):
+        raise BadInput(f"{where}: SPEC.stages", repr(found.stages), "a tuple of names")
+    try:
+        keys = found.keys
+    except BadInput as error:
+        raise BadInput(f"{where}: SPEC.config: {error.where}", error.found, error.allowed) from None
+    _check_tables(found, keys, where)
+    return found
+
+
+def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
+    """Refuse tables that are no mappings, or whose values are of keys that do not exist."""
+    for name in (f.name for f in fields(spec) if f.default_factory is dict):
+        if not isinstance(getattr(spec, name), Mapping):
+            found = f"of type {type(getattr(spec, name)).__name__}"
+            raise BadInput(f"{where}: SPEC.{name}", found, "a dict")
+    for name in spec.derived:
+        _check_name(name, keys, f"{where}: SPEC.derived")
+    tables = {"defaults": spec.defaults, "protocol": spec.protocol}
+    tables |= {f"starts[{name!r}]": values for name, values in spec.starts.items()}
+    for table in ("published", "cross"):
+        for cell, row in getattr(spec, table).items():
+            if not isinstance(row, Mapping) or not {"values", "source"} <= set(row):
+                allowed = 'a dict with "values" and "source"'
+                raise BadInput(f"{where}: SPEC.{table}[{cell!r}]", repr(row), allowed)
+    tables |= {f"published[{cell!r}]": row["values"] for cell, row in spec.published.items()}
+    for table, values in tables.items():
+        for name, value in values.items():
+            _check_name(name, keys, f"{where}: SPEC.{table}")
+            try:
+                checked(name, value, keys)
+            except BadInput as error:
+                place = f"{where}: SPEC.{table}: {error.where}"
+                raise BadInput(place, error.found, error.allowed) from None
+
+
+def _check_name(name: Any, keys: Mapping[str, Key], where: str) -> None:
+    """Refuse a name that is no key of the method."""
+    if name not in keys:
+        error = unknown(str(name), keys)
+        raise BadInput(f"{where}: {error.where}", error.found, error.allowed)
