@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jdd import config as config_lib
-from jdd.config.helptext import MODES, help_text
+from jdd.config.helptext import help_text
 from jdd.errors import BadInput, JddError, nearest
+from jdd.stages.registry import MODES
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,22 +10,8 @@ from ml_collections import ConfigDict
 from jdd import config as config_lib
 from jdd.config.keys import COMMON
 from jdd.config.schema import AUTO, allowed, show
+from jdd.stages.registry import MODES
 
-MODES = {
-    "all": "every stage whose output is missing",
-    "experts": "train the nets on real images whose trajectories are matched",
-    "distill": "make the distilled set",
-    "squeeze": "decoupled methods: train the teachers on the whole dataset",
-    "recover": "decoupled methods: make the images from the teachers",
-    "relabel": "decoupled methods: the teachers' labels of every view a student will be shown",
-    "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
-    "full": "train on the whole dataset, for comparison (cached per dataset and net)",
-    "scores": "with --config.scores=true: what of the accuracy is the images' own",
-    "report": "write report.html again",
-    "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
-    "export": "write the set of --set for other programs, to --to",
-    "estimate": "memory and time of each stage on this machine; runs nothing long",
-}
 _FLAGS = {
     "--config=PATH[:ARG]": "config file, with its argument (default: configs/quickstart.py)",
     "--config.KEY=VALUE": "change one key; lists are separated by commas",

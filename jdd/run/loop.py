@@ -21,6 +21,7 @@ from jdd import parallel, rng
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
 from jdd.run.session import Session
+from jdd.stages.registry import curve
 from jdd.storage import checkpoints
 
 Tree = Any
@@ -112,11 +113,6 @@ def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
     """Return the keys of a step's items."""
     key = jax.random.fold_in(stream, step)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
-
-
-def curve(stage: str) -> str:
-    """Return the name under which a distilling stage's accuracy curve is logged."""
-    return stage.replace("distill", "curve", 1).replace("recover", "curve", 1)
 
 
 def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:

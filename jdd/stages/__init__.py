@@ -1,5 +1,1 @@
-"""The stages a run is made of; a method's config file names those it wants (``STAGES``)."""
-
-from jdd.stages.base import Estimate, Stage
-
-__all__ = ["Estimate", "Stage"]
+"""The stages that a run is made of: a registry of them, and one file a stage."""

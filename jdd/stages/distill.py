@@ -32,6 +32,7 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.stages import costs, evaluate
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.registry import APART, curve
 from jdd.storage.files import write_atomic
 
 
@@ -41,11 +42,7 @@ def identity(context: RunContext) -> str:
     schema = configs.schema(context.config.method)
     free = {name for name, key in schema.items() if key.resumable}
     free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
-    apart = (
-        *("eval.", "baselines.", "experts.dir", "data.path", "data.source", "squeeze.dir"),
-        *("relabel.", "post."),  # what happens to the images later
-    )
-    kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(apart)}
+    kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(APART)}
     other = [] if context.source is context.data else [context.source.fingerprint]
     return fingerprint([kept, context.data.fingerprint, int(context.config.steps), *other])
 
@@ -82,7 +79,7 @@ def _observer(
     config = context.config
     total, count = int(config.steps), int(config.eval.curve)
     points = {round(total * i / count) for i in range(count)} if total else set()
-    stage = loop.curve(context.stage(seed))
+    stage = curve(context.stage(seed))
 
     def observe(at: int, state: State) -> None:
         planned = session.temporaries.get(context.stage(seed))
@@ -226,9 +223,7 @@ def _estimate(context: RunContext) -> Estimate:
         int(context.config.steps) for seed in context.seeds if not _finished(context, seed)
     )
     points = int(context.config.eval.curve) * len(context.seeds)
-    curve = (
-        costs.cost(context, context.net, int(context.config.eval.curve_n)).seconds if left else 0.0
-    )
+    each = costs.cost(context, context.net, int(config.eval.curve_n)).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {points} points of the accuracy curve"
     images = int(config.ipc) * context.data.classes * len(context.seeds)
@@ -237,7 +232,7 @@ def _estimate(context: RunContext) -> Estimate:
     if context.maker == "recover" and context.config.pix_init == "patch":
         found = _crops(context, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops)
         begun, note = found.seconds, f"{note}; at first {found.note}"
-    return Estimate(begun + step * left + curve * points, planned, note, disk)
+    return Estimate(begun + step * left + each * points, planned, note, disk)
 
 
 def _choice(context: RunContext) -> Estimate:
@@ -266,16 +261,16 @@ def _crops(context: RunContext, candidates: int, each: int) -> Estimate:
     return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 
-def _stage(name: str, inputs: tuple[str, ...]) -> Stage:
+def _stage(name: str) -> Stage:
     return Stage(
         name=name,
-        inputs=inputs,
         fingerprint=identity,
         run=_run,
         estimate=_estimate,
         done=lambda context: all(_finished(context, seed) for seed in context.seeds),
+        logged=lambda context: [context.stage(seed) for seed in context.seeds],
     )
 
 
-STAGE = _stage("distill", ("experts",))
-RECOVER = _stage("recover", ("squeeze",))
+STAGE = _stage("distill")
+RECOVER = _stage("recover")

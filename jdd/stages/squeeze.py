@@ -84,9 +84,9 @@ def identity(context: RunContext) -> list[Any]:
 
 STAGE = Stage(
     name="squeeze",
-    inputs=(),
     fingerprint=lambda context: fingerprint([teacher.settings for teacher in context.teachers]),
     run=_run,
     estimate=_estimate,
     done=_done,
+    logged=lambda context: [f"squeeze-{teacher.word}" for teacher in context.teachers],
 )
