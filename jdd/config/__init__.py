@@ -8,6 +8,7 @@ from jdd.config.files import (
     flat,
     from_arg,
     method_file,
+    phases,
     schema,
     stage_names,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "from_json",
     "load",
     "method_file",
+    "phases",
     "replace",
     "resolve",
     "schema",

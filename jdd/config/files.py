@@ -11,7 +11,8 @@ schema fills in the rest. A bundled file that has ``KEYS`` is a method's. It bri
   PROTOCOL   further values of the published protocol, by dotted name
   DERIVED    {key: rule(values)} for keys whose 'auto' follows from others, or from "data.shape",
              the images' (h, w, c); it is None, and a rule may return 'auto', until they are loaded
-  STAGES     the stages, where they are not all of them, or (values) -> the stages
+  STAGES     the stages, where they are not all of them, or (values) -> the stages: names, and a
+             ``jdd.stages.registry.Phase`` for each of the method's own
   check      (values) -> None, refuses resolved values that do not go together
   fits       (values, dataset) -> None, refuses those that the loaded dataset does not allow
 of which all but KEYS and DEFAULTS may be missing.
@@ -33,6 +34,7 @@ from ml_collections import ConfigDict
 from jdd.config.keys import COMMON
 from jdd.config.schema import Key, coerce
 from jdd.errors import BadInput, JddError, nearest
+from jdd.stages.registry import Phase
 
 QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
@@ -175,10 +177,19 @@ STAGES = ("experts", "distill", "evaluate", "report", "full")
 
 
 def stage_names(config: ConfigDict) -> tuple[str, ...]:
-    """Return the names of the stages of a config's method, in order."""
-    names = getattr(method_file(config.method), "STAGES", STAGES)
-    names = tuple(names(flat(config)) if callable(names) else names)
+    """Return the names of the stages of a config's method, its own phases among them, in order."""
+    names = tuple(s.name if isinstance(s, Phase) else s for s in _stages(config))
     return (*names, "scores") if config.scores else names
+
+
+def phases(config: ConfigDict) -> tuple[Phase, ...]:
+    """Return the phases that a config's method has of its own, in order."""
+    return tuple(stage for stage in _stages(config) if isinstance(stage, Phase))
+
+
+def _stages(config: ConfigDict) -> tuple[str | Phase, ...]:
+    stages = getattr(method_file(config.method), "STAGES", STAGES)
+    return tuple(stages(flat(config)) if callable(stages) else stages)
 
 
 def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:

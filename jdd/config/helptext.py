@@ -41,20 +41,22 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
         width = max(map(len, rows)) + 2
         return "\n".join(f"  {name:<{width}}{words}" for name, words in rows.items())
 
+    config = None if spec is None and not overrides else config_lib.load(spec, overrides).config
+    own = {phase.name: phase.help for phase in (config_lib.phases(config) if config else ())}
     parts = [
         "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
         "usage: python -m jdd.main [--config=PATH[:ARG]] [--mode=MODE] [--workdir=DIR] "
         "[--config.KEY=VALUE ...]",
         "flags:\n" + table(_FLAGS),
-        "modes:\n" + table(MODES),
+        "modes:\n" + table(MODES | own),
         "examples:\n" + _EXAMPLES,
     ]
-    if spec is None and not overrides:
+    if config is None:
         names = ", ".join(f"configs/{name}.py" for name in config_lib.bundled())
         text = f"bundled configs: {names}; --config=... --help lists the keys of one"
         parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
     else:
-        parts.append(describe(config_lib.load(spec, overrides).config))
+        parts.append(describe(config))
     return "\n\n".join(parts)
 
 

@@ -22,6 +22,7 @@ from jdd.config.files import (
     from_arg,
     method_file,
     nested,
+    phases,
     schema,
     stage_names,
 )
@@ -34,7 +35,7 @@ from jdd.errors import BadInput, nearest
 __all__ = [
     "AUTO", "COMMON", "Change", "Key", "Loaded", "bundled", "changed", "check_resume", "config_dir",
     "default_workdir", "flat", "from_arg", "from_json", "load", "method_file",
-    "replace", "resolve", "schema", "resolve_auto", "stage_names", "to_json",
+    "phases", "replace", "resolve", "schema", "resolve_auto", "stage_names", "to_json",
 ]  # fmt: skip
 
 # What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the

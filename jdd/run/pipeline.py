@@ -17,7 +17,7 @@ from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.session import Session, clock, locked
-from jdd.stages import distill, evaluate, registry, relabel, report, scores, whitening
+from jdd.stages import distill, evaluate, phases, registry, relabel, report, scores, whitening
 from jdd.stages.base import Stage, guarded
 from jdd.stages.base import fits as fits_memory
 from jdd.storage import checkpoints
@@ -29,8 +29,13 @@ STAGES: dict[str, Stage] = {
 
 
 def stages(config: Any) -> list[Stage]:
-    """Return the stages of a config's method, in order."""
-    return [STAGES[name] for name in configs.stage_names(config)]
+    """Return the stages of a config's method, its own phases among them, in order."""
+    own = configs.phases(config)
+    names = tuple(phase.name for phase in own)
+    found = {phase.name: phases.stage_of(own, phase) for phase in own}
+    for name in registry.MAKERS:
+        found[name] = STAGES[name]._replace(inputs=(*STAGES[name].inputs, *names))
+    return [found.get(name) or STAGES[name] for name in configs.stage_names(config)]
 
 
 def run(
@@ -195,12 +200,12 @@ def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
 
 def _check_steps(context: RunContext) -> None:
     """Refuse fewer steps than are done, before anything is written."""
-    for seed in context.seeds:
-        done = checkpoints.latest(context.workdir / "checkpoints" / context.stage(seed))
-        if done is not None and done > int(context.config.steps):
-            raise BadInput(
-                "config.steps", f"{context.config.steps}, and {done} are done", f"{done} or more"
-            )
+    folder, steps = context.workdir / "checkpoints", int(context.config.steps)
+    made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]
+    for key, place, asked in (*phases.begun(context), *made):
+        done = checkpoints.latest(place)
+        if done is not None and done > asked:
+            raise BadInput(f"config.{key}", f"{asked}, and {done} are done", f"{done} or more")
 
 
 def _require(stage: Stage, context: RunContext, mode: str, chosen: list[Stage]) -> None:

@@ -95,7 +95,7 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     """
     flat, schema = configs.flat(config), configs.schema(config.method)
     now, anew = list[str](), list[str]()
-    for name in SMALLER.get(stage, ()):
+    for name in _keys(stage, config):
         if name == "data.stream" and data is not None and 4 * data.train.images.size < _LARGE:
             continue
         words = _less(name, flat) if name in flat else ""
@@ -108,6 +108,11 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     if anew:
         parts.append(f"with a new --workdir: {', '.join(anew)}")
     return "; ".join(parts)
+
+
+def _keys(stage: str, config: Any) -> tuple[str, ...]:
+    own = {phase.name: phase.smaller for phase in configs.phases(config)}
+    return own.get(stage, SMALLER.get(stage, ()))
 
 
 def _less(name: str, flat: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from jdd.config.rules import auto_depth
 from jdd.evaluation import objectives
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill, evaluate, full, registry, scores, squeeze
+from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_atomic
 
@@ -111,6 +111,8 @@ def lines(context: RunContext) -> list[str]:
     """Return the names of all stages' lines in the metrics, in the order of the registry."""
     found: list[str] = []
     for entry in registry.STAGES:
+        if entry.name == context.maker:
+            found += phases.lines(context)
         if entry.name != STAGE.name and (entry.makes != "set" or entry.name == context.maker):
             found += registry.load(entry.module).lines(context)
     return found

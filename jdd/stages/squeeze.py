@@ -38,7 +38,7 @@ def _run(context: RunContext, session: Session) -> None:
                 train.train(
                     store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
                     1, teacher.epochs, int(config.squeeze.seed), session, context.devices,
-                    stage=stage, keep_all=False,
+                    stage=stage, keep_all=False, named="squeeze",
                 )  # fmt: skip
             session.metrics.stop(stage)
         if _key(teacher) not in context.recall("squeeze"):
