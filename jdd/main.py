@@ -7,6 +7,7 @@ ran out on the way (the checkpoints made so far stand), 130 interrupted (the che
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jdd import config as config_lib
-from jdd.config.helptext import MODES, help_text
+from jdd.config.helptext import help_text
 from jdd.errors import BadInput, JddError, nearest
+from jdd.stages.registry import MODES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,11 +60,7 @@ def _run(argv: list[str]) -> int:
     if flags.help:
         _print_help(help_text(flags.config, overrides))
         return 0
-    if flags.mode not in MODES:
-        near = nearest(flags.mode, MODES)
-        hint = f"did you mean {near}? " if near else ""
-        found = f"unknown mode {flags.mode!r}"
-        raise BadInput("--mode", found, f"{hint}(modes: {', '.join(MODES)})")
+    _check_mode(flags, overrides)
     if flags.set is not None and flags.mode not in ("evaluate", "export"):
         allowed = "--mode=evaluate and --mode=export read it"
         raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
@@ -86,6 +84,21 @@ def _run(argv: list[str]) -> int:
     if result.get("summary"):
         print(result["summary"], flush=True)
     return 0
+
+
+def _check_mode(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Refuse a mode that is neither jdd's nor a phase of the config's method."""
+    if flags.mode in MODES:
+        return
+    names = list(MODES)
+    with contextlib.suppress(BadInput):  # a mistake in the config is reported after this one
+        config = config_lib.load(flags.config, overrides).config
+        names += [phase.name for phase in config_lib.phases(config)]
+    if flags.mode not in names:
+        near = nearest(flags.mode, names)
+        hint = f"did you mean {near}? " if near else ""
+        found = f"unknown mode {flags.mode!r}"
+        raise BadInput("--mode", found, f"{hint}(modes: {', '.join(names)})")
 
 
 def _export(flags: argparse.Namespace) -> int:

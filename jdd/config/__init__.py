@@ -6,6 +6,7 @@ from jdd.config.files import (
     bundled,
     config_dir,
     from_arg,
+    phases,
     schema,
     stage_names,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "like",
     "load",
     "option",
+    "phases",
     "replace",
     "resolve",
     "schema",

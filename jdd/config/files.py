@@ -23,6 +23,7 @@ from jdd.schema.key import Key, checked
 from jdd.schema.python_file import broken, execute
 from jdd.schema.values import flat, nested
 from jdd.specs.base import Spec, check_spec
+from jdd.stages.registry import Phase
 
 QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
@@ -160,7 +161,16 @@ def schema(method: str) -> Mapping[str, Key]:
 
 
 def stage_names(config: Common) -> tuple[str, ...]:
-    """Return the names of the stages of a config's method, in order."""
-    names = config.spec.stages
-    names = tuple(names(flat(config)) if callable(names) else names)
+    """Return the names of the stages of a config's method, its own phases among them, in order."""
+    names = tuple(s.name if isinstance(s, Phase) else s for s in _stages(config))
     return (*names, "scores") if config.scores else names
+
+
+def phases(config: Common) -> tuple[Phase, ...]:
+    """Return the phases that a config's method has of its own, in order."""
+    return tuple(stage for stage in _stages(config) if isinstance(stage, Phase))
+
+
+def _stages(config: Common) -> tuple[str | Phase, ...]:
+    stages = config.spec.stages
+    return tuple(stages(flat(config)) if callable(stages) else stages)

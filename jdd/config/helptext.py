@@ -8,22 +8,8 @@ from collections.abc import Mapping
 from jdd import config as config_lib
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, allowed, show
+from jdd.stages.registry import MODES
 
-MODES = {
-    "all": "every stage whose output is missing",
-    "experts": "train the nets on real images whose trajectories are matched",
-    "distill": "make the distilled set",
-    "squeeze": "decoupled methods: train the teachers on the whole dataset",
-    "recover": "decoupled methods: make the images from the teachers",
-    "relabel": "decoupled methods: the teachers' labels of every view a student will be shown",
-    "evaluate": "train fresh nets on the set, beside the baselines; with --set on any saved set",
-    "full": "train on the whole dataset, for comparison (cached per dataset and net)",
-    "scores": "with --config.scores=true: what of the accuracy is the images' own",
-    "report": "write report.html again",
-    "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
-    "export": "write the set of --set for other programs, to --to",
-    "estimate": "memory and time of each stage on this machine; runs nothing long",
-}
 _FLAGS = {
     "--config=PATH[:ARG]": "config file, with its argument (default: configs/quickstart.py)",
     "--config.KEY=VALUE": "change one key; lists are separated by commas",
@@ -53,20 +39,22 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
         width = max(map(len, rows)) + 2
         return "\n".join(f"  {name:<{width}}{words}" for name, words in rows.items())
 
+    config = None if spec is None and not overrides else config_lib.load(spec, overrides).config
+    own = {phase.name: phase.help for phase in (config_lib.phases(config) if config else ())}
     parts = [
         "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
         "usage: python -m jdd.main [--config=PATH[:ARG]] [--mode=MODE] [--workdir=DIR] "
         "[--config.KEY=VALUE ...]",
         "flags:\n" + table(_FLAGS),
-        "modes:\n" + table(MODES),
+        "modes:\n" + table(MODES | own),
         "examples:\n" + _EXAMPLES,
     ]
-    if spec is None and not overrides:
+    if config is None:
         names = ", ".join(f"configs/{name}.py" for name in config_lib.bundled())
         text = f"bundled configs: {names}; --config=... --help lists the keys of one"
         parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
     else:
-        parts.append(describe(config_lib.load(spec, overrides).config))
+        parts.append(describe(config))
     return "\n\n".join(parts)
 
 

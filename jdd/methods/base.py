@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,9 @@ class State(NamedTuple):
 class Problem(NamedTuple):
     """The immutable rest: data, nets by role, expert store (or None), resolved config, and the
     ``experts.teachers.Teacher`` that the dataset is squeezed into, where a method has them.
+
+    ``phases`` holds the output of the method's own phases that are finished, by name
+    (``jdd.stages.registry.Phase``).
     """
 
     data: Any
@@ -40,6 +44,7 @@ class Problem(NamedTuple):
     experts: Any
     config: Any
     teachers: tuple[Any, ...] = ()
+    phases: Mapping[str, State] = MappingProxyType({})
 
     def gather(self, indices: dict[str, Any]) -> dict[str, Any]:
         """Return the arrays that a method's indices stand for, items on axis 0.

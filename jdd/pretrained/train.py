@@ -71,6 +71,7 @@ def train(
     devices: Sequence[jax.Device],
     stage: str = "experts",
     keep_all: bool = True,
+    named: str = "experts",
 ) -> None:
     """Bring the first ``groups`` groups of ``store`` to ``epochs`` epochs.
 
@@ -79,6 +80,7 @@ def train(
         training images go to the devices as a whole, or batch by batch where they are ``Streamed``.
       lr: constant learning rate; with ``recipe.rates`` one for every step.
       keep_all: False keeps only a group's last snapshot.
+      named: the group of config keys that has the rate and the folder of these nets; '' for none.
 
     Raises:
       Diverged: the loss of an epoch is not finite; that epoch is not stored.
@@ -121,7 +123,7 @@ def train(
                     mean = float(jnp.mean(loss))
                     total += mean * (hi - lo)
                     bar.update(now[0] * epochs * steps + hi * len(now), f"loss {mean:.3f}")
-                _finite(total, stage, epoch, float(jnp.max(rates)))
+                _finite(total, stage, epoch, float(jnp.max(rates)), named)
                 _keep(store, now, epoch + 1, carry, stateful, keep_all)
                 done = now[0] * epochs + (epoch + 1) * len(now)
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
@@ -159,13 +161,13 @@ def _keep(
         store.forget(g, epoch, snapshots=not keep_all)
 
 
-def _finite(loss: float, stage: str, epoch: int, rate: float) -> None:
+def _finite(loss: float, stage: str, epoch: int, rate: float, keys: str) -> None:
     if not np.isfinite(loss):
-        group = "squeeze" if stage.startswith("squeeze") else "experts"
-        raise Diverged(
-            f"{stage}: a net diverged in epoch {epoch + 1}; try --config.{group}.lr={rate / 10:.3g}"
-            f", with a new --workdir, and another --config.{group}.dir where one is given"
-        )
+        remedy = f"try a learning rate of {rate / 10:.3g}, with a new --workdir"
+        if keys:
+            remedy = f"try --config.{keys}.lr={rate / 10:.3g}, with a new --workdir, and another "
+            remedy += f"--config.{keys}.dir where one is given"
+        raise Diverged(f"{stage}: a net diverged in epoch {epoch + 1}; {remedy}")
 
 
 def _write(

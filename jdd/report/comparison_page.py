@@ -16,6 +16,7 @@ from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent,
 from jdd.report.html import size as in_bytes
 from jdd.report.page import document
 from jdd.report.runs import Found, Group, Run, Unlike
+from jdd.stages import registry
 
 CLASSES, EACH = 10, 3  # images of a run that the eye can take in: classes, and images of each
 
@@ -271,7 +272,7 @@ def _columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[Htm
 def _cost(group: Group) -> Html:
     spent = {run.name: training.stage_seconds(run.evidence) for run in group.runs}
     names = dict.fromkeys(name for seconds in spent.values() for name in seconds)
-    order = sorted(names, key=training.place)
+    order = sorted(names, key=registry.place)
     whole = {run.name: training.total_seconds(run.evidence) or 0.0 for run in group.runs}
     longest = max(whole.values())
     heads = ("Run", "", "In all", *order, "Process", "XLA", "Steps", "Seeds")

@@ -14,6 +14,7 @@ from jdd.report import recipe
 from jdd.report.evidence import Evidence, Score, gather, mapping, real
 from jdd.report.html import number
 from jdd.run import metrics
+from jdd.stages.registry import MAKERS
 
 _FILES = ("config.json", "result.json", "distilled.npz")  # any of them makes a folder a run
 _ALLOWED = "the working directories of two or more runs, separated by commas; globs are fine"
@@ -44,7 +45,7 @@ class Run(NamedTuple):
         made: dict[str, float] = {}
         for row in self.evidence.rows:
             name, step = str(row["stage"]), real(row["step"])
-            if name.startswith(("distill", "recover")) and step is not None:
+            if name.startswith(MAKERS) and step is not None:
                 made[name] = max(step, made.get(name, 0.0))
         asked = real(self.evidence.config.get("steps"))
         if self.evidence.stored:

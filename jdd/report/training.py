@@ -11,12 +11,12 @@ from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import THIN, Html, duration, percent, size, tag
 from jdd.run import metrics
+from jdd.stages.registry import MAKERS, place
 
 ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
 # What is logged while images are recovered, beside the loss.
 RECOVERED = {"ce": "Cross entropy of the teacher (ce)", "bn": "Batch-norm statistics (bn)"}
 COLOURS = 6  # s0 to s5 in the style sheet
-ORDER = "experts squeeze distill recover relabel evaluate full scores".split()
 
 
 def curves(evidence: Evidence) -> Html | None:
@@ -159,12 +159,6 @@ def stage_seconds(evidence: Evidence) -> dict[str, float]:
     return found
 
 
-def place(stage: str) -> int:
-    """Return where a stage stands among the others of a run."""
-    name = stage.partition("-")[0]
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
 def process_bytes(evidence: Evidence) -> float | None:
     """Return the most bytes that the process held."""
     return real(mapping(evidence.result, "peak_memory_bytes").get("process"))
@@ -254,7 +248,7 @@ def _made(evidence: Evidence) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(str(row["stage"]) for row in evidence.rows):
-        for stage in ("distill", "recover"):
+        for stage in MAKERS:
             seed = _seed({"stage": metrics.whole(name)}, stage)
             if seed is not None and seed not in found.values():
                 found[name] = seed

@@ -18,6 +18,7 @@ from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
 from jdd.product.distilled_set import DistilledSet
+from jdd.stages.registry import maker
 from jdd.storage.files import write_atomic
 from jdd.training import trainer
 
@@ -141,7 +142,7 @@ class RunContext:
     @property
     def maker(self) -> str:
         """Name of the stage that makes the set: distill, or recover."""
-        return "recover" if "recover" in stage_names(self.config) else "distill"
+        return maker(stage_names(self.config))
 
     def stage(self, seed: int) -> str:
         """Return what the making of a seed's set is called in metrics and checkpoints."""

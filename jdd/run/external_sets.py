@@ -22,7 +22,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import metrics
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
-from jdd.run.pipeline import check_workdir, finish, write_config
+from jdd.run.result import finish
 from jdd.run.session import Session, locked
 from jdd.stages import evaluate, full, report, scores
 from jdd.stages.base import fits as fits_memory
@@ -68,7 +68,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     values = _experts(dset, source) | _values(dset, source, given)
     config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
-    check_workdir(place, config)
+    workdirs.check(place, config)
     assumed = [*dset.notes, *evaluate.fits(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
@@ -95,7 +95,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         session = Session(place, bool(config.tensorboard), bool(config.progress))
         with session.signals():
             context.remember(workdirs.SIGN, "digest", sign)
-            write_config(context)
+            workdirs.write_config(context)
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
                 session.say("these are not the real images that the set was made from")

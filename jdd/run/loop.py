@@ -1,10 +1,21 @@
-"""Runs any method: gradient, outer optimiser, checkpoints, metrics, divergence, interruption.
+"""The outer loop: runs any method, with checkpoints, metrics, divergence and interruption.
 
-What a run starts from, in this order:
-  1. the newest checkpoint in ``checkpoints/<stage>``;
-  2. the method's ``init(seed)``.
-State and step number determine all that follows, so a resumed run equals an uninterrupted one to
-the bit.
+What resume guarantees. A run that is stopped at any moment and started again by the same command
+ends with the same bits as one that was never stopped, on the same kind and number of devices and
+with the same versions of jdd and JAX. That holds because
+
+  1. a checkpoint holds everything that changes the future: the method's variables and its ``aux``,
+     the outer optimiser's state, and the number of steps done;
+  2. all randomness of step k is a function of the seed and k: rows, snapshots and keys are drawn
+     anew from these, and no generator has a state of its own;
+  3. the loop goes on from the newest whole checkpoint in ``checkpoints/STAGE``, or from
+     ``init(seed)`` where there is none. Checkpoints appear whole or not at all;
+  4. lines of ``metrics.jsonl`` of later steps than the checkpoint's are deleted, and written again.
+
+A signal (Ctrl-C, SIGTERM) and divergence save a checkpoint first, so nothing is repeated; after a
+crash or a kill the steps since the last multiple of ``checkpoint_every`` are. What may change
+between two starts are the keys that the config marks as resumable, ``steps`` among them: a run of
+100 steps that is asked for 200 equals one of 200 from the beginning. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +32,7 @@ from jdd import parallel, rng
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
 from jdd.run.session import Session
+from jdd.stages.registry import curve
 from jdd.storage import checkpoints
 
 Tree = Any
@@ -114,11 +126,6 @@ def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
 
 
-def curve(stage: str) -> str:
-    """Return the name under which a distilling stage's accuracy curve is logged."""
-    return stage.replace("distill", "curve", 1).replace("recover", "curve", 1)
-
-
 def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:
     """Return the newest checkpointed state of a stage and its step."""
     steps = checkpoints.Steps(session.workdir / "checkpoints" / stage)
@@ -136,27 +143,30 @@ def run(
     stage: str = "distill",
     observe: Callable[[int, State], None] | None = None,
     programs: Programs | None = None,
+    steps: int | None = None,
 ) -> State:
-    """Run ``config.steps`` outer steps of ``method`` and return the last state.
+    """Run the outer steps of ``method`` and return the last state; resumable, see above.
 
     Args:
+      stage: what metrics and checkpoints call it.
       observe: called with (step, state) at every step it may care about, before that step runs and
         once at the end; it must leave the state alone.
       programs: of ``make_step`` for a method that differs in nothing but ``init`` and ``sample``:
         compiled once for both.
+      steps: how many; None: ``config.steps``.
 
     Raises:
       Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
       Interrupted: a signal arrived; the state is checkpointed.
     """
     config, metrics = problem.config, session.metrics
-    steps = checkpoints.Steps(session.workdir / "checkpoints" / stage, config.keep)
-    total = int(config.steps)
+    saved = checkpoints.Steps(session.workdir / "checkpoints" / stage, config.keep)
+    total = int(config.steps) if steps is None else steps
     metrics.start(stage)  # what is chosen without a step takes its time here
     carry = start(method, seed)
-    found = steps.latest()
+    found = saved.latest()
     if found is not None:
-        carry = jax.tree.map(jnp.asarray, steps.restore(found, carry))
+        carry = jax.tree.map(jnp.asarray, saved.restore(found, carry))
     at = int(carry.step)
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
@@ -181,7 +191,7 @@ def run(
                 _log(session, stage, at, recent, bar, config)
             if at % int(config.checkpoint_every) == 0:
                 _ensure(recent, stage, at, config)
-                steps.save(at, carry)
+                saved.save(at, carry)
         if recent:
             _ensure(recent, stage, at, config)
         if not total:
@@ -192,9 +202,9 @@ def run(
         try:
             # The carry is the last good one, whatever ended the loop; where memory ran out, reading
             # it raises that again, and the checkpoints made before stand.
-            steps.save(int(carry.step), carry)
+            saved.save(int(carry.step), carry)
         finally:
-            steps.close()
+            saved.close()
             bar.close()
             metrics.stop(stage)
     return carry.state

@@ -1,53 +1,41 @@
-"""The road: a config yields stages; each runs unless its output is complete."""
+"""Runs a config's stages in order, skipping any whose output is already complete."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jdd import config as configs
-from jdd import data, methods, specs
+from jdd import data, methods
 from jdd.data import cache
 from jdd.errors import BadInput
-from jdd.evaluation import rules
 from jdd.memory import size
-from jdd.product.distilled_set import DistilledSet
-from jdd.report import plain
-from jdd.run import metrics
+from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.session import Session, clock, locked
-from jdd.stages import (
-    Stage,
-    distill,
-    evaluate,
-    experts,
-    full,
-    relabel,
-    report,
-    scores,
-    squeeze,
-    whitening,
-)
+from jdd.stages import distill, evaluate, phases, registry, relabel, report, scores, whitening
+from jdd.stages.base import Stage, guarded
 from jdd.stages.base import fits as fits_memory
-from jdd.stages.base import guarded
 from jdd.storage import checkpoints
-from jdd.storage.files import write_atomic
 
 STAGES: dict[str, Stage] = {
-    s.STAGE.name: s.STAGE
-    for s in (experts, squeeze, distill, relabel, evaluate, full, scores, report)
-} | {distill.RECOVER.name: distill.RECOVER}
+    entry.name: registry.load(entry.module)._replace(inputs=entry.inputs)
+    for entry in registry.STAGES
+}
 
 
 def stages(config: Any) -> list[Stage]:
-    """Return the stages of a config's method, in order."""
-    return [STAGES[name] for name in configs.stage_names(config)]
+    """Return the stages of a config's method, its own phases among them, in order."""
+    own = configs.phases(config)
+    names = tuple(phase.name for phase in own)
+    found = {phase.name: phases.stage_of(own, phase) for phase in own}
+    for name in registry.MAKERS:
+        found[name] = STAGES[name]._replace(inputs=(*STAGES[name].inputs, *names))
+    return [found.get(name) or STAGES[name] for name in configs.stage_names(config)]
 
 
 def run(
@@ -65,17 +53,15 @@ def run(
       OutOfMemory: memory ran out; the checkpoints made so far stand.
     """
     if set_path is not None:
-        from jdd.run import external_sets
-
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
     place = Path(workdir or configs.default_workdir(config, loaded.spec))
-    check_workdir(place, config)
+    workdirs.check(place, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
             context = prepare(config, place, command, notes, absent, mode != "estimate")
-        check_workdir(place, context.config)
+        workdirs.check(place, context.config)
         chosen = stages(context.config)
         _check_mode(mode, chosen)
         if mode == "estimate":
@@ -84,8 +70,8 @@ def run(
         _check(context, chosen, mode)
         with locked(place):
             _check_holder(context, mode)  # another command may have begun, and ended, meanwhile
-            check_workdir(place, context.config)
-            return _travel(context, chosen, mode, notes)
+            workdirs.check(place, context.config)
+            return _run_stages(context, chosen, mode, notes)
 
 
 def prepare(
@@ -125,24 +111,6 @@ def prepare(
     return context
 
 
-def check_workdir(place: Path, config: Any) -> None:
-    """Refuse a directory that cannot be written or holds a run of another config."""
-    saved = place / "config.json"
-    if saved.exists():
-        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
-        free = {"eval.lr"} if _without_rate(place, old) else set[str]()
-        configs.check_resume(configs.flat(old), config, str(place), free)
-    workdirs.writable("--workdir", place)
-
-
-def _without_rate(place: Path, config: Any) -> bool:
-    """Tell whether the set in a directory has no rate to be trained at, and was given none."""
-    path = place / "distilled.npz"
-    if float(config.eval.lr if config.eval.lr != configs.AUTO else 0) > 0 or not path.exists():
-        return False
-    return rules.rate(DistilledSet.load(path)) is None
-
-
 def _check_mode(mode: str, chosen: list[Stage]) -> None:
     names = ["all", *(stage.name for stage in chosen), "estimate"]
     if mode == "scores" not in names:
@@ -179,7 +147,7 @@ def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
         workdirs.writable("config.squeeze.dir", context.squeeze_path)
     if "full" in names:
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
-    made = [stage for stage in chosen if stage.name in evaluate.STAGE.inputs]
+    made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):
         for seed in context.seeds:
             evaluate.check(context, distill.rated(context, context.load_set(seed)))
@@ -192,7 +160,7 @@ def _check_holder(context: RunContext, mode: str) -> None:
         raise BadInput("--workdir", found, "give --workdir=OTHER")
 
 
-def _travel(
+def _run_stages(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
     config, place = context.config, context.workdir
@@ -201,8 +169,8 @@ def _travel(
         distill.retell(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
             session.say(f"{place} is finished; its result:")
-            return finish(context)
-        write_config(context)
+            return result.finish(context)
+        workdirs.write_config(context)
         for line in (*notes, *context.notes):
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
@@ -216,13 +184,9 @@ def _travel(
             if told := session.waited():
                 session.say(f"{stage.name}: {told}")
         measured = distill.STAGE.done(context) and evaluate.STAGE.done(context)
-        if (
-            measured
-            and mode in ("all", "evaluate", "full", "scores")
-            and not report.STAGE.done(context)
-        ):
+        if measured and mode in ("all", *registry.FIGURES) and not report.STAGE.done(context):
             report.STAGE.run(context, session)
-        return finish(context, report.STAGE.done(context))
+        return result.finish(context, report.STAGE.done(context))
 
 
 def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
@@ -235,105 +199,22 @@ def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
 
 def _check_steps(context: RunContext) -> None:
     """Refuse fewer steps than are done, before anything is written."""
-    for seed in context.seeds:
-        done = checkpoints.latest(context.workdir / "checkpoints" / context.stage(seed))
-        if done is not None and done > int(context.config.steps):
-            raise BadInput(
-                "config.steps", f"{context.config.steps}, and {done} are done", f"{done} or more"
-            )
+    folder, steps = context.workdir / "checkpoints", int(context.config.steps)
+    made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]
+    for key, place, asked in (*phases.begun(context), *made):
+        done = checkpoints.latest(place)
+        if done is not None and done > asked:
+            raise BadInput(f"config.{key}", f"{asked}, and {done} are done", f"{done} or more")
 
 
 def _require(stage: Stage, context: RunContext, mode: str, chosen: list[Stage]) -> None:
     for name in stage.inputs:
-        if STAGES[name] in chosen and not STAGES[name].done(context):
+        if any(other.name == name and not other.done(context) for other in chosen):
             raise BadInput(
                 f"--mode={mode}",
                 f"the output of {name} is not in {context.workdir}",
                 f"run with --mode={name} first, or without --mode",
             )
-
-
-def write_config(context: RunContext) -> None:
-    """Write the resolved config into the run's directory."""
-    text = configs.to_json(context.config)
-    path = context.workdir / "config.json"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomic(path, lambda file: file.write(text.encode()))
-
-
-def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
-    """Return result.json, with its last line for the person as ``summary``.
-
-    ``fresh`` says whether the file is of the run's present state.
-    """
-    path = context.workdir / "result.json"
-    if not path.exists() or not fresh:
-        words = "has no result of this state yet: run without --mode for it"
-        return {"summary": f"{context.workdir} {words}"}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**found, "table": cross_table(found), "summary": headline(found, context.workdir)}
-
-
-def cross_table(found: dict[str, Any]) -> str:
-    """Return accuracy, n, time and size of several nets as a plain table, '' for one net."""
-    accuracy = found["accuracy"]
-    if len(accuracy) < 2:
-        return ""
-    costs = found.get("nets") or {}
-    printed = (found.get("published_nets") or {}).get("values", {})
-    rows = []
-    for net, score in accuracy.items():
-        cost, paper = costs.get(net, {}), printed.get(net)
-        row = [net, plain.accuracy(score["mean"], score["std"], score["n"]), str(score["n"])]
-        row.append(f"{cost['seconds']:.1f}" if cost.get("seconds") is not None else "-")
-        row.append(f"{cost['parameters']:,}" if cost.get("parameters") else "-")
-        row += [plain.accuracy(paper["mean"], paper["std"], 2) if paper else "-"] * bool(printed)
-        rows.append(row)
-    head = ["net", "accuracy, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
-    return plain.table(head, rows)
-
-
-def percent(found: dict[str, Any]) -> str:
-    """Return mean ± std of accuracies in words; a single value has no spread."""
-    spread = f" ± {100 * found['std']:.1f}" if found.get("std") is not None else ""
-    return f"{100 * found['mean']:.1f}{spread} %"
-
-
-def headline(found: dict[str, Any], place: Path) -> str:
-    """Return the run's last line: what was reached, and where the report is."""
-    aim = found.get("objective") or {"kind": "distill"}
-    say = _attacked if aim["kind"] == "attack" else percent
-    parts = [
-        f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in found["accuracy"].items()
-    ]
-    rivals = []
-    random, whole = found["baselines"]["random"], found["baselines"]["full"]
-    if random:
-        alike = " with the same teachers' labels" if found.get("teachers") else ""
-        rivals.append(f"random real images{alike} {say(random)}")
-    if whole and aim["kind"] != "attack":
-        rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
-    against = f", against {' and '.join(rivals)}" if rivals else ""
-    method = specs.title(found["method"]) or "A set"
-    where = f"on {found['dataset']}"
-    if aim["kind"] == "adapt":
-        where = f"from {aim['source']} to {found['dataset']}"
-    what = f"{method} {where}, {found['ipc']} image(s) per class"
-    hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
-    if hard:
-        beside = f" (random real images {say(random_hard)})" if random_hard else ""
-        against += f"; with hard labels {say(hard)}{beside}"
-    if aim["kind"] == "attack":
-        what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
-    return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
-
-
-def _attacked(found: dict[str, Any]) -> str:
-    return f"{percent(found['success'])} taken so, others right {percent(found['others'])}"
-
-
-def _before(found: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
-    return f" [before the steps: {say(found['before'])}]" if found.get("before") else ""
 
 
 def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dict[str, Any]:

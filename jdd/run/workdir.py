@@ -10,16 +10,20 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jdd import config as configs
 from jdd.errors import BadInput
+from jdd.evaluation import rules
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import metrics
-from jdd.run.context import fingerprint
+from jdd.run.context import RunContext, fingerprint
+from jdd.stages.registry import BUILDERS, MAKERS
+from jdd.storage.files import write_atomic
 
 SIGN = "set"  # checkpoints/set.json, as ``Work.remember`` writes it
-_MAKERS = ("experts", "squeeze", "distill", "recover", "relabel")
 
 
 def sign(place: Path) -> str | None:
@@ -62,9 +66,9 @@ def digest(dset: DistilledSet) -> str:
 def made(place: Path) -> bool:
     """Tell whether a set was made in ``place``, or nets to make it from."""
     folder = place / "checkpoints"
-    if any(any(folder.glob(f"{maker}*/")) for maker in ("distill", "recover")):
+    if any(any(folder.glob(f"{maker}*/")) for maker in MAKERS):
         return True
-    return any(row["stage"].startswith(_MAKERS) for row in metrics.read(place / "metrics.jsonl"))
+    return any(row["stage"].startswith(BUILDERS) for row in metrics.read(place / "metrics.jsonl"))
 
 
 def writable(where: str, place: Path) -> None:
@@ -78,3 +82,29 @@ def writable(where: str, place: Path) -> None:
         near = near.parent
     if not near.is_dir() or not os.access(near, os.W_OK):
         raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")
+
+
+def check(place: Path, config: Any) -> None:
+    """Refuse a directory that cannot be written or holds a run of another config."""
+    saved = place / "config.json"
+    if saved.exists():
+        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
+        free = {"eval.lr"} if _without_rate(place, old) else set[str]()
+        configs.check_resume(configs.flat(old), config, str(place), free)
+    writable("--workdir", place)
+
+
+def _without_rate(place: Path, config: Any) -> bool:
+    """Tell whether the set in a directory has no rate to be trained at, and was given none."""
+    path = place / "distilled.npz"
+    if float(config.eval.lr if config.eval.lr != configs.AUTO else 0) > 0 or not path.exists():
+        return False
+    return rules.rate(DistilledSet.load(path)) is None
+
+
+def write_config(context: RunContext) -> None:
+    """Write the resolved config into the run's directory."""
+    text = configs.to_json(context.config)
+    path = context.workdir / "config.json"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, lambda file: file.write(text.encode()))

@@ -14,6 +14,7 @@ from jdd.errors import BadInput
 from jdd.schema.common import Common
 from jdd.schema.key import Key, checked, keys_of, unknown
 from jdd.schema.python_file import execute
+from jdd.stages.registry import Phase
 
 if TYPE_CHECKING:
     from jdd.data.dataset import Dataset
@@ -24,6 +25,7 @@ Values = Mapping[str, Any]
 # Name of a table -> a row of it: "values", "accuracy", "std", "source".
 Rows = Mapping[tuple[str, int], Mapping[str, Any]]
 STAGES = ("experts", "distill", "evaluate", "report", "full")
+Stages = tuple[str | Phase, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Spec:
         images' (h, w, c). That is None, and a rule may return 'auto', until images are loaded.
       check: refuses resolved values that do not go together.
       validate_data: refuses resolved values that the loaded dataset does not allow.
-      stages: names of the stages in order, or a function of the values that returns them.
+      stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
+        method's own; or a function of the values that returns them.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Spec:
     derived: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     check: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
-    stages: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = STAGES
+    stages: Stages | Callable[[Any], Stages] = STAGES
     folder: str = field(default="", repr=False, compare=False)  # where its file lies, if outside
 
     def __post_init__(self) -> None:
@@ -79,31 +82,40 @@ class Spec:
 
     def build(self, config: Any, problem: Problem, *part: Any) -> Method:
         """Return the method for a resolved config and its problem, or for a part of its set."""
-        if callable(self.make):
-            return self.make(config, problem, *part)
-        made: Method = getattr(self.module, self.make.partition(":")[2])(config, problem, *part)
+        made: Method = self.find(self.make)(config, problem, *part)
         return made
 
-    @property
-    def module(self) -> ModuleType:
-        """The module of ``make``.
+    def find(self, where: str | Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that "module:function" names; a function is returned as it is.
 
         Raises:
           BadInput: there is no such module, or no such function in it.
         """
+        if callable(where):
+            return where
+        name, _, function = where.partition(":")
+        found = getattr(self._module(where, name), function, None)
+        if not callable(found):
+            words = f"{where!r}: no such function"
+            raise BadInput(f"SPEC of {self.name}", words, "'module:function'")
+        return found
+
+    @property
+    def module(self) -> ModuleType:
+        """The module of ``make``."""
         if callable(self.make):
             return sys.modules[self.make.__module__]
-        name, _, function = self.make.partition(":")
-        where = f"SPEC.make of {self.name}"
+        self.find(self.make)
+        return self._module(self.make, self.make.partition(":")[0])
+
+    def _module(self, where: str, name: str) -> ModuleType:
         try:
             near = Path(self.folder) / f"{name}.py"
             own = bool(self.folder) and near.is_file()
-            found = execute(near) if own else importlib.import_module(name)
+            return execute(near) if own else importlib.import_module(name)
         except ImportError as error:
-            raise BadInput(where, f"{self.make!r}: {error}", "'module:function'") from error
-        if not callable(getattr(found, function, None)):
-            raise BadInput(where, f"{self.make!r}: no such function", "'module:function'")
-        return found
+            words = f"{where!r}: {error}"
+            raise BadInput(f"SPEC of {self.name}", words, "'module:function'") from error
 
 
 def check_spec(found: Any, where: str) -> Spec:

@@ -1,5 +1,1 @@
-"""The stages a run is made of; a method's spec names those it needs (``Spec.stages``)."""
-
-from jdd.stages.base import Estimate, Stage
-
-__all__ = ["Estimate", "Stage"]
+"""The stages that a run is made of: a registry of them, and one file a stage."""

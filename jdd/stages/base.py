@@ -15,6 +15,7 @@ from jdd import memory
 from jdd.nets import Net, options_of
 from jdd.run.context import RunContext
 from jdd.run.session import Session
+from jdd.stages.registry import SMALLER
 
 
 class Estimate(NamedTuple):
@@ -27,22 +28,28 @@ class Estimate(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One stretch of the road; its output lies on disk and is skipped when complete.
+    """One resumable stage of a run, which writes its output to disk; skipped if that is complete.
 
     name:        what ``--mode`` and metrics call it.
-    inputs:      names of the stages whose output it reads.
     fingerprint: ``(context) -> str``, a hash of every setting that changes its output.
     run:         ``(context, session) -> None``, resumable.
     estimate:    ``(context) -> Estimate``; writes nothing.
     done:        ``(context) -> bool``, whether its output is complete for the fingerprint.
+    logged:      ``(context) -> names`` that its lines have in the metrics; None: ``name``.
+    inputs:      names of the stages whose output it reads: the registry's, and a method's phases.
     """
 
     name: str
-    inputs: tuple[str, ...]
     fingerprint: Callable[[RunContext], str]
     run: Callable[[RunContext, Session], None]
     estimate: Callable[[RunContext], Estimate]
     done: Callable[[RunContext], bool]
+    logged: Callable[[RunContext], list[str]] | None = None
+    inputs: tuple[str, ...] = ()
+
+    def lines(self, context: RunContext) -> list[str]:
+        """Return the names that its lines have in the metrics."""
+        return [self.name] if self.logged is None else self.logged(context)
 
 
 # Pixels of a step, without channels, that are timed as they are: 256 images of 32 x 32 on a CPU.
@@ -77,23 +84,6 @@ def timed(call: Callable[[], Any], repeats: int = 2) -> float:
     return best
 
 
-# What takes less memory, by stage: the first changes the least.
-_SMALLER = {
-    "data": ("data.stream", "data.zca", "data.size"),
-    "experts": ("data.stream", "experts.group", "experts.batch", "net.width"),
-    "full": ("data.stream", "experts.batch", "net.width"),
-    "squeeze": ("data.stream", "squeeze.accumulate", "squeeze.batch", "squeeze.width"),
-    "distill": (
-        *("classes_at_once", "data.stream", "real_parts", "batch_real", "batch_syn", "batch_pool"),
-        *("inits", "window", "syn_steps", "net.width", "ipc"),
-    ),
-    "recover": ("batches_at_once", "data.stream", "image_batch"),
-    "relabel": ("data.stream", "eval.batch"),
-    "evaluate": ("eval.at_once", "eval.batch", "net.width"),
-    "scores": ("eval.at_once", "eval.batch", "net.width"),
-}
-
-
 _LARGE = 1 << 30  # bytes of images from which on it is worth while to leave them in a file
 
 
@@ -105,7 +95,7 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     """
     flat, schema = configs.flat(config), config.spec.keys
     now, anew = list[str](), list[str]()
-    for name in _SMALLER.get(stage, ()):
+    for name in _keys(stage, config):
         if name == "data.stream" and data is not None and 4 * data.train.images.size < _LARGE:
             continue
         words = _less(name, flat) if name in flat else ""
@@ -118,6 +108,11 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     if anew:
         parts.append(f"with a new --workdir: {', '.join(anew)}")
     return "; ".join(parts)
+
+
+def _keys(stage: str, config: Any) -> tuple[str, ...]:
+    own = {phase.name: phase.smaller for phase in configs.phases(config)}
+    return own.get(stage, SMALLER.get(stage, ()))
 
 
 def _less(name: str, flat: dict[str, Any]) -> str:

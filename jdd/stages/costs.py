@@ -17,7 +17,7 @@ from jdd.methods import decoupled
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext
-from jdd.stages import label_stores
+from jdd.stages import label_stores, phases
 from jdd.stages.base import Estimate, scaled, share, timed
 from jdd.training import trainer
 
@@ -28,7 +28,7 @@ def example(context: RunContext) -> DistilledSet:
         count = int(context.config.ipc) * context.data.classes
         black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
         return decoupled.dataset(context.blank, black, 0)
-    method = methods.make(context.config, context.blank)
+    method = methods.make(context.config, phases.blank(context))
     return method.distilled(method.init(context.seeds[0]), 0)
 
 

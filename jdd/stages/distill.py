@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
-import jax.numpy as jnp
 import numpy as np
 
 from jdd import config as configs
@@ -23,31 +22,24 @@ from jdd.errors import Diverged
 from jdd.evaluation import objectives, rules
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
-from jdd.methods.base import Method, State, full
+from jdd.methods.base import Method, Problem, State, full
 from jdd.pretrained import patch_selection
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import costs, evaluate
+from jdd.stages import costs, evaluate, phases
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
 
 
 def identity(context: RunContext) -> str:
     """Return the hash of every setting that changes the distilled set."""
-    flat = configs.flat(context.config)
-    schema = context.config.spec.keys
-    free = {name for name, key in schema.items() if key.resumable}
-    free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
-    apart = (
-        *("eval.", "baselines.", "experts.dir", "data.path", "data.source", "squeeze.dir"),
-        *("relabel.", "post."),  # what happens to the images later
-    )
-    kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(apart)}
     other = [] if context.source is context.data else [context.source.fingerprint]
-    return fingerprint([kept, context.data.fingerprint, int(context.config.steps), *other])
+    own = [phases.settings(context), context.data.fingerprint, int(context.config.steps)]
+    return fingerprint([*own, *other, *phases.identities(context)])
 
 
 def _complete(
@@ -82,7 +74,7 @@ def _observer(
     config = context.config
     total, count = int(config.steps), int(config.eval.curve)
     points = {round(total * i / count) for i in range(count)} if total else set()
-    stage = loop.curve(context.stage(seed))
+    stage = curve(context.stage(seed))
 
     def observe(at: int, state: State) -> None:
         planned = session.temporaries.get(context.stage(seed))
@@ -101,32 +93,38 @@ def _observer(
 
 
 def _run(context: RunContext, session: Session) -> None:
-    problem = context.problem
-    method, parts = methods.make(context.config, problem), methods.parts(context.config, problem)
     for seed in context.seeds:
         if _finished(context, seed):
             continue
-        if context.maker == "recover":
-            _forget_others(context, seed)
-        if parts:
-            state = _in_parts(context, parts, seed, session)
-            _save(context, _complete(context, method, state, int(context.config.steps), seed), seed)
-            continue
-        stage = context.stage(seed)
-        observe = _observer(context, method, seed, session)
-        try:
-            state = loop.run(method, problem, seed, session, context.devices, stage, observe)
-        except Diverged:
-            kept, steps = loop.last(method, seed, session, stage)
-            _save(context, _complete(context, method, kept, steps, seed), seed)
-            raise
-        dset = _complete(context, method, state, int(context.config.steps), seed)
-        _save(context, dset, seed)
+        _forget_others(context, seed)
+        problem = phases.problem(context, seed)
+        method, steps = methods.make(context.config, problem), int(context.config.steps)
+        if parts := methods.parts(context.config, problem):
+            state = _in_parts(context, problem, parts, seed, session)
+        else:
+            state = _at_once(context, method, problem, seed, session)
+        _save(context, _complete(context, method, state, steps, seed), seed)
 
 
-def _in_parts(context: RunContext, parts: Sequence[Any], seed: int, session: Session) -> State:
+def _at_once(
+    context: RunContext, method: Method, problem: Problem, seed: int, session: Session
+) -> State:
+    """Return the state after the outer loop; where it diverges, the last good set is saved."""
+    stage = context.stage(seed)
+    observe = _observer(context, method, seed, session)
+    try:
+        return loop.run(method, problem, seed, session, context.devices, stage, observe)
+    except Diverged:
+        kept, steps = loop.last(method, seed, session, stage)
+        _save(context, _complete(context, method, kept, steps, seed), seed)
+        raise
+
+
+def _in_parts(
+    context: RunContext, problem: Problem, parts: Sequence[Any], seed: int, session: Session
+) -> State:
     """Return the state of the whole set, whose parts are made one after another."""
-    problem, stage = context.problem, context.stage(seed)
+    stage = context.stage(seed)
     folder, images = context.workdir / "checkpoints" / f"{stage}-parts", []
     programs: dict[tuple[int, ...], loop.Programs] = {}
     session.metrics.start(stage)
@@ -155,13 +153,12 @@ def _in_parts(context: RunContext, parts: Sequence[Any], seed: int, session: Ses
 
 
 def _forget_others(context: RunContext, seed: int) -> None:
-    """Delete what a recovery left that was not this one: other data under the same path, say."""
-    stage, own = context.stage(seed), identity(context)
-    if context.recall("identity").get(stage, own) != own:
-        for left in (context.workdir / "checkpoints").glob(f"{stage}*"):
-            if left.is_dir() and (left.name == stage or left.name[len(stage) :][:1] == "-"):
-                shutil.rmtree(left)
-    context.remember("identity", stage, own)
+    """Delete what was begun of another set: of other data under the same path, of other phases."""
+    if context.maker == "recover":
+        phases.forget_others(context, context.stage(seed), identity(context))
+    elif before := phases.identities(context):
+        own = fingerprint([phases.settings(context), context.data.fingerprint, before])
+        phases.forget_others(context, context.stage(seed), own)
 
 
 def _save_array(array: np.ndarray, file: BinaryIO) -> None:
@@ -203,7 +200,7 @@ def rated(context: RunContext, dset: DistilledSet) -> DistilledSet:
 
 def _estimate(context: RunContext) -> Estimate:
     """Time one outer step on freshly initialised weights: no expert is needed."""
-    problem = context.blank
+    problem = phases.blank(context)
     parts, batch, few = methods.parts(context.config, problem), 1, 1
     config, timing = context.config, parts
     if parts:
@@ -216,28 +213,23 @@ def _estimate(context: RunContext) -> Estimate:
     method = methods.make(config, problem, *timing[:1])
     if method.objective is None:
         return _choice(context)
-    carry = loop.start(method, context.seeds[0])
-    items = problem.gather(method.sample(0, 0))
-    gradient, update = loop.make_step(method, context.seeds[0], context.devices)
-    alive = jnp.asarray(True)
-    step = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2) * batch / few
+    seconds, temporaries = phases.step_cost(context, method, problem)
+    step = seconds * batch / few
     rounds = max(1, len(parts))
     left = rounds * sum(
         int(context.config.steps) for seed in context.seeds if not _finished(context, seed)
     )
     points = int(context.config.eval.curve) * len(context.seeds)
-    curve = (
-        costs.cost(context, context.net, int(context.config.eval.curve_n)).seconds if left else 0.0
-    )
+    each = costs.cost(context, context.net, int(config.eval.curve_n)).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {points} points of the accuracy curve"
     images = int(config.ipc) * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
-    planned, begun = gradient.temporaries * batch // few, 0.0
+    planned, begun = temporaries * batch // few, 0.0
     if context.maker == "recover" and context.config.pix_init == "patch":
         found = _crops(context, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops)
         begun, note = found.seconds, f"{note}; at first {found.note}"
-    return Estimate(begun + step * left + curve * points, planned, note, disk)
+    return Estimate(begun + step * left + each * points, planned, note, disk)
 
 
 def _choice(context: RunContext) -> Estimate:
@@ -266,16 +258,16 @@ def _crops(context: RunContext, candidates: int, each: int) -> Estimate:
     return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 
-def _stage(name: str, inputs: tuple[str, ...]) -> Stage:
+def _stage(name: str) -> Stage:
     return Stage(
         name=name,
-        inputs=inputs,
         fingerprint=identity,
         run=_run,
         estimate=_estimate,
         done=lambda context: all(_finished(context, seed) for seed in context.seeds),
+        logged=lambda context: [context.stage(seed) for seed in context.seeds],
     )
 
 
-STAGE = _stage("distill", ("experts",))
-RECOVER = _stage("recover", ("squeeze",))
+STAGE = _stage("distill")
+RECOVER = _stage("recover")

@@ -25,12 +25,12 @@ from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
-from jdd.run.loop import curve
 from jdd.run.session import Session
 from jdd.schema.values import section
 from jdd.stages import label_stores
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
+from jdd.stages.registry import curve
 
 # What is measured beside the nets: random images by the same recipe and, of a set whose labels are
 # stored, the set and random images with hard labels in the same views.
@@ -375,7 +375,6 @@ def _done(context: RunContext) -> bool:
 
 STAGE = Stage(
     name="evaluate",
-    inputs=("distill", "recover", "relabel"),
     fingerprint=lambda context: fingerprint([list(_jobs(context))]),
     run=_run,
     estimate=_estimate,

@@ -78,7 +78,6 @@ def _done(context: RunContext) -> bool:
 
 STAGE = Stage(
     name="experts",
-    inputs=(),
     fingerprint=lambda context: fingerprint(
         [context.settings(context.store.group), context.groups, int(context.config.experts.epochs)]
     ),

@@ -81,7 +81,6 @@ def _done(context: RunContext) -> bool:
 
 STAGE = Stage(
     name="full",
-    inputs=(),
     fingerprint=_identity,
     run=_run,
     estimate=_estimate,

@@ -248,7 +248,6 @@ def _done(context: RunContext) -> bool:
 
 STAGE = Stage(
     name="relabel",
-    inputs=("squeeze", "recover"),
     fingerprint=lambda context: fingerprint(
         [
             store.settings

@@ -18,7 +18,7 @@ from jdd.config.rules import auto_depth
 from jdd.evaluation import objectives
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill, evaluate, full, scores, squeeze
+from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_atomic
 
@@ -75,10 +75,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         across = published.cross(
             recipe["method"], context.data.name, int(recipe["ipc"]), net, changed
         )
-    teachers = [f"squeeze-{teacher.word}" for teacher in context.teachers]
-    made = [context.stage(seed) for seed in context.seeds]
-    stages = ["experts", *teachers, *made, "relabel", "evaluate", "full", "scores"]
-    spent = {stage: session.metrics.total(stage) for stage in stages}
+    spent = {name: session.metrics.total(name) for name in lines(context)}
     measured = context.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
     context.remember("measured", "process", peak)
@@ -110,6 +107,17 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     }
 
 
+def lines(context: RunContext) -> list[str]:
+    """Return the names of all stages' lines in the metrics, in the order of the registry."""
+    found: list[str] = []
+    for entry in registry.STAGES:
+        if entry.name == context.maker:
+            found += phases.lines(context)
+        if entry.name != STAGE.name and (entry.makes != "set" or entry.name == context.maker):
+            found += registry.load(entry.module).lines(context)
+    return found
+
+
 def _fingerprint(context: RunContext) -> str:
     scored = [scores.results(context)] if context.config.scores else []
     return fingerprint([evaluate.STAGE.fingerprint(context), full.result(context), *scored])
@@ -135,7 +143,6 @@ def _done(context: RunContext) -> bool:
 
 STAGE = Stage(
     name="report",
-    inputs=("evaluate",),
     fingerprint=_fingerprint,
     run=_run,
     estimate=lambda context: Estimate(1.0, 0, "report.html, result.json"),

@@ -193,7 +193,6 @@ def _estimate(context: RunContext) -> Estimate:
 
 STAGE = Stage(
     name="scores",
-    inputs=("distill", "evaluate", "full"),
     fingerprint=lambda context: fingerprint(results(context)),
     run=_run,
     estimate=_estimate,

@@ -38,7 +38,7 @@ def _run(context: RunContext, session: Session) -> None:
                 train.train(
                     store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
                     1, teacher.epochs, int(config.squeeze.seed), session, context.devices,
-                    stage=stage, keep_all=False,
+                    stage=stage, keep_all=False, named="squeeze",
                 )  # fmt: skip
             session.metrics.stop(stage)
         if _key(teacher) not in context.recall("squeeze"):
@@ -84,9 +84,9 @@ def identity(context: RunContext) -> list[Any]:
 
 STAGE = Stage(
     name="squeeze",
-    inputs=(),
     fingerprint=lambda context: fingerprint([teacher.settings for teacher in context.teachers]),
     run=_run,
     estimate=_estimate,
     done=_done,
+    logged=lambda context: [f"squeeze-{teacher.word}" for teacher in context.teachers],
 )

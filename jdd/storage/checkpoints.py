@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ import numpy as np
 from jdd.errors import BadInput
 
 Tree = Any
+
+
+def nested(tree: Tree) -> dict[str, Any]:
+    """Return a tree in the form on disk: nested dicts of NumPy arrays on the host."""
+    # Orbax takes arrays only, and a copy on the host is free of any device layout.
+    return _nest(jax.tree.map(np.asarray, jax.device_get(tree)))
 
 
 def _nest(tree: Tree) -> dict[str, Any]:
@@ -53,12 +61,19 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(Path(path).absolute(), args=ocp.args.StandardSave(_host(tree)), force=True)
+        writer.save(Path(path).absolute(), args=ocp.args.StandardSave(nested(tree)), force=True)
 
 
-def _host(tree: Tree) -> dict[str, Any]:
-    # Orbax takes arrays only, and a copy on the host is free of any device layout.
-    return _nest(jax.tree.map(np.asarray, jax.device_get(tree)))
+@contextlib.contextmanager
+def _readable(where: Path) -> Iterator[None]:
+    """Turn what Orbax raises for a damaged checkpoint into one line."""
+    try:
+        yield
+    except (
+        *(ValueError, KeyError, TypeError, OSError, AttributeError, NotImplementedError),
+    ) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise BadInput(str(where), f"unreadable checkpoint ({reason})", "delete it") from error
 
 
 def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
@@ -72,20 +87,15 @@ def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
     where = Path(path).absolute()
     wanted = _nest(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        try:
+        with _readable(where):
             # Of the handler: the reader's own looks for a file that a step has a folder above.
             stored = reader.handler.metadata(where).tree
             found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
             _check(found, wanted, where)
             target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), wanted)
-            nested = reader.restore(where, args=ocp.args.StandardRestore(target))
-        except (
-            *(ValueError, KeyError, TypeError, OSError, AttributeError, NotImplementedError),
-        ) as error:
-            reason = str(error).split("\n")[0][:200]
-            raise BadInput(str(where), f"unreadable checkpoint ({reason})", "delete it") from error
+            tree = reader.restore(where, args=ocp.args.StandardRestore(target))
     paths = jax.tree_util.tree_flatten_with_path(like)[0]
-    leaves = [_lookup(nested, where) for where, _ in paths]
+    leaves = [_lookup(tree, where) for where, _ in paths]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -94,6 +104,23 @@ def _lookup(nested: dict[str, Any], where: Any) -> Any:
     for entry in where:
         at = at[_name(entry)]
     return at
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the tree at ``path`` as it is stored: nested dicts of NumPy arrays.
+
+    An empty subtree is not stored.
+
+    Raises:
+      BadInput: it cannot be read.
+    """
+    import orbax.checkpoint as ocp
+
+    where = Path(path).absolute()
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader, _readable(where):
+        stored = reader.handler.metadata(where).tree
+        target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), stored)
+        return dict(reader.restore(where, args=ocp.args.StandardRestore(target)))
 
 
 def latest(directory: str | os.PathLike[str]) -> int | None:
@@ -123,7 +150,7 @@ class Steps:
         import orbax.checkpoint as ocp
 
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(_host(tree)))
+            self._manager.save(step, args=ocp.args.StandardSave(nested(tree)))
 
     def restore(self, step: int, like: Tree) -> Tree:
         """Return the tree of ``step``; shapes and dtypes must be those of ``like``."""

@@ -1,0 +1,87 @@
+"""What a run prints last: its result in one line, and a table of several nets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jdd import specs
+from jdd.report import plain
+from jdd.run.context import RunContext
+
+
+def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
+    """Return result.json, with its last line for the person as ``summary``.
+
+    ``fresh`` says whether the file is of the run's present state.
+    """
+    path = context.workdir / "result.json"
+    if not path.exists() or not fresh:
+        words = "has no result of this state yet: run without --mode for it"
+        return {"summary": f"{context.workdir} {words}"}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**found, "table": cross_table(found), "summary": headline(found, context.workdir)}
+
+
+def cross_table(found: dict[str, Any]) -> str:
+    """Return accuracy, n, time and size of several nets as a plain table, '' for one net."""
+    accuracy = found["accuracy"]
+    if len(accuracy) < 2:
+        return ""
+    costs = found.get("nets") or {}
+    printed = (found.get("published_nets") or {}).get("values", {})
+    rows = []
+    for net, score in accuracy.items():
+        cost, paper = costs.get(net, {}), printed.get(net)
+        row = [net, plain.accuracy(score["mean"], score["std"], score["n"]), str(score["n"])]
+        row.append(f"{cost['seconds']:.1f}" if cost.get("seconds") is not None else "-")
+        row.append(f"{cost['parameters']:,}" if cost.get("parameters") else "-")
+        row += [plain.accuracy(paper["mean"], paper["std"], 2) if paper else "-"] * bool(printed)
+        rows.append(row)
+    head = ["net", "accuracy, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
+    return plain.table(head, rows)
+
+
+def percent(found: dict[str, Any]) -> str:
+    """Return mean ± std of accuracies in words; a single value has no spread."""
+    spread = f" ± {100 * found['std']:.1f}" if found.get("std") is not None else ""
+    return f"{100 * found['mean']:.1f}{spread} %"
+
+
+def headline(found: dict[str, Any], place: Path) -> str:
+    """Return the run's last line: what was reached, and where the report is."""
+    aim = found.get("objective") or {"kind": "distill"}
+    say = _attacked if aim["kind"] == "attack" else percent
+    parts = [
+        f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in found["accuracy"].items()
+    ]
+    rivals = []
+    random, whole = found["baselines"]["random"], found["baselines"]["full"]
+    if random:
+        alike = " with the same teachers' labels" if found.get("teachers") else ""
+        rivals.append(f"random real images{alike} {say(random)}")
+    if whole and aim["kind"] != "attack":
+        rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
+    against = f", against {' and '.join(rivals)}" if rivals else ""
+    method = specs.title(found["method"]) or "A set"
+    where = f"on {found['dataset']}"
+    if aim["kind"] == "adapt":
+        where = f"from {aim['source']} to {found['dataset']}"
+    what = f"{method} {where}, {found['ipc']} image(s) per class"
+    hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
+    if hard:
+        beside = f" (random real images {say(random_hard)})" if random_hard else ""
+        against += f"; with hard labels {say(hard)}{beside}"
+    if aim["kind"] == "attack":
+        what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
+    return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
+
+
+def _attacked(found: dict[str, Any]) -> str:
+    return f"{percent(found['success'])} taken so, others right {percent(found['others'])}"
+
+
+def _before(found: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
+    return f" [before the steps: {say(found['before'])}]" if found.get("before") else ""

@@ -1,0 +1,314 @@
+"""Stages of a method's own: the generic stage behind every ``registry.Phase``.
+
+A phase is run for every synthesis seed, before the set is made, in the order of the method's
+``STAGES``. Its finished state lies in ``checkpoints/NAME[-sSEED]``, the nets of a training in
+``NAME/``; ``checkpoints/phases.json`` holds the identity of what is finished. Later phases and the
+method itself find it in ``Problem.phases``.
+
+Where an earlier phase, the data or a key that a phase reads has changed, the phase is made again
+from its start; with more steps alone it goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import config as configs
+from jdd.errors import BadInput
+from jdd.methods.base import Method, Problem, State
+from jdd.nets import Net
+from jdd.pretrained import train
+from jdd.pretrained.store import Store
+from jdd.run import loop
+from jdd.run.context import RunContext, fingerprint
+from jdd.run.session import Session
+from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages.experts import training_cost
+from jdd.stages.registry import APART, Phase
+from jdd.storage import checkpoints
+from jdd.training import trainer
+
+
+class Training(NamedTuple):
+    """A net that a phase trains on the real images.
+
+    Attributes:
+      recipe: how it is trained.
+      lr: the learning rate; with ``recipe.rates`` one for every step.
+      epochs: passes over the training images.
+      seed: of its weights and its batches.
+      group: how many nets are trained at once, each from weights of its own.
+    """
+
+    net: Net
+    recipe: trainer.Recipe
+    lr: float | Sequence[float]
+    epochs: int
+    seed: int = 0
+    group: int = 1
+
+
+def settings(context: RunContext) -> dict[str, Any]:
+    """Return the values of all keys that a set's images depend on, but for the steps."""
+    flat, schema = configs.flat(context.config), context.config.spec.keys
+    free = {name for name, key in schema.items() if key.resumable}
+    free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
+    return {k: v for k, v in flat.items() if k not in free and not k.startswith(APART)}
+
+
+def earlier(context: RunContext, phase: Phase) -> tuple[Phase, ...]:
+    """Return the phases that are run before ``phase``."""
+    every = configs.phases(context.config)
+    return every[: [other.name for other in every].index(phase.name)]
+
+
+def identity(context: RunContext, phase: Phase) -> str:
+    """Return the hash of every setting that changes a phase's output."""
+    return fingerprint([_basis(context, phase), _steps(context, phase)])
+
+
+def identities(context: RunContext) -> list[str]:
+    """Return the identities of all phases that a set is made with, [] for a method without."""
+    return [identity(context, phase) for phase in configs.phases(context.config)]
+
+
+def _basis(context: RunContext, phase: Phase) -> str:
+    """Return the hash of all that a phase's output depends on but its number of steps."""
+    before = earlier(context, phase)
+    later = configs.phases(context.config)[len(before) + 1 :]
+    foreign = {key for other in later for key in other.keys}
+    groups = tuple(key for key in foreign if key.endswith("."))
+    kept = {
+        name: value
+        for name, value in settings(context).items()
+        if name not in foreign and not name.startswith(groups)
+    }
+    sources = dict.fromkeys((context.data.fingerprint, context.source.fingerprint))
+    inputs = [identity(context, other) for other in before]
+    return fingerprint([phase.name, phase.kind, kept, list(sources), inputs])
+
+
+def _steps(context: RunContext, phase: Phase) -> int:
+    if phase.kind != "method":
+        return 0
+    values = configs.flat(context.config)
+    if phase.steps not in values:
+        found = f"steps={phase.steps!r}, which is no key of method {context.config.method}"
+        raise BadInput(f"phase {phase.name}", found, "a key of the method that counts its steps")
+    return int(values[phase.steps])
+
+
+def _name(context: RunContext, phase: Phase, seed: int) -> str:
+    """Return what a seed's phase is called in metrics and checkpoints."""
+    return phase.name + ("" if phase.kind == "training" else context.suffix(seed))
+
+
+def _names(context: RunContext, phase: Phase) -> list[str]:
+    return list(dict.fromkeys(_name(context, phase, seed) for seed in context.seeds))
+
+
+def _folder(context: RunContext, name: str) -> Path:
+    return context.workdir / "checkpoints" / name
+
+
+def _finished(context: RunContext, phase: Phase, seed: int) -> bool:
+    name = _name(context, phase, seed)
+    there = _folder(context, name) if phase.kind != "training" else context.workdir / name
+    own = context.recall("phases").get(name)
+    return there.is_dir() and own == identity(context, phase)
+
+
+def done(context: RunContext, phase: Phase) -> bool:
+    """Tell whether a phase is finished for every seed."""
+    return all(_finished(context, phase, seed) for seed in context.seeds)
+
+
+def problem(context: RunContext, seed: int, before: Phase | None = None) -> Problem:
+    """Return the run's problem with the output of all phases that precede ``before``, or of all.
+
+    Raises:
+      BadInput: a checkpoint cannot be read.
+    """
+    every = configs.phases(context.config)
+    return _filled(context, context.problem, every if before is None else earlier(context, before),
+                   seed, blank=False)  # fmt: skip
+
+
+def blank(context: RunContext, before: Phase | None = None) -> Problem:
+    """Return ``context.blank`` with states of the right shapes for phases that are not finished."""
+    every = configs.phases(context.config)
+    phases = every if before is None else earlier(context, before)
+    return _filled(context, context.blank, phases, context.seeds[0], blank=True)
+
+
+def _filled(
+    context: RunContext, problem: Problem, phases: Sequence[Phase], seed: int, blank: bool
+) -> Problem:
+    for phase in phases:
+        begun = blank and not _finished(context, phase, seed)
+        output = _blank if begun else _output
+        state = output(context, phase, problem, seed)
+        problem = problem._replace(phases={**problem.phases, phase.name: state})
+    return problem
+
+
+def _made(context: RunContext, phase: Phase, problem: Problem) -> Any:
+    return context.config.spec.find(phase.make)(context.config, problem)
+
+
+def _output(context: RunContext, phase: Phase, problem: Problem, seed: int) -> State:
+    """Return the stored output of a finished phase."""
+    if phase.kind == "training":
+        training = _made(context, phase, problem)
+        store = _store(context, phase, training)
+        return _stored(State(store.read_group(0, store.epochs(0)), {}))
+    folder = _folder(context, _name(context, phase, seed))
+    found = checkpoints.read(folder / str(checkpoints.latest(folder)) / "default")["state"]
+    return State(found.get("variables", {}), found.get("aux", {}))
+
+
+def _blank(context: RunContext, phase: Phase, problem: Problem, seed: int) -> State:
+    if phase.blank is not None:
+        return _stored(context.config.spec.find(phase.blank)(context.config, problem))
+    made = _made(context, phase, problem)
+    if phase.kind == "training":
+        one = jax.eval_shape(made.net.init, jax.random.key(0))
+        zeros = jax.tree.map(lambda x: np.zeros((made.group, *x.shape), x.dtype), one)
+        return _stored(State(zeros, {}))
+    return _stored(made.init(seed) if phase.kind == "method" else made(seed))
+
+
+def _stored(state: State) -> State:
+    """Return a state in the form that it is read in: nested dicts of NumPy arrays."""
+    return State(*(checkpoints.nested(part) for part in state))
+
+
+def _store(context: RunContext, phase: Phase, training: Training) -> Store:
+    like = jax.eval_shape(training.net.init, jax.random.key(0))
+    made = {"phase": phase.name, "basis": _basis(context, phase), "group": training.group}
+    return Store(context.workdir / phase.name, made, like)
+
+
+def _run(context: RunContext, session: Session, phase: Phase) -> None:
+    for seed in context.seeds:
+        if _finished(context, phase, seed):
+            continue
+        name = _name(context, phase, seed)
+        _forget_others(context, phase, name)
+        given = problem(context, seed, phase)
+        made = _made(context, phase, given)
+        if phase.kind == "training":
+            _train(context, session, phase, made)
+        elif phase.kind == "construction":
+            _construct(context, session, name, made, seed)
+        else:
+            steps = _steps(context, phase)
+            loop.run(made, given, seed, session, context.devices, name, steps=steps)
+            if planned := session.temporaries.get(name):
+                context.remember("temporaries", name, planned)
+        context.remember("phases", name, identity(context, phase))
+
+
+def _construct(context: RunContext, session: Session, name: str, made: Any, seed: int) -> None:
+    session.metrics.start(name)
+    state = made(seed)
+    steps = checkpoints.Steps(_folder(context, name))
+    steps.save(0, loop.Carry(State(*state), {}, jnp.zeros((), jnp.int32)))
+    steps.close()
+    session.metrics.log(name, 0)
+    session.metrics.stop(name)
+
+
+def _train(context: RunContext, session: Session, phase: Phase, training: Training) -> None:
+    train.train(
+        _store(context, phase, training), training.net, training.recipe, training.lr, context.data,
+        1, training.epochs, training.seed, session, context.devices,
+        stage=phase.name, keep_all=False, named="",
+    )  # fmt: skip
+    session.metrics.stop(phase.name)
+
+
+def _forget_others(context: RunContext, phase: Phase, name: str) -> None:
+    """Delete what another phase of that name has left: of other data under the same path, say."""
+    forget_others(context, name, _basis(context, phase), (context.workdir / phase.name,))
+
+
+def forget_others(context: RunContext, name: str, own: str, folders: Sequence[Path] = ()) -> None:
+    """Delete checkpoints of ``name``, its parts and ``folders`` where they are not of ``own``.
+
+    ``checkpoints/identity.json`` holds what was begun last under each name.
+    """
+    if context.recall("identity").get(name, own) != own:
+        found = [*(context.workdir / "checkpoints").glob(f"{name}*"), *folders]
+        for left in found:
+            if left.is_dir() and left.name.removeprefix(name)[:1] in ("", "-"):
+                shutil.rmtree(left)
+    context.remember("identity", name, own)
+
+
+def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[float, int]:
+    """Time one outer step of a method on its fresh state.
+
+    Returns:
+      Seconds, and the bytes that XLA plans for temporaries.
+    """
+    seed = context.seeds[0]
+    carry, items = loop.start(method, seed), given.gather(method.sample(0, 0))
+    gradient, update = loop.make_step(method, seed, context.devices)
+    alive = jnp.asarray(True)
+    seconds = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2)
+    return seconds, gradient.temporaries
+
+
+def _estimate(context: RunContext, phase: Phase) -> Estimate:
+    left = sum(not _finished(context, phase, seed) for seed in context.seeds)
+    if phase.kind == "construction" or not left:
+        return Estimate(0.0, 0, "computed once, not timed" if left else "finished")
+    given = blank(context, phase)
+    made = _made(context, phase, given)
+    if phase.kind == "training":
+        return training_cost(
+            made.net, made.recipe, context.data, made.group, made.epochs, 1, context.devices
+        )
+    seconds, temporaries = step_cost(context, made, given)
+    steps = left * _steps(context, phase)
+    return Estimate(seconds * steps, temporaries, f"{steps} steps of {seconds * 1e3:.0f} ms")
+
+
+def stage_of(phases: Sequence[Phase], phase: Phase) -> Stage:
+    """Return the stage that runs ``phase``, one of a method's phases in their order."""
+    names = [other.name for other in phases]
+    before = names[: names.index(phase.name)]
+    return Stage(
+        name=phase.name,
+        fingerprint=partial(identity, phase=phase),
+        run=partial(_run, phase=phase),
+        estimate=partial(_estimate, phase=phase),
+        done=partial(done, phase=phase),
+        logged=partial(_names, phase=phase),
+        inputs=(*phase.inputs, *before),
+    )
+
+
+def lines(context: RunContext) -> list[str]:
+    """Return the names of all phases' lines in the metrics."""
+    every = configs.phases(context.config)
+    return [name for phase in every for name in _names(context, phase)]
+
+
+def begun(context: RunContext) -> list[tuple[str, Path, int]]:
+    """Return (key of the steps, checkpoints, steps asked for) of every phase that has steps."""
+    return [
+        (phase.steps, _folder(context, name), _steps(context, phase))
+        for phase in configs.phases(context.config)
+        if phase.kind == "method"
+        for name in _names(context, phase)
+    ]

@@ -1,0 +1,229 @@
+"""The registry of stages, and the phases that a method adds of its own.
+
+One entry a stage: what other modules would otherwise spell again. The choices and help of
+``--mode``, the order of stages in results and reports, the stages that count as making a set, the
+keys that no set's identity holds, and the keys to lower where memory runs out derive from it. It
+imports neither JAX nor NumPy, so that ``--help`` and every other module may read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+from jdd.errors import BadInput
+
+Makes = Literal["nets", "set", "labels", "figures"]
+
+
+class Entry(NamedTuple):
+    """One stage.
+
+    name:    what ``--mode``, metrics and checkpoints call it.
+    help:    one line for ``--help``.
+    module:  ``"package.module:NAME"`` of its ``stages.base.Stage``, imported when it is needed.
+    makes:   what its output is; "figures" are measurements and pages.
+    inputs:  names of the stages whose output it reads.
+    keys:    keys, or prefixes ending in '.', of its own that no set's images depend on: a set's
+             identity leaves them out.
+    smaller: keys to lower where memory runs out in it; the first changes the least.
+    """
+
+    name: str
+    help: str
+    module: str
+    makes: Makes
+    inputs: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    smaller: tuple[str, ...] = ()
+
+
+# In the order of --help, results and reports.
+STAGES: tuple[Entry, ...] = (
+    Entry(
+        name="experts",
+        help="train the nets on real images whose trajectories are matched",
+        module="jdd.stages.experts:STAGE",
+        makes="nets",
+        keys=("experts.dir",),
+        smaller=("data.stream", "experts.group", "experts.batch", "net.width"),
+    ),
+    Entry(
+        name="squeeze",
+        help="decoupled methods: train the teachers on the whole dataset",
+        module="jdd.stages.squeeze:STAGE",
+        makes="nets",
+        keys=("squeeze.dir",),
+        smaller=("data.stream", "squeeze.accumulate", "squeeze.batch", "squeeze.width"),
+    ),
+    Entry(
+        name="distill",
+        help="make the distilled set",
+        module="jdd.stages.distill:STAGE",
+        makes="set",
+        inputs=("experts",),
+        smaller=(
+            *("classes_at_once", "data.stream", "real_parts", "batch_real", "batch_syn"),
+            *("batch_pool", "inits", "window", "syn_steps", "net.width", "ipc"),
+        ),
+    ),
+    Entry(
+        name="recover",
+        help="decoupled methods: make the images from the teachers",
+        module="jdd.stages.distill:RECOVER",
+        makes="set",
+        inputs=("squeeze",),
+        smaller=("batches_at_once", "data.stream", "image_batch"),
+    ),
+    Entry(
+        name="relabel",
+        help="decoupled methods: the teachers' labels of every view a student will be shown",
+        module="jdd.stages.relabel:STAGE",
+        makes="labels",
+        inputs=("squeeze", "recover"),
+        keys=("relabel.", "post."),
+        smaller=("data.stream", "eval.batch"),
+    ),
+    Entry(
+        name="evaluate",
+        help="train fresh nets on the set, beside the baselines; with --set on any saved set",
+        module="jdd.stages.evaluate:STAGE",
+        makes="figures",
+        inputs=("distill", "recover", "relabel"),
+        keys=("eval.", "baselines."),
+        smaller=("eval.at_once", "eval.batch", "net.width"),
+    ),
+    Entry(
+        name="full",
+        help="train on the whole dataset, for comparison (cached per dataset and net)",
+        module="jdd.stages.full:STAGE",
+        makes="figures",
+        smaller=("data.stream", "experts.batch", "net.width"),
+    ),
+    Entry(
+        name="scores",
+        help="with --config.scores=true: what of the accuracy is the images' own",
+        module="jdd.stages.scores:STAGE",
+        makes="figures",
+        inputs=("distill", "evaluate", "full"),
+        smaller=("eval.at_once", "eval.batch", "net.width"),
+    ),
+    Entry(
+        name="report",
+        help="write report.html again",
+        module="jdd.stages.report:STAGE",
+        makes="figures",
+        inputs=("evaluate",),
+    ),
+)
+NAMES: tuple[str, ...] = tuple(entry.name for entry in STAGES)
+# Stages that write distilled.npz; a run has one of them.
+MAKERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes == "set")
+# Stages whose traces show that a directory holds a run of its own, not only an evaluation.
+BUILDERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes != "figures")
+# Stages that measure: a report is out of date after each of them.
+FIGURES: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes == "figures")
+# Keys that no set depends on: what stages read when it is made, and where the data come from.
+APART: tuple[str, ...] = (
+    *("data.path", "data.source"),
+    *(key for entry in STAGES for key in entry.keys),
+)
+# Reading the data is no stage, but memory may run out there too.
+SMALLER: dict[str, tuple[str, ...]] = {
+    "data": ("data.stream", "data.zca", "data.size"),
+    **{entry.name: entry.smaller for entry in STAGES},
+}
+MODES: dict[str, str] = {
+    "all": "every stage whose output is missing",
+    **{entry.name: entry.help for entry in STAGES},
+    "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
+    "export": "write the set of --set for other programs, to --to",
+    "estimate": "memory and time of each stage on this machine; runs nothing long",
+}
+
+
+def curve(stage: str) -> str:
+    """Return the name in the metrics of the accuracy curve of a stage that makes a set.
+
+    'curve' for 'distill' and 'recover', 'curve-s1' for 'distill-s1'.
+    """
+    for name in MAKERS:
+        if stage == name or stage.startswith(f"{name}-"):
+            return "curve" + stage.removeprefix(name)
+    return stage
+
+
+def maker(stages: Sequence[str]) -> str:
+    """Return which of a run's stages makes the set."""
+    return next((name for name in stages if name in MAKERS), MAKERS[0])
+
+
+def place(stage: str) -> int:
+    """Return where a stage stands among all, or a part of one: 'squeeze-ConvNet', 'distill-s1'.
+
+    A phase of a method's own stands with 'distill'.
+    """
+    name = stage.partition("-")[0]
+    return NAMES.index(name) if name in NAMES else NAMES.index(MAKERS[0])
+
+
+Kind = Literal["method", "training", "construction"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stage of a method's own, run before its set is made, for every synthesis seed.
+
+    A method names it in its ``STAGES``, among the names of stages. Its output is in the
+    ``Problem.phases`` of every later phase and of the method itself: ``phases[name]`` is a
+    ``State`` of NumPy arrays in nested dicts, as they are stored in ``checkpoints/NAME``.
+
+    Attributes:
+      name: what ``--mode``, metrics and checkpoints call it: lower-case letters, digits and '_'.
+      make: ``(config, problem) -> made``, or ``"package.module:function"`` of it, which keeps the
+        file that names it free of JAX. ``made`` is by kind:
+          method        a ``Method``; ``steps`` steps of it are run by the outer loop. It needs no
+                        ``distilled``.
+          training      a ``stages.phases.Training``: a net trained on the real images; the output's
+                        variables are the net's, stacked on axis 0.
+          construction  ``(seed) -> State``, called once.
+      kind: see ``make``.
+      help: one line for ``--help``.
+      steps: the config key with the number of steps, of a method.
+      keys: keys, or prefixes ending in '.', that neither earlier phases nor ``inputs`` read; the
+        identity of earlier phases leaves them out.
+      inputs: names of other stages whose output it reads, such as "experts".
+      smaller: keys to lower where memory runs out in it; the first changes the least.
+      blank: as ``make``, returns a ``State`` of the output's shapes for ``--mode=estimate``; None:
+        the output of step 0 is used.
+    """
+
+    name: str
+    make: Callable[..., Any] | str
+    kind: Kind = "method"
+    help: str = ""
+    steps: str = "steps"
+    keys: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    smaller: tuple[str, ...] = ()
+    blank: Callable[..., Any] | str | None = None
+
+    def __post_init__(self) -> None:
+        taken = {*MODES, "whitening", "data", "curve"}
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in taken:
+            allowed = "a name of lower-case letters, digits and '_' that no mode has"
+            raise BadInput("Phase.name", repr(self.name), f"{allowed} ({', '.join(MODES)})")
+        if self.kind not in ("method", "training", "construction"):
+            allowed = "one of method, training, construction"
+            raise BadInput(f"Phase.kind of {self.name}", repr(self.kind), allowed)
+
+
+def load(where: Callable[..., Any] | str) -> Any:
+    """Return the object that ``"package.module:NAME"`` names; a function is returned as it is."""
+    if not isinstance(where, str):
+        return where
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
