@@ -6,6 +6,7 @@ after it those of a family of methods.
 
 from __future__ import annotations
 
+from jdd.config.keys_training import TRAINING
 from jdd.config.schema import AUTO, FALSE, TRUE, Key, Strings
 
 COMMON: dict[str, Key] = {
@@ -157,6 +158,7 @@ COMMON: dict[str, Key] = {
         minimum=0,
     ),
     "eval.curve_n": Key(int, 2, "nets per point of the accuracy curve", resumable=True, minimum=1),
+    **TRAINING,
     "baselines.random": Key(
         int, 5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
     ),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jdd.config import files
+from jdd.config import files, keys_training
 from jdd.config.files import (
     bundled,
     config_dir,
@@ -128,6 +128,7 @@ def resolve(
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
     if values["data.dsa"] != AUTO:
         dsa.names(values["data.dsa"])
+    keys_training.check(values)
     check = getattr(method_file(config.method), "check", None)
     if check:
         check(values)
@@ -235,8 +236,9 @@ def default_workdir(config: ConfigDict, spec: str | Path | None) -> str:
 
 def to_json(config: ConfigDict) -> str:
     """Return a config as indented JSON, in the order of the schema."""
-    values = flat(config)
-    tree = files.tree({name: values[name] for name in schema(config.method)})
+    values, keys = flat(config), schema(config.method)
+    named = (n for n, key in keys.items() if not (key.sparse and values[n] == key.default))
+    tree = files.tree({name: values[name] for name in named})
     return json.dumps(tree, indent=2) + "\n"
 
 

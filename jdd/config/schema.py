@@ -14,7 +14,7 @@ AUTO = "auto"
 class Key(NamedTuple):
     """One key of the config: what it may hold, what it holds by default, what it means."""
 
-    type: Any  # int, float, bool, str, tuple[str, ...] or tuple[int, ...]
+    type: Any  # int, float, bool, str, tuple[str, ...], tuple[int, ...] or tuple[float, ...]
     default: Any
     help: str
     choices: tuple[str, ...] = ()
@@ -25,6 +25,7 @@ class Key(NamedTuple):
     later: bool = False  # newer than sets that were made: at its default in no identity
     stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
     above: float | None = None  # more than this, which itself is not allowed
+    sparse: bool = False  # config.json names it only where it is not at its default
 
 
 Strings = tuple[str, ...]
@@ -35,6 +36,7 @@ _TYPE_WORDS = {
     str: "text",
     Strings: "a list of names, separated by commas",
     tuple[int, ...]: "a list of integers, separated by commas",
+    tuple[float, ...]: "a list of numbers, separated by commas",
 }
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -139,4 +141,5 @@ _CONVERT: dict[Any, Any] = {
     str: _str,
     Strings: lambda value: tuple(dict.fromkeys(_list(_str, value))),  # each name once
     tuple[int, ...]: lambda value: _list(_int, value),
+    tuple[float, ...]: lambda value: _list(_float, value),
 }
