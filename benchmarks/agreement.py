@@ -23,6 +23,7 @@ from benchmarks.meta_step import Size
 from benchmarks.peers import recover
 from benchmarks.peers import training as peer_training
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 Tree = Any
 LIMIT = 1e-6
@@ -182,14 +183,14 @@ def _two_steps(step: matching_step.Step, name: str) -> dict[str, float]:
 
 
 def training(
-    size: Size, recipe: trainer.Recipe, train: Callable[..., tuple[Any, Any]], ops_axis: bool
+    size: Size, recipe: Recipe, train: Callable[..., tuple[Any, Any]], ops_axis: bool
 ) -> dict[str, float]:
     """Return how far apart the weights are after a few steps of one batch, not augmented.
 
     Raises:
       Disagreement: further than ``LIMIT``.
     """
-    recipe = recipe._replace(strategy="", batch=20)
+    recipe = recipe.replace(strategy="", batch=20)
     with jax.enable_x64(True):
         net = meta_step.net_of(size)
         run = trainer.make(net, recipe, recipe.batch)

@@ -32,6 +32,7 @@ from benchmarks.timing import HERE, Bench, device, report
 from jdd import parallel
 from jdd.pretrained import train as experts
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 Row = dict[str, Any]
 PLOT = HERE.parent / "docs" / "img" / "cost_growth.png"
@@ -90,7 +91,7 @@ def _row(value: int, size: Size, samples: list[float], planned: dict[str, int]) 
 def measure_experts(group: int, size: Size, repeats: int) -> Row:
     """Return seconds and planned bytes of one training step of a group of experts."""
     step = meta_step.make(size)
-    recipe = trainer.Recipe(momentum=0.0, weight_decay=0.0, strategy=step.strategy)
+    recipe = Recipe(momentum=0.0, weight_decay=0.0, strategy=step.strategy)
     run = trainer.make(step.net, recipe, recipe.batch)
     advance = experts.advance(run, tuple(jax.devices()[:1]))
     keys = jax.random.split(jax.random.key(0), group)

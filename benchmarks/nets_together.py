@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.timing import device
 from jdd import nets, parallel
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 HEAD = "| net | nets | batch | device | activations | one after another | together | ratio |"
 
@@ -31,7 +32,7 @@ def trained(net: nets.Net, count: int, batch: int, together: bool) -> tuple[Any,
     """Return ``f(carry, lo, hi) -> carry`` of some nets' steps, and what it starts from."""
     images = np.random.default_rng(0).normal(size=(4 * batch, *net.shape)).astype(np.float32)
     data = jnp.asarray(images), jnp.arange(len(images)) % 10
-    run = trainer.make(net, trainer.Recipe(batch=batch, strategy=""), len(images))
+    run = trainer.make(net, Recipe(batch=batch, strategy=""), len(images))
     keys = jax.random.split(jax.random.key(0), count)
 
     def steps(carry: Any, own: Any, lo: Any, hi: Any, x: Any, y: Any) -> Any:

@@ -30,6 +30,7 @@ from benchmarks.timing import Bench, report_times, take_turns
 from jdd.evaluation import train_eval
 from jdd.pretrained import train as experts
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +110,7 @@ def test_evaluation(bench: Bench, peer: str, name: str) -> None:
         peer,
         f"evaluation-{name}-ipc10",
         size,
-        trainer.Recipe(strategy=step.strategy, classes=size.classes),
+        Recipe(strategy=step.strategy, classes=size.classes),
         NETS,
         size.images,
         epochs,
@@ -123,7 +124,7 @@ def test_experts(bench: Bench, peer: str) -> None:
     """An epoch of expert training: images a second over a group of nets."""
     size = Size("cifar10", bench.few(128, 32), 1)
     step = meta_step.make(size)
-    recipe = trainer.Recipe(
+    recipe = Recipe(
         momentum=0.0, weight_decay=0.0, batch=BATCH, strategy=step.strategy, classes=size.classes
     )
     trained(
@@ -155,7 +156,7 @@ def trained(
     peer: str,
     name: str,
     size: Size,
-    recipe: trainer.Recipe,
+    recipe: Recipe,
     nets: int,
     images: int,
     epochs: int,

@@ -207,7 +207,8 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
 
     from jdd.report.evidence import gather
     from jdd.report.recipe import table as recipe
-    from jdd.report.use import _numpy, _torch
+    from jdd.report.replay import plain
+    from jdd.report.use import _numpy
 
     dataset = make(kind=kind, zca=zca)
     dataset.recipe["train"]["passes"] = 3
@@ -223,15 +224,15 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     first = names["z"]
     np.testing.assert_allclose(names["x_test"], dataset.images, atol=1e-4)
     names["net"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
-    exec(_torch(evidence), names)
+    exec(plain(evidence), names)
     for opened in (first, names["z"]):  # as a script leaves them: until it ends
         opened.close()
     assert torch.isfinite(names["loss"])
     if zca == "frepo":
-        from jdd.training.trainer import scheduled
+        from jdd.training.schedules import from_json
 
         found = [names["rate"](t) for t in range(8)]
-        np.testing.assert_allclose(found, scheduled(1.0, 8, schedule), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, from_json(schedule).rates(1.0, 8), rtol=1e-5, atol=1e-6)
         wanted = 0.5 * (names["net"](names["x"]) - names["y"]).square().sum(1).mean()
         assert abs(wanted - names["loss"]) < 0.1 * wanted
         assert "4 steps of linear warm-up, then a cosine to 0.01" in str(recipe(evidence))

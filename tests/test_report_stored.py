@@ -18,7 +18,7 @@ from jdd.report.evidence import gather
 from jdd.run import metrics, pipeline
 from jdd.soft_labels import objective
 from jdd.soft_labels.store import LabelStore
-from jdd.training import trainer
+from jdd.training import schedules
 from tests.test_compare import fabricate
 from tests.test_report import RESULT, Page, _rows, _score, _write
 from tests.tiny_distilled import make
@@ -207,7 +207,9 @@ def test_the_code_replays_what_jdd_does(
     wanted = float(distillation.loss(jnp.asarray(logits[last]), target))
     assert names["loss"].item() == pytest.approx(wanted, rel=1e-4)
     rates = [names["rate"](epoch) for epoch in range(2)]
-    np.testing.assert_allclose(rates, trainer.scheduled(1.0, 2, said["schedule"]), rtol=1e-6)
+    np.testing.assert_allclose(
+        rates, schedules.from_json(said["schedule"]).rates(1.0, 2), rtol=1e-6
+    )
     decays = [group["weight_decay"] for group in names["opt"].param_groups]
     assert decays == ([0.01, 0] if said["decay"] == "matrices" else [0.01])
 

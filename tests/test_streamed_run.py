@@ -14,6 +14,7 @@ from jdd.errors import Interrupted
 from jdd.pretrained import feature_statistics, train
 from jdd.run import metrics
 from jdd.training import input_pipeline, trainer
+from jdd.training.recipe import Recipe
 from tests import runs
 from tests.test_decoupled import keys_of
 
@@ -106,7 +107,7 @@ def test_streamed_experts_of_two_groups_on_two_devices(tiny, tmp_path):
 
 def test_pieces_are_the_batches_of_the_whole(tiny, tmp_path):
     context = runs.context({**keys_of(tiny, "sre2l", **OWN), **STREAM}, tmp_path)
-    split, recipe = context.data.train, trainer.Recipe(batch=16, classes=3)
+    split, recipe = context.data.train, Recipe(batch=16, classes=3)
     own = jax.vmap(jax.random.key)(np.arange(2))
     source = input_pipeline.Feed(split, recipe, own, range(1, 3), jax.devices()[:1])
     for epoch in (1, 2):
@@ -123,7 +124,7 @@ def test_pieces_are_the_batches_of_the_whole(tiny, tmp_path):
             np.testing.assert_array_equal(labels, split.labels[order])
     source.close()
     with pytest.raises(ValueError, match="shuffled"):
-        trainer.make(context.net, recipe._replace(order="sequential"), 60, fed=True)
+        trainer.make(context.net, recipe.replace(order="sequential"), 60, fed=True)
 
 
 def test_reading_ahead_keeps_order_counts_waits_and_passes_errors_on():

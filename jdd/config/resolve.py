@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jdd.config import files
 from jdd.config.rules import auto_depth
 from jdd.errors import BadInput, nearest
-from jdd.schema import values
+from jdd.schema import training, values
 from jdd.schema.common import COMMON, FALLBACK, Common
 from jdd.schema.key import AUTO, checked, show
 from jdd.schema.values import flat
@@ -102,6 +102,7 @@ def resolve(
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
     if settled["data.dsa"] != AUTO:
         dsa.names(settled["data.dsa"])
+    training.check(settled)
     if config.spec.check:
         config.spec.check(settled)
     return values.build(config.spec, settled), notes
@@ -204,8 +205,9 @@ def default_workdir(config: Common, spec: str | Path | None) -> str:
 
 def to_json(config: Common) -> str:
     """Return a config as indented JSON, in the order of the schema."""
-    found = flat(config)
-    tree = values.tree({name: found[name] for name in config.spec.keys})
+    found, keys = flat(config), config.spec.keys
+    named = (n for n, key in keys.items() if not (key.sparse and found[n] == key.default))
+    tree = values.tree({name: found[name] for name in named})
     return json.dumps(tree, indent=2) + "\n"
 
 

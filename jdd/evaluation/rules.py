@@ -6,67 +6,55 @@ net is trained or anything is written; what it lets through cannot fail later.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jdd import augment as augmentations
 from jdd.errors import BadInput, nearest
 from jdd.product.distilled_set import DistilledSet
-from jdd.soft_labels import codec, modes, objective
-from jdd.training import optimisers, trainer
+from jdd.soft_labels import codec, modes
+from jdd.training import schedules, trainer
+from jdd.training.option import (
+    ABOVE_0,
+    OBJECT,
+    Rule,
+    is_number,
+    is_whole,
+    one_of,
+    options,
+    or_null,
+    whole,
+)
+from jdd.training.recipe import LOSSES, STORED, Drop, Recipe
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
-LOSSES = ("cross_entropy", "squared_error")
 OBJECTIVES = ("distill", "adapt", "attack")
 
-# A rule: whether a value is allowed, and what is, in words.
-Rule = tuple[Callable[[Any], bool], str]
 
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole_from(low: int) -> Rule:
-    return lambda v: _whole(v) and v >= low, f"a whole number, {low} or more"
-
-
-def _or_null(rule: Rule) -> Rule:
-    return lambda v: v is None or rule[0](v), f"{rule[1]}, or null"
-
-
-def _one_of(*names: str) -> Rule:
-    return lambda v: isinstance(v, str) and v in names, f"one of {', '.join(names)}"
-
-
-_TEXT: Rule = (lambda v: isinstance(v, str), "a text")
-_BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
-_OBJECT: Rule = (lambda v: isinstance(v, Mapping), "a JSON object")
-_ABOVE: Rule = (lambda v: _number(v) and v > 0, "a number above 0")
-_FROM_0: Rule = (lambda v: _number(v) and v >= 0, "a number, 0 or more")
-_TO_1: Rule = (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1")
-_TEXTS: Rule = (
+_TEXT = Rule(lambda v: isinstance(v, str), "a text")
+_BOOL = Rule(lambda v: isinstance(v, bool), "true or false")
+_TEXTS = Rule(
     lambda v: isinstance(v, list | tuple) and all(isinstance(x, str) for x in v),
     "a list of texts",
 )
-_EXPERTS: Rule = (
-    lambda v: isinstance(v, list) and bool(v) and all(_whole(x) and x >= 0 for x in v),
+_EXPERTS = Rule(
+    lambda v: isinstance(v, list) and bool(v) and all(is_whole(x) and x >= 0 for x in v),
     "a list of whole numbers, 0 or more",
 )
 
-_NUMBERS: Rule = (
-    lambda v: isinstance(v, list | tuple) and all(map(_number, v)),
+_NUMBERS = Rule(
+    lambda v: isinstance(v, list | tuple) and all(map(is_number, v)),
     "a list of numbers",
 )
-_STORE: Rule = (
-    lambda v: isinstance(v, Mapping) and _whole(v.get("group")) and v["group"] >= 1,
+_STORE = Rule(
+    lambda v: isinstance(v, Mapping) and is_whole(v.get("group")) and v["group"] >= 1,
     "the settings of an expert store, its group among them",
 )
+
+
+def _of(*classes: type) -> dict[str, Rule]:
+    """Return the rules of what recipes hold of some classes of options."""
+    return {one.name: one.rule for cls in classes for one in options(cls) if one.rule}
+
 
 # By section; an entry that a recipe lacks is at its default.
 _TABLE: dict[str, dict[str, Rule]] = {
@@ -74,77 +62,48 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "method": _TEXT,
         "dataset": _TEXT,
         "class_names": _TEXTS,
-        "ipc": _whole_from(0),
-        "seed": _or_null(_whole_from(0)),
-        "steps": _whole_from(0),
-        "objective": _or_null(_OBJECT),
+        "ipc": whole(0),
+        "seed": or_null(whole(0)),
+        "steps": whole(0),
+        "objective": or_null(OBJECT),
     },
-    "net": {"name": _TEXT, "options": _or_null(_OBJECT)},
-    "train": {
-        "optimizer": _one_of(*OPTIMIZERS),
-        "momentum": _TO_1,
-        "weight_decay": _FROM_0,
-        "batch": _whole_from(1),
-        "epochs": _whole_from(0),
-        "passes": _or_null(_whole_from(0)),
-        "steps": _or_null(_whole_from(0)),
-        "drop": _or_null(_OBJECT),
-        "schedule": _or_null(_OBJECT),
-        "loss": _one_of(*LOSSES, *objective.LOSSES),
-        "temperature": _ABOVE,
-        "ce_weight": _FROM_0,
-        "decay": _one_of(*optimisers.DECAYS),
-        "order": _one_of(*trainer.ORDERS),
-        "per_class": _whole_from(0),
-        "classes_per_step": _whole_from(0),
-        "norm_updates": _whole_from(1),
-        "parts": _whole_from(1),
-        "init": _OBJECT,
-    },
-    "train.drop": {
-        "after_epoch": (_whole, "a whole number"),
-        "factor": _FROM_0,
-        "reset_momentum": (lambda v: v is True, "true"),
-    },
-    "train.schedule": {
-        "kind": _one_of(*trainer.SCHEDULES),
-        "warmup": _whole_from(0),
-        "final": _FROM_0,
-        "stretch": _ABOVE,
-    },
+    "net": {"name": _TEXT, "options": or_null(OBJECT)},
+    "train": _of(Recipe) | {"init": OBJECT},
+    "train.drop": _of(Drop),
+    "train.schedule": _of(*schedules.KINDS.values()) | {"kind": one_of(*schedules.KINDS)},
     "train.init": {
-        "kind": _one_of("fresh", "fixed", "experts"),
-        "seed": _whole_from(0),
+        "kind": one_of("fresh", "fixed", "experts"),
+        "seed": whole(0),
         "purpose": _TEXT,
         "experts": _EXPERTS,
-        "epoch": _whole_from(0),
+        "epoch": whole(0),
         "store": _STORE,
     },
     "augment": {
-        "name": _one_of("", "none", *augmentations.KINDS),
+        "name": one_of("", "none", *augmentations.KINDS),
         "strategy": _TEXT,
         "align_corners": _BOOL,
     },
     "normalisation": {"mean": _NUMBERS, "std": _NUMBERS},
     "labels": {
-        "kind": _one_of("own", "stored"),
+        "kind": one_of("own", "stored"),
         "store": _TEXT,
-        "mode": _one_of(*modes.MODES),
-        "form": _one_of(*codec.FORMS),
+        "mode": one_of(*modes.MODES),
+        "form": one_of(*codec.FORMS),
         "teachers": _TEXTS,
     },
     "objective": {
-        "kind": _one_of(*OBJECTIVES),
+        "kind": one_of(*OBJECTIVES),
         "source": _TEXT,
-        "attack_class": _whole_from(0),
-        "target_class": _whole_from(0),
+        "attack_class": whole(0),
+        "target_class": whole(0),
     },
 }  # fmt: skip
 
 # Entries that a section needs, by its kind.
 _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "train.drop": {"": ("after_epoch", "factor")},
-    "train.schedule": {"": ("kind",), "warmup_cosine": ("warmup", "final")},
+    "train.schedule": {"": ("kind",)} | {k: cls.needs for k, cls in schedules.KINDS.items()},
     "train.init": {"": ("kind",), "fixed": ("seed", "purpose"), "experts": ("experts", "epoch")},
     "labels": {"": ("kind",), "stored": ("store", "form", "teachers")},
     "objective": {
@@ -171,18 +130,34 @@ def check(dset: DistilledSet, where: str) -> None:
     Raises:
       BadInput: naming ``where``, the entry, and what is allowed.
     """
-    recipe = dset.recipe
-    for section, rules in _TABLE.items():
-        found = _section(recipe, section)
-        for name in _needed(section, found):
-            if name not in found:
-                raise BadInput(where, f"recipe.{section} has no {name}", f"{rules[name][1]}")
-        for name, (holds, words) in rules.items():
-            if name in found and not holds(found[name]):
-                entry = f"{section}.{name}".lstrip(".")
-                raise _refusal(where, entry, found[name], words, _flag(recipe, entry))
+    for section in _TABLE:
+        if bad := _refused(dset.recipe, section):
+            entry, words = bad
+            name = f"{section}.{entry}".lstrip(".")
+            found = _section(dset.recipe, section)
+            if entry not in found:
+                raise BadInput(where, f"recipe.{section} has no {entry}", words)
+            raise _refusal(where, name, found[entry], words, _flag(dset.recipe, name))
     _rates(dset, where)
     _together(dset, where)
+
+
+def refused(train: Mapping[str, Any]) -> bool:
+    """Return whether some entry of a ``recipe["train"]`` is not allowed by itself."""
+    sections = ("train", "train.drop", "train.schedule")
+    return any(_refused({"train": train}, section) for section in sections)
+
+
+def _refused(recipe: Mapping[str, Any], section: str) -> tuple[str, str] | None:
+    """Return the first entry that is lacking or not allowed, and what is allowed."""
+    rules, found = _TABLE[section], _section(recipe, section)
+    for name in _needed(section, found):
+        if name not in found:
+            return name, rules[name].words
+    for name, rule in rules.items():
+        if name in found and not rule.holds(found[name]):
+            return name, rule.words
+    return None
 
 
 def rate(dset: DistilledSet) -> float | tuple[float, ...] | None:
@@ -194,7 +169,7 @@ def rate(dset: DistilledSet) -> float | tuple[float, ...] | None:
     found = dset.lr if found is None else found
     many = isinstance(found, list | tuple)
     rates = tuple(found) if many else (found,)  # type: ignore[arg-type]
-    if not rates or not all(_ABOVE[0](r) for r in rates):
+    if not rates or not all(ABOVE_0.holds(r) for r in rates):
         return None
     return tuple(map(float, rates)) if many else float(rates[0])
 
@@ -249,10 +224,10 @@ def _together(dset: DistilledSet, where: str) -> None:
             found = f"recipe.augment.strategy: {error.found}"
             flag = _flag(dset.recipe, "augment.strategy")
             raise BadInput(where, found, error.allowed + flag) from None
-    stored, soft = train["order"] == "stored", train["loss"] in objective.LOSSES
+    stored, soft = train["order"] == "stored", train["loss"] in STORED
     if stored != soft:
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
-        raise BadInput(where, found, f"one of {', '.join(objective.LOSSES if stored else LOSSES)}")
+        raise BadInput(where, found, f"one of {', '.join(STORED if stored else LOSSES)}")
     count, classes = len(dset.images), dset.classes
     if stored:
         _labels(dset, where)

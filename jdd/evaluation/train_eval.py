@@ -29,7 +29,8 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.session import Session
 from jdd.soft_labels import objective
 from jdd.soft_labels.reader import Lectures
-from jdd.training import optimisers, trainer
+from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 Tree = Any
 
@@ -37,7 +38,7 @@ Tree = Any
 class Plan(NamedTuple):
     """How the nets of an evaluation are trained: ``steps`` steps, or ``passes`` over the set."""
 
-    recipe: trainer.Recipe
+    recipe: Recipe
     lr: float | tuple[float, ...]
     passes: int
     steps: int = 0
@@ -54,41 +55,24 @@ def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
       BadInput: as ``rules.check``, naming ``where``.
     """
     rules.check(dset, where)
-    train, augment = dset.recipe["train"], dset.recipe["augment"]
-    lr = rules.rate(dset)
+    lr, augment = rules.rate(dset), dset.recipe["augment"]
     assert lr is not None  # checked
+    recipe = Recipe.from_json(dset.recipe["train"])
     rates = lr if isinstance(lr, tuple) else ()
-    steps, schedule = int(train["steps"] or 0), train.get("schedule")
-    epochs, drop = int(train["epochs"]), train.get("drop")
-    kind = "dsa" if augment["name"] in ("", "none") else augment["name"]
-    recipe = trainer.Recipe(
-        optimizer=train["optimizer"],
-        momentum=float(train["momentum"]),
-        weight_decay=float(train["weight_decay"]),
-        batch=int(train["batch"]),
-        drop_epoch=int(drop["after_epoch"]) + 1 if drop else -1,
-        drop_factor=float(drop["factor"]) if drop else 1.0,
-        augment=kind,
-        strategy=augment["strategy"] if augment["name"] != "none" else "",
-        align_corners=bool(augment["align_corners"]),
-        loss=train["loss"],
-        label_kind=dset.label_kind,
-        classes=dset.classes,
-        rates=bool(rates or schedule),
-        order=train["order"],
-        per_class=int(train["per_class"]),
-        classes_per_step=int(train["classes_per_step"]),
-        decay=train.get("decay", optimisers.DECAYS[0]),
-        distillation=distillation(dset),
-        norm_updates=int(train.get("norm_updates", 1)),
-        parts=int(train.get("parts", 1)),
-    )
-    passes = int(train.get("passes") or epochs + 1)
-    if schedule:
+    passes, steps = recipe.passes or recipe.epochs + 1, recipe.steps or 0
+    if recipe.schedule and isinstance(lr, float):
         per_epoch = trainer.steps_per_epoch(recipe, len(dset.images))
         steps = steps or passes * per_epoch
-        rates = trainer.scheduled(float(lr), steps, schedule, per_epoch)  # type: ignore[arg-type]
-    return Plan(recipe, rates or lr, passes, steps or len(rates))
+        rates = recipe.schedule.rates(lr, steps, per_epoch)
+    static = recipe.static.replace(
+        augment="dsa" if augment["name"] in ("", "none") else augment["name"],
+        strategy=augment["strategy"] if augment["name"] != "none" else "",
+        align_corners=bool(augment["align_corners"]),
+        label_kind=dset.label_kind,
+        classes=dset.classes,
+        distillation=distillation(dset),
+    )
+    return Plan(static, rates or lr, passes, steps or len(rates))
 
 
 def distillation(dset: DistilledSet) -> objective.DistillationLoss | None:
@@ -192,7 +176,8 @@ def test_nets(
             # As published: a net that diverges is one of the n, and says something of the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
         splits = list(test.values()) if isinstance(test, dict) else [test]
-        columns = [accuracy(net, carry["variables"], split, session) for split in splits]
+        tested = trainer.evaluated(carry)
+        columns = [accuracy(net, tested, split, session) for split in splits]
         found.append(np.stack(columns, axis=1) if isinstance(test, dict) else columns[0])
     return np.concatenate(found)[:count]
 

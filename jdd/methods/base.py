@@ -18,6 +18,7 @@ from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.schema.values import section
+from jdd.training.recipe import asked, protocol
 
 Tree = Any
 # Keys of ``experts`` that the baseline of the whole training set follows.
@@ -209,12 +210,16 @@ def full(config: Any) -> dict[str, Any]:
 def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     """Return how the set is to be used, as data: the published protocol, then ``train``'s changes.
 
-    ``config.eval.steps``, where somebody gave it, goes over both.
-
-    Source: the protocol DC, DSA, DM and MTT share (facts in each paper's experiments section).
+    Settings of ``config.eval`` that are not at their default go over both: ``steps``, and the
+    options of ``training.recipe.asked``.
     """
     config, data = problem.config, problem.data
-    epochs = int(config.eval.epochs)
+    said = {
+        **protocol(config.eval.epochs, config.eval.batch).to_json(),
+        "init": {"kind": "fresh"},
+        **train,
+        "steps": config.eval.steps or train.get("steps"),
+    }
     strategy = "none" if data.dsa in ("", "none") else data.dsa
     return {
         "schema": 1,
@@ -227,24 +232,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "seed": int(config.seed),
         "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
-        "train": {
-            "optimizer": "sgd",
-            "lr": None,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "batch": int(config.eval.batch),
-            "epochs": epochs,
-            "passes": epochs + 1,
-            "drop": {"after_epoch": epochs // 2 + 1, "factor": 0.1, "reset_momentum": True},
-            "schedule": None,
-            "loss": "cross_entropy",
-            "order": "shuffled",
-            "per_class": 0,
-            "classes_per_step": 0,
-            "init": {"kind": "fresh"},
-            **train,
-            "steps": int(config.eval.steps) or train.get("steps"),
-        },
+        "train": asked(said, section(config.eval)),
         "augment": {
             "name": "none" if strategy == "none" else "dsa",
             "strategy": "" if strategy == "none" else strategy,

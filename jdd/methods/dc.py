@@ -32,6 +32,7 @@ from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, re
 from jdd.methods.classwise import Classwise, real_rows
 from jdd.product.distilled_set import DistilledSet
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 Tree = Any
 BN_IMAGES = 16  # real images of a class in the forward pass that renews a net's batch statistics
@@ -80,7 +81,7 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
     own = Classwise(config, problem, augmented)
     name, net, data = config.method, own.net, problem.data
     outer, n = int(config.outer_loop), len(own.labels)
-    training = trainer.Recipe(
+    training = Recipe(
         momentum=0.0, weight_decay=0.0, batch=int(config.batch_net), classes=own.classes,
         strategy=own.strategy, align_corners=bool(config.align_corners),
     )  # fmt: skip

@@ -12,7 +12,11 @@ from jdd.errors import BadInput
 from jdd.methods.base import Problem, recipe
 from jdd.nets import averaging
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.values import section
 from jdd.soft_labels import maps
+from jdd.training.option import bound
+from jdd.training.recipe import Recipe, of_keys
+from jdd.training.schedules import Cosine
 
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
@@ -34,26 +38,17 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
 
 def training(config: Any) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
-    post, epochs = config.post, int(config.eval.epochs)
-    quirks = {"norm_updates": 2} if config.method == "rded" and config.ref_bugs else {}
-    parts = {"parts": int(post.accumulate)} if int(post.accumulate) > 1 else {}
-    return quirks | parts | {
-        "optimizer": str(post.optimizer),
-        "lr": float(config.eval.lr),
-        "momentum": float(post.momentum),
-        "weight_decay": float(post.weight_decay),
-        "decay": str(post.decay),
-        "epochs": epochs,
-        "passes": epochs,
-        "drop": None,
-        "schedule": {
-            "kind": "cosine", "stretch": float(post.stretch), "warmup": int(post.warmup),
-        },
-        "loss": str(post.loss),
-        "temperature": float(post.temperature),
-        "ce_weight": float(post.ce_weight),
-        "order": "stored",
-    }  # fmt: skip
+    epochs = int(config.eval.epochs)
+    return Recipe(
+        **of_keys(post=section(config.post)),
+        lr=float(config.eval.lr),
+        batch=int(config.eval.batch),
+        epochs=epochs,
+        passes=epochs,
+        schedule=Cosine(**bound(Cosine, "post", section(config.post))),
+        order="stored",
+        norm_updates=2 if config.method == "rded" and config.ref_bugs else 1,
+    ).to_json()
 
 
 def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:

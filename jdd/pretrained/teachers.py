@@ -15,7 +15,10 @@ from jdd.augment import crops
 from jdd.errors import BadInput
 from jdd.nets import Net
 from jdd.pretrained.store import Store
+from jdd.schema.values import section
 from jdd.training import trainer
+from jdd.training.recipe import Recipe, of_keys
+from jdd.training.schedules import Cosine
 
 Tree = Any
 
@@ -28,7 +31,7 @@ class Teacher(NamedTuple):
     word: str  # as squeeze.nets has it
     net: Net
     frozen: Net
-    recipe: trainer.Recipe
+    recipe: Recipe
     settings: dict[str, Any]
     epochs: int
     store: Store | None  # None: nobody has trained it
@@ -54,8 +57,7 @@ class Teacher(NamedTuple):
         lr, steps = float(self.settings["lr"]), self.epochs * per_epoch
         if self.settings["schedule"] == "constant":
             return (lr,) * steps
-        shape = {"kind": "cosine", "warmup": self.settings["warmup"]}
-        return trainer.scheduled(lr, steps, shape, per_epoch)
+        return Cosine(warmup=self.settings["warmup"]).rates(lr, steps, per_epoch)
 
 
 def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
@@ -96,16 +98,11 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         found = f"{float(squeeze.lr):g} with config.squeeze.optimizer=adam"
         raise BadInput("config.squeeze.lr", found, "0.02 at most; SRe2L++ has 0.001")
     net, frozen = made
-    recipe = trainer.Recipe(
-        optimizer=str(squeeze.optimizer),
-        momentum=float(squeeze.momentum),
-        weight_decay=float(squeeze.weight_decay),
-        batch=batch,
+    recipe = Recipe(
+        **of_keys(squeeze=section(config.squeeze)),
         augment="views",  # crops.py
         strategy="" if augment == "none" else augment,
         classes=data.classes,
-        rates=True,
-        parts=parts,
     )
     settings = {
         "dataset": data.name,

@@ -25,6 +25,7 @@ from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
 from jdd.training import input_pipeline, trainer
+from jdd.training.recipe import Recipe
 
 Tree = Any
 
@@ -61,7 +62,7 @@ def advance(
 def train(
     store: Store,
     net: Net,
-    recipe: trainer.Recipe,
+    recipe: Recipe,
     lr: float | Sequence[float],
     data: Any,
     groups: int,

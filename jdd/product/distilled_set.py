@@ -16,6 +16,7 @@ from jdd import memory
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
 from jdd.storage.files import write_atomic
+from jdd.training.recipe import protocol
 
 SCHEMA = 1
 # No honest number of a set is larger than the first: learned images and logits go to tens or
@@ -36,24 +37,8 @@ RECIPE: dict[str, Any] = {
     "seed": 0,
     "steps": 0,
     "net": {"name": "ConvNet", "options": {}},
-    "train": {
-        "optimizer": "sgd",  # or adam
-        "lr": 0.01,  # or a list: a rate for every step
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "batch": 256,
-        "epochs": 1000,
-        "passes": 1001,
-        "steps": None,  # this many steps, in place of passes
-        "drop": {"after_epoch": 501, "factor": 0.1, "reset_momentum": True},
-        "schedule": None,  # or {"kind": "warmup_cosine", "warmup": steps, "final": part of lr}
-        "loss": "cross_entropy",  # or squared_error; on stored labels soft_labels/objective.py
-        "temperature": 1.0,
-        "ce_weight": 0.0,  # of the image's own class, beside the soft labels (mse_gt)
-        "decay": "all",  # or matrices
-        "order": "shuffled",  # or sequential, classwise, stored: see training/trainer.py
-        "per_class": 0,
-        "classes_per_step": 0,
+    "train": protocol(lr=0.01).to_json(whole=True)  # its entries: training/recipe.py
+    | {
         "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/initial_variables.py
     },
     "augment": {"name": "none", "strategy": "", "align_corners": True},

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from jdd.data.quantise import QUALITY
+from jdd.evaluation import rules
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import Html, number, percent, tag
+from jdd.training.recipe import Recipe
 
-_LOSSES = {
-    "kl": "KL divergence from the teachers' labels, both at temperature {temperature}",
-    "kl_squared": "KL divergence from the teachers' labels, both at temperature T = {temperature}, "
-    "times T²",
-    "mse_gt": "mean squared error against the teachers' logits + {ce_weight} × cross entropy with "
-    "the image's own class",
-    "hard": "cross entropy with the classes of what a view shows, by their shares",
-}
 # Of what the labels are, by their mode (``soft_labels/modes.py``).
 _WHOSE = {
     "views": "of every view",
@@ -87,34 +80,31 @@ def rate(evidence: Evidence) -> float:
     return next((rate for rate in (said, learned) if rate is not None), 0.01)
 
 
+def training(train: Mapping[str, Any]) -> Recipe | None:
+    """Return a set's ``recipe["train"]`` as options; None where it is none that jdd trains by."""
+    return None if rules.refused(train) else Recipe.from_json(train)
+
+
 def optimiser(train: Mapping[str, Any]) -> str:
     """Name the optimiser and its settings."""
-    name = str(train.get("optimizer", ""))
-    momentum = f", momentum {value(train, 'momentum')}" if name == "sgd" else ""
-    decayed = ""
-    if name == "adamw":
-        only = train.get("decay") == "matrices"
-        decayed = " of matrices alone (no biases, no norms)" if only else " of all weights"
-    return f"{name}{momentum}, weight decay {value(train, 'weight_decay')}{decayed}"
+    return _sentence(train, "optimiser")
 
 
 def schedule(train: Mapping[str, Any]) -> str:
-    """Say how long nets are trained, in which batches, and what becomes of the rate."""
-    drop = mapping(train, "drop")
-    after = drop.get("after_epoch")
-    if after is None:
-        return _length(train) + _ramped(train)
-    anew = " and momentum starts anew" if drop.get("reset_momentum") else ""
-    lower = f"; after epoch {after} the rate is multiplied by {value(drop, 'factor')}"
-    return f"{_length(train)}{_ramped(train)}{lower}{anew}"
+    """Say how long nets are trained, in which batches, what becomes of the rate, and which weights
+    are tested.
+    """
+    return _sentence(train, "schedule")
 
 
 def loss(train: Mapping[str, Any]) -> str:
     """Say what nets minimise."""
-    name = str(train.get("loss", ""))
-    if train.get("order") != "stored" or name not in _LOSSES:
-        return name.replace("_", " ")
-    return _LOSSES[name].format(**{k: value(train, k) for k in ("temperature", "ce_weight")})
+    return _sentence(train, "loss")
+
+
+def _sentence(train: Mapping[str, Any], row: str) -> str:
+    found = training(train)
+    return found.sentence(row) if found else ""
 
 
 def labels(evidence: Evidence) -> str:
@@ -170,42 +160,6 @@ def value(found: Mapping[str, Any], name: str) -> str:
     """Return a setting as short as it can be said."""
     said = real(found.get(name))
     return number(said) if said is not None else str(found.get(name, ""))
-
-
-def ramp(train: Mapping[str, Any]) -> float:
-    """Return the steps of a schedule's warm-up: half of all at the most."""
-    steps, said = real(train.get("steps")), real(mapping(train, "schedule").get("warmup")) or 0.0
-    return min(said, steps // 2) if steps else said
-
-
-def _ramped(train: Mapping[str, Any]) -> str:
-    schedule = mapping(train, "schedule")
-    if not schedule:
-        return ""
-    if schedule.get("kind") != "cosine":
-        end = f"a cosine to {value(schedule, 'final')} of the rate"
-        return f"; {number(ramp(train))} steps of linear warm-up, then {end}"
-    epochs, stretch = real(schedule.get("warmup")), real(schedule.get("stretch")) or 1.0
-    first = f"{number(epochs)} epochs of linear warm-up, then " if epochs else ""
-    last = (1 + math.cos(math.pi / stretch)) / 2
-    end = {0.0: "0", 0.5: "half of it"}.get(round(last, 3), f"{number(last)} of it")
-    return f"; {first}the rate falls by a cosine to {end}, epoch by epoch"
-
-
-def _length(train: Mapping[str, Any]) -> str:
-    order = train.get("order")
-    if order == "classwise":
-        what = f"{value(train, 'per_class')} image(s) of a class a step"
-    else:
-        said = {"sequential": ", in order", "stored": ", as they are stored"}.get(str(order), "")
-        what = f"batches of {value(train, 'batch')}{said}"
-    if (parts := real(train.get("parts")) or 1) > 1:
-        what += f", in {number(parts)} parts of which batch norm sees one at a time"
-    if (moves := real(train.get("norm_updates")) or 1) > 1:
-        what += f"; running statistics move {number(moves)} times a step"
-    if real(train.get("steps")):
-        return f"{value(train, 'steps')} steps, {what}"
-    return f"{value(train, 'epochs')} epochs in {what}"
 
 
 def _teachers(evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""Code that trains on a set whose views and labels are stored, as the recipe of the set says."""
+"""Printed PyTorch programs that train on a set; the options of its recipe bring their lines."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from typing import Any
 
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number
-from jdd.report.recipe import rate, spec, value
+from jdd.report.recipe import augmentation, rate, spec, training
+from jdd.training import trainer
+from jdd.training.recipe import STORED, Recipe
+from jdd.training.schedules import Schedule
 
-_KL = (
-    "said = F.softmax(z_teacher{at} / {T}, 1)",
-    "ours = F.log_softmax(net(v{at}) / {T}, 1)",
-    'loss = F.kl_div(ours, said, reduction="batchmean"){squared}',
-)
-LOSSES = {
-    "kl": _KL,
-    "kl_squared": _KL,
-    "mse_gt": (
-        "s = net(v{at})",
-        'own = y[e["index"][k]{at}.long()]',
-        "loss = F.mse_loss(s, z_teacher{at})",
-        "loss = loss + {weight} * F.cross_entropy(s, own)",
-    ),
-}
 # How labels are read that are not those of views, by their mode.
 _OTHERS = {
     "static": [
@@ -37,7 +25,6 @@ _OTHERS = {
     ],
     "online": ["# no labels: the teachers in squeeze/ label each view shown"],
 }
-OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD"}
 
 
 def numpy(evidence: Evidence) -> str:
@@ -74,22 +61,12 @@ def _mode(said: Mapping[str, Any]) -> str:
 
 def torch(evidence: Evidence) -> str | None:
     """Return how a net is trained with PyTorch; None for what only jdd does."""
-    train, said = mapping(evidence.recipe, "train"), mapping(evidence.recipe, "labels")
-    name, planned = str(train.get("loss")), mapping(train, "schedule").get("kind") == "cosine"
+    said, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
+    if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
+        return None
     direct = said.get("form") == "logits" and _mode(said) == "views"
-    simple = direct and name in LOSSES and spec(evidence)
-    if not (simple and planned) or train.get("steps") or train.get("optimizer") not in OPTIMISERS:
+    if not (direct and r.order == "stored" and STORED[r.loss][1] and spec(evidence)):
         return None
-    if (real(train.get("norm_updates")) or 1) > 1:
-        return None
-    parts = int(real(train.get("parts")) or 1)
-    words = {
-        "T": value(train, "temperature"),
-        "weight": value(train, "ce_weight"),
-        "squared": f" * {value(train, 'temperature')}**2" if name == "kl_squared" else "",
-        "at": "[j]" if parts > 1 else "",
-    }
-    fall = [line.format(**words) for line in LOSSES[name]]
     lines = [
         "import math, numpy as np, torch",
         "import torch.nn.functional as F",
@@ -98,31 +75,76 @@ def torch(evidence: Evidence) -> str | None:
         'y = torch.from_numpy(z["labels"]).long()',
         'size, way = x.shape[2:], "bilinear"',
         *_view(evidence),
-        *_optimiser(evidence),
-        *_schedule(train),
-        f"for epoch in range({value(train, 'epochs')}):",
+        *r.code("make"),
+        *_plan(r.schedule, r.epochs),
+        f"for epoch in range({r.epochs}):",
         f'    e = np.load(f"{said.get("store")}/e{{epoch:04d}}.npz")',
         "    e = {name: torch.from_numpy(e[name]) for name in e}",
         '    for k in range(len(e["index"])):',
         "        v = view(e, k)",
         '        z_teacher = e["label/logits"][k].float()',
-        *(f"        {line}" for line in _step(fall, parts)),
+        *(f"        {line}" for line in r.code("step")),
         "    plan.step()",
+        *r.code("end"),
     ]
     return "\n".join(lines)
 
 
-def _step(fall: list[str], parts: int) -> list[str]:
-    """Return the lines of a step that make ``loss`` and go down it; a loop where it has parts."""
-    if parts == 1:
-        return [*fall, "opt.zero_grad(); loss.backward(); opt.step()"]
-    return [
-        "opt.zero_grad()",
-        f"for j in torch.arange(len(v)).chunk({parts}):  # batch norm sees a part",
-        *(f"    {line}" for line in fall),
-        f"    (loss / {parts}).backward()",
-        "opt.step()",
+def plain(evidence: Evidence) -> str | None:
+    """Return how a net is trained with PyTorch on a set that holds its labels."""
+    dataset, r = evidence.dataset, _recipe(evidence)
+    if dataset is None or r is None:
+        return None
+    after = {"hard": ".long()", "logits": ".softmax(1)"}.get(dataset.label_kind, "")
+    turns = r.steps or r.passes or r.epochs + 1
+    n = len(dataset.images)
+    unit = trainer.steps_per_epoch(r, n) if r.steps else 1
+    lines = [
+        "import math, numpy as np, torch",
+        'z = np.load("distilled.npz")',
+        'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
+        f'y = torch.from_numpy(z["labels"]){after}',
+        *r.code("make"),
+        *(_plan(r.schedule, turns, unit) if r.schedule else ()),
+        f"for {'step' if r.steps else 'epoch'} in range({turns}):",
+        *(f"    {line}" for line in (*_batches(evidence, r, n), *r.code("step"))),
+        *["    plan.step()"] * bool(r.schedule),
+        *(f"    {line}" for line in r.code("turn")),
+        *r.code("end"),
     ]
+    return "\n".join(lines)
+
+
+def _recipe(evidence: Evidence) -> Recipe | None:
+    """Return the set's recipe with its rate, its classes and the kind of its labels."""
+    found, dataset = training(mapping(evidence.recipe, "train")), evidence.dataset
+    if found is None or dataset is None:
+        return None
+    kind, classes = dataset.label_kind, dataset.classes
+    return found.replace(lr=rate(evidence), label_kind=kind, classes=classes)
+
+
+def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
+    """Return the lines that say what a turn of the loop takes of the images."""
+    lines = []
+    if isinstance(mapping(evidence.recipe, "train").get("lr"), list):
+        lines.append('opt.param_groups[0]["lr"] = recipe["train"]["lr"][step]')
+    if r.order == "sequential":
+        lines.append(f"# the next {r.batch} images as they are stored")
+    elif r.order == "classwise":
+        which = f"{r.classes_per_step} random classes" if r.classes_per_step else "every class"
+        lines.append(f"# {r.per_class} random image(s) of {which}")
+    elif r.batch < n:
+        lines.append(f"# in shuffled batches of {r.batch}")
+    if augmentation(evidence) != "none":
+        lines.append("# augment x as the recipe says")
+    return lines
+
+
+def _plan(schedule: Schedule, turns: int, unit: int = 1) -> list[str]:
+    """Return the lines that make ``plan``, which moves once a turn of the loop."""
+    plan = "plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)"
+    return [*schedule.factor_code(turns, unit), plan]
 
 
 def _strips(evidence: Evidence) -> list[str]:
@@ -166,31 +188,3 @@ def _view(evidence: Evidence) -> list[str]:
         "        one[:, a:b, c:d] = its[:, a:b, c:d]",
         "    return v",
     ]
-
-
-def _optimiser(evidence: Evidence) -> list[str]:
-    train = mapping(evidence.recipe, "train")
-    name, weights, lines = OPTIMISERS[str(train.get("optimizer"))], "net.parameters()", []
-    if name == "AdamW" and train.get("decay") == "matrices":
-        lines = [
-            "flat, deep = ([p for p in net.parameters() if (p.ndim > 1) == d]",
-            "              for d in (False, True))",
-        ]
-        weights = '[{"params": deep}, {"params": flat, "weight_decay": 0}]'
-    options = f"lr={rate(evidence):.6g}, weight_decay={value(train, 'weight_decay')}"
-    options += f", momentum={value(train, 'momentum')}" * (name == "SGD")
-    return [*lines, f"opt = torch.optim.{name}({weights},", f"    {options})"]
-
-
-def _schedule(train: Mapping[str, Any]) -> list[str]:
-    """Return the lines that make ``plan``, a cosine that moves once an epoch."""
-    schedule = mapping(train, "schedule")
-    epochs, warm = real(train.get("epochs")) or 1.0, real(schedule.get("warmup")) or 0.0
-    length = (real(schedule.get("stretch")) or 1.0) * max(epochs - warm, 1)
-    since = f"(t - {number(warm)})" if warm else "t"
-    fall = f"(1 + math.cos(math.pi * {since} / {number(length)})) / 2"
-    lines = [f"rate = lambda t: {fall}"]
-    if warm:
-        lines = [f"rate = lambda t: 0.01 + 0.99 * t / {number(warm)} if t < {number(warm)} \\"]
-        lines.append(f"    else {fall}")
-    return [*lines, "plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)"]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from jdd.report import recipe, replay
-from jdd.report.evidence import Evidence, mapping, real
-from jdd.report.html import Html, number, tag
-from jdd.report.recipe import augmentation, value
+from jdd.report import replay
+from jdd.report.evidence import Evidence, mapping
+from jdd.report.html import Html, tag
 
 
 def snippets(evidence: Evidence) -> Html | None:
@@ -25,10 +22,10 @@ def snippets(evidence: Evidence) -> Html | None:
         blocks.append(("NumPy: what nets see and learn in an epoch", replay.numpy(evidence)))
         blocks.append(("PyTorch: train any net on it", replay.torch(evidence)))
     elif mapping(evidence.recipe, "objective").get("kind", "distill") == "distill":
-        blocks.append(("PyTorch: train any net on it", _torch(evidence)))
+        blocks.append(("PyTorch: train any net on it", replay.plain(evidence)))
     else:
         title = "PyTorch: the steps, on one of the pretrained nets"
-        blocks.append((title, _torch(evidence)))
+        blocks.append((title, replay.plain(evidence)))
     parts = [
         tag("figure", tag("figcaption", title), tag("pre", tag("code", code)))
         for title, code in blocks
@@ -105,74 +102,6 @@ def _numpy(evidence: Evidence) -> str:
         *move,
     ]
     return "\n".join(lines)
-
-
-def _torch(evidence: Evidence) -> str:
-    dataset, train = evidence.dataset, mapping(evidence.recipe, "train")
-    assert dataset is not None
-    drop, kind = mapping(train, "drop"), dataset.label_kind
-    after = {"hard": ".long()", "logits": ".softmax(1)"}.get(kind, "")
-    loss = "torch.nn.functional.cross_entropy(net(x), y)"
-    if train.get("loss") == "squared_error" or kind == "centred":
-        wanted = f"torch.eye({dataset.classes})[y]" if kind == "hard" else "y"
-        loss = f"0.5 * (net(x) - {wanted}).square().sum(1).mean()"
-    augment = augmentation(evidence)
-    batch, rate = real(train.get("batch")), recipe.rate(evidence)
-    passes = real(train.get("passes")) or (real(train.get("epochs")) or 1000) + 1
-    steps, rates = real(train.get("steps")), isinstance(train.get("lr"), list)
-    plan = _torch_schedule(train, steps or passes)
-    options = f"lr={rate:.6g}, weight_decay={value(train, 'weight_decay')}"
-    if train.get("optimizer") == "adam":
-        make = f"torch.optim.Adam(net.parameters(), {options})"
-    else:
-        make = f"torch.optim.SGD(net.parameters(), {options}, momentum={value(train, 'momentum')})"
-    lines = [
-        "import numpy as np, torch",
-        'z = np.load("distilled.npz")',
-        'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
-        f'y = torch.from_numpy(z["labels"]){after}',
-        f"opt = {make}",
-        *plan,
-        f"for step in range({steps:.0f}):" if steps else f"for epoch in range({passes:.0f}):",
-    ]
-    if rates:
-        lines.append('    opt.param_groups[0]["lr"] = recipe["train"]["lr"][step]')
-    if train.get("order") == "sequential":
-        lines.append(f"    # the next {value(train, 'batch')} images as they are stored")
-    elif train.get("order") == "classwise":
-        some = real(train.get("classes_per_step"))
-        which = f"{some:.0f} random classes" if some else "every class"
-        lines.append(f"    # {value(train, 'per_class')} random image(s) of {which}")
-    elif batch is not None and batch < len(dataset.images):
-        lines.append(f"    # in shuffled batches of {number(batch)}")
-    if augment != "none":
-        lines.append("    # augment x as the recipe says")
-    lines += [
-        f"    loss = {loss}",
-        "    opt.zero_grad(); loss.backward(); opt.step()" + "; plan.step()" * bool(plan),
-    ]
-    if drop.get("after_epoch") is not None:
-        rate *= real(drop.get("factor")) or 0.1
-        lines += [
-            f"    if epoch == {value(drop, 'after_epoch')}:",
-            f"        opt = {make.replace(options, f'lr={rate:.6g}, ' + options.split(', ')[1])}",
-        ]
-    return "\n".join(lines)
-
-
-def _torch_schedule(train: Mapping[str, Any], steps: float) -> list[str]:
-    """Return the lines that make ``plan``, the rate's schedule, where there is one."""
-    schedule = mapping(train, "schedule")
-    if not schedule:
-        return []
-    ramp, final = recipe.ramp(train), real(schedule.get("final")) or 0.0
-    fall = f"(1 + math.cos(math.pi * (t - {ramp:.0f}) / {max(steps - ramp, 1):.0f})) / 2"
-    rise = f"t / {max(ramp, 1):.0f} if t < {ramp:.0f}"
-    return [
-        "import math",
-        f"rate = lambda t: {rise} else {final:.6g} + {1 - final:.6g} * {fall}",
-        "plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)",
-    ]
 
 
 def _kept(evidence: Evidence) -> str:

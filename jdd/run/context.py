@@ -18,9 +18,10 @@ from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.values import section
 from jdd.stages.registry import maker
 from jdd.storage.files import write_atomic
-from jdd.training import trainer
+from jdd.training.recipe import Recipe, of_keys
 
 
 class RunContext:
@@ -51,19 +52,16 @@ class RunContext:
         """Sentences about the data, for the user."""
         return self.data.notes + (self.source.notes if self.source is not self.data else ())
 
-    def recipe(self, flat: bool = True) -> trainer.Recipe:
+    def recipe(self, flat: bool = True) -> Recipe:
         """Return the training recipe of the experts; not ``flat``: of the full baseline."""
         experts, dsa = self.config.experts, self.taught(flat).dsa
-        return trainer.Recipe(
-            momentum=float(experts.momentum),
-            weight_decay=float(experts.weight_decay),
-            batch=int(experts.batch),
+        recipe = Recipe(
+            **of_keys(experts=section(self.config.experts)),
             strategy="" if dsa == "none" else dsa,
             align_corners=bool(self.config.align_corners),
             classes=self.data.classes,
-            sam_rho=float(experts.sam_rho) if flat else 0.0,
-            sam_alpha=float(experts.sam_alpha) if flat and experts.sam_rho else 0.0,
         )
+        return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
         """Return what experts are made with: all that must agree for them to share a store."""

@@ -30,6 +30,7 @@ from jdd.stages.base import guarded
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
 from jdd.stages.label_stores import stored
+from jdd.training import recipe as recipes
 
 # What a person may say of a set, by the key it is said with.
 SAID = {
@@ -63,6 +64,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     known = {SAID[key]: value for key, value in asked.items()}
     with guarded("data", loaded.config):
         dset, dataset = _read(source, known, given)
+    train = recipes.asked(dset.recipe["train"], _group(given, "eval"))
+    dset = dset._replace(recipe=dset.recipe | {"train": train})
     where = f"--set={source}"
     rules.check(dset, where)
     values = _experts(dset, source) | _values(dset, source, given)
@@ -176,6 +179,11 @@ def _loaded(source: Path, **known: Any) -> DistilledSet:
         raise
 
 
+def _group(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of a group of keys by the last part of their names."""
+    return {k.removeprefix(f"{name}."): v for k, v in given.items() if k.startswith(f"{name}.")}
+
+
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     said = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
     zca = said.get("zca", "none")
@@ -206,6 +214,7 @@ def _values(dset: DistilledSet, source: Path, given: Mapping[str, Any]) -> dict[
         "eval.epochs": int(train["epochs"]),
         "eval.batch": int(train["batch"]),
         "eval.steps": int(train["steps"] or 0),
+        **recipes.said(train),
         # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
         "baselines.full": bool(given.get("scores", False)),
     }

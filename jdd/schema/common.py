@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jdd.schema.key import AUTO, FALSE, TRUE, group, keys_of, like, option
+from jdd.schema.training import with_options
 
 if TYPE_CHECKING:
     from jdd.specs.base import Spec
@@ -93,6 +94,7 @@ class Data:
     dsa: str = option(AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)")
 
 
+@with_options
 @dataclass(frozen=True)
 class Eval:
     """How nets are trained on the set to measure it."""

@@ -27,7 +27,7 @@ AUTO = "auto"
 class Key(NamedTuple):
     """One key of the config: what it may hold, what it holds by default, what it means."""
 
-    type: Any  # int, float, bool, str, tuple[str, ...] or tuple[int, ...]
+    type: Any  # int, float, bool, str, or a tuple of str, int or float
     default: Any
     help: str
     choices: tuple[str, ...] = ()
@@ -38,6 +38,7 @@ class Key(NamedTuple):
     later: bool = False  # newer than sets that were made: at its default in no identity
     stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
     above: float | None = None  # more than this, which itself is not allowed
+    sparse: bool = False  # config.json names it only where it is not at its default
 
 
 Strings = tuple[str, ...]
@@ -48,6 +49,7 @@ _TYPE_WORDS = {
     str: "text",
     Strings: "a list of names, separated by commas",
     tuple[int, ...]: "a list of integers, separated by commas",
+    tuple[float, ...]: "a list of numbers, separated by commas",
 }
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -60,6 +62,7 @@ _TYPES: dict[str, Any] = {
     "str": str,
     "tuple[str, ...]": Strings,
     "tuple[int, ...]": tuple[int, ...],
+    "tuple[float, ...]": tuple[float, ...],
 }
 _OPTION = "jdd.option"
 
@@ -76,6 +79,7 @@ def option(
     later: bool = False,
     stands: tuple[tuple[str, str], ...] = (),
     above: float | None = None,
+    sparse: bool = False,
 ) -> Any:
     """Declare a key as a dataclass field.
 
@@ -88,9 +92,21 @@ def option(
       resumable: may change when a run is resumed.
       later: newer than saved sets: at its default it is part of no identity.
       stands: other words for the choices, in lower case.
+      sparse: config.json names it only where it is not at its default.
     """
     settings = Key(
-        None, default, help, choices, auto, resumable, minimum, maximum, later, stands, above
+        None,
+        default,
+        help,
+        choices,
+        auto,
+        resumable,
+        minimum,
+        maximum,
+        later,
+        stands,
+        above,
+        sparse,
     )
     return dataclasses.field(default=default, metadata={_OPTION: settings})
 
@@ -264,4 +280,5 @@ _CONVERT: dict[Any, Any] = {
     str: _str,
     Strings: lambda value: tuple(dict.fromkeys(_list(_str, value))),  # each name once
     tuple[int, ...]: lambda value: _list(_int, value),
+    tuple[float, ...]: lambda value: _list(_float, value),
 }

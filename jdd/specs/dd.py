@@ -139,6 +139,9 @@ def check(values: Values) -> None:
     """Refuse resolved values that do not go together."""
     _check_steps(values)
     _check_objective(values)
+    if values["eval.schedule"] != "recipe" and not values["eval.lr"]:
+        found = f"{values['eval.schedule']}, and the set learns a rate for every step"
+        raise BadInput("config.eval.schedule", found, "recipe, or --config.eval.lr=0.01 with it")
     pool, tested = values["experts.count"], values["held_out"]
     if values["init"] == "pretrained" and pool < 2:
         found = f"{pool} for init=pretrained"

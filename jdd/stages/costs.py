@@ -45,10 +45,10 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     # What costs too much is timed on a set of one small batch, and one net at a time.
     kept = size if few == batch else few
     if planned.recipe.distillation is not None:
-        planned = planned._replace(recipe=planned.recipe._replace(batch=few))
+        planned = planned._replace(recipe=planned.recipe.replace(batch=few))
         planned, taught, shared = label_stores.blank(context, planned, dset.labels[:kept], steps)
         more = [shared] if shared else []
-    timing = trainer.make(net, planned.recipe._replace(batch=few), kept)
+    timing = trainer.make(net, planned.recipe.replace(batch=few), kept)
     init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(together)]) for w in "io"]
     images, labels = (

@@ -31,6 +31,7 @@ from jdd.stages import label_stores
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
 from jdd.stages.registry import curve
+from jdd.training.recipe import asked
 
 # What is measured beside the nets: random images by the same recipe and, of a set whose labels are
 # stored, the set and random images with hard labels in the same views.
@@ -48,6 +49,7 @@ def settings(context: RunContext) -> dict[str, Any]:
         "batch": int(config.eval.batch),
         "lr": float(config.eval.lr),
         "at_once": int(config.eval.at_once),
+        **asked({}, section(config.eval)),
         "data": context.data.fingerprint,
         "net": [config.net.name, section(config.net)],
     }
@@ -233,7 +235,7 @@ def measure_random(
         planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         context.net,
-        planned._replace(recipe=planned.recipe._replace(label_kind=kind)),
+        planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
         images,
         labels,
         asked,

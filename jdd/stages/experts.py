@@ -15,6 +15,7 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 
 def _run(context: RunContext, session: Session) -> None:
@@ -37,7 +38,7 @@ def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool 
 
 
 def training_cost(
-    net: Net, recipe: trainer.Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
+    net: Net, recipe: Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
 ) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
@@ -46,11 +47,11 @@ def training_cost(
     few = share(batch, data.shape, one)
     # Two batches' images stand for all: reading them is not what is timed.
     images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
-    run = trainer.make(net, recipe._replace(batch=few), len(labels))
+    run = trainer.make(net, recipe.replace(batch=few), len(labels))
     init, own, ops = train.keys(0, [0], group)
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, one)
-    lr = jnp.full(2, 0.01, jnp.float32) if recipe.rates else jnp.float32(0.01)
+    lr = jnp.full(2, 0.01, jnp.float32)
     lo, hi = np.int32(0), np.int32(2)
     args = (carry, own, ops, jnp.asarray(images), labels, lr, lo, hi)
     step = timed(lambda: call(*args), 2) / 2 * batch / few

@@ -112,7 +112,7 @@ def _with(planned: Plan, nets: Sequence[Net], bn: str, combine: str) -> Plan:
     distillation = planned.recipe.distillation._replace(
         teachers=tuple(nets), bn=bn, combine=combine
     )
-    return planned._replace(recipe=planned.recipe._replace(distillation=distillation))
+    return planned._replace(recipe=planned.recipe.replace(distillation=distillation))
 
 
 def blank(

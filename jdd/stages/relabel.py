@@ -32,6 +32,7 @@ from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 
 def fits(context: RunContext) -> None:
@@ -171,9 +172,7 @@ class Labeller:
         over = tuple(context.devices)
         self._say = labeller.speaker(nets, str(relabel.bn), str(relabel.combine), by_place, over)
         self._variables = parallel.everywhere([t.variables() for t in context.teachers], over)
-        self._steps = trainer.steps_per_epoch(
-            trainer.Recipe(order="stored", batch=batch), len(images)
-        )
+        self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))

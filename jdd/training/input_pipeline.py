@@ -20,6 +20,7 @@ from jdd.data.prefetch import Prefetcher
 from jdd.data.streamed import Streamed
 from jdd.run.session import Session
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 Tree = Any
 ROOM = 64 << 20  # bytes of images in a piece, if more than one step goes into it
@@ -68,7 +69,7 @@ class Feed:
     def __init__(
         self,
         split: Any,
-        recipe: trainer.Recipe,
+        recipe: Recipe,
         own: jax.Array,
         epochs: range,
         devices: Sequence[jax.Device],

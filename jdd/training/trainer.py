@@ -14,97 +14,22 @@ take them in (``fed``; ``training/input_pipeline.py`` reads them).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jdd import augment, parallel
 from jdd.matching import losses
 from jdd.nets import Net
-from jdd.soft_labels.objective import DistillationLoss
 from jdd.training import optimisers
+from jdd.training.recipe import Recipe
 
 Tree = Any
-
-
-class Recipe(NamedTuple):
-    """Everything that fixes a training run but its data, rate and keys; hashable.
-
-    ``optimizer`` is sgd (with ``momentum``, 0 for none), adam or adamw, which decays what ``decay``
-    says (``optim.DECAYS``). ``drop_epoch`` is the first epoch
-    (from 0) at ``lr * drop_factor`` with the optimiser's state renewed, negative for none.
-    ``rates``: the rate is given for every step, ``[T]``, in place of one. ``order``, ``per_class``
-    and ``classes_per_step`` (0: all): see the module's text. ``augment`` is one of
-    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``sam_rho`` and ``sam_alpha``: see
-    ``flat_gradient``; 0 for the plain gradient. ``lesson``: how stored labels are read and what
-    is lost on them, for ``order="stored"``. ``parts``: the gradient of a batch is the mean over so
-    many equal parts, one after another, of which batch norm sees one at a time and moves its
-    running statistics by each; an epoch's short last batch is cut into parts as large, and what is
-    left. ``norm_updates``: how often a step
-    moves the running statistics of batch norms, on one and the same batch.
-    """
-
-    optimizer: str = "sgd"
-
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch: int = 256
-    drop_epoch: int = -1
-    drop_factor: float = 0.1
-    augment: str = "dsa"
-    strategy: str = ""
-    align_corners: bool = True
-    loss: str = "cross_entropy"
-    label_kind: str = "hard"
-    classes: int = 10
-    rates: bool = False
-    order: str = "shuffled"
-    per_class: int = 0
-    classes_per_step: int = 0
-    sam_rho: float = 0.0
-    sam_alpha: float = 0.0
-    decay: str = "all"
-    distillation: DistillationLoss | None = None
-    parts: int = 1
-    norm_updates: int = 1
-
-
-ORDERS = ("shuffled", "sequential", "classwise", "stored")
-SCHEDULES = ("warmup_cosine", "cosine")
-
-
-def scheduled(
-    rate: float, steps: int, schedule: Mapping[str, Any], per_epoch: int = 1
-) -> tuple[float, ...]:
-    """Return the rate of every step of a recipe's schedule; ``steps`` of them.
-
-    ``warmup_cosine``, with W = min(warmup, steps // 2) and f = final:
-
-        rate_t = rate t / W                                                     t < W
-        rate_t = rate (f + (1 - f) (1 + cos(pi (t - W) / (steps - W))) / 2)     t >= W
-
-    ``cosine``, constant within an epoch e of E, with W = warmup epochs and s = stretch; s = 1 falls
-    to 0, s = 2 to half the rate:
-
-        rate_e = rate (0.01 + 0.99 e / W)                                       e < W
-        rate_e = rate (1 + cos(pi (e - W) / (s (E - W)))) / 2                   e >= W
-    """
-    if schedule["kind"] == "cosine":
-        epochs = -(-steps // per_epoch)
-        ramp, e = int(schedule.get("warmup", 0)), np.arange(steps) // per_epoch
-        stretch = float(schedule.get("stretch", 1.0)) * max(epochs - ramp, 1)
-        fall = (1 + np.cos(np.pi * (e - ramp) / stretch)) / 2
-        parts = np.where(e < ramp, 0.01 + 0.99 * e / max(ramp, 1), fall)
-        return tuple(float(r) for r in rate * parts)
-    ramp, final = min(int(schedule["warmup"]), steps // 2), float(schedule["final"])
-    t = np.arange(steps)
-    fall = (1 + np.cos(np.pi * (t - ramp) / max(steps - ramp, 1))) / 2
-    parts = np.where(t < ramp, t / max(ramp, 1), final + (1 - final) * fall)
-    return tuple(float(r) for r in rate * parts)
 
 
 def cuts(batch: int, parts: int) -> bool:
@@ -229,140 +154,228 @@ def make(
 ) -> Fit:
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets.
 
-    ``over``: devices that share the images of a batch, batch statistics being the whole batch's.
+    Args:
+      fed: batches are given, in place of all images.
+      over: devices that share the images of a batch, batch statistics being the whole batch's.
 
     Raises:
       ValueError: ``fed``, and the recipe's order is not ``shuffled``.
     """
     if fed and recipe.order != "shuffled":
         raise ValueError(f"batches are fed in shuffled order, not {recipe.order}")
-    batch = min(recipe.batch, n)
-    rest = n % batch if recipe.order == "shuffled" else 0
-    per_epoch = steps_per_epoch(recipe, n)
-    loss_fn: Callable[[jax.Array, Any], jax.Array]
-    loss_fn = losses.squared_error if recipe.loss == "squared_error" else losses.cross_entropy
-    if recipe.distillation is not None:
-        loss_fn = recipe.distillation.loss
-    optimizer = optimizer_of(recipe)
+    made = _Training(net, recipe, n, fed, over)
+    small = light(net, max(1, made.batch // recipe.parts))
+    return Fit(made.init, made.advance, made.per_epoch, small)
 
-    def init(key: jax.Array) -> Tree:
-        variables = net.init(key)
-        state = optimizer.init(variables["params"])
-        order = {} if fed else {"order": jnp.arange(n)}
-        return {"variables": variables, "optimizer": state, **order}
 
-    def augmented(images: jax.Array, keys: Keys, step: jax.Array) -> jax.Array:
-        if recipe.strategy in ("", "none"):
-            return images
-        kind = augment.kind(recipe.augment)
-        op = kind.draw_op(jax.random.fold_in(keys.ops, step), recipe.strategy)
-        own = jax.random.fold_in(jax.random.fold_in(keys.own, 1), step)
-        return kind.apply(
-            op, own, images, recipe.strategy, siamese=False, align_corners=recipe.align_corners
-        )
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """The functions of ``Fit``; a carry holds variables, the optimiser's state, the order of the
+    images in this epoch and, with ``Recipe.ema``, the averaged weights.
+    """
 
-    def update(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
-        variables = carry["variables"]
-        if recipe.distillation is not None:
-            x, target = recipe.distillation.view(images, labels, step)
-        else:
-            target = losses.targets(labels, recipe.label_kind, recipe.classes)
-            x = augmented(images, keys, step)
+    net: Net
+    recipe: Recipe
+    n: int
+    fed: bool
+    over: tuple[jax.Device, ...]
 
-        normed = {name: variables[name] for name in ("batch_stats",) if name in variables}
+    @functools.cached_property
+    def batch(self) -> int:
+        return min(self.recipe.batch, self.n)
 
-        def objective(params: Tree, normed: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
-            x, target = parallel.shared_out((x, target), over)
-            out = net.apply({**variables, **normed, "params": params}, x, train=True)
-            return loss_fn(out.logits, target), {name: out.stats for name in normed}
+    @functools.cached_property
+    def per_epoch(self) -> int:
+        return steps_per_epoch(self.recipe, self.n)
 
-        def gradient(params: Tree) -> Tree:
-            part = jax.value_and_grad(objective, has_aux=True)
-            size = net.part(len(x), bool(normed))
-            if recipe.parts > 1:
-                size = min(len(x), max(1, batch // recipe.parts))
-            if size == len(x):
-                return part(params, normed, x, target)
+    @functools.cached_property
+    def optimizer(self) -> optimisers.InnerOptimizer:
+        return optimizer_of(self.recipe)
 
-            def add(lo: Any, count: int, sums: Tree, normed: Tree) -> tuple[Tree, Tree]:
-                pieces = jax.tree.map(
-                    lambda a: jax.lax.dynamic_slice_in_dim(a, lo, count), (x, target)
-                )
-                (loss, normed), grads = part(params, normed, *pieces)
-                own = jax.tree.map(lambda a: a * (count / len(x)), (loss, grads))
-                return jax.tree.map(jnp.add, sums, own), normed
+    def init(self, key: jax.Array) -> Tree:
+        """Return the carry of a fresh net."""
+        variables = self.net.init(key)
+        carry = {"variables": variables, "optimizer": self.optimizer.init(variables["params"])}
+        if not self.fed:
+            carry["order"] = jnp.arange(self.n)
+        if self.recipe.ema:
+            carry["average"] = variables["params"]
+        return carry
 
-            # From zero, not from the first part's: the program of a part is compiled once.
-            pieces = jax.tree.map(lambda a: a[:size], (x, target))
-            (loss, _), grads = jax.eval_shape(part, params, normed, *pieces)
-            zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, grads))
-            whole = len(x) // size
-            total = jax.lax.fori_loop(
-                0, whole, lambda i, at: add(i * size, size, *at), (zero, normed)
-            )
-            if rest := len(x) - whole * size:
-                total = add(whole * size, rest, *total)
-            (loss, grads), after = total
-            return (loss, after), grads
+    def advance(
+        self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, lo: Tree, hi: Tree
+    ) -> tuple[Tree, jax.Array]:
+        """Return the carry after the steps ``lo`` to ``hi`` and their mean loss."""
 
-        (loss, after), grads = gradient(variables["params"])
-        if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves
-            grads = flat_gradient(
-                lambda params: gradient(params)[1],
-                variables["params"], recipe.sam_rho, recipe.sam_alpha, grads,
-            )  # fmt: skip
-        params, state = optimizer.update(grads, carry["optimizer"], variables["params"], {"lr": lr})
-        for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
-            again = net.apply({**variables, **after}, x, train=True)
-            after = {name: again.stats for name in after}
-        new = {**variables, **after, "params": params}
-        return {**carry, "variables": new, "optimizer": state}, loss
+        def body(step: jax.Array, at: tuple[Tree, jax.Array]) -> tuple[Tree, jax.Array]:
+            given = (images[step - lo], labels[step - lo]) if self.fed else (images, labels)
+            after, loss = self._step(at[0], keys, *given, lr, step)
+            return after, at[1] + loss
 
-    def one(carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree) -> Tree:
-        epoch, j = step // per_epoch, step % per_epoch
-        lr = lr[step] if recipe.rates else lr
-        if recipe.drop_epoch >= 0:
-            lr = jnp.where(epoch >= recipe.drop_epoch, lr * recipe.drop_factor, lr)
-            fresh = jnp.logical_and(epoch == recipe.drop_epoch, j == 0)
-            begun = optimizer.init(carry["variables"]["params"])
-            state = jax.tree.map(lambda new, s: jnp.where(fresh, new, s), begun, carry["optimizer"])
-            carry = {**carry, "optimizer": state}
+        carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))
+        return carry, total / jnp.maximum(hi - lo, 1)
+
+    def _step(
+        self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree
+    ) -> tuple[Tree, jax.Array]:
+        """Run one step: its rate, its batch, its update."""
+        epoch, j = step // self.per_epoch, step % self.per_epoch
+        lr = lr[step] if jnp.ndim(lr) else lr
+        if self.recipe.drop is not None and self.recipe.drop.after_epoch >= -1:
+            lr, carry = self._dropped(lr, carry, epoch, j)
+        return self._batch_of(carry, keys, images, labels, lr, step, epoch, j)
+
+    def _dropped(self, lr: Tree, carry: Tree, epoch: Tree, j: Tree) -> tuple[Tree, Tree]:
+        """Return the rate and the carry as ``Recipe.drop`` leaves them at the start of a step."""
+        assert self.recipe.drop is not None
+        first = self.recipe.drop.after_epoch + 1
+        lr = jnp.where(epoch >= first, lr * self.recipe.drop.factor, lr)
+        fresh = jnp.logical_and(epoch == first, j == 0)
+        begun = self.optimizer.init(carry["variables"]["params"])
+        state = jax.tree.map(lambda new, s: jnp.where(fresh, new, s), begun, carry["optimizer"])
+        return lr, {**carry, "optimizer": state}
+
+    def _batch_of(
+        self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree,
+        epoch: Tree, j: Tree,
+    ) -> tuple[Tree, jax.Array]:  # fmt: skip
+        """Take the batch of a step, in the recipe's order, and learn from it."""
+        recipe, n, batch = self.recipe, self.n, self.batch
         if recipe.order == "classwise":
             draw, ipc = _draw(keys, epoch), n // recipe.classes
             rows = classwise_rows(
                 draw, recipe.classes, ipc, recipe.per_class, recipe.classes_per_step
             )
-            return update(carry, keys, images[rows], labels[rows], lr, step)
-        if fed or recipe.order == "stored":
-            return update(carry, keys, images, labels, lr, step)
+            return self._update(carry, keys, images[rows], labels[rows], lr, step)
+        if self.fed or recipe.order == "stored":
+            return self._update(carry, keys, images, labels, lr, step)
         if recipe.order == "sequential":
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
-            return update(carry, keys, x, y, lr, step)
-        if per_epoch == 1:  # the whole set in one batch: its order says nothing
-            return update(carry, keys, images, labels, lr, step)
+            return self._update(carry, keys, x, y, lr, step)
+        if self.per_epoch == 1:  # the whole set in one batch: its order says nothing
+            return self._update(carry, keys, images, labels, lr, step)
         order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
 
         def take(size: int) -> Callable[[], Tree]:
             def run() -> Tree:
                 index = jax.lax.dynamic_slice(order, (j * batch,), (size,))
-                return update(carry, keys, images[index], labels[index], lr, step)
+                return self._update(carry, keys, images[index], labels[index], lr, step)
 
             return run
 
-        if not rest:
+        if not n % batch:
             return take(batch)()
-        return jax.lax.cond(j == per_epoch - 1, take(rest), take(batch))
+        return jax.lax.cond(j == self.per_epoch - 1, take(n % batch), take(batch))
 
-    def advance(
-        carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, lo: Tree, hi: Tree
+    def _update(
+        self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree
     ) -> tuple[Tree, jax.Array]:
-        def body(step: jax.Array, at: tuple[Tree, jax.Array]) -> tuple[Tree, jax.Array]:
-            batch = (images[step - lo], labels[step - lo]) if fed else (images, labels)
-            after, loss = one(at[0], keys, *batch, lr, step)
-            return after, at[1] + loss
+        """Learn from a batch: one step of the optimiser, of batch norm's statistics, of the
+        average.
+        """
+        recipe, variables = self.recipe, carry["variables"]
+        x, target = self._shown(keys, images, labels, step)
+        (loss, after), grads = self._gradient(variables, variables["params"], x, target)
+        if recipe.sam_rho:  # loss and batch statistics are those at the weights themselves
+            grads = flat_gradient(
+                lambda params: self._gradient(variables, params, x, target)[1],
+                variables["params"], recipe.sam_rho, recipe.sam_alpha, grads,
+            )  # fmt: skip
+        params, state = self.optimizer.update(
+            grads, carry["optimizer"], variables["params"], {"lr": lr}
+        )
+        for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
+            again = self.net.apply({**variables, **after}, x, train=True)
+            after = {name: again.stats for name in after}
+        new = {**variables, **after, "params": params}
+        carry = {**carry, "variables": new, "optimizer": state}
+        if recipe.ema:
+            carry["average"] = self._averaged(carry, variables["params"], step)
+        return carry, loss
 
-        carry, total = jax.lax.fori_loop(lo, hi, body, (carry, jnp.zeros(())))
-        return carry, total / jnp.maximum(hi - lo, 1)
+    def _averaged(self, carry: Tree, before: Tree, step: Tree) -> Tree:
+        """Return d a + (1 - d) w of the weights w after a step; before step 0 a is w."""
+        d = self.recipe.ema
 
-    return Fit(init, advance, per_epoch, light(net, max(1, batch // recipe.parts)))
+        def one(first: jax.Array, a: jax.Array, w: jax.Array) -> jax.Array:
+            return d * jnp.where(step == 0, first, a) + (1 - d) * w
+
+        return jax.tree.map(one, before, carry["average"], carry["variables"]["params"])
+
+    def _shown(self, keys: Keys, images: Tree, labels: Tree, step: Tree) -> tuple[Tree, Tree]:
+        """Return a batch as the net is shown it, and what the net is to learn of it."""
+        recipe = self.recipe
+        if recipe.distillation is not None:
+            return recipe.distillation.view(images, labels, step)
+        target = losses.targets(labels, recipe.label_kind, recipe.classes)
+        if recipe.strategy in ("", "none"):
+            return images, target
+        kind = augment.kind(recipe.augment)
+        op = kind.draw_op(jax.random.fold_in(keys.ops, step), recipe.strategy)
+        own = jax.random.fold_in(jax.random.fold_in(keys.own, 1), step)
+        shown = kind.apply(
+            op, own, images, recipe.strategy, siamese=False, align_corners=recipe.align_corners
+        )
+        return shown, target
+
+    def _loss(self, logits: jax.Array, target: Tree) -> jax.Array:
+        if self.recipe.distillation is not None:
+            return self.recipe.distillation.loss(logits, target)
+        if self.recipe.loss == "squared_error":
+            return losses.squared_error(logits, target)
+        return losses.cross_entropy(logits, target)
+
+    def _gradient(
+        self, variables: Tree, params: Tree, x: Tree, target: Tree
+    ) -> tuple[tuple[jax.Array, Tree], Tree]:
+        """Return ((loss, batch statistics afterwards), gradient) of a batch at ``params``."""
+        normed = {name: variables[name] for name in ("batch_stats",) if name in variables}
+
+        def objective(params: Tree, normed: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
+            x, target = parallel.shared_out((x, target), self.over)
+            out = self.net.apply({**variables, **normed, "params": params}, x, train=True)
+            return self._loss(out.logits, target), {name: out.stats for name in normed}
+
+        part = jax.value_and_grad(objective, has_aux=True)
+        size = self.net.part(len(x), bool(normed))
+        if self.recipe.parts > 1:
+            size = min(len(x), max(1, self.batch // self.recipe.parts))
+        if size == len(x):
+            return part(params, normed, x, target)
+        return _accumulated(functools.partial(part, params), normed, x, target, size)
+
+
+def _accumulated(
+    part: Callable[..., Tree], normed: Tree, x: Tree, target: Tree, size: int
+) -> tuple[tuple[jax.Array, Tree], Tree]:
+    """Return what ``part`` would of a whole batch, from parts of ``size`` images one after another:
+    the mean of their losses and gradients by their images; batch statistics move by each in turn.
+    """
+
+    def add(lo: Any, count: int, sums: Tree, normed: Tree) -> tuple[Tree, Tree]:
+        pieces = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, lo, count), (x, target))
+        (loss, normed), grads = part(normed, *pieces)
+        own = jax.tree.map(lambda a: a * (count / len(x)), (loss, grads))
+        return jax.tree.map(jnp.add, sums, own), normed
+
+    # From zero, not from the first part's: the program of a part is compiled once.
+    pieces = jax.tree.map(lambda a: a[:size], (x, target))
+    (loss, _), grads = jax.eval_shape(part, normed, *pieces)
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, grads))
+    whole = len(x) // size
+    total = jax.lax.fori_loop(0, whole, lambda i, at: add(i * size, size, *at), (zero, normed))
+    if rest := len(x) - whole * size:
+        total = add(whole * size, rest, *total)
+    (loss, grads), after = total
+    return (loss, after), grads
+
+
+def evaluated(carry: Tree) -> Tree:
+    """Return the variables that a trained net is tested with: its own, or with averaged weights.
+
+    With ``Recipe.ema`` the weights are averaged; running batch-norm statistics are the trained
+    net's.
+    """
+    variables: Tree = carry["variables"]
+    return {**variables, "params": carry["average"]} if "average" in carry else variables

@@ -13,6 +13,7 @@ from jdd.matching import losses
 from jdd.pretrained import train
 from jdd.soft_labels import teacher
 from jdd.training import trainer
+from jdd.training.recipe import Recipe
 from tests import runs
 from tests.test_decoupled import keys_of
 
@@ -45,7 +46,7 @@ def small(parts=1, over=(), count=12):
     draw = np.random.default_rng(0)
     images = jnp.asarray(draw.normal(size=(count, 8, 8, 1)), jnp.float32)
     labels = jnp.asarray(draw.integers(0, 3, count), jnp.int32)
-    recipe = trainer.Recipe(
+    recipe = Recipe(
         momentum=0.9, weight_decay=0.0, batch=count, augment="views", classes=3, parts=parts
     )
     return net, images, labels, trainer.make(net, recipe, count, over=over)

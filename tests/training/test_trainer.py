@@ -9,7 +9,8 @@ import optax
 
 from jdd import nets
 from jdd.augment import dsa
-from jdd.training import trainer
+from jdd.training import schedules, trainer
+from jdd.training.recipe import Recipe
 
 CLASSES, IPC, SHAPE = 3, 4, (6, 6, 1)
 N = CLASSES * IPC
@@ -19,7 +20,7 @@ def test_schedule_is_a_ramp_and_a_cosine():
     """Against optax's, whose cosine is over what the ramp leaves."""
     schedule = {"kind": "warmup_cosine", "warmup": 50, "final": 0.01}
     for steps, ramp in ((200, 50), (60, 30), (1, 0)):
-        rates = trainer.scheduled(0.3, steps, schedule)
+        rates = schedules.from_json(schedule).rates(0.3, steps)
         known = optax.warmup_cosine_decay_schedule(0.0, 0.3, ramp, steps, end_value=0.003)
         np.testing.assert_allclose(rates, [float(known(t)) for t in range(steps)], rtol=1e-4)
 
@@ -66,24 +67,20 @@ def close(a, b, atol=2e-6):
 
 def test_sequential_batches_with_a_rate_for_each_step():
     rates = [0.1, 0.2, 0.05, 0.3, 0.1]
-    recipe = trainer.Recipe(
-        momentum=0.0, weight_decay=0.0, batch=6, classes=CLASSES, rates=True, order="sequential"
-    )
+    recipe = Recipe(momentum=0.0, weight_decay=0.0, batch=6, classes=CLASSES, order="sequential")
     found = train(recipe, rates, 5)
     close(found, by_hand(lambda t: np.arange(6) + 6 * (t % 2), rates, optax.sgd(1.0)))
 
 
 def test_adam_on_the_whole_set():
-    recipe = trainer.Recipe(optimizer="adam", weight_decay=0.0, classes=CLASSES)
+    recipe = Recipe(optimizer="adam", weight_decay=0.0, classes=CLASSES)
     found = train(recipe, 0.01, 4)
     # g / |g| makes much of a rounding error where g is almost nothing.
     close(found, by_hand(lambda t: np.arange(N), [0.01] * 4, optax.adam(1.0)), 2e-3)
 
 
 def test_classwise_batches_have_each_class_alike():
-    recipe = trainer.Recipe(
-        momentum=0.0, weight_decay=0.0, classes=CLASSES, order="classwise", per_class=2
-    )
+    recipe = Recipe(momentum=0.0, weight_decay=0.0, classes=CLASSES, order="classwise", per_class=2)
     found = train(recipe, 0.1, 3)
 
     def rows(step):
@@ -128,7 +125,7 @@ def test_flat_gradient_against_its_formula():
 
 def test_sam_takes_both_gradients_on_one_augmented_batch():
     net, images, labels = problem()
-    recipe = trainer.Recipe(
+    recipe = Recipe(
         momentum=0.0, weight_decay=0.0, classes=CLASSES, strategy="color_crop", sam_rho=0.1
     )
     run, keys = trainer.make(net, recipe, N), trainer.Keys(jax.random.key(1), jax.random.key(2))
@@ -158,7 +155,7 @@ def test_two_updates_of_the_norms_on_one_batch_are_one_of_0_19():
     keys, lr = trainer.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
     found = []
     for times in (1, 2):
-        run = trainer.make(net, trainer.Recipe(classes=CLASSES, norm_updates=times), N)
+        run = trainer.make(net, Recipe(classes=CLASSES, norm_updates=times), N)
         carry = run.init(jax.random.key(0))
         carry, _ = jax.jit(run.advance)(carry, keys, images, labels, lr, 0, 1)
         found.append(carry["variables"])
@@ -179,12 +176,12 @@ def test_nets_go_together_off_a_cpu_where_a_step_is_small(monkeypatch):
     net = nets.make("ConvNet", (32, 32, 3), 10, width=16)
     one = net.activations(1)
     few, many = (trainer.LIGHT // one, 2 * trainer.LIGHT // one)
-    assert not trainer.make(net, trainer.Recipe(batch=few, strategy=""), 2 * few).light
+    assert not trainer.make(net, Recipe(batch=few, strategy=""), 2 * few).light
     monkeypatch.setattr(trainer.jax, "default_backend", lambda: "gpu")
     trainer.make.cache_clear()
     try:
         for batch, parts, light in ((few, 1, True), (many, 1, False), (many, 2, True)):
-            recipe = trainer.Recipe(batch=batch, parts=parts, strategy="")
+            recipe = Recipe(batch=batch, parts=parts, strategy="")
             assert trainer.make(net, recipe, 2 * batch).light == light
     finally:
         trainer.make.cache_clear()

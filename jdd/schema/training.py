@@ -1,0 +1,68 @@
+"""Keys of options of training, made from their declarations in ``jdd/training/recipe.py``.
+
+They hold for every method whose set nets are trained on, and go over the method's own recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from jdd.errors import BadInput
+from jdd.schema.key import option, show
+from jdd.training import schedules
+from jdd.training.option import Option, options
+from jdd.training.recipe import AS_RECIPE, Recipe
+
+T = TypeVar("T")
+_SCHEDULE = option(
+    AS_RECIPE,
+    "what becomes of the learning rate: as the method's recipe has it, or steps down",
+    choices=(AS_RECIPE, *schedules.OFFERED),
+    later=True,
+    sparse=True,
+)
+
+
+def _declared() -> dict[str, Option]:
+    """Return the options that a config sets by a key made here, by that key."""
+    kinds = [schedules.KINDS[name] for name in schedules.OFFERED]
+    return {one.keys[0]: one for cls in (Recipe, *kinds) for one in options(cls) if one.help}
+
+
+def _field(one: Option) -> Any:
+    assert one.rule is not None
+    rule = one.rule
+    return option(
+        one.default, one.help, choices=rule.choices,
+        minimum=rule.minimum, maximum=rule.maximum, later=True, sparse=True,
+    )  # fmt: skip
+
+
+def with_options(group: type[T]) -> type[T]:
+    """Return the group ``eval`` with a field for every option that is set by a key made here."""
+    fields: list[tuple[str, Any, Any]] = [("schedule", str, _SCHEDULE)]
+    for key, one in _declared().items():
+        assert one.rule is not None
+        fields.append((key.removeprefix("eval."), one.rule.type, _field(one)))
+    made = dataclasses.make_dataclass(group.__name__, fields, bases=(group,), frozen=True)
+    made.__module__, made.__doc__ = group.__module__, group.__doc__
+    return made
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Refuse values of these keys that training cannot use; ``values`` by dotted name.
+
+    Raises:
+      BadInput: naming the key and what is allowed.
+    """
+    for name, one in _declared().items():
+        if one.rule is not None and not one.rule.holds(values[name]):
+            raise BadInput(f"config.{name}", show(values[name]), one.rule.words)
+    for kind in schedules.OFFERED:
+        for one in options(schedules.KINDS[kind]):
+            name = one.keys[0]
+            if values["eval.schedule"] != kind and values[name] != one.default:
+                found = f"{show(values[name])} with eval.schedule={values['eval.schedule']}"
+                raise BadInput(f"config.{name}", found, f"--config.eval.schedule={kind} with it")

@@ -1,0 +1,389 @@
+"""The training recipe: every option of training a net, declared once.
+
+A field of ``Recipe`` is an option's default, its check, its words in the report, its printed
+PyTorch code and the keys of a config that set it (``training/option.py``). ``training/trainer.py``
+holds the mathematics. To add an option, declare a field here, and train by it there.
+
+In a distilled set the recipe is the JSON object ``recipe["train"]``, ``to_json`` and ``from_json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jdd.training import option as options_
+from jdd.training import schedules
+from jdd.training.option import (
+    ABOVE_0,
+    OBJECT,
+    WHOLE,
+    Rule,
+    figure,
+    is_number,
+    number,
+    one_of,
+    option,
+    or_null,
+    whole,
+)
+from jdd.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    from jdd.soft_labels.objective import DistillationLoss
+
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # by their names in PyTorch
+DECAYS = ("all", "matrices")
+ORDERS = ("shuffled", "sequential", "classwise", "stored")
+LOSSES = ("cross_entropy", "squared_error")  # on labels that the set holds
+AS_RECIPE = "recipe"  # eval.schedule: the set's own
+
+_SHARE = Rule(
+    lambda v: is_number(v) and 0 <= v < 1, "a number, 0 or more and below 1", float, minimum=0
+)
+_KL = (
+    "said = F.softmax(z_teacher{at} / {T}, 1)",
+    "ours = F.log_softmax(net(v{at}) / {T}, 1)",
+    'loss = F.kl_div(ours, said, reduction="batchmean"){squared}',
+)
+# Losses on stored labels: their words and their code. 'hard' needs no labels, and has no code yet.
+STORED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kl": ("KL divergence from the teachers' labels, both at temperature {T}", _KL),
+    "kl_squared": (
+        "KL divergence from the teachers' labels, both at temperature T = {T}, times T²",
+        _KL,
+    ),
+    "mse_gt": (
+        "mean squared error against the teachers' logits + {weight} × cross entropy with the "
+        "image's own class",
+        (
+            "s = net(v{at})",
+            'own = y[e["index"][k]{at}.long()]',
+            "loss = F.mse_loss(s, z_teacher{at})",
+            "loss = loss + {weight} * F.cross_entropy(s, own)",
+        ),
+    ),
+    "hard": ("cross entropy with the classes of what a view shows, by their shares", ()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop:
+    """The rate is multiplied by ``factor`` once the epoch ``after_epoch`` (from 0) is over, and the
+    optimiser's state starts anew.
+    """
+
+    after_epoch: int = option(501, WHOLE)
+    factor: float = option(0.1, number(0))
+    reset_momentum: bool = option(True, Rule(lambda v: v is True, "true"))
+
+
+def _loss_words(r: Recipe) -> str:
+    if r.order != "stored":
+        return r.loss.replace("_", " ")
+    return STORED[r.loss][0].format(T=figure(r.temperature), weight=figure(r.ce_weight))
+
+
+def _loss_code(r: Recipe) -> list[str]:
+    if r.order == "stored":
+        words = {
+            "T": figure(r.temperature),
+            "weight": figure(r.ce_weight),
+            "squared": f" * {figure(r.temperature)}**2" if r.loss == "kl_squared" else "",
+            "at": "[j]" if r.parts > 1 else "",
+        }
+        return [line.format(**words) for line in STORED[r.loss][1]]
+    if r.loss == "squared_error" or r.label_kind == "centred":
+        wanted = f"torch.eye({r.classes})[y]" if r.label_kind == "hard" else "y"
+        return [f"loss = 0.5 * (net(x) - {wanted}).square().sum(1).mean()"]
+    return ["loss = torch.nn.functional.cross_entropy(net(x), y)"]
+
+
+def _optimiser_code(r: Recipe) -> list[str]:
+    weights, lines = "net.parameters()", []
+    if r.decay == "matrices" and r.optimizer != "adam":
+        lines = [
+            "flat, deep = ([p for p in net.parameters() if (p.ndim > 1) == d]",
+            "              for d in (False, True))",
+        ]
+        weights = '[{"params": deep}, {"params": flat, "weight_decay": 0}]'
+    made = f"opt = torch.optim.{OPTIMIZERS[r.optimizer]}({weights},"
+    return [*lines, made, f"    {', '.join(r.code('argument'))})"]
+
+
+def _drop_code(r: Recipe) -> list[str]:
+    if r.drop is None or not isinstance(r.lr, float):
+        return []
+    after = r.replace(lr=r.lr * r.drop.factor)
+    return [
+        f"if epoch == {r.drop.after_epoch}:",
+        *(f"    {line}" for line in _optimiser_code(after)),
+    ]
+
+
+def _drop_words(r: Recipe) -> str:
+    if r.drop is None:
+        return ""
+    lower = f"; after epoch {r.drop.after_epoch} the rate is multiplied by {figure(r.drop.factor)}"
+    return f"{lower} and momentum starts anew"
+
+
+def _parts_code(r: Recipe) -> list[str]:
+    """A step: one gradient, or the mean over parts; batch norm sees a part at a time."""
+    if r.parts == 1:
+        return [*_loss_code(r), "opt.zero_grad(); loss.backward(); opt.step()"]
+    return [
+        "opt.zero_grad()",
+        f"for j in torch.arange(len(v)).chunk({r.parts}):  # batch norm sees a part",
+        *(f"    {line}" for line in _loss_code(r)),
+        f"    (loss / {r.parts}).backward()",
+        "opt.step()",
+    ]
+
+
+def _decay_words(r: Recipe) -> str:
+    if r.decay == "matrices" and r.optimizer != "adam":
+        return " of matrices alone (no biases, no norms)"
+    return " of all weights" if r.optimizer == "adamw" else ""
+
+
+def _batch_words(r: Recipe) -> str:
+    if r.order == "classwise":
+        return f"{r.per_class} image(s) of a class a step"
+    return f"batches of {r.batch}"
+
+
+def _parts_words(r: Recipe) -> str:
+    return f", in {r.parts} parts of which batch norm sees one at a time" if r.parts > 1 else ""
+
+
+def _updates_words(r: Recipe) -> str:
+    more = f"; running statistics move {r.norm_updates} times a step"
+    return more if r.norm_updates > 1 else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a net is trained. Hashable by value: without its traced options (``static``) it keys
+    compiled programs.
+
+    ``lr`` is a rate, one for every step, or None: the rate that the set has learned. A training has
+    ``steps`` steps, else ``passes`` over the images; ``epochs`` is the number that the protocol
+    names, one below ``passes`` in the published one. ``order``: see ``training/trainer.py``.
+    ``parts``: the gradient of a batch is the mean over so many equal parts, one after another, of
+    which batch norm sees one at a time and moves its running statistics by each; an epoch's short
+    last batch is cut into parts as large, and what is left. ``norm_updates``: how often a step
+    moves the running statistics of batch norms, on one and the same batch.
+
+    ``ema``: with d > 0, after every step  a <- d a + (1 - d) w,  a_0 = w_0, of the weights w; the
+    net that is tested has the weights a, and the running batch-norm statistics of the trained net,
+    as EDC's students have. ``evaluated`` of the trainer returns it.
+
+    The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
+    ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``augment`` is one of
+    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: how stored labels
+    are read, for ``order="stored"``.
+    """
+
+    optimizer: str = option(
+        "sgd", one_of(*OPTIMIZERS), row="optimiser", words=lambda r: str(r.optimizer),
+        code={"make": _optimiser_code}, keys=("post.optimizer", "squeeze.optimizer"),
+    )  # fmt: skip
+    lr: float | tuple[float, ...] | None = option(
+        None,
+        Rule(lambda v: True, "a number above 0, or one for every step"),  # rules.rate: learned too
+        code={"argument": lambda r: [f"lr={r.lr:.6g}"]},
+        traced=True,
+    )
+    momentum: float = option(
+        0.9, number(0, 1), row="optimiser",
+        words=lambda r: f", momentum {figure(r.momentum)}" if r.optimizer == "sgd" else "",
+        code={"argument": lambda r: [f"momentum={figure(r.momentum)}"] * (r.optimizer == "sgd")},
+        keys=("post.momentum", "squeeze.momentum", "experts.momentum"),
+    )  # fmt: skip
+    weight_decay: float = option(
+        5e-4, number(0), row="optimiser",
+        words=lambda r: f", weight decay {figure(r.weight_decay)}",
+        code={"argument": lambda r: [f"weight_decay={figure(r.weight_decay)}"]},
+        keys=("post.weight_decay", "squeeze.weight_decay", "experts.weight_decay"),
+    )  # fmt: skip
+    decay: str = option(
+        DECAYS[0], one_of(*DECAYS), row="optimiser", words=_decay_words, keys=("post.decay",),
+        stored=True,
+    )  # fmt: skip
+    epochs: int = option(
+        1000, whole(0), row="schedule", traced=True, keys=("eval.epochs",),
+        words=lambda r: "" if r.steps else f"{r.epochs} epochs in ",
+    )  # fmt: skip
+    passes: int | None = option(1001, or_null(whole(0)), traced=True)
+    steps: int | None = option(
+        None, or_null(whole(0)), row="schedule", traced=True, keys=("eval.steps",),
+        words=lambda r: f"{r.steps} steps, " if r.steps else "",
+    )  # fmt: skip
+    batch: int = option(
+        256, whole(1), row="schedule", words=_batch_words,
+        keys=("eval.batch", "squeeze.batch", "experts.batch"),
+    )  # fmt: skip
+    order: str = option(
+        ORDERS[0], one_of(*ORDERS), row="schedule",
+        words=lambda r: {"sequential": ", in order", "stored": ", as they are stored"}.get(
+            r.order, ""
+        ),
+    )  # fmt: skip
+    per_class: int = option(0, whole(0))
+    classes_per_step: int = option(0, whole(0))
+    parts: int = option(
+        1, whole(1), row="schedule", words=_parts_words, code={"step": _parts_code}, later=True,
+        keys=("post.accumulate", "squeeze.accumulate"),
+    )  # fmt: skip
+    norm_updates: int = option(1, whole(1), row="schedule", words=_updates_words, later=True)
+    schedule: Schedule | None = option(
+        None, or_null(OBJECT), row="schedule", traced=True,
+        words=lambda r: r.schedule.words(r.steps or 0) if r.schedule else "",
+    )  # fmt: skip
+    drop: Drop | None = option(
+        None, or_null(OBJECT), row="schedule", words=_drop_words,
+        code={"turn": _drop_code},
+    )  # fmt: skip
+    loss: str = option(
+        LOSSES[0], one_of(*LOSSES, *STORED), row="loss", words=_loss_words, keys=("post.loss",)
+    )
+    temperature: float = option(1.0, ABOVE_0, keys=("post.temperature",), stored=True)
+    ce_weight: float = option(0.0, number(0), keys=("post.ce_weight",), stored=True)
+    ema: float = option(
+        0.0, _SHARE, row="schedule", later=True, keys=("eval.ema",),
+        help="nets are tested with an exponential average of their weights, a <- d a + (1 - d) w "
+        "after every step: d, such as 0.99 (0: with their last weights)",
+        words=lambda r: f"; tested is the average of the weights, a ← {figure(r.ema)} a + "
+        f"{figure(1 - r.ema)} w after every step" if r.ema else "",
+        code={
+            "make": lambda r: ["average = [p.detach().clone() for p in net.parameters()]"]
+            * bool(r.ema),
+            "step": lambda r: [
+                "for a, p in zip(average, net.parameters()):",
+                f"    a.lerp_(p.detach(), 1 - {figure(r.ema)})",
+            ] * bool(r.ema),
+            "end": lambda r: [
+                "for a, p in zip(average, net.parameters()):",
+                "    p.data.copy_(a)  # batch norm keeps its running statistics",
+            ] * bool(r.ema),
+        },
+    )  # fmt: skip
+    sam_rho: float = option(0.0, None, keys=("experts.sam_rho",))
+    sam_alpha: float = option(0.0, None, keys=("experts.sam_alpha",))
+    augment: str = "dsa"
+    strategy: str = ""
+    align_corners: bool = True
+    label_kind: str = "hard"
+    classes: int = 10
+    distillation: DistillationLoss | None = None
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Return the recipe with other values of some fields."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def static(self) -> Recipe:
+        """The recipe without its traced options: what a compiled program depends on."""
+        traced = (one for one in options_.options(Recipe) if one.traced)
+        return self.replace(**{one.name: one.default for one in traced})
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Recipe:
+        """Return the recipe of a set; an entry that is not there is at its default.
+
+        Args:
+          found: ``recipe["train"]``, which ``evaluation/rules.py`` allows.
+        """
+        drop = found.get("drop")
+        plain = {name: value for name, value in found.items() if name not in ("drop", "schedule")}
+        made: Recipe = options_.read(cls, plain)
+        return made.replace(
+            drop=options_.read(Drop, drop) if drop else None,
+            schedule=schedules.from_json(found.get("schedule")),
+        )
+
+    def to_json(self, whole: bool = False) -> dict[str, Any]:
+        """Return the recipe as a set holds it.
+
+        Args:
+          whole: with the options that only sets of stored labels write, too.
+        """
+        out = options_.dump(self)
+        for one in options_.options(Recipe):
+            default = getattr(self, one.name) == one.default
+            unused = one.stored and not whole and self.order != "stored"
+            if default and (one.later or unused):
+                out.pop(one.name, None)
+        out["drop"] = options_.dump(self.drop) if self.drop else None
+        out["schedule"] = self.schedule.to_json() if self.schedule else None
+        return out
+
+    def sentence(self, row: str) -> str:
+        """Return what the report says of the options of a row: optimiser, schedule or loss."""
+        said = (one.words(self) for one in options_.options(Recipe) if one.row == row and one.words)
+        return "".join(said)
+
+    def code(self, place: str) -> list[str]:
+        """Return lines of the report's PyTorch program.
+
+        Args:
+          place: "make", before the loop; "argument", of the optimiser; "step"; "turn", at the end
+            of an epoch; "end", after the loop.
+        """
+        made = (one.code[place](self) for one in options_.options(Recipe) if place in one.code)
+        return [line for lines in made for line in lines]
+
+
+def protocol(epochs: int = 1000, batch: int = 256, lr: float | None = None) -> Recipe:
+    """Return the published protocol: E + 1 passes, the rate divided by 10 after pass E // 2 + 1.
+
+    Source: the protocol DC, DSA, DM and MTT share (facts in each paper's experiments section).
+    """
+    drop = Drop(epochs // 2 + 1)
+    return Recipe(lr=lr, batch=batch, epochs=epochs, passes=epochs + 1, drop=drop)
+
+
+def of_keys(**groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that groups of a config set, such as ``of_keys(post=section(c.post))``."""
+    found: dict[str, Any] = {}
+    for name, group in groups.items():
+        found |= options_.bound(Recipe, name, group)
+    return found
+
+
+def asked(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a set's ``recipe["train"]`` as the keys ``eval.*`` of this module change it.
+
+    Args:
+      group: of those keys, the values that hold, by their last part: ``ema``, ``schedule`` ...
+        A value that is its default changes only an entry that is there.
+    """
+    out = dict(train)
+    values = options_.bound(Recipe, "eval", group)
+    for one in options_.options(Recipe):
+        if one.help and one.name in values:
+            if values[one.name] != one.default or one.name in train:
+                out[one.name] = values[one.name]
+    found, kind = train.get("schedule") or {}, group.get("schedule", AS_RECIPE)
+    if kind == AS_RECIPE and found.get("kind") in schedules.OFFERED:
+        kind = found["kind"]
+    if kind != AS_RECIPE:
+        cls: Any = schedules.KINDS[kind]
+        made: Any = schedules.from_json(found) if found.get("kind") == kind else cls()
+        changed = dataclasses.replace(made, **options_.bound(cls, "eval", group))
+        out |= {"schedule": changed.to_json(), "drop": None}
+    return out
+
+
+def said(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys ``eval.*`` that ``asked`` would make the entries of a set of."""
+    known = {one.keys[0]: train[one.name] for one in options_.options(Recipe)
+             if one.help and one.name in train}  # fmt: skip
+    found = train.get("schedule") or {}
+    if found.get("kind") in schedules.OFFERED:
+        cls = schedules.KINDS[found["kind"]]
+        known |= {one.keys[0]: found[one.name] for one in options_.options(cls)}
+        known["eval.schedule"] = found["kind"]
+    return known
