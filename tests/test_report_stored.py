@@ -126,7 +126,7 @@ def test_the_page_tells_labels_and_images_apart(tmp_path: Path) -> None:
         "Batch-norm statistics (bn)",
         f"recover 20{THIN}s",
         f"2{THIN}min 01{THIN}s",
-        "the folder labels/ has to stay beside the set",
+        "the folder labels/ has to stay next to the set",
         'e["label/logits"]',
     ):
         assert words in page.words, words

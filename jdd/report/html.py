@@ -9,7 +9,10 @@ DASH = "\u2013"
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is markup already; templates insert it as it is."""
+
+    def __html__(self) -> str:
+        return self
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
