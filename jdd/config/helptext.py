@@ -23,7 +23,7 @@ MODES = {
     "scores": "with --config.scores=true: what of the accuracy is the images' own",
     "report": "write report.html again",
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
-    "export": "write the set of --set for other programs, to --to",
+    "export": "write the set of --set for other programs, or its figures for papers, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
 }
 _FLAGS = {
@@ -36,7 +36,7 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
-    "--format=NAME": "with --mode=export, where the path does not say it: ddranking",
+    "--format=NAME": "with --mode=export, where the path does not imply it: ddranking, figures",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

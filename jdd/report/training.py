@@ -21,7 +21,7 @@ ORDER = "experts squeeze distill recover relabel evaluate full scores".split()
 
 def curves(evidence: Evidence) -> Html | None:
     """Draw accuracy, loss and learned learning rate over the steps, whichever were logged."""
-    accuracy = _accuracy(evidence)
+    accuracy = accuracy_lines(evidence)
     loss, rate = _lines(evidence, "loss"), _lines(evidence, "lr")
     if rate and max(np.ptp(line.y) for line in rate) == 0:
         rate = []
@@ -261,7 +261,7 @@ def _made(evidence: Evidence) -> dict[str, str]:
     return found
 
 
-def _accuracy(evidence: Evidence) -> list[svg.Line]:
+def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
     """Return one line a net and synthesis seed, with the spread over nets as band."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     several = any(_seed(row, "curve") for row in evidence.rows)
