@@ -208,7 +208,7 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     from jdd.report.evidence import gather
     from jdd.report.recipe import table as recipe
     from jdd.report.snippets import numpy as numpy_code
-    from jdd.report.snippets import torch as torch_code
+    from jdd.report.training_code import torch as torch_code
 
     dataset = make(kind=kind, zca=zca)
     dataset.recipe["train"]["passes"] = 3

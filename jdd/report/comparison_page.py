@@ -11,11 +11,11 @@ import numpy as np
 from jdd import __version__
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
-from jdd.report import pictures, training
+from jdd.report import cost, pictures, training
 from jdd.report.accuracy import Bar
 from jdd.report.evidence import Score, mapping
 from jdd.report.headline import Headline, Text, article, method
-from jdd.report.html import DASH, THIN, Html, duration, mean_std, percent, plural
+from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
 from jdd.report.pictures import Tile
 from jdd.report.runs import Found, Group, Run, Unlike
@@ -68,7 +68,7 @@ class CostRow(NamedTuple):
 
     method: str
     run: str
-    bar: Html | None
+    bar: list[cost.Part]
     figures: list[str]
 
 
@@ -313,9 +313,9 @@ def _costs(group: Group) -> Costs:
             evidence.known("steps") or DASH,
             evidence.seeds or DASH,
         ]
-        bar = training.stages(own, order, longest) if own else None
+        bar = cost.bar(own, order, longest)
         rows.append(CostRow(called(run), run.name, bar, figures))
-    keys = [(f"s{i % training.COLOURS}", name) for i, name in enumerate(order)]
+    keys = [(cost.colour(name, order), name) for name in order]
     return Costs(["In all", *order, "Process", "XLA", "Steps", "Seeds"], rows, keys)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from jdd.report import (
     accuracy,
     before_after,
+    cost,
+    curves,
     headline,
     nets,
     pictures,
     recipe,
     scores,
     snippets,
-    training,
 )
 from jdd.report.evidence import Evidence, gather
 from jdd.report.templating import render as render_template
@@ -44,12 +45,12 @@ def render(evidence: Evidence) -> str:
         images=pictures.section(evidence),
         before_after=before_after.section(evidence),
         accuracy=accuracy.section(evidence),
-        curves=training.curves(evidence),
+        curves=curves.section(evidence),
         nets=nets.section(evidence),
         scores=scores.section(evidence),
         snippets=snippets.snippets(evidence),
         recipe=recipe.table(evidence),
-        cost=training.cost(evidence),
+        cost=cost.section(evidence),
         command=evidence.known("command"),
         settings=snippets.settings(evidence),
         version=snippets.version(evidence),
