@@ -56,3 +56,10 @@ def test_help_does_not_import_the_template_engine() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=FOLDER.parents[1]
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_markup_is_in_templates_only() -> None:
+    charts = {"svg.py", "html.py"}  # SVG is drawn in Python
+    for path in sorted(FOLDER.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert path.name in charts or ("tag(" not in text and "</" not in text), path.name
