@@ -102,6 +102,24 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
 def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:
     """Write a set for other programs.
 
-    ``fmt`` is 'png' (class folders), 'safetensors', 'pt', 'npz' or 'ddranking'.
+    ``fmt`` is 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
+    run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those that
+    were not written).
     """
+    if fmt == "figures":
+        written = export_figures(dset, path)
+        if written.omitted:
+            warnings.warn(written.omitted, stacklevel=2)
+        return written.folder
     return interop.export(load(dset) if not isinstance(dset, DistilledSet) else dset, path, fmt)
+
+
+def export_figures(dset: DistilledSet | str | Path, path: str | Path) -> interop.Written:
+    """Write figures for papers into the new folder ``path``; return what was written.
+
+    Raises:
+      BadInput: as ``load`` and ``jdd.interop.write_figures``.
+    """
+    if isinstance(dset, DistilledSet):
+        return interop.write_figures(dset, Path(path))
+    return interop.write_figures(load(dset), Path(path), Path(dset))

@@ -107,6 +107,9 @@ def _export(flags: argparse.Namespace) -> int:
             raise BadInput(f"--{name}", "missing", "--mode=export --set=distilled.npz --to=PATH")
     from jdd import api
 
+    if flags.format == "figures":
+        print(api.export_figures(flags.set, flags.to).summary)
+        return 0
     folder = not os.path.splitext(flags.to)[1]
     fmt = flags.format or ("png" if folder else None)
     print(f"written: {api.export(flags.set, flags.to, fmt)}")

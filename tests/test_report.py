@@ -208,7 +208,7 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     from jdd.report.evidence import gather
     from jdd.report.recipe import table as recipe
     from jdd.report.replay import plain
-    from jdd.report.use import _numpy
+    from jdd.report.snippets import numpy as numpy_code
 
     dataset = make(kind=kind, zca=zca)
     dataset.recipe["train"]["passes"] = 3
@@ -220,7 +220,7 @@ def test_the_snippets_fit_the_set_and_run(tmp_path, monkeypatch, kind, zca):
     monkeypatch.chdir(tmp_path)
     evidence = gather(tmp_path)
     names: dict = {"pixels": dataset.transform.inverse(dataset.images)}
-    exec(_numpy(evidence), names)
+    exec(numpy_code(evidence), names)
     first = names["z"]
     np.testing.assert_allclose(names["x_test"], dataset.images, atol=1e-4)
     names["net"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))

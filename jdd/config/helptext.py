@@ -20,7 +20,7 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
-    "--format=NAME": "with --mode=export, where the path does not say it: ddranking",
+    "--format=NAME": "with --mode=export, where the path does not imply it: ddranking, figures",
     "--help": "this text; with --config=... also every key of that config",
     "--version": "the version of jdd",
 }

@@ -1,6 +1,8 @@
 """Sets made by other programs, and jdd's sets for other programs."""
 
 from jdd.interop.exchange import FORMATS, export, load
+from jdd.interop.figures import Written
+from jdd.interop.figures import write as write_figures
 from jdd.interop.foreign import Known, NeedsTransform
 
-__all__ = ["FORMATS", "Known", "NeedsTransform", "export", "load"]
+__all__ = ["FORMATS", "Known", "NeedsTransform", "Written", "export", "load", "write_figures"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from jdd import memory
 from jdd.errors import BadInput, nearest
-from jdd.interop import class_folders, ddranking, foreign, safetensors_files, torch_files
+from jdd.interop import class_folders, ddranking, figures, foreign, safetensors_files, torch_files
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
 
@@ -19,7 +19,7 @@ LOADS = (
     "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
-FORMATS = ("npz", "png", "safetensors", "pt", "ddranking")
+FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
 
 
 def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
@@ -89,6 +89,8 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
       ``torch.load(path, weights_only=True)``.
     - 'ddranking': a folder of images.pt, labels.pt and lr.pt, as DD-Ranking's demos read them
       (``interop/ddranking.py``), and recipe.json.
+    - 'figures': a folder of the image grid as PDF and PNG; ``jdd.export`` of a run's distilled.npz
+      adds the accuracy curve and the comparison bars (``interop/figures.py``).
 
     Raises:
       BadInput: unknown format, missing package, or ``path`` cannot be written.
@@ -102,6 +104,8 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
         return dataset.save(path)
     if fmt == "png":
         return class_folders.write(dataset, path)
+    if fmt == "figures":
+        return figures.write(dataset, path).folder
     if fmt == "safetensors":
         return safetensors_files.write(dataset, path)
     if fmt == "ddranking":

@@ -1,4 +1,4 @@
-"""``report.html``: what a run reached, on one page that needs nothing beside it."""
+"""``report.html``: what a run reached, on one page that needs no other file."""
 
 from jdd.report.page import write
 

@@ -1,4 +1,4 @@
-"""``--mode=compare``: writes the page of several runs and its figures as JSON, and says them."""
+"""``--mode=compare``: the page of several runs, its figures as JSON and as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jdd.report.html import THIN, duration, size
 from jdd.report.runs import Found, Group, Run, Unlike
 from jdd.storage.files import write_atomic
 
-KIND = "jdd comparison"  # says of a JSON file that it is one of ours
+KIND = "jdd comparison"  # marks a JSON file as written here
 
 
 def write(
@@ -43,15 +43,15 @@ def write(
 
 
 def _place(page: Path) -> Path:
-    """Return where the page goes; refuse a place that cannot be written, or is somebody's."""
+    """Return where the page goes; refuse a place not writable or that holds another file."""
     where = f"--to={page}"
     if page.suffix not in (".html", ".htm"):
         raise BadInput(where, "not a page", "a path that ends in .html")
     if not page.parent.is_dir() or not os.access(page.parent, os.W_OK):
         raise BadInput(where, f"{page.parent} cannot be written", "a folder that you may write")
-    beside = page.with_suffix(".json")
-    for path in (page, beside):
-        if path.is_dir() or path.exists() and not _ours(beside):
+    numbers = page.with_suffix(".json")
+    for path in (page, numbers):
+        if path.is_dir() or path.exists() and not _ours(numbers):
             raise BadInput(where, f"{path} is there and no comparison", "another --to")
     return page
 
@@ -65,7 +65,7 @@ def _ours(path: Path) -> bool:
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Return all that the page says in numbers; accuracies are fractions."""
+    """Return the numbers of the page; accuracies are fractions."""
     return {
         "kind": KIND,
         "jdd": __version__,

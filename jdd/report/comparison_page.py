@@ -1,107 +1,184 @@
-"""Several finished runs on one page: images, accuracy, time and memory side by side."""
+"""Several finished runs on one page: images, accuracy, time and memory of each group."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jdd import __version__
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
-from jdd.report import pictures, results, training, use
+from jdd.report import cost, pictures, training
+from jdd.report.accuracy import Bar
 from jdd.report.evidence import Score, mapping
-from jdd.report.html import DASH, THIN, Html, duration, join, mean_std, percent, plural, tag
+from jdd.report.headline import Headline, Text, article, method
+from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
-from jdd.report.page import document
+from jdd.report.pictures import Tile
 from jdd.report.runs import Found, Group, Run, Unlike
+from jdd.report.templating import render as render_template
 from jdd.stages import registry
 
 CLASSES, EACH = 10, 3  # images of a run that the eye can take in: classes, and images of each
+_MARKS = {
+    "random": "as many random real images, same recipe",
+    "published": "published for this method",
+}
+
+
+class Cell(NamedTuple):
+    """A figure of the table of nets; ``n`` in words, '' where there is none to name."""
+
+    value: str
+    n: str = ""
+
+
+class NetRow(NamedTuple):
+    """A run's accuracies: on the common net, of random images, as published, on other nets."""
+
+    method: str
+    run: str
+    accuracy: Cell
+    random: Cell
+    published: Cell
+    others: list[Cell]
+
+
+class Difference(NamedTuple):
+    """Settings of one kind in which runs differ; ``alike`` is the sentence where none do."""
+
+    title: str
+    rows: Sequence[Unlike]
+    alike: str
+
+
+class Grid(NamedTuple):
+    """The same classes of each set in the same columns; ``rows`` are (method, about, stacks)."""
+
+    note: str
+    css: str
+    names: Sequence[str]
+    rows: list[tuple[str, str, list[list[Tile]]]]
+
+
+class CostRow(NamedTuple):
+    """A run's seconds as a bar, and its figures in the order of ``Costs.heads``."""
+
+    method: str
+    run: str
+    bar: list[cost.Part]
+    figures: list[str]
+
+
+class Costs(NamedTuple):
+    """Time and memory; ``keys`` are (CSS class of its colour, stage)."""
+
+    heads: list[str]
+    rows: list[CostRow]
+    keys: list[tuple[str, str]]
+
+
+class Section(NamedTuple):
+    """One group of comparable runs."""
+
+    title: str
+    note: str
+    keys: list[tuple[str, str]]
+    bars: list[Bar]
+    net_heads: list[str]
+    nets: list[NetRow]
+    sources: str
+    differences: list[Difference]
+    images: Grid | None
+    costs: Costs
+
+
+class Origin(NamedTuple):
+    """Where a run lies, on what it ran, and its command."""
+
+    title: str
+    about: str
+    command: str
 
 
 def render(found: Found) -> str:
     """Return the page as text."""
     count = sum(len(group.runs) for group in found.groups)
-    title = f"{plural(count, 'run')} compared {DASH} jdd"
     room = pictures.BUDGET // max(1, count)
-    sections = [
-        _headline(found, count),
-        _left_out(found),
-        *(_section(group, room) for group in found.groups),
-        _makings(found),
-    ]
-    return document(title, sections, use.made_by(__version__))
-
-
-def _headline(found: Found, count: int) -> Html:
-    group = found.groups[0]
-    if len(found.groups) == 1 and count > 1:
-        best = group.runs[0]
-        score = best.score(group.net)
-        reached = tag("b", percent(score.mean), cls="ours") if score else DASH
-        sentence = join(
-            f"Of {plural(count, 'run')} on {group.title}, ", tag("b", called(best)),
-            f" comes first: {reached_by(best, group.net)} trained on its set reaches ", reached,
-        )  # fmt: skip
-    else:
-        sentence = join(tag("b", plural(count, "finished run")), f" on {_listed(found)}")
-    return tag("header", tag("p", "Runs side by side", cls="eyebrow"), tag("h1", sentence))
-
-
-def reached_by(run: Run, net: str) -> str:
-    """Name the net of a run's figure with its article."""
-    name = net if net in run.evidence.scores else run.evidence.net
-    return f"{'an' if name[:1] in 'AEIOU' or name.startswith('MLP') else 'a'} {name}"
-
-
-def _listed(found: Found) -> str:
-    titles = [group.title for group in found.groups]
-    return " · ".join(titles) if len(titles) < 4 else f"{len(titles)} datasets or sizes"
+    return render_template(
+        "comparison.html",
+        title=f"{plural(count, 'run')} compared {DASH} jdd",
+        headline=_headline(found, count),
+        unfinished=[(run.name, run.reached, _why(run)) for run in found.unfinished],
+        other_folders=found.passed,
+        sections=[_section(group, room) for group in found.groups],
+        origins=list(_origins(found)),
+        version=__version__,
+    )
 
 
 def called(run: Run) -> str:
-    """Return a run's method, or that there is none."""
-    return results.method(run.evidence) or "a set"
+    """Return a run's method, or 'a set' for a set of unknown method."""
+    return method(run.evidence) or "a set"
 
 
-def _left_out(found: Found) -> Html | None:
-    lines = [
-        tag("p", tag("b", run.name), f", not finished ({run.reached}): ", _why(run))
-        for run in found.unfinished
-    ]
-    if len(found.groups) > 1:
-        lines.append(
-            tag(
-                "p",
-                "Accuracies are compared within each part below, and not between them: these are "
-                "other datasets, other numbers of images, or other aims.",
-            )
-        )
-    if found.passed:
-        lines.append(tag("p", f"Matched and no runs: {', '.join(found.passed)}."))
-    return tag("aside", *lines, cls="missing") if lines else None
+def taught(group: Group) -> str:
+    """Name the runs whose random images have labels by teachers, '' where none have."""
+    names = [run.name for run in group.runs if run.evidence.taught]
+    if not names:
+        return ""
+    return f"In {', '.join(names)} the set and the random images have labels by the same teachers."
+
+
+def _headline(found: Found, count: int) -> Headline:
+    group = found.groups[0]
+    if len(found.groups) == 1 and count > 1:
+        best = group.runs[0]
+        score, evidence = best.score(group.net), best.evidence
+        net = group.net if group.net in evidence.scores else evidence.net
+        made = Text(percent(score.mean), strong=True, ours=True) if score else Text(DASH)
+        sentence = [
+            Text(f"Of {plural(count, 'run')} on {group.title}, "),
+            Text(called(best), strong=True),
+            Text(f" comes first: {article(net)} trained on its set reaches "),
+            made,
+        ]
+    else:
+        titles = [group.title for group in found.groups]
+        where = " · ".join(titles) if len(titles) < 4 else f"{len(titles)} datasets or sizes"
+        sentence = [Text(plural(count, "finished run"), strong=True), Text(f" on {where}")]
+    return Headline("Runs side by side", sentence, [])
 
 
 def _why(run: Run) -> str:
     return " ".join(run.evidence.missing) or "There is no accuracy in its result.json."
 
 
-def _section(group: Group, room: int) -> Html:
-    return tag(
-        "section",
-        tag("h2", group.title),
-        _note(group),
-        _bars(group),
-        _nets(group),
-        _unlike(group),
-        _images(group, room),
-        _cost(group),
+def _section(group: Group, room: int) -> Section:
+    marks = [
+        (kind, words)
+        for kind, words in _MARKS.items()
+        if any(run.evidence.baseline(kind) for run in group.runs)
+    ]
+    first, *others = group.nets
+    return Section(
+        title=group.title,
+        note=_note(group),
+        keys=marks,
+        bars=list(_bars(group)),
+        net_heads=[first, "Random images", "Published", *others],
+        nets=[_net_row(group, run) for run in group.runs],
+        sources=_sources(group),
+        differences=_differences(group) if len(group.runs) > 1 else [],
+        images=_images(group, room),
+        costs=_costs(group),
     )
 
 
-def _note(group: Group) -> Html:
+def _note(group: Group) -> str:
     words = (
         f"Test accuracy in percent of nets trained on each set by its own recipe: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation over n nets. Bars: {group.net}."
@@ -112,70 +189,45 @@ def _note(group: Group) -> Html:
         words += f" {taught(group)}"
     if group.unlike:
         words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
-    return tag("p", words, cls="note")
+    return words
 
 
-def taught(group: Group) -> str:
-    """Say whose random images have labels of teachers, '' where none have."""
-    names = [run.name for run in group.runs if run.evidence.taught]
-    if not names:
-        return ""
-    return f"In {', '.join(names)} the set and the random images have labels by the same teachers."
-
-
-def _bars(group: Group) -> Html:
-    rows = []
-    for place, run in enumerate(group.runs):
+def _bars(group: Group) -> Iterator[Bar]:
+    for at, run in enumerate(group.runs):
         score = run.score(group.net)
         if score is None:
             continue
-        others = [(kind, run.evidence.baseline(kind)) for kind in ("random", "published")]
-        marks = [(kind, other.mean) for kind, other in others if other is not None]
+        others = [(kind, run.evidence.baseline(kind)) for kind in _MARKS]
+        marks = tuple((kind, other.mean) for kind, other in others if other is not None)
         net = "" if group.net in run.evidence.scores else f", on {run.evidence.net}"
         about = f"{run.name}{net}" + (f", n{THIN}={THIN}{score.n}" if score.n else "")
-        css = "ours" if place == 0 and len(group.runs) > 1 else "run"
-        rows.append(results.bar(called(run), about, score, css, marks))
-    keys = [
-        tag("li", tag("u", cls=kind), words)
-        for kind, words in (
-            ("random", "as many random real images, same recipe"),
-            ("published", "published for this method"),
-        )
-        if any(run.evidence.baseline(kind) for run in group.runs)
-    ]
-    drawn = tag("div", *rows, results.ticks(), cls="bars")
-    return join(tag("ul", *keys, cls="keys") if keys else None, drawn)
+        css = "ours" if at == 0 and len(group.runs) > 1 else "run"
+        yield Bar(called(run), about, css, score, marks)
 
 
-def _nets(group: Group) -> Html:
-    """Tabulate a column a net, random images and the published figure."""
-    first, *others = group.nets
-    heads = ("Run", first, "Random images", "Published", *others)
-    head = [tag("th", word, cls="num" if at else None) for at, word in enumerate(heads)]
-    rows = []
-    for place, run in enumerate(group.runs):
-        evidence = run.evidence
-        cells = [_with_n(evidence.scores.get(first))]
-        cells.append(_with_n(evidence.baseline("random"), "num aside"))
-        published = evidence.baseline("published")
-        figure = mean_std(published.mean, published.std, 2) if published else DASH
-        cells.append(tag("td", figure, cls="num aside"))
-        cells += [_with_n(evidence.scores.get(net)) for net in others]
-        name = tag("td", called(run), tag("small", run.name))
-        rows.append(tag("tr", name, *cells, cls="ours" if place == 0 else None))
-    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), cls="across")
-    return join(tag("h3", "Net by net"), tag("div", table, cls="scroll"), _sources(group))
+def _net_row(group: Group, run: Run) -> NetRow:
+    evidence, (first, *others) = run.evidence, group.nets
+    published = evidence.baseline("published")
+    figure = mean_std(published.mean, published.std, 2) if published else DASH
+    return NetRow(
+        called(run),
+        run.name,
+        _cell(evidence.scores.get(first)),
+        _cell(evidence.baseline("random")),
+        Cell(figure),
+        [_cell(evidence.scores.get(net)) for net in others],
+    )
 
 
-def _with_n(score: Score | None, css: str = "num") -> Html:
+def _cell(score: Score | None) -> Cell:
     if score is None:
-        return tag("td", DASH, cls=css)
-    count = tag("small", f"n{THIN}={THIN}{score.n}") if score.n else None
-    return tag("td", mean_std(score.mean, score.std, score.n), count, cls=css)
+        return Cell(DASH)
+    n = f"n{THIN}={THIN}{score.n}" if score.n else ""
+    return Cell(mean_std(score.mean, score.std, score.n), n)
 
 
-def _sources(group: Group) -> Html | None:
-    """Say whose the published figures are, and which runs are not by that protocol."""
+def _sources(group: Group) -> str:
+    """Name the sources of published figures, and the runs that differ from their protocols."""
     lines = []
     for run in group.runs:
         found = run.evidence.baseline("published")
@@ -183,75 +235,52 @@ def _sources(group: Group) -> Html | None:
             continue
         differs = found.about.get("protocol_differs")
         names = ", ".join(map(str, differs)) if isinstance(differs, list) else ""
-        said = f"; {run.name} differs from its protocol in {names}" if names else ""
-        lines.append(f"{called(run)}: {found.about.get('source', '')}{said}.")
-    if not lines:
-        return None
-    return tag("p", "Published. ", " ".join(dict.fromkeys(lines)), cls="note after")
+        other = f"; {run.name} differs from its protocol in {names}" if names else ""
+        lines.append(f"{called(run)}: {found.about.get('source', '')}{other}.")
+    return f"Published. {' '.join(dict.fromkeys(lines))}" if lines else ""
 
 
-def _unlike(group: Group) -> Html | None:
-    if len(group.runs) < 2:
-        return None
-    parts: list[Html] = []
-    for title, unlike, alike in (
-        (
+def _differences(group: Group) -> list[Difference]:
+    return [
+        Difference(
             "Not alike: accuracies",
             group.unlike,
             "Data, recipe, nets and their number are the same in all of these runs, as far as "
-            "they say.",
+            "their files show.",
         ),
-        (
+        Difference(
             "Not alike: times and memory",
             group.slower,
-            "Device, versions and precision are the same in all of these runs, as far as they say.",
+            "Device, versions and precision are the same in all of these runs, as far as their "
+            "files show.",
         ),
-    ):
-        if unlike:
-            parts.append(tag("h3", title))
-            parts.append(_differences(unlike))
-        else:
-            parts.append(tag("p", alike, cls="note after"))
-    return join(*parts)
+    ]
 
 
-def _differences(unlike: Sequence[Unlike]) -> Html:
-    rows = []
-    for one in unlike:
-        cell = [
-            tag("div", tag("b", value), tag("small", ", ".join(names)))
-            for value, names in one.values.items()
-        ]
-        rows.append(tag("tr", tag("th", one.what), tag("td", *cell)))
-    return tag("table", tag("tbody", *rows), cls="facts unlike")
-
-
-def _images(group: Group, room: int) -> Html | None:
-    """Show the same classes of every run in the same columns, a few images of each."""
-    shown = [(run, run.evidence.dataset) for run in group.runs]
-    sets = [dataset for _, dataset in shown if dataset is not None]
+def _images(group: Group, room: int) -> Grid | None:
+    """Return the same classes of every run in the same columns, a few images of each."""
+    sets = [run.evidence.dataset for run in group.runs if run.evidence.dataset is not None]
     if not sets:
         return None
     tiles = max(1, room // max(dataset.images[0].size for dataset in sets))
     names = sets[0].class_names[: max(1, min(CLASSES, tiles))]
     most = max(len(one) for dataset in sets for one in preview.by_class(dataset))
     each = max(1, min(EACH, most, tiles // len(names)))
-    cells: list[Html] = [tag("b", ""), *(tag("span", name, title=name) for name in names)]
-    for run, dataset in shown:
-        if dataset is not None:
+    rows = []
+    for run in group.runs:
+        if run.evidence.dataset is not None:
             score = run.score(group.net)
             about = f"{run.name} {percent(score.mean) if score else ''}"
-            cells += [tag("b", called(run), tag("small", about)), *_columns(dataset, names, each)]
+            rows.append((called(run), about, columns(run.evidence.dataset, names, each)))
     note = (
         f"The same classes of each set, {plural(each, 'image')} of each; normalisation and "
         "whitening undone, values beyond black and white cut off."
     )
-    smooth = " smooth" if max(sets[0].images.shape[1:3]) > 64 else ""
-    grid = tag("div", *cells, cls=f"wall beside{smooth}", style=f"--columns:{len(names)}")
-    return join(tag("h3", "Images"), tag("p", note, cls="note"), grid)
+    return Grid(note, "smooth" if pictures.smooth(sets[0]) else "", names, rows)
 
 
-def _columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[Html]:
+def columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[list[Tile]]:
+    """Return for each class of ``names`` its first ``each`` images."""
     groups = dict(zip(dataset.class_names, preview.by_class(dataset), strict=True))
     if not set(names) & set(groups):  # other words for the same classes: by their order
         groups = dict(zip(names, groups.values(), strict=False))
@@ -260,23 +289,17 @@ def _columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[Htm
     few = dataset._replace(images=dataset.images[index])
     pixels = iter(preview.to_pixels(few)) if len(index) else iter(())
     return [
-        tag(
-            "div",
-            *(pictures.tile(next(pixels), f"{name}, image {i + 1}") for i in range(len(own))),
-            cls="stack",
-        )
+        [pictures.tile(next(pixels), f"{name}, image {i + 1}") for i in range(len(own))]
         for name, own in zip(names, chosen, strict=True)
     ]
 
 
-def _cost(group: Group) -> Html:
+def _costs(group: Group) -> Costs:
     spent = {run.name: training.stage_seconds(run.evidence) for run in group.runs}
     names = dict.fromkeys(name for seconds in spent.values() for name in seconds)
     order = sorted(names, key=registry.place)
     whole = {run.name: training.total_seconds(run.evidence) or 0.0 for run in group.runs}
     longest = max(whole.values())
-    heads = ("Run", "", "In all", *order, "Process", "XLA", "Steps", "Seeds")
-    head = [tag("th", word, cls="num" if at > 1 else None) for at, word in enumerate(heads)]
     rows = []
     for run in group.runs:
         evidence, seconds = run.evidence, spent[run.name]
@@ -291,41 +314,19 @@ def _cost(group: Group) -> Html:
             evidence.known("steps") or DASH,
             evidence.seeds or DASH,
         ]
-        rows.append(
-            tag(
-                "tr",
-                tag("td", called(run), tag("small", run.name)),
-                tag("td", training.stages(own, order, longest) if own else None),
-                *(tag("td", figure, cls="num") for figure in figures),
-            )
-        )
-    keys = [
-        tag("li", tag("i", cls=f"s{i % training.COLOURS}"), name) for i, name in enumerate(order)
-    ]
-    note = (
-        "A stage without a figure was not run here (experts that are shared, say). The baseline "
-        "on the whole training set, made once a dataset, is not counted in. Process: the most "
-        "memory it held; XLA: the temporaries of the stage that plans most."
-    )
-    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), cls="costs")
-    return join(
-        tag("h3", "Time and memory"),
-        tag("p", note, cls="note"),
-        tag("ul", *keys, cls="keys"),
-        tag("div", table, cls="scroll"),
-    )
+        bar = cost.bar(own, order, longest)
+        rows.append(CostRow(called(run), run.name, bar, figures))
+    keys = [(cost.colour(name, order), name) for name in order]
+    return Costs(["In all", *order, "Process", "XLA", "Steps", "Seeds"], rows, keys)
 
 
-def _makings(found: Found) -> Html:
-    """Show for every run where it lies, on what it ran, and the command that makes it again."""
-    parts: list[Html] = []
+def _origins(found: Found) -> Iterator[Origin]:
+    """Return for every run where it lies, on what it ran, and the command that makes it again."""
     for run in [*(run for group in found.groups for run in group.runs), *found.unfinished]:
         evidence = run.evidence
-        told = [str(os.path.abspath(evidence.workdir)), str(evidence.result.get("device") or "")]
+        words = [str(os.path.abspath(evidence.workdir)), str(evidence.result.get("device") or "")]
         versions = mapping(evidence.result, "versions")
-        told.append(", ".join(f"{name}{THIN}{value}" for name, value in versions.items()))
-        line = evidence.known("command")
-        parts.append(tag("h3", f"{run.name}: {called(run)}"))
-        parts.append(tag("p", " · ".join(word for word in told if word), cls="note"))
-        parts.append(tag("pre", tag("code", line or "no command is kept"), cls="wrap"))
-    return tag("section", tag("h2", "Make them again"), *parts)
+        words.append(", ".join(f"{name}{THIN}{value}" for name, value in versions.items()))
+        about = " · ".join(word for word in words if word)
+        command = evidence.known("command") or "no command is recorded"
+        yield Origin(f"{run.name}: {called(run)}", about, command)

@@ -1,4 +1,4 @@
-"""What a run has left in its working directory, as far as it has come."""
+"""What a run has written into its working directory so far."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Score(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All that the report is made of; ``missing`` says in words what is not there.
+    """All that the report is made of; ``missing`` are sentences on what is not there.
 
     ``labels`` are the settings of the stored labels of the set's views, empty where there are none.
     """
@@ -66,19 +66,19 @@ class Evidence(NamedTuple):
 
     @property
     def stored(self) -> bool:
-        """Whether views, and how they are labelled, are in a folder beside the set."""
+        """Whether views, and how they are labelled, are in a folder next to the set."""
         return mapping(self.recipe, "labels").get("kind") == "stored"
 
     @property
     def taught(self) -> bool:
-        """Whether nets learn what teachers have said of the views."""
+        """Whether nets learn the teachers' labels of the views."""
         return self.stored and mapping(self.recipe, "train").get("loss") != "hard"
 
     @property
     def teachers(self) -> dict[str, float | None]:
         """Test accuracy of each teacher that has labelled the views, None where it is not known."""
-        said = mapping(self.recipe, "labels").get("teachers")
-        names = said if isinstance(said, list) else []
+        listed = mapping(self.recipe, "labels").get("teachers")
+        names = listed if isinstance(listed, list) else []
         known = mapping(self.result, "teachers")
         return {str(name): real(known.get(name)) for name in names or known}
 
@@ -119,7 +119,7 @@ class Evidence(NamedTuple):
 
 
 def gather(workdir: Path) -> Evidence:
-    """Read a working directory; what is not there or not whole is said, not raised.
+    """Read a working directory; what is not there or not whole is in ``missing``, not raised.
 
     Raises:
       BadInput: there is no such folder.
@@ -147,15 +147,15 @@ def gather(workdir: Path) -> Evidence:
 
 
 def _labels(workdir: Path, dataset: DistilledSet | None, missing: list[str]) -> dict[str, Any]:
-    """Return the settings of a set's stored labels; say if they are not beside it."""
-    said = mapping(dataset.recipe, "labels") if dataset else {}
-    if said.get("kind") != "stored":
+    """Return the settings of a set's stored labels; note in ``missing`` if they are absent."""
+    stored = mapping(dataset.recipe, "labels") if dataset else {}
+    if stored.get("kind") != "stored":
         return {}
-    found = _json(workdir / str(said.get("store")) / "labels.json", missing)
+    found = _json(workdir / str(stored.get("store")) / "labels.json", missing)
     if found is None:
         missing.append(
             f"The labels of the set's views are not here: nets learn them from the folder "
-            f"{said.get('store')} beside the set."
+            f"{stored.get('store')} next to the set."
         )
     return dict(mapping(found or {}, "settings"))
 

@@ -1,4 +1,4 @@
-"""HTML built from strings in which everything that is not markup is escaped."""
+"""Numbers in words, and the markup of SVG charts; text is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ DASH = "\u2013"
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is markup already; templates insert it as it is."""
+
+    def __html__(self) -> str:
+        return self
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
@@ -45,14 +48,14 @@ def mean_std(mean: float, std: float | None, n: int | None) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as short as it can be said: 5000, 0.0102, 1e-07."""
+    """Return a number in its shortest form: 5000, 0.0102, 1e-07."""
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value)}"
     return f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person would say them."""
+    """Return seconds in words: '8.1 s', '2 min 03 s', '1 h 02 min'."""
     if seconds < 60:
         return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -8,7 +8,7 @@ from typing import Any
 from jdd.data.quantise import QUALITY
 from jdd.evaluation import rules
 from jdd.report.evidence import Evidence, mapping, real
-from jdd.report.html import Html, number, percent, tag
+from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
 
 # Of what the labels are, by their mode (``soft_labels/modes.py``).
@@ -25,11 +25,11 @@ _PIXELS = {
 }
 
 
-def table(evidence: Evidence) -> Html | None:
-    """Tabulate how nets are to be trained on the set."""
+def table(evidence: Evidence) -> list[tuple[str, str]]:
+    """Return (what, value) of how nets are to be trained on the set."""
     found = evidence.recipe
     if not found:
-        return None
+        return []
     train = mapping(found, "train")
     rows = [
         ("Net", named(mapping(found, "net"))),
@@ -53,13 +53,7 @@ def table(evidence: Evidence) -> Html | None:
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Dataset fingerprint", str(found.get("fingerprint", ""))),
     ]
-    body = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows if value]
-    return tag(
-        "section",
-        tag("h2", "Recipe"),
-        tag("p", "How nets have to be trained on this set to reach its accuracy.", cls="note"),
-        tag("table", tag("tbody", *body), cls="facts"),
-    )
+    return [(name, value) for name, value in rows if value]
 
 
 def named(net: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Several runs beside each other: which there are, which belong together, in what they differ."""
+"""Several runs compared: which there are, which belong together, in what they differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     @property
     def late(self) -> str:
-        """Say if the run has been asked for more steps than its result is of, else ''."""
+        """Return how many steps the result is of, where the config asks for more; else ''."""
         done, asked = (real(at.get("steps")) for at in (self.evidence.result, self.evidence.config))
         if done is None or asked is None or asked <= done:
             return ""
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     @property
     def reached(self) -> str:
-        """Say how far a run has come that is not finished."""
+        """Return how far a run has come that is not finished."""
         made: dict[str, float] = {}
         for row in self.evidence.rows:
             name, step = str(row["stage"]), real(row["step"])
@@ -150,7 +150,7 @@ def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path],
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the last parts of each path, as many as tell all of them apart."""
+    """Return the last parts of each path, as many as make them distinct."""
     ends = [place.resolve().parts for place in folders]
     for count in range(1, max(map(len, ends)) + 1):
         names = ["/".join(end[-count:]) for end in ends]
@@ -162,11 +162,11 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _kind(evidence: Evidence) -> tuple[str, str, str]:
     aim = mapping(evidence.result, "objective")
     kind = str(aim.get("kind") or "distill")
-    told = {
+    words = {
         "adapt": f"adapting nets of {aim.get('source')}",
         "attack": f"attack, {aim.get('attack_name')} to be taken for {aim.get('target_name')}",
     }
-    return evidence.known("dataset"), evidence.known("ipc"), told.get(kind, "")
+    return evidence.known("dataset"), evidence.known("ipc"), words.get(kind, "")
 
 
 def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
@@ -231,8 +231,8 @@ def _rate(run: Run, net: str) -> str:
         return "one for each step, learned with the set"
     if recipe.learned(run.evidence):
         return "learned with the set"
-    said = real(train.get("lr"))
-    return number(said) if said is not None else ""
+    rate = real(train.get("lr"))
+    return number(rate) if rate is not None else ""
 
 
 def _labels(run: Run, net: str) -> str:
@@ -258,7 +258,7 @@ def _start(run: Run, net: str) -> str:
     return str(mapping(_train(run), "init").get("kind", ""))
 
 
-# What an accuracy depends on beside the method: how a net is trained, tested and counted.
+# What an accuracy depends on besides the method: how a net is trained, tested and counted.
 _ACCURACY: dict[str, Callable[[Run, str], str]] = {
     "real images (fingerprint)": lambda run, _: _said(run, "data_fingerprint"),
     "size of the images": _images,

@@ -1,11 +1,13 @@
-"""Scores beside accuracy: what they are, and the accuracies they are made of."""
+"""DD-Ranking's scores: what they are, and the accuracies they are computed from."""
 
 from __future__ import annotations
 
-from jdd.report.evidence import Evidence, mapping, real, score
-from jdd.report.html import DASH, Html, mean_std, percent, tag
+from typing import NamedTuple
 
-# name in result.json, what it is, and what it is made of
+from jdd.report.evidence import Evidence, mapping, real, score
+from jdd.report.html import DASH, mean_std, percent
+
+# Name in result.json, what it is, and what it is computed from.
 _SCORES = (
     ("lrs", "Label-robust score, LRS", "0 to 1, of w IOR − (1 − w) HLR"),
     ("ars", "Augmentation-robust score, ARS", "0 to 1, of the gain with and without augmentation"),
@@ -25,8 +27,15 @@ _ACCURACIES = (
 )
 
 
-def table(evidence: Evidence) -> Html | None:
-    """Tabulate the scores and the accuracies behind them; None where they were not asked for."""
+class Scores(NamedTuple):
+    """The section's values: ``rows`` are (what, about it, value)."""
+
+    note: str
+    rows: list[tuple[str, str, str]]
+
+
+def section(evidence: Evidence) -> Scores | None:
+    """Return the scores and the accuracies behind them; None where none were computed."""
     found = mapping(evidence.result, "scores")
     if not found:
         return None
@@ -34,31 +43,23 @@ def table(evidence: Evidence) -> Html | None:
     for name, words, made in _SCORES:
         value = real(found.get(name))
         if value is not None:
-            shown = f"{value:.3f}" if name in ("lrs", "ars") else percent(value)
-            rows.append(_row(words, made, shown))
+            rows.append((words, made, f"{value:.3f}" if name in ("lrs", "ars") else percent(value)))
     accuracies = mapping(found, "accuracy")
     for name, words in _ACCURACIES:
         one = score(accuracies.get(name))
-        shown = mean_std(one.mean, one.std, one.n) if one else DASH
-        rows.append(_row(words, f"n = {one.n}" if one and one.n else "", shown))
-    body = tag("table", tag("tbody", *rows))
-    note = tag("p", _note(evidence), cls="note")
-    return tag("section", tag("h2", "Scores"), note, tag("div", body, cls="scroll"))
-
-
-def _row(words: str, about: str, value: str) -> Html:
-    small = tag("small", f" {about}") if about else None
-    return tag("tr", tag("td", words, small), tag("td", value, cls="num"))
+        value_words = mean_std(one.mean, one.std, one.n) if one else DASH
+        rows.append((words, f"n = {one.n}" if one and one.n else "", value_words))
+    return Scores(_note(evidence), rows)
 
 
 def _note(evidence: Evidence) -> str:
     found = mapping(evidence.result, "scores")
     protocol = found.get("protocol")
-    told = "; ".join(map(str, protocol)) if isinstance(protocol, list) else ""
+    words = "; ".join(map(str, protocol)) if isinstance(protocol, list) else ""
     return (
         f"DD-Ranking's scores, of accuracies as fractions, w = {found.get('weight')}, "
         f"gamma = {found.get('gamma')}, on {found.get('net')}. Labels of the set: "
         f"{found.get('labels')}; of random images: {found.get('random_labels')}. Augmentation: "
         f"{str(found.get('augmentation', '')).replace('_', ', ')} (that of "
-        f"{found.get('augmentation_of')}). {told[:1].upper()}{told[1:]}."
+        f"{found.get('augmentation_of')}). {words[:1].upper()}{words[1:]}."
     )

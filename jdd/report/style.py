@@ -48,14 +48,14 @@ gap:12px;padding:3px 0}
 .wall.many .tiles{display:grid;grid-template-columns:repeat(var(--columns),1fr);gap:3px}
 .wall.many figure{padding:6px 0}
 .wall:not(.one) figcaption{text-align:right}
-.beside{display:grid;grid-template-columns:170px repeat(var(--columns),minmax(0,72px));gap:5px;
+.sets{display:grid;grid-template-columns:170px repeat(var(--columns),minmax(0,72px));gap:5px;
 align-items:end}
-.beside b{align-self:center;padding-right:10px;font-size:14px;font-weight:550;line-height:1.3;
+.sets b{align-self:center;padding-right:10px;font-size:14px;font-weight:550;line-height:1.3;
 overflow-wrap:anywhere}
-.beside b small{display:block;color:var(--soft);font-size:13px;font-weight:400}
-.beside span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;color:var(--soft);
+.sets b small{display:block;color:var(--soft);font-size:13px;font-weight:400}
+.sets span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;color:var(--soft);
 font-size:12.5px;text-align:center}
-.beside .stack{display:grid;gap:5px;margin-bottom:9px}
+.sets .stack{display:grid;gap:5px;margin-bottom:9px}
 .after{margin:14px 0 0}
 .unlike b{font-weight:500}.unlike div+div{margin-top:6px}.unlike small{display:block;
 color:var(--soft);font-size:13px}
@@ -147,8 +147,8 @@ grid-column:1/-1;height:24px}.ticks{margin:0}
 .wall.many .tiles{grid-template-columns:repeat(10,1fr)}
 .wall.one{gap:12px 8px;grid-template-columns:repeat(auto-fill,minmax(64px,1fr))}
 .wall.one.ten{grid-template-columns:repeat(5,1fr)}
-.beside{grid-template-columns:repeat(var(--columns),1fr);gap:3px}.beside b{grid-column:1/-1;
-padding-top:6px}.beside .stack{gap:3px;margin-bottom:4px}.beside span{font-size:10px}
+.sets{grid-template-columns:repeat(var(--columns),1fr);gap:3px}.sets b{grid-column:1/-1;
+padding-top:6px}.sets .stack{gap:3px;margin-bottom:4px}.sets span{font-size:10px}
 .facts th{width:34%}td.strip,th.strip{min-width:150px}th,td{padding-right:10px}td.num,
 th.num{padding-right:16px}}
 @media print{body{background:#fff}section{break-inside:avoid}}

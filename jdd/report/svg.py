@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Maps values to places on the page, and says where its ticks stand."""
+    """Maps values to positions in the drawing; ``ticks`` are the values that are labelled."""
 
     place: Callable[[float], float]
     ticks: list[float]
@@ -76,19 +76,19 @@ def chart(
     if shares and high <= low:
         low, high = max(0.0, low - 0.1), min(1.0, high + 0.1)
     y_axis = (_log if log else _linear)(low, high, bottom, TOP + 16)
-    # Steps start at 0 or 1; a curve that starts late (after a resume, say) keeps its place.
+    # Steps start at 0 or 1; a curve that starts late (after a resume, for example) keeps its place.
     x_axis = _linear(min(xs.min(), 0.0), xs.max(), LEFT, WIDTH - RIGHT, 76, nice=False)
     text = percent if shares else number
     places = 0 if log else max(0, -math.floor(math.log10(y_axis.ticks[1] - y_axis.ticks[0]) + 1e-9))
 
-    def said(y: float) -> str:
+    def tick_label(y: float) -> str:
         if log:
             return number(y)
         return f"{100 * y:.{max(0, places - 2)}f}" if shares else f"{y:.{places}f}"
 
     parts = [
         tag("title", title),
-        _frame(x_axis, y_axis, said, height),
+        _frame(x_axis, y_axis, tick_label, height),
         tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=height - 4, cls="name middle"),
         tag("text", f"{y_label} (log scale)".strip() if log else y_label, x=4, y=TOP, cls="name"),
         *(_mark(label, y_axis.place(y)) for label, y in marks),
@@ -98,13 +98,13 @@ def chart(
     return tag("svg", *parts, viewBox=box, role="img", aria_label=title, cls="chart")
 
 
-def _frame(x_axis: Axis, y_axis: Axis, said: Callable[[float], str], height: int) -> Html:
+def _frame(x_axis: Axis, y_axis: Axis, tick_label: Callable[[float], str], height: int) -> Html:
     bottom, right = height - BOTTOM, WIDTH - RIGHT
     parts = []
     for y in y_axis.ticks:
         at = f"{y_axis.place(y):.1f}"
         parts.append(tag("line", x1=LEFT, x2=right, y1=at, y2=at, cls="grid"))
-        parts.append(tag("text", said(y), x=LEFT - 8, y=at, dy="0.32em", cls="end"))
+        parts.append(tag("text", tick_label(y), x=LEFT - 8, y=at, dy="0.32em", cls="end"))
     for x in x_axis.ticks:
         at = f"{x_axis.place(x):.1f}"
         parts.append(tag("line", x1=at, x2=at, y1=bottom, y2=bottom + 4, cls="axis"))

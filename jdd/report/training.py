@@ -1,4 +1,4 @@
-"""How it came about: the curves, the seconds, the memory."""
+"""What was logged and measured along a run: curves, seconds, bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
-from jdd.report.html import THIN, Html, duration, percent, size, tag
 from jdd.run import metrics
 from jdd.stages.registry import MAKERS, place
 
@@ -19,71 +18,15 @@ RECOVERED = {"ce": "Cross entropy of the teacher (ce)", "bn": "Batch-norm statis
 COLOURS = 6  # s0 to s5 in the style sheet
 
 
-def curves(evidence: Evidence) -> Html | None:
-    """Draw accuracy, loss and learned learning rate over the steps, whichever were logged."""
-    accuracy = _accuracy(evidence)
-    loss, rate = _lines(evidence, "loss"), _lines(evidence, "lr")
-    if rate and max(np.ptp(line.y) for line in rate) == 0:
-        rate = []
-    # One point is no curve.
-    accuracy, loss, rate = (
-        lines if any(len(line.x) > 1 for line in lines) else [] for lines in (accuracy, loss, rate)
-    )
-    beside = bool(accuracy) and bool(loss) and bool(rate)
-    attacked = any(set(ATTACKED) & row.keys() for row in evidence.rows)
-    charts = []
-    if accuracy:
-        marks = [
-            (f"{words} {percent(found.mean)}", found.mean)
-            for name, words in (("random", "random images"), ("full", "whole training set"))
-            if not attacked and (found := evidence.baseline(name))
-        ]
-        drawn = svg.chart(
-            accuracy,
-            title="Test accuracy while distilling",
-            x_label="step",
-            y_label="test accuracy, %",
-            height=436 if beside else 300,
-            shares=True,
-            marks=marks,
-        )
-        charts.append(
-            _figure(
-                "Nets under attack" if attacked else "Accuracy of nets trained on the set",
-                drawn,
-                accuracy,
-                "tall" if beside else None,
-            )
-        )
-    drawings = [(loss, "Loss"), (rate, "Learned learning rate")]
-    parts = _parts(evidence)
-    if parts:
-        drawings += [(_lines(evidence, name), title) for name, title in RECOVERED.items()]
-    for lines, title in drawings:
-        if any(len(line.x) > 1 for line in lines):
-            drawn = svg.chart(
-                lines,
-                title=f"{title} while distilling",
-                x_label="step",
-                y_label="",
-                height=200 if beside else 300,
-            )
-            charts.append(_figure(title, drawn, lines, None))
-    if not charts:
-        return None
-    title = "While recovering" if any(map(_recovered, evidence.rows)) else "While distilling"
-    note = tag("p", parts, cls="note") if parts else None
-    return tag("section", tag("h2", title), note, tag("div", *charts, cls="charts"))
-
-
-def _recovered(row: Mapping[str, Any]) -> bool:
+def recovers(row: Mapping[str, Any]) -> bool:
+    """Return whether a line of metrics.jsonl is of the recovery of images."""
     return _seed({"stage": metrics.whole(str(row["stage"]))}, "recover") is not None
 
 
-def _parts(evidence: Evidence) -> str:
+def parts_drawn(evidence: Evidence) -> str:
     """Say which part of a set that is recovered in parts is drawn, '' for all at once."""
     first, several = _made(evidence), _several(evidence)
-    names = {str(row["stage"]) for row in evidence.rows if _recovered(row)}
+    names = {str(row["stage"]) for row in evidence.rows if recovers(row)}
     parts = [name for name in names if metrics.whole(name) != name]
     if not parts:
         return ""
@@ -100,28 +43,6 @@ def _listed(words: Sequence[str]) -> str:
     if len(words) > 4:
         return f"{words[0]} to {words[-1]}"
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def cost(evidence: Evidence) -> Html | None:
-    """Tell what the run took: seconds by stage, memory, device, versions."""
-    seconds = seconds_of(evidence)
-    parts: list[object] = []
-    if seconds:
-        keys = [
-            tag(
-                "li",
-                tag("i", cls=f"s{i % COLOURS}"),
-                f"{name} ",
-                tag("b", duration(s)),
-                stall(evidence, name),
-            )
-            for i, (name, s) in enumerate(seconds.items())
-        ]
-        parts += [stages(seconds, list(seconds)), tag("ul", *keys, cls="keys")]
-    rows = _facts(evidence)
-    if rows:
-        parts.append(tag("table", tag("tbody", *rows), cls="facts"))
-    return tag("section", tag("h2", "Cost"), *parts) if parts else None
 
 
 def seconds_of(evidence: Evidence) -> dict[str, float]:
@@ -170,59 +91,9 @@ def temporaries(evidence: Evidence) -> dict[str, float]:
     return {stage: n for stage, value in memory.items() if (n := real(value)) is not None}
 
 
-def stages(seconds: Mapping[str, float], order: Sequence[str], longest: float = 0.0) -> Html:
-    """Draw seconds as one bar, coloured by their place in ``order``; ``longest`` is the width."""
-    whole = longest or sum(seconds.values()) or 1.0
-    parts = [
-        tag(
-            "i",
-            style=f"width:{100 * s / whole:.2f}%",
-            cls=f"s{order.index(name) % COLOURS}",
-            title=f"{name} {duration(s)}",
-        )
-        for name, s in seconds.items()
-    ]
-    return tag("div", *parts, cls="stages")
-
-
 def total_seconds(evidence: Evidence) -> float | None:
     """Return the seconds of all stages but the full-data baseline, which runs once a dataset."""
     return sum(s for name, s in seconds_of(evidence).items() if name != "full") or None
-
-
-def _facts(evidence: Evidence) -> list[Html]:
-    result = evidence.result
-    rows = []
-    trained = [row for row in evidence.rows if row["stage"] == "experts"]
-    reached = [v for row in trained if (v := real(row.get("accuracy"))) is not None]
-    if reached:
-        epochs = next(
-            (
-                f" after {e:.0f} epochs"
-                for row in reversed(trained)
-                if (e := real(row.get("epoch")))
-            ),
-            "",
-        )
-        rows.append(("Experts' test accuracy", f"{percent(reached[-1])}{epochs}"))
-    peak = process_bytes(evidence)
-    if peak:
-        rows.append(("Memory, process at most", size(peak)))
-    for stage, count in temporaries(evidence).items():
-        rows.append((f"Memory, XLA temporaries of {stage}", size(count)))
-    if result.get("device"):
-        rows.append(("Device", _words(result["device"])))
-    if result.get("versions"):
-        rows.append(("Versions", _words(result["versions"])))
-    return [tag("tr", tag("th", name), tag("td", value)) for name, value in rows]
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k}{THIN}{_words(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_words, value))
-    return str(value)
 
 
 def _seed(row: Mapping[str, Any], stage: str) -> str | None:
@@ -255,7 +126,7 @@ def _made(evidence: Evidence) -> dict[str, str]:
     return found
 
 
-def _accuracy(evidence: Evidence) -> list[svg.Line]:
+def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
     """Return one line a net and synthesis seed, with the spread over nets as band."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     several = any(_seed(row, "curve") for row in evidence.rows)
@@ -283,7 +154,7 @@ def _accuracy(evidence: Evidence) -> list[svg.Line]:
     return lines
 
 
-def _lines(evidence: Evidence, name: str) -> list[svg.Line]:
+def scalar_lines(evidence: Evidence, name: str) -> list[svg.Line]:
     """Return one line a synthesis seed of a scalar logged while distilling."""
     groups: dict[str, list[tuple[float, float]]] = {}
     made, several = _made(evidence), _several(evidence)
@@ -296,12 +167,3 @@ def _lines(evidence: Evidence, name: str) -> list[svg.Line]:
         x, y = zip(*sorted(points), strict=True)
         lines.append(svg.thin(label, x, y, css=f"s{i % COLOURS}"))
     return lines
-
-
-def _figure(title: str, drawn: Html, lines: list[svg.Line], css: str | None) -> Html:
-    keys = None
-    if len(lines) > 1:
-        keys = tag(
-            "ul", *(tag("li", tag("i", cls=line.css), line.label) for line in lines), cls="keys"
-        )
-    return tag("figure", tag("figcaption", title), keys, drawn, cls=css)

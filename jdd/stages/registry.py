@@ -140,7 +140,7 @@ MODES: dict[str, str] = {
     "all": "every stage whose output is missing",
     **{entry.name: entry.help for entry in STAGES},
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
-    "export": "write the set of --set for other programs, to --to",
+    "export": "write the set of --set for other programs, or its figures for papers, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
 }
 

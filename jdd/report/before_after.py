@@ -1,32 +1,39 @@
-"""What the steps change in nets that were trained already: figures before and after them."""
+"""Sets that adapt or attack trained nets: the figures of those nets before and after the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jdd.report.evidence import Evidence, Score, mapping, score
-from jdd.report.html import DASH, Html, join, mean_std, percent, plural, tag
+from jdd.report.html import DASH, mean_std, percent, plural
 
 
-def aim(evidence: Evidence) -> Mapping[str, Any]:
-    """Return what the set is for: kind distill, adapt or attack, and what belongs to it."""
+class BeforeAfter(NamedTuple):
+    """The section's values: ``rows`` are (name, the figure in each of ``heads``)."""
+
+    note: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, list[str]]]
+
+
+def objective(evidence: Evidence) -> Mapping[str, Any]:
+    """Return the set's objective: kind distill, adapt or attack, and what belongs to it."""
     found = mapping(evidence.result, "objective")
     return found if found.get("kind") else {"kind": "distill"}
 
 
 def attacks(evidence: Evidence) -> bool:
-    """Tell whether the set attacks trained nets, and it is known how well."""
-    return aim(evidence).get("kind") == "attack" and "success" in _after(evidence)
+    """Return whether the set attacks trained nets and its success rate was measured."""
+    return objective(evidence).get("kind") == "attack" and "success" in _after(evidence)
 
 
-def words(evidence: Evidence) -> Html:
-    """Say what an attack reaches, as the end of a sentence."""
+def sentence(evidence: Evidence) -> tuple[str, str, str]:
+    """Return the end of a sentence of what an attack reaches; the second part is the figure."""
     success = score(_after(evidence).get("success"))
     reached = percent(success.mean) if success else DASH
-    classes = [str(aim(evidence).get(f"{word}_name", "")) for word in ("attack", "target")]
-    made = tag("b", reached, cls="ours")
-    return join(f"a trained {evidence.net} takes ", made, f" of {classes[0]} for {classes[1]}")
+    classes = [str(objective(evidence).get(f"{word}_name", "")) for word in ("attack", "target")]
+    return f"a trained {evidence.net} takes ", reached, f" of {classes[0]} for {classes[1]}"
 
 
 def boxes(evidence: Evidence) -> list[tuple[str, str]]:
@@ -35,25 +42,19 @@ def boxes(evidence: Evidence) -> list[tuple[str, str]]:
     return [(_cell(at), name) for name, (at,) in found.items()][:2]
 
 
-def table(evidence: Evidence) -> Html | None:
-    """Tabulate the figures of nets before and after the steps, and after steps on real images."""
+def section(evidence: Evidence) -> BeforeAfter | None:
+    """Return the figures of nets before the steps, after them, and after steps on real images."""
     after = _after(evidence)
     before = mapping(after, "before")
     if not before:
         return None
     random = mapping(mapping(evidence.result, "baselines"), "random")
     rows = [
-        tag("tr", tag("th", name), *(tag("td", _cell(at), cls="num") for at in places))
+        (name, [_cell(at) for at in places])
         for name, places in _figures(evidence, (before, after, random))
     ]
-    titles = ("", "Before the steps", "After the steps", "After steps on random real images")
-    head = tag("tr", *(tag("th", title, cls="num" if title else None) for title in titles))
-    return tag(
-        "section",
-        tag("h2", "What the steps change"),
-        tag("p", _note(evidence, score(after)), cls="note"),
-        tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), cls="scroll"),
-    )
+    heads = ("Before the steps", "After the steps", "After steps on random real images")
+    return BeforeAfter(_note(evidence, score(after)), heads, rows)
 
 
 def _after(evidence: Evidence) -> Mapping[str, Any]:
@@ -63,7 +64,7 @@ def _after(evidence: Evidence) -> Mapping[str, Any]:
 def _figures(
     evidence: Evidence, places: tuple[Mapping[str, Any], ...]
 ) -> list[tuple[str, list[Score | None]]]:
-    found = aim(evidence)
+    found = objective(evidence)
     figures = [("All test images, labelled right", [score(at) for at in places])]
     if found.get("kind") == "attack":
         attacked, target = found.get("attack_name"), found.get("target_name")
@@ -78,10 +79,10 @@ def _figures(
 
 def _note(evidence: Evidence, after: Score | None) -> str:
     n = after.n if after else None
-    source = aim(evidence).get("source")
+    source = objective(evidence).get("source")
     trained = f"trained on {source}" if source else "trained on the real images"
     kind = {"adapt": f"{trained} before", "attack": f"{trained} before"}
-    begun = kind.get(str(aim(evidence).get("kind")), "as they were before the steps")
+    begun = kind.get(str(objective(evidence).get("kind")), "as they were before the steps")
     nets = plural(n, evidence.net) if n else evidence.net
     return f"Tested: {nets} never seen while distilling, {begun}."
 

@@ -1,0 +1,145 @@
+"""The headline of the report: one sentence of what was reached, and its numbers in boxes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jdd import specs
+from jdd.report import before_after
+from jdd.report.accuracy import nets
+from jdd.report.evidence import Evidence
+from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
+from jdd.report.training import total_seconds
+
+_RATIO = "synthetic to real training images"
+_WORDS = "no one two three four five six seven eight nine ten".split()
+
+
+class Text(NamedTuple):
+    """A part of a sentence: plain, ``strong`` or, as ``ours``, in the colour of this set."""
+
+    words: str
+    strong: bool = False
+    ours: bool = False
+
+
+class Box(NamedTuple):
+    """A number and what it is."""
+
+    value: str
+    what: str
+
+
+class Headline(NamedTuple):
+    """What stands at the top of a page."""
+
+    eyebrow: str
+    sentence: list[Text]
+    boxes: list[Box]
+
+
+def title(evidence: Evidence) -> str:
+    """Return the page's title: method, dataset, images per class."""
+    return f"{_what(evidence)} {DASH} jdd" if _what(evidence) else "jdd"
+
+
+def headline(evidence: Evidence) -> Headline:
+    """Return one sentence of what was reached, and the numbers behind it."""
+    seed = evidence.known("seed")
+    eyebrow = (_what(evidence) or "an unnamed run") + (f" · seed {seed}" if seed else "")
+    boxes = _boxes(evidence)
+    return Headline(eyebrow, _sentence(evidence), boxes if len(boxes) > 1 else [])
+
+
+def method(evidence: Evidence) -> str:
+    """Return the method's name as papers write it."""
+    return specs.title(evidence.known("method"))
+
+
+def article(net: str) -> str:
+    """Return the name of a net with its article: 'a ConvNet', 'an MLP'."""
+    return f"{'an' if net[:1] in 'AEIOU' or net.startswith('MLP') else 'a'} {net}"
+
+
+def _what(evidence: Evidence) -> str:
+    ipc = evidence.known("ipc")
+    parts = [
+        method(evidence),
+        evidence.known("dataset"),
+        f"{plural(int(ipc), 'image')} per class" if ipc.isdigit() else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _sentence(evidence: Evidence) -> list[Text]:
+    scores, dataset = evidence.scores, evidence.dataset
+    if dataset is None:
+        if scores:
+            return [Text("The set trains "), *_reached(evidence)]
+        name = evidence.known("dataset") or "a dataset"
+        return [Text(f"Distilling {name}: not finished yet")]
+    count = Text(plural(len(dataset.images), "image"), strong=True)
+    per = len(dataset.images) / max(dataset.classes, 1)
+    each = f", {_word(int(per))} per class," if per == int(per) else ","
+    if not scores:
+        verb = "chosen" if evidence.chosen else "distilled"
+        return [count, Text(f"{each} {verb} from {evidence.known('dataset') or 'a dataset'}")]
+    if before_after.attacks(evidence):
+        before, reached, after = before_after.sentence(evidence)
+        made = Text(reached, strong=True, ours=True)
+        return [count, Text(f"{each} and {before}"), made, Text(after)]
+    verb = " trains " if len(dataset.images) == 1 else " train "
+    return [count, Text(each + verb), *_reached(evidence), Text(_against(evidence))]
+
+
+def _reached(evidence: Evidence) -> list[Text]:
+    net = evidence.net
+    made = Text(percent(evidence.scores[net].mean), strong=True, ours=True)
+    return [Text(f"{article(net)} to "), made]
+
+
+def _against(evidence: Evidence) -> str:
+    random, full = evidence.baseline("random"), evidence.baseline("full")
+    parts = []
+    if random:
+        alike = " with the same labels" if evidence.taught else ""
+        parts.append(f"random images{alike} reach {percent(random.mean)}")
+    if full:
+        parts.append(f"the whole training set {'' if random else 'reaches '}{percent(full.mean)}")
+    return f" \u2014 {', '.join(parts)}" if parts else ""
+
+
+def _boxes(evidence: Evidence) -> list[Box]:
+    boxes = _accuracies(evidence)
+    if evidence.share:
+        ratio = f"{1 / evidence.share:.0f}" if evidence.share < 0.1 else f"{1 / evidence.share:.1f}"
+        what = "chosen to all training images" if evidence.chosen else _RATIO
+        boxes.append(Box(f"1{THIN}:{THIN}{ratio}", what))
+    seconds = total_seconds(evidence)
+    if seconds and len(boxes) < 4:
+        apart = ", the whole training set apart" if evidence.baseline("full") else ""
+        boxes.append(Box(duration(seconds), f"for the run{apart}"))
+    return boxes
+
+
+def _accuracies(evidence: Evidence) -> list[Box]:
+    if before_after.attacks(evidence):
+        return [Box(value, what) for value, what in before_after.boxes(evidence)]
+    if not evidence.scores:
+        return []
+    score = evidence.scores[evidence.net]
+    random, full = evidence.baseline("random"), evidence.baseline("full")
+    boxes = [Box(mean_std(score.mean, score.std, score.n), nets(score, evidence.net))]
+    if random:
+        gain = 100 * (score.mean - random.mean)
+        alike = " with the same labels" if evidence.taught else ""
+        value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
+        boxes.append(Box(value, f"points over random real images{alike}"))
+    if full and full.mean > 0:
+        value = f"{100 * score.mean / full.mean:.0f}{THIN}%"
+        boxes.append(Box(value, "of the accuracy of the whole training set"))
+    return boxes
+
+
+def _word(count: int) -> str:
+    return _WORDS[count] if 0 < count < len(_WORDS) else str(count)
