@@ -87,9 +87,13 @@ def execute(path: Path) -> types.ModuleType:
 
 def call(path: Path, arg: str | None) -> dict[str, Any]:
     """Return what ``get_config(arg)`` of a config file sets, as flat dotted names."""
-    get_config = getattr(execute(path), "get_config", None)
+    module = execute(path)
+    get_config = getattr(module, "get_config", None)
     if not callable(get_config):
-        raise BadInput(str(path), "no get_config", "a config file defines get_config(arg=None)")
+        allowed = "a config file defines get_config(arg=None)"
+        if hasattr(module, "get_study"):
+            allowed = f"it is a study: --mode=study --config={path}"
+        raise BadInput(str(path), "no get_config", allowed)
     takes_arg = bool(inspect.signature(get_config).parameters)
     if arg is not None and not takes_arg:
         raise BadInput(f"{path}:{arg}", "get_config takes no argument", f"--config={path}")

@@ -22,6 +22,7 @@ MODES = {
     "full": "train on the whole dataset, for comparison (cached per dataset and net)",
     "scores": "with --config.scores=true: what of the accuracy is the images' own",
     "report": "write report.html again",
+    "study": "run the grid of configs by seeds of --config=STUDY.py into one table and page",
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
     "export": "write the set of --set for other programs, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
