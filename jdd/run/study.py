@@ -293,22 +293,24 @@ def _ended(study: Study, cells: Sequence[Cell], place: Path, ledger: _Ledger) ->
         _write(place / name, text)
     lines = []
     done = [cell for cell in cells if ledger.state(cell) == COMPLETE]
+    page = ""
     if len(done) > 1:
-        names = {str(place / "cells" / cell.id): cell.name for cell in done}
-        comparison_json.write(list(names), place / "compare.html", names)
+        # With spaces, so that a page can break long names into lines.
+        names = {str(place / "cells" / cell.id): cell.name.replace(",", ", ") for cell in done}
+        try:
+            comparison_json.write(list(names), place / "compare.html", names)
+            page = f", side by side: {place / 'compare.html'}"
+        except BadInput as error:  # something else lies there; the table is what counts
+            lines.append(f"no page: {error}")
     count = ledger.count()
     for cell in cells:
         row = ledger.rows[cell.id]
         if row["state"] != COMPLETE:
             lines.append(f"{row['state']}: {cell.name} ({place / row['folder']}): {row['error']}")
-    lines.append(f"{count[COMPLETE]} of {len(cells)} cells complete. {_written(place, len(done))}")
+    files = f"{place / 'table'}.csv, .md, .tex"
+    lines.append(f"{count[COMPLETE]} of {len(cells)} cells complete. Table: {files}{page}")
     return {
         **ledger.as_json(),
         "text": study_tables.text(table),
         "summary": "\n".join(lines),
     }
-
-
-def _written(place: Path, done: int) -> str:
-    page = f", side by side: {place / 'compare.html'}" if done > 1 else ""
-    return f"Table: {place / 'table'}.csv, .md, .tex{page}"
