@@ -301,7 +301,7 @@ def _ended(study: Study, cells: Sequence[Cell], place: Path, ledger: _Ledger) ->
             comparison_json.write(list(names), place / "compare.html", names)
             page = f", side by side: {place / 'compare.html'}"
         except BadInput as error:  # something else lies there; the table is what counts
-            lines.append(f"no page: {error}")
+            lines.append(f"no page: {error.found}: move it away")
     count = ledger.count()
     for cell in cells:
         row = ledger.rows[cell.id]
