@@ -1,7 +1,7 @@
 """jdd: dataset distillation in JAX.
 
-``jdd.distill``, ``jdd.evaluate``, ``jdd.compare``, ``jdd.load`` and ``jdd.export`` do what the
-command line does.
+``jdd.distill``, ``jdd.evaluate``, ``jdd.study``, ``jdd.compare``, ``jdd.load`` and ``jdd.export``
+do what the command line does.
 They are imported on first use, so that ``import jdd`` does not wait for JAX.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "distill", "evaluate", "export", "load"]
+__all__ = ["__version__", "compare", "distill", "evaluate", "export", "load", "study"]
 
 if TYPE_CHECKING:
-    from jdd.api import compare, distill, evaluate, export, load
+    from jdd.api import compare, distill, evaluate, export, load, study
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("compare", "distill", "evaluate", "export", "load"):
+    if name in ("compare", "distill", "evaluate", "export", "load", "study"):
         from jdd import api
 
         return getattr(api, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
 from jdd.report import comparison_json
 from jdd.run import pipeline
+from jdd.run import study as studies
 
 
 def distill(
@@ -79,6 +80,30 @@ def compare(
       BadInput: a folder is missing, no run or named twice; none is finished; ``to`` is no place.
     """
     return comparison_json.write(runs, to)
+
+
+def study(
+    grid: str | os.PathLike[str] | Mapping[str, Any],
+    workdir: str | os.PathLike[str] | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Run a grid of configs by seeds, or go on with it, and return its figures.
+
+    Args:
+      grid: a study file, or the dict that its ``get_study()`` returns (docs/studies.md).
+      workdir: where the study lives; None for ``runs/<name of the file>``.
+      **overrides: config keys of the study's base, as in ``distill``.
+
+    Returns:
+      what ``study.json`` holds: ``cells``, ``count`` by state, ``table`` (accuracies as fractions);
+      the table in words as ``text``. A cell that failed is there with its error.
+
+    Raises:
+      BadInput: the study or one of its configs cannot be used; nothing is written.
+      Interrupted: the running cell has saved its checkpoint.
+    """
+    found = grid if isinstance(grid, Mapping) else os.fspath(grid)
+    return studies.run(found, workdir, overrides, "jdd.study(...)")
 
 
 def load(path: str | Path, **known: Any) -> DistilledSet:

@@ -1,7 +1,8 @@
 """The command line: flags, exit codes, one line for what goes wrong. Nothing else.
 
-Exit codes: 0 done, 2 bad input (also what is foretold not to fit into memory), 3 diverged, 4 memory
-ran out on the way (the checkpoints made so far stand), 130 interrupted (the checkpoint is saved).
+Exit codes: 0 done, 1 a cell of a study failed, 2 bad input (also what is foretold not to fit into
+memory), 3 diverged, 4 memory ran out on the way (the checkpoints made so far stand), 130
+interrupted (the checkpoint is saved).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NoReturn
 from jdd import config as config_lib
 from jdd.config.helptext import help_text
 from jdd.errors import BadInput, JddError, nearest
+from jdd.run import study_file
 from jdd.stages.registry import MODES
 
 
@@ -58,7 +60,9 @@ def _run(argv: list[str]) -> int:
         print(f"jdd {__version__}")
         return 0
     if flags.help:
-        _print_help(help_text(flags.config, overrides))
+        # A study is no config: the keys are those of its base.
+        spec = None if flags.mode == "study" else flags.config
+        _print_help(help_text(spec, overrides))
         return 0
     _check_mode(flags, overrides)
     if flags.set is not None and flags.mode not in ("evaluate", "export"):
@@ -72,12 +76,14 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
         return _compare(flags, overrides)
+    command = shlex.join(["python", "-m", "jdd.main", *argv])
+    if flags.mode == "study" or flags.mode == "estimate" and study_file.is_study(flags.config):
+        return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides)
 
     # Only now: --help and mistakes answer without waiting for JAX.
     from jdd.run import pipeline
 
-    command = shlex.join(["python", "-m", "jdd.main", *argv])
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
     if result.get("table"):
         print(result["table"] + "\n")
@@ -129,6 +135,20 @@ def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
 
     print(api.compare(flags.runs, flags.to or "compare.html")["summary"], flush=True)
     return 0
+
+
+def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -> int:
+    study_file.read(flags.config, overrides)  # mistakes answer without waiting for JAX
+    if flags.mode == "estimate":
+        from jdd.run import study_estimate
+
+        print(study_estimate.run(flags.config, flags.workdir, overrides)["summary"], flush=True)
+        return 0
+    from jdd.run import study
+
+    result = study.run(flags.config, flags.workdir, overrides, command)
+    print(f"\n{result['text']}\n\n{result['summary']}", flush=True)
+    return 1 if result["count"]["failed"] else 0
 
 
 def _print_help(text: str) -> None:

@@ -83,6 +83,8 @@ def call(path: Path, arg: str | None) -> File:
         return File(flat(from_arg(arg, {"method": own.name}, own)), own)
     if not callable(get_config):
         allowed = "a config file defines get_config(arg=None), or SPEC"
+        if hasattr(module, "get_study"):
+            allowed = f"it is a study: --mode=study --config={path}"
         raise BadInput(str(path), "no get_config", allowed)
     takes_arg = bool(inspect.signature(get_config).parameters)
     if arg is not None and not takes_arg:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ KIND = "jdd comparison"  # marks a JSON file as written here
 
 
 def write(
-    words: str | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str]
+    words: str | Iterable[str | os.PathLike[str]],
+    to: str | os.PathLike[str],
+    titles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Compare the runs that ``words`` name; write ``to`` (.html) and the .json of the same name.
+
+    ``titles`` are names of runs by folder, in place of the ends of their paths.
 
     Returns what the JSON holds (accuracies as fractions), with the table for a terminal as
     ``summary``.
@@ -31,7 +35,7 @@ def write(
       BadInput: as ``runs.find`` does; ``to`` is no place for a page, or holds something else.
     """
     page = _place(Path(to))
-    found = runs.find(words)
+    found = runs.find(words, titles)
     figures = as_json(found)
     text, numbers = (
         comparison_page.render(found),

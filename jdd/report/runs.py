@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +93,13 @@ class Found(NamedTuple):
     passed: tuple[str, ...]
 
 
-def find(words: str | Iterable[str | os.PathLike[str]]) -> Found:
+def find(
+    words: str | Iterable[str | os.PathLike[str]], titles: Mapping[str, str] | None = None
+) -> Found:
     """Read the runs that ``words`` name: folders or globs; one text may hold several.
+
+    Args:
+      titles: names of runs by folder, in place of the ends of their paths.
 
     Raises:
       BadInput: no such folder, not a run, the same one twice, fewer than two, none finished.
@@ -102,7 +107,10 @@ def find(words: str | Iterable[str | os.PathLike[str]]) -> Found:
     folders, passed = _folders(words)
     if len(folders) < 2:
         raise BadInput("--runs", f"one run ({folders[0]})" if folders else "no run", _ALLOWED)
-    names = _names(folders)
+    names = [
+        (titles or {}).get(str(place), name)
+        for place, name in zip(folders, _names(folders), strict=True)
+    ]
     runs = [Run(name, gather(place)) for name, place in zip(names, folders, strict=True)]
     unfinished = tuple(run for run in runs if not run.evidence.scores)
     if len(unfinished) == len(runs):

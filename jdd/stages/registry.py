@@ -139,6 +139,7 @@ SMALLER: dict[str, tuple[str, ...]] = {
 MODES: dict[str, str] = {
     "all": "every stage whose output is missing",
     **{entry.name: entry.help for entry in STAGES},
+    "study": "run the grid of configs by seeds of --config=STUDY.py into one table and page",
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
     "export": "write the set of --set for other programs, or its figures for papers, to --to",
     "estimate": "memory and time of each stage on this machine; runs nothing long",

@@ -1,0 +1,316 @@
+"""``--mode=study``: runs the cells of a study one after the other, and writes its tables.
+
+    WORKDIR/study.json           every cell: its values, state, error and figure; the table
+    WORKDIR/cells/ID/            the run of a cell, as any working directory
+    WORKDIR/experts/ID/          expert stores and teachers; the cells that share one have a
+    WORKDIR/squeeze/ID/            relative link to it in place of their own folder
+    WORKDIR/table.{csv,md,tex}   the table
+    WORKDIR/compare.html, .json  the finished cells on one page
+
+A cell is complete when its run has finished with the settings that the study has now. It is then
+skipped; any other is run, or goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from jdd import __version__
+from jdd.errors import BadInput, Interrupted, JddError
+from jdd.report import comparison_json, study_tables
+from jdd.run import pipeline, study_cells, study_file, study_metric
+from jdd.run import workdir as workdirs
+from jdd.run.session import locked
+from jdd.run.study_cells import Cell
+from jdd.run.study_file import Study
+from jdd.storage.files import write_atomic
+
+KIND = "jdd study"  # marks study.json as written by this file
+WAITING, RUNNING, COMPLETE, FAILED = "waiting", "running", "complete", "failed"
+_RUN_FILES = ("config.json", "result.json", "distilled.npz", "checkpoints", "metrics.jsonl")
+
+Row = dict[str, Any]
+
+
+def run(
+    found: str | Mapping[str, Any] | None,
+    workdir: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Run the cells of a study that are not complete; write its tables and its page.
+
+    Args:
+      found: a study file, or what its ``get_study()`` returns.
+      workdir: where the study lives; None for ``runs/<name of the file>``.
+      overrides: config keys of the base to change.
+      command: what was typed, for study.json.
+
+    Returns:
+      what study.json holds, the table for a terminal as ``text``, and the outcome as ``summary``.
+
+    Raises:
+      BadInput: the study or one of its configs cannot be used; nothing is written.
+      Interrupted: a signal arrived; the running cell has saved its checkpoint.
+    """
+    study = opened(found, overrides or {})
+    place = placed(study, workdir)
+    cells = study_cells.make(study)
+    check_place(place)
+    with _interruptible(), locked(place):
+        check_place(place)  # another command may have begun meanwhile
+        ledger = _Ledger(study, cells, place, command)
+        ledger.write()
+        for number, cell in enumerate(cells, 1):
+            _advance(cell, ledger, place, f"[{number}/{len(cells)}] {cell.name}")
+        return _ended(study, cells, place, ledger)
+
+
+def opened(found: str | Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Study:
+    """Return the study of a file, or of what its ``get_study()`` returns."""
+    if isinstance(found, Mapping):
+        return study_file.check(found, "study", overrides)
+    return study_file.read(found, overrides)
+
+
+def placed(study: Study, workdir: str | os.PathLike[str] | None) -> Path:
+    """Return the working directory of a study."""
+    if workdir is None and not study.where.endswith(".py"):
+        raise BadInput("workdir", "missing", "jdd.study(..., workdir='runs/NAME')")
+    return Path(workdir if workdir is not None else f"runs/{Path(study.where).stem}")
+
+
+def check_place(place: Path) -> None:
+    """Refuse a directory that cannot be written, or that a run or anything else lives in.
+
+    Raises:
+      BadInput: naming what is there.
+    """
+    path = place / "study.json"
+    if not path.exists():
+        there = [name for name in _RUN_FILES if (place / name).exists()]
+        if there:
+            found = f"{place} is the working directory of a run (it has {there[0]})"
+            raise BadInput("--workdir", found, "give a study its own: --workdir=OTHER")
+    else:
+        _read(path)
+    workdirs.writable("--workdir", place)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return an earlier study.json.
+
+    Raises:
+      BadInput: it is damaged, or not ours.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        ours = found["kind"] == KIND and all(isinstance(row["id"], str) for row in found["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if ours:
+        return dict(found)
+    allowed = f"move it away (finished cells are found again in {path.parent / 'cells'})"
+    raise BadInput(str(path), "not a study.json that jdd wrote", allowed)
+
+
+class _Ledger:
+    """The rows of study.json, one for each cell; every change is written at once."""
+
+    def __init__(self, study: Study, cells: Sequence[Cell], place: Path, command: str):
+        self.study, self.place, self.command = study, place, command
+        path = place / "study.json"
+        before = {row["id"]: row for row in _read(path)["cells"]} if path.exists() else {}
+        self.rows = {cell.id: self._row(cell, before.get(cell.id, {})) for cell in cells}
+        self.table: dict[str, Any] | None = None
+
+    def _row(self, cell: Cell, before: Row) -> Row:
+        result = finished(self.place / "cells" / cell.id)
+        complete = (
+            before.get("state") == COMPLETE and before.get("asked") == cell.asked and bool(result)
+        )
+        return {
+            "id": cell.id,
+            "name": cell.name,
+            "values": cell.values,
+            "seed": cell.seed,
+            "folder": f"cells/{cell.id}",
+            "stores": {stage: f"{stage}/{store}" for stage, store in cell.stores.items()},
+            "asked": cell.asked,
+            "state": COMPLETE if complete else WAITING,
+            "error": "",
+            "seconds": before.get("seconds"),
+            "figure": self._figure(cell, result) if complete else None,
+        }
+
+    def _figure(self, cell: Cell, result: Mapping[str, Any]) -> dict[str, Any] | None:
+        found = study_metric.figure(self.study.metric, result, str(cell.config.net.name))
+        return found and found._asdict()
+
+    def state(self, cell: Cell) -> str:
+        """Return a cell's state."""
+        return str(self.rows[cell.id]["state"])
+
+    def reached(self, cell: Cell) -> str:
+        """Return a cell's figure in words."""
+        found = self.rows[cell.id]["figure"]
+        shown = found and study_metric.shown(self.study.metric, found["mean"])
+        return f"{study_metric.words(self.study.metric)}: {shown or 'not measured'}"
+
+    def mark(self, cell: Cell, state: str, error: str = "", seconds: float | None = None) -> None:
+        """Note a cell's state."""
+        row = self.rows[cell.id]
+        row |= {"state": state, "error": error}
+        if seconds is not None:
+            row["seconds"] = round((row["seconds"] or 0.0) + seconds, 1)
+        if state == COMPLETE:
+            row["figure"] = self._figure(cell, finished(self.place / "cells" / cell.id))
+        self.write()
+
+    def count(self) -> dict[str, int]:
+        """Return the number of cells in each state."""
+        states = Counter(row["state"] for row in self.rows.values())
+        return {name: states[name] for name in (COMPLETE, FAILED, RUNNING, WAITING)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what study.json holds."""
+        study = self.study
+        return {
+            "kind": KIND,
+            "schema": 1,
+            "jdd": __version__,
+            "study": study.where,
+            "command": self.command,
+            "base": study.base,
+            "seeds": sorted({row["seed"] for row in self.rows.values()}),
+            "rows": study.rows,
+            "columns": study.columns,
+            "metric": study.metric,
+            "count": self.count(),
+            "cells": list(self.rows.values()),
+            "table": self.table,
+        }
+
+    def write(self) -> None:
+        """Write study.json."""
+        _write(self.place / "study.json", json.dumps(self.as_json(), indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """Return the result.json of a cell, empty where there is none."""
+    try:
+        return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _advance(cell: Cell, ledger: _Ledger, place: Path, title: str) -> None:
+    """Run one cell, unless it is complete; a failure is noted, and does not end the study."""
+    folder = place / "cells" / cell.id
+    if ledger.state(cell) == COMPLETE:
+        _say(cell, f"{title}: complete, {ledger.reached(cell)}")
+        return
+    _say(cell, f"{title}: {folder}")
+    ledger.mark(cell, RUNNING)
+    begun = time.perf_counter()
+    command = f"python -m jdd.main {cell.flags} --workdir={folder}"
+    try:
+        link_stores(cell, place)
+        pipeline.run(cell.loaded, str(folder), "all", None, command)
+    except (Interrupted, KeyboardInterrupt):
+        ledger.mark(cell, WAITING, "interrupted", time.perf_counter() - begun)
+        raise
+    except Exception as error:  # whatever it is, the other cells do not depend on it
+        ours = isinstance(error, JddError)
+        found = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
+        ledger.mark(cell, FAILED, found, time.perf_counter() - begun)
+        if not ours:
+            traceback.print_exc()
+        print(f"jdd: {title} failed: {found}", file=sys.stderr, flush=True)
+    else:
+        ledger.mark(cell, COMPLETE, seconds=time.perf_counter() - begun)
+        _say(cell, f"{title}: complete, {ledger.reached(cell)}")
+
+
+def _say(cell: Cell, text: str) -> None:
+    if cell.config.progress:
+        print(text, flush=True)
+
+
+def link_stores(cell: Cell, place: Path) -> None:
+    """Put links to the stores that a cell shares where its run looks for its own.
+
+    So the config of a run names no place, a study can be moved, and a set's experts and teachers
+    are next to it, as those of any run.
+    """
+    folder = place / "cells" / cell.id
+    for stage, store in cell.stores.items():
+        shared, link = place / stage / store, folder / stage
+        shared.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not link.exists() and not link.is_symlink():
+            link.symlink_to(Path("..", "..", stage, store), target_is_directory=True)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise Interrupted on SIGINT and SIGTERM between runs; a run turns them into its own."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("interrupted; the same command goes on from here")
+
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(study: Study, cells: Sequence[Cell], place: Path, ledger: _Ledger) -> dict[str, Any]:
+    table = study_tables.build(study, list(ledger.rows.values()))
+    ledger.table = study_tables.as_json(table)
+    ledger.write()
+    for name, text in study_tables.files(table).items():
+        _write(place / name, text)
+    lines = []
+    done = [cell for cell in cells if ledger.state(cell) == COMPLETE]
+    page = ""
+    if len(done) > 1:
+        # With spaces, so that a page can break long names into lines.
+        names = {str(place / "cells" / cell.id): cell.name.replace(",", ", ") for cell in done}
+        try:
+            comparison_json.write(list(names), place / "compare.html", names)
+            page = f", side by side: {place / 'compare.html'}"
+        except BadInput as error:  # something else lies there; the table is what counts
+            lines.append(f"no page: {error.found}: move it away")
+    count = ledger.count()
+    for cell in cells:
+        row = ledger.rows[cell.id]
+        if row["state"] != COMPLETE:
+            lines.append(f"{row['state']}: {cell.name} ({place / row['folder']}): {row['error']}")
+    files = f"{place / 'table'}.csv, .md, .tex"
+    lines.append(f"{count[COMPLETE]} of {len(cells)} cells complete. Table: {files}{page}")
+    return {
+        **ledger.as_json(),
+        "text": study_tables.text(table),
+        "summary": "\n".join(lines),
+    }

@@ -1,0 +1,200 @@
+"""The cells of a study: every setting by every seed, resolved, with the stores that they share."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jdd import config as configs
+from jdd.data import absent
+from jdd.errors import BadInput
+from jdd.run import study_metric
+from jdd.run.context import fingerprint
+from jdd.run.study_file import CONFIG, Study, Values, kept
+from jdd.schema.key import show
+
+# Keys of the stores that cells share: the stage that makes one, and where it lies.
+STORES = {"experts": "experts.dir", "squeeze": "squeeze.dir"}
+
+
+class Cell(NamedTuple):
+    """One run of a study.
+
+    Attributes:
+      name: its values and seed as text: "method=dm,ipc=1,seed=0".
+      id: hash of the resolved config, without the keys that may change on resuming, unless the
+        study's cells set them.
+      asked: hash of the whole resolved config.
+      values: what the cell sets, "config" too, and what the table names.
+      seed: its seed.
+      loaded: its config as ``pipeline.run`` takes it.
+      config: the same, resolved.
+      stores: ids of the stores that it shares, by stage.
+      flags: the words of the command line that make this config.
+    """
+
+    name: str
+    id: str
+    asked: str
+    values: Values
+    seed: int
+    loaded: configs.Loaded
+    config: ConfigDict
+    stores: dict[str, str]
+    flags: str
+
+
+def make(study: Study, placeholders: bool = False) -> list[Cell]:
+    """Return the cells of a study, in the order of its file; seeds of a setting follow each other.
+
+    Args:
+      placeholders: the images of a known dataset need not be there: it is an estimate.
+
+    Raises:
+      BadInput: a config does not resolve, two cells have one config, or the table cannot hold two
+        settings apart; the cell is named.
+    """
+    study_metric.check(study.metric, study.where)
+    cells: list[Cell] = []
+    seen: dict[str, str] = {}
+    for values in _settings(study):
+        for seed in study.seeds or (None,):
+            cell = _cell(study, values, seed, placeholders)
+            if cell.id in seen:
+                found = f"{seen[cell.id]} and {cell.name} are the same config"
+                raise BadInput(study.where, found, "leave one of them out")
+            seen[cell.id] = cell.name
+            cells.append(cell)
+    if not cells:
+        raise BadInput(f"{study.where}: keep", "drops every combination", "keep one or more")
+    _check_table(study, cells)
+    for cell in cells:
+        study_metric.check_measured(study.metric, cell.config, cell.name, study.where)
+    return cells
+
+
+def _settings(study: Study) -> Iterator[Values]:
+    for combination in itertools.product(*study.grid.values()) if study.grid else ():
+        values = dict(zip(study.grid, combination, strict=True))
+        if kept(study, values):
+            yield values
+    yield from study.listed
+
+
+def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) -> Cell:
+    merged = study.base | values | ({} if seed is None else {"seed": seed})
+    spec = merged.pop(CONFIG, None)
+    name = named(values | ({} if seed is None else {"seed": seed}))
+    try:
+        if spec is None:
+            spec = merged.get("method", configs.COMMON["method"].default)
+        loaded = configs.load(str(spec), merged)
+        without = placeholders and absent(loaded.config.data)
+        config, _ = configs.resolve(loaded.config, absent=without)
+        _check_place(config)
+    except BadInput as error:
+        raise _named_error(study, name, values, error) from error
+    if int(config.runs) != 1:
+        allowed = "list the seeds under 'seeds': each is a run of its own"
+        raise BadInput(f"{study.where}: base: runs", str(config.runs), allowed)
+    flat, own = configs.flat(config), configs.flat(loaded.config)
+    schema = config.spec.keys
+    free = {
+        key for key, what in schema.items()
+        if what.resumable and key not in study.axes or what.later and flat[key] == what.default
+    }  # fmt: skip
+    identity = {key: value for key, value in flat.items() if key not in free}
+    # As the file says them, by the type of their key; what it leaves open as it was resolved.
+    labels = {key: own.get(key, spec) for key in values}
+    labels |= {k: flat.get(k, spec) for k in (*study.rows, *study.columns) if k not in labels}
+    return Cell(
+        named(labels_of(values, labels) | {"seed": int(config.seed)}),
+        fingerprint(identity),
+        fingerprint(flat),
+        labels,
+        int(config.seed),
+        loaded,
+        config,
+        stores(config),
+        shlex.join([f"--config={spec}", *(f"--config.{k}={show(v)}" for k, v in merged.items())]),
+    )
+
+
+def _check_place(config: ConfigDict) -> None:
+    """Refuse a path of images that is not there: every cell would fail by it."""
+    place = str(config.data.path)
+    if place and config.data.source != "tfds" and not Path(place).exists():
+        raise BadInput(
+            f"config.data.path={place}", "no such file or folder", "where the images are"
+        )
+
+
+def labels_of(values: Values, labels: Values) -> Values:
+    """Return the labels of the keys of ``values``, in their order."""
+    return {key: labels[key] for key in values}
+
+
+def named(values: Values) -> str:
+    """Return values as text: "method=dm,ipc=1"."""
+    return ",".join(f"{key}={show(value)}" for key, value in values.items())
+
+
+def _named_error(study: Study, name: str, values: Values, error: BadInput) -> BadInput:
+    key = error.where.removeprefix("config.")
+    allowed = error.allowed
+    if error.found == "unknown key" and {"method", CONFIG} & {*study.axes}:
+        allowed += "; a key of some methods only belongs into 'cells', with these methods"
+    where = "" if key in values else " (of the base)" if key in study.base else ""
+    return BadInput(f"{study.where}: cell {name}: {error.where}{where}", error.found, allowed)
+
+
+def _check_table(study: Study, cells: list[Cell]) -> None:
+    """Refuse two settings in one place of the table: their figures would be mixed."""
+    there: dict[str, Cell] = {}
+    for cell in cells:
+        place = named({key: cell.values[key] for key in (*study.rows, *study.columns)})
+        other = there.setdefault(f"{place},seed={cell.seed}", cell)
+        if other is not cell:
+            keys = [
+                k for k in study.axes
+                if other.values.get(k) != cell.values.get(k)
+            ]  # fmt: skip
+            found = f"{other.name} and {cell.name} have one place in the table, {place}"
+            allowed = f"add {' or '.join(keys)} to rows or columns"
+            raise BadInput(f"{study.where}: rows", found, allowed)
+
+
+def stores(config: ConfigDict) -> dict[str, str]:
+    """Return the ids of the stores that a run shares: all that its trained nets depend on.
+
+    A store that the config itself places is not shared by the study.
+    """
+    flat, stages = configs.flat(config), configs.stage_names(config)
+    schema = config.spec.keys
+    source = [key for key in flat if key.startswith("source.") and not schema[key].resumable]
+    data = [key for key in flat if key.startswith("data.") and not schema[key].resumable]
+    apart = {
+        # A store of experts grows in their number and epochs; one of teachers has a folder a net.
+        "experts": ("experts.dir", "experts.count", "experts.epochs"),
+        "squeeze": ("squeeze.dir", "squeeze.nets"),
+    }
+    found = {}
+    for stage, place in STORES.items():
+        if stage not in stages or flat.get(place):
+            continue
+        own = [key for key in flat if key.startswith(f"{stage}.") and key not in apart[stage]]
+        if stage == "experts":
+            own += ["align_corners", *(key for key in flat if key.startswith("net."))]
+        found[stage] = fingerprint(_stated([*data, *source, *own], flat, schema))
+    return found
+
+
+def _stated(keys: list[str], flat: Values, schema: Mapping[str, configs.Key]) -> dict[str, Any]:
+    """Return the values of ``keys`` but for later ones at their defaults, which change nothing."""
+    later = {key for key in keys if schema[key].later and flat[key] == schema[key].default}
+    return {key: flat[key] for key in keys if key not in later}

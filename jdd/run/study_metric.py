@@ -1,0 +1,122 @@
+"""What the table of a study holds: one figure of every run's result, by its name.
+
+accuracy         test accuracy on the config's own net
+accuracy.NET     on another of its nets
+baselines.NAME   of random, full, hard or random_hard
+scores.NAME      of hlr, slr, ior, lrs or ars
+seconds          of all stages but the baseline on the whole dataset
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jdd import config as configs
+from jdd.errors import BadInput, nearest
+
+_BASELINES = {
+    "random": "random real images",
+    "full": "the whole training set",
+    "hard": "the set with hard labels",
+    "random_hard": "random real images with hard labels",
+}
+_SCORES = {
+    "hlr": "hard-label recovery",
+    "slr": "soft-label recovery",
+    "ior": "improvement over random",
+    "lrs": "label-robust score",
+    "ars": "augmentation-robust score",
+}
+NAMES = (
+    "accuracy", "accuracy.NET", *(f"baselines.{name}" for name in _BASELINES),
+    *(f"scores.{name}" for name in _SCORES), "seconds",
+)  # fmt: skip
+
+
+class Figure(NamedTuple):
+    """A figure of one run; ``std`` and ``n`` over its nets, None where it is one number."""
+
+    mean: float
+    std: float | None = None
+    n: int | None = None
+
+
+def words(metric: str) -> str:
+    """Return what a metric is, with its unit."""
+    kind, _, name = metric.partition(".")
+    if kind == "accuracy":
+        return f"test accuracy of {name} in percent" if name else "test accuracy in percent"
+    if kind == "baselines":
+        return f"test accuracy of {_BASELINES[name]} in percent"
+    if kind == "scores":
+        return _SCORES[name] + ("" if name in ("lrs", "ars") else " in percent")
+    return "time in seconds"
+
+
+def shown(metric: str, value: float) -> str:
+    """Return a figure in the unit of ``words``."""
+    if metric in ("scores.lrs", "scores.ars"):
+        return f"{value:.3f}"
+    return f"{value:.1f}" if metric == "seconds" else f"{100 * value:.1f}"
+
+
+def check(metric: str, where: str) -> None:
+    """Refuse a metric that no run has.
+
+    Raises:
+      BadInput: naming the nearest that there is.
+    """
+    kind, _, name = metric.partition(".")
+    if metric in NAMES and name != "NET" or kind == "accuracy" and name not in ("", "NET"):
+        return
+    near = nearest(metric, [n for n in NAMES if "NET" not in n])
+    hint = f"did you mean {near}? " if near else ""
+    raise BadInput(f"{where}: metric", repr(metric), f"{hint}(metrics: {', '.join(NAMES)})")
+
+
+def check_measured(metric: str, config: ConfigDict, cell: str, where: str) -> None:
+    """Refuse a metric that a cell with this resolved config does not measure.
+
+    Raises:
+      BadInput: naming the cell, and the key to change.
+    """
+    kind, _, name = metric.partition(".")
+    values = configs.flat(config)
+    needs = ""
+    if kind == "accuracy" and name and name not in values["nets"]:
+        needs = f"{name} among nets (here: {','.join(values['nets'])})"
+    if kind == "baselines":
+        for key in {"random_hard": ("random", "hard")}.get(name, (name,)):
+            if not values.get(f"baselines.{key}", False):
+                needs = f"baselines.{key} on, which is off or not a key of method {config.method}"
+    if kind == "scores" and not values["scores"]:
+        needs = "scores=True, and baselines.full with it"
+    if needs:
+        allowed = "set it in the base, or choose another metric"
+        raise BadInput(f"{where}: metric", f"{metric!r} needs {needs} in cell {cell}", allowed)
+
+
+def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
+    """Return the figure of a run's ``result.json``; None where it is not there.
+
+    Args:
+      net: the name of the config's own net.
+    """
+    kind, _, name = metric.partition(".")
+    if kind == "seconds":
+        spent = {k: v for k, v in dict(result.get("seconds") or {}).items() if k != "full"}
+        return Figure(float(sum(spent.values()))) if spent else None
+    found = result.get(kind)
+    if not isinstance(found, Mapping) or not found:
+        return None
+    if kind == "accuracy" and not name:
+        name = net if net in found else str(next(iter(found)))
+    value = found.get(name)
+    if isinstance(value, Mapping) and isinstance(value.get("mean"), int | float):
+        return Figure(float(value["mean"]), value.get("std"), value.get("n"))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Figure(float(value))
+    return None
