@@ -74,7 +74,7 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
         return _compare(flags, overrides)
-    loaded = config_lib.load(flags.config, overrides)
+    loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
 
     # Only now: --help and mistakes answer without waiting for JAX.
     from jdd.run import pipeline

@@ -35,6 +35,7 @@ TEXTS = (
     "docs/scores.md",
     "docs/data.md",
     "docs/labels.md",
+    "docs/own-method.md",
 ) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 

@@ -88,7 +88,8 @@ def _labelled(evidence: Evidence) -> str:
 
 def method(evidence: Evidence) -> str:
     """Return the method's name as people write it."""
-    return specs.title(evidence.known("method"))
+    own = evidence.result.get("title")  # of a method outside the package
+    return str(own) if own else specs.title(evidence.known("method"))
 
 
 def _what(evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ import jax
 from jdd import config as configs
 from jdd import data, methods, specs
 from jdd.data import cache
-from jdd.errors import BadInput
+from jdd.errors import BadInput, nearest
 from jdd.evaluation import rules
 from jdd.memory import size
 from jdd.product.distilled_set import DistilledSet
@@ -47,7 +47,14 @@ STAGES: dict[str, Stage] = {
 
 def stages(config: Any) -> list[Stage]:
     """Return the stages of a config's method, in order."""
-    return [STAGES[name] for name in configs.stage_names(config)]
+    names = configs.stage_names(config)
+    for name in names:
+        if name not in STAGES:
+            near = nearest(name, STAGES)
+            hint = f"did you mean {near}? " if near else ""
+            where = f"SPEC.stages of {config.spec.name}"
+            raise BadInput(where, f"{name!r}", f"{hint}(stages: {', '.join(STAGES)})")
+    return [STAGES[name] for name in names]
 
 
 def run(
@@ -314,7 +321,7 @@ def headline(found: dict[str, Any], place: Path) -> str:
     if whole and aim["kind"] != "attack":
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
-    method = specs.title(found["method"]) or "A set"
+    method = found.get("title") or specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if aim["kind"] == "adapt":
         where = f"from {aim['source']} to {found['dataset']}"
