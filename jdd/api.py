@@ -45,16 +45,21 @@ def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
 
 
 def evaluate(
-    dset: DistilledSet | str | Path, workdir: str | Path | None = None, **overrides: Any
+    dset: DistilledSet | str | Path,
+    workdir: str | Path | None = None,
+    config: str | None = None,
+    **overrides: Any,
 ) -> dict[str, Any]:
     """Train fresh nets on a set and return what ``result.json`` holds.
 
     Args:
       dset: a set, or the path of one in any format that ``load`` reads.
       workdir: where the evaluation lives; None for a temporary folder.
-      **overrides: config keys, such as ``nets=["ConvNet", "AlexNet"]`` or ``eval={"n": 10}``.
+      config: a config file, as ``--config`` takes it: for a set of a method that is defined there.
+      **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
+        ``eval={"n": 10}``.
     """
-    loaded = configs.load(None, overrides)
+    loaded = configs.load(config, overrides, of_set=True)
     if isinstance(dset, DistilledSet) and dset.recipe["train"]["order"] == "stored":
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
     with tempfile.TemporaryDirectory() as scratch:

@@ -79,7 +79,7 @@ def _run(argv: list[str]) -> int:
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     if flags.mode == "study" or flags.mode == "estimate" and study_file.is_study(flags.config):
         return _study(flags, overrides, command)
-    loaded = config_lib.load(flags.config, overrides)
+    loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
 
     # Only now: --help and mistakes answer without waiting for JAX.
     from jdd.run import pipeline

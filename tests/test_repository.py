@@ -36,6 +36,7 @@ TEXTS = (
     "docs/data.md",
     "docs/labels.md",
     "docs/studies.md",
+    "docs/own-method.md",
 ) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 

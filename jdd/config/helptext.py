@@ -78,7 +78,8 @@ def describe(config: Common) -> str:
     keys = config.spec.keys
     groups: dict[str, list[str]] = {title: [] for title in _HEADINGS.values()}
     for name, key in keys.items():
-        title = _HEADINGS[name.rpartition(".")[0]] if name in COMMON else f"method {config.method}"
+        head, own = name.rpartition(".")[0], f"method {config.spec.title}"
+        title = _HEADINGS[head] if name in COMMON else own
         value = show(values[name])
         if values[name] == AUTO != settled[name]:
             value = f"auto   (here: {show(settled[name])})"
@@ -88,4 +89,4 @@ def describe(config: Common) -> str:
             f"  --config.{name}={value}\n"
             + textwrap.fill(words, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
         )
-    return "\n\n".join(f"{title}:\n" + "\n".join(lines) for title, lines in groups.items())
+    return "\n\n".join(f"{title}:\n" + "\n".join(lines) for title, lines in groups.items() if lines)

@@ -14,7 +14,7 @@ from jdd.data.catalogue import lookup
 from jdd.schema.common import Common
 from jdd.schema.key import AUTO, checked
 from jdd.schema.values import flat
-from jdd.specs.base import Rows
+from jdd.specs.base import Rows, Spec
 
 
 def figure(config: Common) -> dict[str, Any] | None:
@@ -36,13 +36,17 @@ def figure(config: Common) -> dict[str, Any] | None:
     return figures | {"protocol_differs": differs}
 
 
-def cross(method: str, dataset: str, ipc: int, net: str, changed: bool) -> dict[str, Any] | None:
+def cross(
+    method: str, dataset: str, ipc: int, net: str, changed: bool, own: Spec | None = None
+) -> dict[str, Any] | None:
     """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
 
-    None where the method is not one of jdd's, or its paper has no such row of sets that were
-    distilled with ``net``; ``changed`` says that this one has options that theirs had not.
+    None where the method is not known (``own``: the spec of one outside jdd), or its paper has no
+    such row of sets that were distilled with ``net``; ``changed`` says that this one has options
+    that theirs had not.
     """
     rows: Rows = specs.get(method).cross if method in specs.names() else {}
+    rows = own.cross if own is not None and own.name == method else rows
     row, source = _printed(rows, dataset, ipc)
     if not row or row.get("net", "ConvNet") != net:
         return None

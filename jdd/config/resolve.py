@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jdd.config import files
@@ -23,20 +24,31 @@ from jdd.specs.base import Spec
 
 
 class Loaded(NamedTuple):
-    """A config, the keys somebody set (in a named file, its argument or an override), its spec."""
+    """A config and where it is from.
+
+    Attributes:
+      explicit: the keys that were set, in a named file, its argument or an override.
+      spec: ``path[:arg]`` of the config file; None for the quick start.
+      apart: with ``of_set``, values as given of keys that are not common to all methods, by name.
+    """
 
     config: Common
     explicit: frozenset[str]
     spec: str | None
+    apart: Mapping[str, Any] = MappingProxyType({})
 
 
-def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Loaded:
+def load(
+    spec: str | Path | None, overrides: Mapping[str, Any] | None = None, of_set: bool = False
+) -> Loaded:
     """Return the config of ``spec`` with ``overrides``; 'auto' values stay until ``resolve``.
 
     Args:
       spec: ``path[:arg]`` of a config file, a bundled one by name too; None for the quick start,
         whose own values do not count as explicit.
       overrides: values by dotted name, or nested; text as typed, or Python values.
+      of_set: the config is for the evaluation of a saved set, whose method decides which keys there
+        are: keys that are not common to all methods are neither checked nor part of the config.
 
     Raises:
       BadInput: an unknown file, key or method, or a value that does not fit its key.
@@ -48,12 +60,16 @@ def load(spec: str | Path | None, overrides: Mapping[str, Any] | None = None) ->
     method = given.get("method", said.get("method", COMMON["method"].default))
     chosen = files.spec_for(str(method), own)
     explicit = set(given) | (set(said) if spec is not None else set())
+    apart: dict[str, Any] = {}
+    if of_set:
+        apart = {n: v for n, v in {**said, **given}.items() if n in explicit and n not in COMMON}
+        said, given = ({n: v for n, v in some.items() if n in COMMON} for some in (said, given))
     try:
         said = {name: checked(name, value, chosen.keys) for name, value in said.items()}
     except BadInput as error:
         raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
     text = None if spec is None else str(spec)
-    return Loaded(fill(chosen, said, given), frozenset(explicit), text)
+    return Loaded(fill(chosen, said, given), frozenset(explicit), text, apart)
 
 
 def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:

@@ -76,7 +76,7 @@ def objective_of(config: Any, class_names: Sequence[str]) -> dict[str, Any]:
         found["source"] = str(config.source.name)
     if config.objective == "attack":
         for name in ("attack_class", "target_class"):
-            found[name] = class_of(config[name], class_names, f"config.{name}")
+            found[name] = class_of(getattr(config, name), class_names, f"config.{name}")
     return found
 
 

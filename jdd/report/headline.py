@@ -53,7 +53,8 @@ def headline(evidence: Evidence) -> Headline:
 
 def method(evidence: Evidence) -> str:
     """Return the method's name as papers write it."""
-    return specs.title(evidence.known("method"))
+    own = evidence.result.get("title")  # of a method outside the package
+    return str(own) if own else specs.title(evidence.known("method"))
 
 
 def article(net: str) -> str:

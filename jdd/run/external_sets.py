@@ -1,6 +1,7 @@
 """``--mode=evaluate --set=PATH``: any saved set, ours or somebody else's, through our evaluation.
 
-What the set says of itself holds; what the person typed goes over it.
+What the set says of itself holds; what the user typed goes over it. Keys are those of the method
+that made the set, or the common ones where that is not known.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from jdd.evaluation import objectives, rules
 from jdd.methods.base import FULL
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
-from jdd.run import metrics
+from jdd.run import metrics, set_schema
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.result import finish
 from jdd.run.session import Session, locked
+from jdd.schema.common import COMMON
+from jdd.specs import Spec
 from jdd.stages import evaluate, full, report, scores
 from jdd.stages.base import fits as fits_memory
 from jdd.stages.base import guarded
@@ -59,7 +62,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _check_free(place)
     said = configs.flat(loaded.config)
-    given = {k: said[k] for k in loaded.explicit if said[k] != configs.AUTO}
+    given = {k: said[k] for k in loaded.explicit if k in COMMON and said[k] != configs.AUTO}
+    given.pop("method", None)
     asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
     known = {SAID[key]: value for key, value in asked.items()}
     with guarded("data", loaded.config):
@@ -68,8 +72,12 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     dset = dset._replace(recipe=dset.recipe | {"train": train})
     where = f"--set={source}"
     rules.check(dset, where)
-    values = _experts(dset, source) | _values(dset, source, given)
-    config, told = configs.resolve(configs.load("mtt", values).config, shape=dataset.shape)
+    spec = set_schema.of_set(dset, loaded.config.spec if loaded.spec else None, place)
+    apart = set_schema.typed(loaded, spec, dset, place)
+    dset = set_schema.retrained(dset, apart)
+    rules.check(dset, where)
+    values = _experts(dset, source) | _values(dset, source, given, spec) | apart
+    config, told = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     workdirs.check(place, config)
     assumed = [*dset.notes, *evaluate.fits(dset, dataset)]
@@ -193,10 +201,11 @@ def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _values(dset: DistilledSet, source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config's values: the set's own settings under the person's."""
+def _values(
+    dset: DistilledSet, source: Path, given: Mapping[str, Any], spec: Spec
+) -> dict[str, Any]:
+    """Return the config's values: the set's own settings under the user's."""
     recipe = dset.recipe
-    keys = configs.schema("mtt")
     train, options = recipe["train"], recipe["net"].get("options") or {}
     said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
     said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
@@ -217,11 +226,13 @@ def _values(dset: DistilledSet, source: Path, given: Mapping[str, Any]) -> dict[
         **recipes.said(train),
         # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
         "baselines.full": bool(given.get("scores", False)),
+        "baselines.hard": False,  # twice the nets: asked for by --config.baselines.hard=true
     }
     if stored(recipe):  # random images have the teachers' labels only where the run made them
         beside = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
         said["baselines.random"] = len(beside)
-    known = {k: v for k, v in said.items() if k in keys}
+        said |= set_schema.learning(recipe)
+    known = {k: v for k, v in said.items() if k in spec.keys}
     fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed
 

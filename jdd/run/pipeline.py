@@ -11,7 +11,7 @@ import jax
 from jdd import config as configs
 from jdd import data, methods
 from jdd.data import cache
-from jdd.errors import BadInput
+from jdd.errors import BadInput, nearest
 from jdd.memory import size
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
@@ -29,13 +29,24 @@ STAGES: dict[str, Stage] = {
 
 
 def stages(config: Any) -> list[Stage]:
-    """Return the stages of a config's method, its own phases among them, in order."""
+    """Return the stages of a config's method, its own phases among them, in order.
+
+    Raises:
+      BadInput: the method's spec names a stage that does not exist.
+    """
     own = configs.phases(config)
     names = tuple(phase.name for phase in own)
     found = {phase.name: phases.stage_of(own, phase) for phase in own}
     for name in registry.MAKERS:
         found[name] = STAGES[name]._replace(inputs=(*STAGES[name].inputs, *names))
-    return [found.get(name) or STAGES[name] for name in configs.stage_names(config)]
+    found = STAGES | found
+    for name in configs.stage_names(config):
+        if name not in found:
+            near = nearest(name, found)
+            hint = f"did you mean {near}? " if near else ""
+            where = f"SPEC.stages of {config.spec.name}"
+            raise BadInput(where, f"{name!r}", f"{hint}(stages: {', '.join(found)})")
+    return [found[name] for name in configs.stage_names(config)]
 
 
 def run(

@@ -65,7 +65,7 @@ def headline(found: dict[str, Any], place: Path) -> str:
     if whole and aim["kind"] != "attack":
         rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
-    method = specs.title(found["method"]) or "A set"
+    method = found.get("title") or specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if aim["kind"] == "adapt":
         where = f"from {aim['source']} to {found['dataset']}"

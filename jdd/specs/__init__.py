@@ -46,6 +46,11 @@ def get(method: str) -> Spec:
     return spec
 
 
-def title(method: str) -> str:
-    """Return a method's name as its authors write it; one that is not known stays as it is."""
+def title(method: str, own: Spec | None = None) -> str:
+    """Return a method's name as its authors write it; one that is not known stays as it is.
+
+    ``own`` is the spec of a method outside the package.
+    """
+    if own is not None and own.name == method:
+        return own.title
     return get(method).title if method in names() else method

@@ -71,7 +71,7 @@ def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[st
         "images": digest,
         "teachers": squeeze.identity(context),
         "view": dict(decoupled.spec(config, context.data.shape)._asdict()),
-        **{key: relabel[key] for key in keys},
+        **{key: getattr(relabel, key) for key in keys},
         "temperature": 0.0 if hard else float(config.post.temperature),
         "epochs": int(config.eval.epochs),
         "batch": min(int(config.eval.batch), count),

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jdd import __version__
+from jdd import __version__, specs
 from jdd import report as html
 from jdd.config import published
 from jdd.config.rules import auto_depth
@@ -65,6 +65,8 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
     aim = objectives.named(recipe)
+    spec = context.config.spec
+    known = specs.title(recipe["method"], spec)
     ours = recipe["method"] == context.config.method and recipe["ipc"] == context.config.ipc
     printed = published.figure(context.config) if ours and aim["kind"] == "distill" else None
     across = None
@@ -73,14 +75,17 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         own = {"width": 128, "norm": "instance", "depth": auto_depth(context.data.shape)}
         changed = any(value != own.get(name) for name, value in options.items())
         across = published.cross(
-            recipe["method"], context.data.name, int(recipe["ipc"]), net, changed
+            recipe["method"], context.data.name, int(recipe["ipc"]), net, changed, spec
         )
     spent = {name: session.metrics.total(name) for name in lines(context)}
     measured = context.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
     context.remember("measured", "process", peak)
+    # Only what the method's name does not tell: the title of one outside the package.
+    title = {} if known == specs.title(recipe["method"]) else {"title": known}
     return {
         "method": recipe["method"],
+        **title,
         "dataset": context.data.name,
         "ipc": int(recipe["ipc"]),
         "seed": int(context.config.seed),

@@ -1,0 +1,132 @@
+"""The schema that a saved set is evaluated on: its method's keys, and what they change of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jdd import config as configs
+from jdd import specs
+from jdd.errors import BadInput
+from jdd.product.distilled_set import DistilledSet
+from jdd.schema.common import Common
+from jdd.schema.key import checked, unknown
+from jdd.specs import Spec
+from jdd.specs.base import STAGES
+
+# Keys of how a student learns from stored labels, with their entries in ``recipe["train"]``.
+_LEARNING = {
+    "post.optimizer": "optimizer",
+    "post.momentum": "momentum",
+    "post.weight_decay": "weight_decay",
+    "post.decay": "decay",
+    "post.loss": "loss",
+    "post.temperature": "temperature",
+    "post.ce_weight": "ce_weight",
+    "post.accumulate": "parts",
+    "post.stretch": "schedule.stretch",
+    "post.warmup": "schedule.warmup",
+}
+# Keys of the labels themselves, with their entries in ``recipe["labels"]``.
+_LABELS = {"relabel.mode": "mode", "relabel.form": "form", "relabel.k": "k"}
+
+
+def of_set(dset: DistilledSet, own: Spec | None, place: Path) -> Spec:
+    """Return the spec whose keys an evaluation of a set has.
+
+    It is that of the set's method, without its published settings: an evaluation guesses nothing of
+    how a set was made. MTT's evaluations have the settings, as they always had. A directory that
+    holds an evaluation already stays on the schema that it was begun with.
+
+    Args:
+      own: the spec of the config file that was named; it counts where the set is of its method, or
+        of none.
+      place: the working directory of the evaluation.
+    """
+    begun = _begun(place)
+    method = str(dset.recipe.get("method") or "") if begun is None else begun
+    if own is not None and method in ("", own.name) and begun is None:
+        spec = own
+    elif method in specs.names():
+        spec = specs.get(method)
+    elif own is not None and own.name == method:
+        spec = own
+    else:
+        spec = Spec(name=method, make="", config=Common)
+    if spec.name == "mtt":
+        return spec
+    # Nets are trained and compared; which stages made the set does not matter.
+    bare: dict[str, Any] = {name: {} for name in ("defaults", "published", "starts", "derived")}
+    return dataclasses.replace(spec, stages=STAGES, check=None, validate_data=None, **bare)
+
+
+def _begun(place: Path) -> str | None:
+    """Return the method of the evaluation that a directory holds; None where there is none."""
+    try:
+        return str(json.loads((place / "config.json").read_text(encoding="utf-8"))["method"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def typed(loaded: configs.Loaded, spec: Spec, dset: DistilledSet, place: Path) -> dict[str, Any]:
+    """Return the values given for keys of the set's method alone, by dotted name.
+
+    Those of a config file that is another method's are left out.
+
+    Raises:
+      BadInput: the method has no such key; other methods that have it are named.
+    """
+    other = loaded.spec is not None and loaded.config.method != spec.name
+    found: dict[str, Any] = {}
+    for name, value in loaded.apart.items():
+        if name in spec.keys:
+            found[name] = checked(name, value, spec.keys)
+        elif not (other and name in loaded.config.spec.keys):
+            raise _unknown(name, spec, dset, place)
+    return {name: value for name, value in found.items() if value != configs.AUTO}
+
+
+def _unknown(name: str, spec: Spec, dset: DistilledSet, place: Path) -> BadInput:
+    having = [specs.get(method).title for method in specs.names() if name in specs.get(method).keys]
+    if not having:
+        return unknown(name, spec.keys)
+    made_by = str(dset.recipe.get("method") or "")
+    if made_by in specs.names() and name in specs.get(made_by).keys:
+        found = f"no key of the evaluation that {place} holds, begun with {spec.title}'s keys"
+        return BadInput(f"config.{name}", found, "give --workdir=OTHER")
+    found = (
+        f"no key of {specs.title(made_by)}, which made the set"
+        if made_by
+        else ("not a key that every method has, and the set names no method")
+    )
+    allowed = f"leave it out (methods that have it: {', '.join(having)})"
+    return BadInput(f"config.{name}", found, allowed)
+
+
+def learning(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys' values of how nets learn from a set with stored labels, by dotted name."""
+    found = {}
+    for table, section in ((_LEARNING, "train"), (_LABELS, "labels")):
+        for key, entry in table.items():
+            at: Any = recipe[section]
+            for part in entry.split("."):
+                at = (at or {}).get(part)
+            if at is not None:
+                found[key] = at
+    return found
+
+
+def retrained(dset: DistilledSet, given: Mapping[str, Any]) -> DistilledSet:
+    """Return the set with ``given`` keys of learning in its recipe."""
+    train = dict(dset.recipe["train"])
+    for key, entry in _LEARNING.items():
+        if key in given and dset.recipe["train"]["order"] == "stored":
+            group, _, leaf = entry.rpartition(".")
+            if group:
+                train[group] = {**(train.get(group) or {}), leaf: given[key]}
+            else:
+                train[leaf] = given[key]
+    return dset._replace(recipe={**dset.recipe, "train": train})
