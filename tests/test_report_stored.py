@@ -6,19 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jdd
 from jdd.augment import views
+from jdd.evaluation import train_eval
+from jdd.nets import Net
+from jdd.nets.base import Output
 from jdd.product.distilled_set import DistilledSet, merge
 from jdd.report import recipe, replay, training
 from jdd.report.evidence import gather
 from jdd.run import metrics, pipeline
 from jdd.soft_labels import objective
 from jdd.soft_labels.store import LabelStore
-from jdd.training import schedules
+from jdd.training import schedules, trainer
+from jdd.training.recipe import Recipe
 from tests.test_compare import fabricate
 from tests.test_report import RESULT, Page, _rows, _score, _write
 from tests.tiny_distilled import make
@@ -159,6 +164,9 @@ def test_labels_that_are_not_there_and_hard_ones(tmp_path: Path) -> None:
         ({"optimizer": "sgd", "momentum": 0.9}, "sgd, momentum 0.9, weight decay 0.01 Learning"),
         ({"parts": 2}, "in 2 parts of which batch norm sees one at a time"),
         ({"norm_updates": 2}, "running statistics move 2 times a step"),
+        ({"ema": 0.99}, "tested is the average of the weights, a ← 0.99 a + 0.01 w after every"),
+        ({"schedule": {"kind": "multistep", "milestones": [800, 900.0], "gamma": 0.5}},
+         "; the rate is multiplied by 0.5 from epochs 800 and 900 on"),
     ],
 )  # fmt: skip
 def test_the_recipe_in_words(tmp_path: Path, train: dict[str, Any], says: str) -> None:
@@ -194,9 +202,7 @@ def test_the_code_replays_what_jdd_does(
     exec(str(replay.torch(evidence)), names)
     names["z"].close()
     said = dset.recipe["train"]
-    distillation = objective.DistillationLoss(
-        "logits", 3, said["loss"], said["temperature"], said["ce_weight"]
-    )
+    distillation = objective.DistillationLoss("logits", 3, Recipe.from_json(said))
     index, view, soft = store.read(1)
     labels = {"first": 0, "classes": jnp.asarray(dset.labels), "index": index, "views": view}
     x, target = distillation.view(jnp.asarray(dset.images), labels | {"soft": soft}, 1)
@@ -213,6 +219,52 @@ def test_the_code_replays_what_jdd_does(
     )
     decays = [group["weight_decay"] for group in names["opt"].param_groups]
     assert decays == ([0.01, 0] if said["decay"] == "matrices" else [0.01])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_code_trains_the_weights_that_jdd_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Two epochs of a linear net with every new option: the averaged weights are the same."""
+    torch = pytest.importorskip("torch")
+    schedule = {"kind": "multistep", "milestones": [1.0], "gamma": 0.1}
+    more = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.5, "temperature": 2.0, "parts": parts}
+    dset = stored(ema=0.7, **more)
+    dset = dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {
+        "schedule": schedule}})  # fmt: skip
+    store = labelled(tmp_path, SPEC)
+    dset.save(tmp_path / "distilled.npz")
+    monkeypatch.chdir(tmp_path)
+    linear = torch.nn.Linear(48, 3)
+    w, b = (p.detach().numpy().copy() for p in linear.parameters())
+    names: dict[str, Any] = {"net": torch.nn.Sequential(torch.nn.Flatten(), linear)}
+    exec(str(replay.torch(gather(tmp_path))), names)
+    names["z"].close()
+
+    def apply(variables: Any, x: Any, train: bool = False, taps: Any = False) -> Output:
+        flat = jnp.moveaxis(x, 3, 1).reshape(len(x), -1)
+        logits = flat @ variables["params"]["w"].T + variables["params"]["b"][None]
+        return Output(logits, flat, {}, {"logits": logits} if taps else {})
+
+    net = Net("linear", lambda key: {"params": {"w": jnp.asarray(w), "b": jnp.asarray(b)}}, apply,
+              (4, 4, 3))  # fmt: skip
+    planned = train_eval.plan(DistilledSet.load(tmp_path / "distilled.npz"))
+    run = trainer.make(net, planned.recipe, len(dset.images))
+    carry, keys = run.init(jax.random.key(0)), trainer.Keys(jax.random.key(1), jax.random.key(2))
+    advance, images, rates = jax.jit(run.advance), jnp.asarray(dset.images), jnp.asarray(planned.lr)
+    np.testing.assert_allclose(planned.lr, [0.5, 0.5, 0.05, 0.05], rtol=1e-12)
+    for epoch in range(2):
+        index, view, soft = store.read(epoch)
+        labels = {"first": 2 * epoch, "classes": jnp.asarray(dset.labels), "index": index,
+                  "views": view, "soft": soft}  # fmt: skip
+        labels, lo = jax.tree.map(jnp.asarray, labels), 2 * epoch
+        carry, _ = advance(carry, keys, images, labels, rates, lo, lo + 2)
+    tested = trainer.evaluated(carry)["params"]
+    assert float(np.abs(tested["w"] - w).max()) > 1e-3
+    last = carry["variables"]["params"]["w"]
+    assert float(np.abs(tested["w"] - last).max()) > 1e-4
+    for ours, theirs in zip((tested["w"], tested["b"]), linear.parameters(), strict=True):
+        np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_known_becomes_code(tmp_path: Path) -> None:

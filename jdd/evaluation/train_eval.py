@@ -87,9 +87,7 @@ def distillation(dset: DistilledSet) -> objective.DistillationLoss | None:
     return objective.DistillationLoss(
         form=labels["form"],
         classes=dset.classes,
-        kind=train["loss"],
-        temperature=float(train["temperature"]),
-        weight=float(train["ce_weight"]),
+        recipe=Recipe.from_json(train).static,
         mode=str(labels.get("mode", "views")),  # sets of before there were modes
     )
 

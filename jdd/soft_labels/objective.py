@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jdd.augment import views
 from jdd.nets import Net
 from jdd.soft_labels import codec, maps, targets, teacher
+from jdd.training.recipe import Recipe
 
 Tree = Any
-LOSSES = ("kl", "kl_squared", "mse_gt", "hard")
 
 
 class DistillationLoss(NamedTuple):
@@ -25,11 +25,12 @@ class DistillationLoss(NamedTuple):
 
     ``mode`` and ``form`` are the store's (``soft_labels/modes.py``, ``soft_labels/codec.py``);
     ``teachers``, ``bn`` and ``combine`` say who labels in mode online, and how
-    (``teacher.answer``). ``kind`` is
+    (``teacher.answer``). ``recipe`` is that of the training (its options ``loss``, ``temperature``
+    and ``ce_weight``). Its ``loss`` is
 
     ``kl``          mean KL(softmax(z_T / T) || softmax(z_S / T)), T = ``temperature``
     ``kl_squared``  T^2 times that
-    ``mse_gt``      mean (z_S - z_T)^2 + ``weight`` CE(z_S, the image's own class)
+    ``mse_gt``      mean (z_S - z_T)^2 + ``ce_weight`` CE(z_S, the image's own class)
     ``hard``        CE with the classes of the image and of what is mixed into it, by their shares:
                     the same views without the teachers
 
@@ -43,9 +44,7 @@ class DistillationLoss(NamedTuple):
 
     form: str
     classes: int
-    kind: str = "kl"
-    temperature: float = 20.0
-    weight: float = 0.0
+    recipe: Recipe
     mode: str = "views"
     teachers: tuple[Net, ...] = ()
     bn: str = "eval"
@@ -54,7 +53,7 @@ class DistillationLoss(NamedTuple):
     @property
     def online(self) -> bool:
         """Whether teachers run in the student's step."""
-        return self.mode == "online" and self.kind != "hard"
+        return self.mode == "online" and self.recipe.loss != "hard"
 
     def view(self, images: jax.Array, labels: Mapping[str, Tree], step: Tree) -> tuple[Tree, Tree]:
         """Return the images of a step as they are shown, and what is to be learned of them.
@@ -74,7 +73,7 @@ class DistillationLoss(NamedTuple):
         share = views.own_share(view, images.shape[1:3])[:, None]
         one = jax.nn.one_hot(own, self.classes)
         mixed = share * one + (1 - share) * one[view.partner]
-        if self.kind == "hard":
+        if self.recipe.loss == "hard":
             return x, {"mixed": mixed}
         return x, {"soft": self._soft(labels, row, view, x, share), "own": own}
 
@@ -92,19 +91,21 @@ class DistillationLoss(NamedTuple):
         else:
             found = maps.expand(each["values"], each["indices"], self.classes)
             z = maps.of_views(found, view, x.shape[1:3])
-        own = z if self.kind == "mse_gt" else jax.nn.softmax(z / self.temperature)
+        own = z if self.recipe.loss == "mse_gt" else jax.nn.softmax(z / self.recipe.temperature)
         return share * own + (1 - share) * own[view.partner]
 
     @property
     def _said(self) -> str:
-        direct = self.mode in ("views", "online") or self.kind == "mse_gt"
+        direct = self.mode in ("views", "online") or self.recipe.loss == "mse_gt"
         return "logits" if self.form == "logits" and direct else "probabilities"
 
     def loss(self, logits: jax.Array, target: Mapping[str, Tree]) -> jax.Array:
         """Return the mean loss over the rows ``[b, classes]``."""
-        if self.kind == "hard":
+        if self.recipe.loss == "hard":
             return jnp.mean(-jnp.sum(target["mixed"] * jax.nn.log_softmax(logits), axis=-1))
-        if self.kind == "mse_gt":
-            return targets.mse_gt(logits, target["soft"], target["own"], self.weight)
-        squared = self.kind == "kl_squared"
-        return targets.kl(target["soft"], logits, self.temperature, self._said, squared=squared)
+        if self.recipe.loss == "mse_gt":
+            return targets.mse_gt(logits, target["soft"], target["own"], self.recipe.ce_weight)
+        squared = self.recipe.loss == "kl_squared"
+        return targets.kl(
+            target["soft"], logits, self.recipe.temperature, self._said, squared=squared
+        )

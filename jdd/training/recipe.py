@@ -94,10 +94,11 @@ def _loss_code(r: Recipe) -> list[str]:
             "at": "[j]" if r.parts > 1 else "",
         }
         return [line.format(**words) for line in STORED[r.loss][1]]
+    at = "[j]" if r.parts > 1 else ""
     if r.loss == "squared_error" or r.label_kind == "centred":
-        wanted = f"torch.eye({r.classes})[y]" if r.label_kind == "hard" else "y"
-        return [f"loss = 0.5 * (net(x) - {wanted}).square().sum(1).mean()"]
-    return ["loss = torch.nn.functional.cross_entropy(net(x), y)"]
+        wanted = f"torch.eye({r.classes})[y{at}]" if r.label_kind == "hard" else f"y{at}"
+        return [f"loss = 0.5 * (net(x{at}) - {wanted}).square().sum(1).mean()"]
+    return [f"loss = torch.nn.functional.cross_entropy(net(x{at}), y{at})"]
 
 
 def _optimiser_code(r: Recipe) -> list[str]:
@@ -133,9 +134,10 @@ def _parts_code(r: Recipe) -> list[str]:
     """A step: one gradient, or the mean over parts; batch norm sees a part at a time."""
     if r.parts == 1:
         return [*_loss_code(r), "opt.zero_grad(); loss.backward(); opt.step()"]
+    shown = "v" if r.order == "stored" else "x"
     return [
         "opt.zero_grad()",
-        f"for j in torch.arange(len(v)).chunk({r.parts}):  # batch norm sees a part",
+        f"for j in torch.arange(len({shown})).chunk({r.parts}):  # batch norm sees a part",
         *(f"    {line}" for line in _loss_code(r)),
         f"    (loss / {r.parts}).backward()",
         "opt.step()",

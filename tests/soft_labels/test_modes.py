@@ -17,6 +17,7 @@ from jdd.errors import BadInput
 from jdd.soft_labels import codec, maps, modes, teacher
 from jdd.soft_labels.objective import DistillationLoss
 from jdd.soft_labels.store import LabelStore
+from jdd.training.recipe import Recipe
 
 N, B, SIDE, C, T = 5, 4, 8, 6, 3.0
 INDEX = np.array([3, 0, 4, 1], np.int32)
@@ -44,6 +45,11 @@ def mixed(own: np.ndarray) -> np.ndarray:
     return share * own + (1 - share) * own[[2, 1, 3, 0]]
 
 
+def learned(kind: str) -> Recipe:
+    """Return a training by one of the losses on stored labels."""
+    return Recipe(loss=kind, temperature=T, ce_weight=0.1)
+
+
 def told(distillation: DistillationLoss, view: views.View, each: dict[str, np.ndarray], **more):
     """Return what a lesson says of the second of two steps, beside its loss on some logits."""
     one = {"index": INDEX, "views": views.pack(view), "soft": {}} | more.pop("row", {})
@@ -69,7 +75,7 @@ def losses(soft: np.ndarray, student: np.ndarray) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["kl", "kl_squared", "mse_gt"])
 def test_static_labels_are_those_of_the_images_mixed_by_their_shares(kind):
     z = np.random.default_rng(3).normal(0, 5, (N, C)).astype(np.float16)
-    distillation = DistillationLoss("logits", C, kind, T, 0.1, "static")
+    distillation = DistillationLoss("logits", C, learned(kind), "static")
     soft, loss, student = told(distillation, shown(), {"logits": z})
     own = z.astype(np.float64)[INDEX]
     wanted = mixed(own if kind == "mse_gt" else softmax(own / T, -1))
@@ -94,7 +100,7 @@ def test_map_labels_are_read_from_what_a_crop_shows_of_the_image(kind, k, shuffl
     z = np.random.default_rng(4).normal(0, 5, (N, 4, 2, C))
     values, indices = maps.compress(z, k)
     view = shown(shuffle)
-    distillation = DistillationLoss("logits", C, kind, T, 0.1, "map")
+    distillation = DistillationLoss("logits", C, learned(kind), "map")
     soft, loss, student = told(distillation, view, {"values": values, "indices": indices})
 
     least = np.sort(z, axis=-1)[..., C - k, None]
@@ -127,12 +133,12 @@ def test_online_labels_are_those_that_would_be_stored(bn, combine):
         }
         for v in variables
     ]
-    distillation = DistillationLoss("logits", C, "kl", T, 0.1, "online", pair, bn, combine)
+    distillation = DistillationLoss("logits", C, learned("kl"), "online", pair, bn, combine)
     soft, loss, _ = told(distillation, shown(), {}, teachers=tuple(variables))
     images = jnp.asarray(np.random.default_rng(1).normal(size=(N, SIDE, SIDE, 3)), jnp.float32)
     said = teacher.speaker(pair, bn, combine)(variables, teacher.show(images, INDEX, shown()))
     row = {"soft": codec.encode(said, "logits")}
-    stored, its, _ = told(DistillationLoss("logits", C, "kl", T, 0.1), shown(), {}, row=row)
+    stored, its, _ = told(DistillationLoss("logits", C, learned("kl")), shown(), {}, row=row)
     assert np.abs(stored).max() > 3
     np.testing.assert_allclose(soft, stored, rtol=2.0**-10, atol=1e-4)
     assert loss == pytest.approx(its, rel=5e-3)
@@ -142,7 +148,7 @@ def test_online_labels_are_those_that_would_be_stored(bn, combine):
 
 
 def test_hard_labels_ask_no_teacher():
-    distillation = DistillationLoss("logits", C, "hard", T, mode="online")
+    distillation = DistillationLoss("logits", C, learned("hard"), mode="online")
     _, loss, student = told(distillation, shown(), {})
     one = mixed(np.eye(C)[CLASSES[INDEX]])
     assert loss == pytest.approx(-(one * log_softmax(student, -1)).sum(-1).mean(), rel=1e-5)
