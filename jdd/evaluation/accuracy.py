@@ -28,6 +28,14 @@ def _hits(net: Net) -> Any:
     return parallel.spread(one, (0, None, None), jax.local_devices()[:1], together)
 
 
+def padded(rows: np.ndarray, size: int, value: float = 0) -> np.ndarray:
+    """Return ``rows`` [n, ...] filled up with ``value`` to ``size`` rows."""
+    missing = size - len(rows)
+    if not missing:
+        return rows
+    return np.concatenate([rows, np.full((missing, *rows.shape[1:]), value, rows.dtype)])
+
+
 def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = None) -> np.ndarray:
     """Return the fraction of ``split`` each net labels right, ``[nets]``.
 
@@ -42,11 +50,8 @@ def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = No
         if session is not None:
             session.check()
         images, labels = split.images[lo : lo + BATCH], split.labels[lo : lo + BATCH]
-        missing = min(BATCH, n) - len(labels)
-        if missing:  # padded to the compiled shape; label -1 is never hit
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-            labels = np.concatenate([labels, np.full(missing, -1, labels.dtype)])
-        hits = hits + _hits(net)(variables, images, labels)
+        size = min(BATCH, n)  # the compiled shape; label -1 is never hit
+        hits = hits + _hits(net)(variables, padded(images, size), padded(labels, size, -1))
         if session is not None:
             hits.block_until_ready()
     return np.asarray(hits) / n

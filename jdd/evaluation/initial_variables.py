@@ -11,7 +11,6 @@ from jdd import rng
 from jdd.errors import BadInput
 from jdd.evaluation import objectives
 from jdd.nets import Net
-from jdd.pretrained.store import Store
 from jdd.product.distilled_set import DistilledSet
 
 Tree = Any
@@ -36,9 +35,7 @@ def starts(context: Any, dset: DistilledSet, net: Net) -> Tree:
     if init["kind"] == "fixed":
         drawn = net.init(rng.key(int(init["seed"]), str(init["purpose"])))
         return jax.tree.map(lambda a: np.asarray(a)[None], drawn)
-    store = (
-        Store(context.store_path, init["store"], context.like) if "store" in init else context.store
-    )
+    store = context.store_of(init["store"]) if "store" in init else context.store
     missing = [e for e in init["experts"] if store.epochs(e // store.group) < int(init["epoch"])]
     if missing:
         found = f"{len(missing)} of its {len(init['experts'])} are not in {store.directory}"

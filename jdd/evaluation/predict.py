@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jdd.evaluation.accuracy import BATCH
+from jdd.evaluation.accuracy import BATCH, padded
 from jdd.nets import Net
 from jdd.run.session import Session
 
@@ -44,8 +44,6 @@ def outputs(
         if session is not None:
             session.check()
         x = images[lo : lo + BATCH]
-        missing = BATCH - len(x)  # padded, to compile once
-        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-        said = _forward(net)(variables, x)
-        found.append(Outputs(*(np.asarray(a)[: BATCH - missing] for a in said)))
+        out = _forward(net)(variables, padded(x, BATCH))  # to compile once
+        found.append(Outputs(*(np.asarray(a)[: len(x)] for a in out)))
     return Outputs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

@@ -23,8 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd.errors import BadInput, contrast
-from jdd.storage import checkpoints
+from jdd.storage import checkpoints, settings_files
 
 Tree = Any
 
@@ -70,37 +69,22 @@ class Store:
         self._check()
 
     def _check(self) -> None:
-        path = self.directory / "store.json"
-        if not path.exists():
-            return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(
-                str(path),
-                "not an expert store's settings",
-                f"another --config.{self.key}, and a new --workdir for a run that has begun",
-            ) from error
-        found, mine = _UNNAMED | found, _UNNAMED | self.settings
-        told, asked = contrast(found, mine)
-        if told:
-            raise BadInput(
-                f"store of trained nets {self.directory}",
-                f"made with {told}",
-                f"this run has {asked}: give another --config.{self.key}, and a new --workdir to a "
-                "run that has begun",
-            )
+        again = f"another --config.{self.key}, and a new --workdir"
+        settings_files.check(
+            self.directory / "store.json",
+            self.settings,
+            _UNNAMED,
+            kind="an expert store",
+            what=f"store of trained nets {self.directory}",
+            broken=f"{again} for a run that has begun",
+            other=f"give {again} to a run that has begun",
+        )
 
     def create(self) -> None:
         """Write the settings file, or check the one that is there."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._check()  # another run may have made it since
-        path = self.directory / "store.json"
-        if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            text = json.dumps({"schema": 1, "settings": self.settings}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, path)
+        settings_files.write(self.directory / "store.json", self.settings)
 
     def path(self, group: int, epoch: int) -> Path:
         """Return where a group's snapshot after ``epoch`` epochs lies."""

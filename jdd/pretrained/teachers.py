@@ -13,6 +13,7 @@ import numpy as np
 from jdd import nets, rng
 from jdd.augment import crops
 from jdd.errors import BadInput
+from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.schema.values import section
@@ -168,7 +169,5 @@ def _net(
 
 def right(teacher: Teacher, split: Any, session: Any = None) -> float:
     """Return the fraction of ``split`` that a teacher labels right."""
-    from jdd.evaluation.accuracy import accuracy
-
     variables = jax.tree.map(lambda a: np.asarray(a)[None], teacher.variables())
     return float(accuracy(teacher.net, variables, split, session)[0])

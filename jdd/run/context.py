@@ -20,7 +20,7 @@ from jdd.pretrained.teachers import Teacher, teachers
 from jdd.product.distilled_set import DistilledSet
 from jdd.schema.values import section
 from jdd.stages.registry import maker
-from jdd.storage.files import write_atomic
+from jdd.storage.files import write_text
 from jdd.training.recipe import Recipe, of_keys
 
 
@@ -100,7 +100,11 @@ class RunContext:
     @functools.cached_property
     def store(self) -> Store:
         """The expert store, checked against this run's settings."""
-        return Store(self.store_path, self.settings(int(self.config.experts.group)), self.like)
+        return self.store_of(self.settings(int(self.config.experts.group)))
+
+    def store_of(self, settings: dict[str, Any]) -> Store:
+        """Return the expert store, checked against ``settings``."""
+        return Store(self.store_path, settings, self.like)
 
     @functools.cached_property
     def teachers(self) -> tuple[Teacher, ...]:
@@ -169,7 +173,7 @@ class RunContext:
         path = self.workdir / "checkpoints" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(known, indent=1) + "\n"
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
 
     def recall(self, name: str) -> dict[str, Any]:
         """Return what was kept under ``checkpoints/<name>.json``."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput
+from jdd.storage.files import write_text
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -50,12 +51,8 @@ class Metrics:
         self._board = writer()(str(Path(workdir) / "tensorboard")) if tensorboard else None
 
     def _rewrite(self) -> None:
-        text = "".join(_line(row) for row in self._rows)
-        if not self.path.exists() or self.path.read_text(encoding="utf-8") == text:
-            return
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path)
+        if self.path.exists():
+            write_text(self.path, "".join(_line(row) for row in self._rows))
 
     def start(self, stage: str) -> None:
         """Start the stage's clock where the last session's lines left it."""

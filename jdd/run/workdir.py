@@ -21,7 +21,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import metrics
 from jdd.run.context import RunContext, fingerprint
 from jdd.stages.registry import BUILDERS, MAKERS
-from jdd.storage.files import write_atomic
+from jdd.storage.files import write_text
 
 SIGN = "set"  # checkpoints/set.json, as ``Work.remember`` writes it
 
@@ -104,7 +104,4 @@ def _without_rate(place: Path, config: Any) -> bool:
 
 def write_config(context: RunContext) -> None:
     """Write the resolved config into the run's directory."""
-    text = configs.to_json(context.config)
-    path = context.workdir / "config.json"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomic(path, lambda file: file.write(text.encode()))
+    write_text(context.workdir / "config.json", configs.to_json(context.config))

@@ -12,7 +12,7 @@ Images and views are stored beside the labels, so that a student replays them wi
 random number; FKD's files leave the images to be drawn again in the same order. All steps have b
 rows. Where b does not divide the images, the last step of an epoch may end in padding: index -1,
 label of zero logits (the relabel stage has none: it fills up with further views). Padding has no
-weight in a loss (``targets.row_weights``), and has to be cut off where rows see each other: batch
+weight in a loss (``rows`` of ``targets``), and has to be cut off where rows see each other: batch
 statistics, mixing.
 
 A file appears whole or not at all, and ``labels.json`` before any: what exists is done.
@@ -30,23 +30,15 @@ from typing import Any
 
 import numpy as np
 
-from jdd.errors import BadInput, contrast
+from jdd.errors import BadInput
 from jdd.product.distilled_set import read_npz
 from jdd.soft_labels import codec, modes
+from jdd.storage import settings_files
 from jdd.storage.files import write_atomic
 
 AGAIN = "delete it, and its labels are made again"
 # What a store means by a setting that it does not name: there have not always been modes.
 _UNNAMED = {"mode": "views"}
-
-
-def in_steps(order: np.ndarray, batch: int) -> np.ndarray:
-    """Cut an epoch's ``order`` [n] into steps, int32 [steps, min(batch, n)], padded with -1."""
-    b = min(batch, len(order))
-    steps = -(-len(order) // b)
-    index = np.full(steps * b, -1, np.int32)
-    index[: len(order)] = order
-    return index.reshape(steps, b)
 
 
 class LabelStore:
@@ -85,39 +77,29 @@ class LabelStore:
           BadInput: there is none.
         """
         path = Path(directory) / "labels.json"
+        found = settings_files.read(path)
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            return cls(directory, settings)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(directory, found)
+        except (TypeError, KeyError, ValueError) as error:
             allowed = "a folder of labels that jdd wrote"
             raise BadInput(str(path), "no label store's settings", allowed) from error
 
     def _check(self) -> None:
-        path = self.directory / "labels.json"
-        if not path.exists():
-            return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            told, asked = contrast(_UNNAMED | found, _UNNAMED | self.settings)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(
-                str(path), "not a label store's settings", "give another folder for the labels"
-            ) from error
-        if told:
-            raise BadInput(
-                f"label store {self.directory}",
-                f"made with {told}",
-                f"this run has {asked}: delete it, or name another --workdir",
-            )
+        settings_files.check(
+            self.directory / "labels.json",
+            self.settings,
+            _UNNAMED,
+            kind="a label store",
+            what=f"label store {self.directory}",
+            broken="give another folder for the labels",
+            other="delete it, or name another --workdir",
+        )
 
     def create(self) -> None:
         """Write the settings file, or check the one that is there."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._check()  # another run may have made it since
-        path = self.directory / "labels.json"
-        if not path.exists():
-            text = json.dumps({"schema": 1, "settings": self.settings}, indent=1) + "\n"
-            write_atomic(path, lambda file: file.write(text.encode()))
+        settings_files.write(self.directory / "labels.json", self.settings)
 
     def path(self, epoch: int) -> Path:
         """Return where the labels of an epoch lie."""
@@ -154,7 +136,7 @@ class LabelStore:
         """Save an epoch, in place of what is there.
 
         Args:
-          index: integers [steps, b] as of ``in_steps``.
+          index: integers [steps, b], -1 for padding.
           views: plain arrays [steps, ...].
           logits: [steps, b, C] in mode views, else None; what they hold at padding is of no effect.
 

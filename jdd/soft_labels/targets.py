@@ -1,8 +1,8 @@
 """Losses of a student on a teacher's labels.
 
-``rows`` are weights [b] that sum to 1, those of ``row_weights`` where a batch has padding; None is
-1/b each. ``kind`` says what the teacher's [b, C] are: "logits", to which the temperature is
-applied here, or "probabilities", which are at that temperature already; ``forms.decode`` tells.
+``rows`` are weights [b] that sum to 1, 0 for padding; None is 1/b each. ``kind`` says what the
+teacher's [b, C] are: "logits", to which the temperature is applied here, or "probabilities", which
+are at that temperature already; ``codec.decode`` returns it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,6 @@ from jdd.errors import BadInput
 from jdd.matching.losses import cross_entropy_sum
 
 KINDS = ("logits", "probabilities")
-
-
-def row_weights(index: jax.Array) -> jax.Array:
-    """Return the weights of a step's rows, [b]: equal for images, 0 for padding (index -1)."""
-    real = (index >= 0).astype(jnp.float32)
-    return real / jnp.maximum(real.sum(), 1)
 
 
 def kl(
@@ -50,24 +44,6 @@ def kl(
         log_p = jnp.log(jnp.where(p > 0, p, 1))
     each = jnp.sum(p * (log_p - jax.nn.log_softmax(student / temperature)), axis=-1)
     return _factor(temperature, squared) * jnp.sum(_rows(rows, each) * each)
-
-
-def soft_ce(
-    teacher: jax.Array,
-    student: jax.Array,
-    temperature: float = 1.0,
-    kind: str = "probabilities",
-    rows: jax.Array | None = None,
-    squared: bool = False,
-) -> jax.Array:
-    """Return -sum_i rows_i sum_c p_ic log softmax(s_i / T)_c: ``kl`` plus the entropy of p.
-
-    Arguments and errors as in ``kl``. With T = 1 the loss of FKD (Shen & Xing, ECCV 2022) and of
-    ReLabel.
-    """
-    p = jax.nn.softmax(teacher / temperature) if _checked(kind) == "logits" else teacher
-    weight = _rows(rows, student[:, 0])
-    return _factor(temperature, squared) * cross_entropy_sum(student / temperature, p, weight)
 
 
 def mse_gt(

@@ -17,7 +17,7 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
 from jdd.stages import experts
 from jdd.stages.base import Estimate, Stage
-from jdd.storage.files import write_atomic
+from jdd.storage.files import write_text
 
 
 def _place(context: RunContext) -> Path:
@@ -65,7 +65,7 @@ def _run(context: RunContext, session: Session) -> None:
         value = float(accuracy(context.net, last, context.data.test, session)[0])
         found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
         text = json.dumps({**found, "net": context.net.name}) + "\n"
-        write_atomic(_file(context), lambda file: file.write(text.encode()))
+        write_text(_file(context), text)
         context.remember("full", _identity(context), {**found, "net": context.net.name})
 
 

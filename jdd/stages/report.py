@@ -20,7 +20,7 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
-from jdd.storage.files import write_atomic
+from jdd.storage.files import write_text
 
 
 def peak_memory() -> int:
@@ -130,7 +130,7 @@ def _fingerprint(context: RunContext) -> str:
 
 def _run(context: RunContext, session: Session) -> None:
     text = json.dumps(result(context, session), indent=2) + "\n"
-    write_atomic(context.workdir / "result.json", lambda file: file.write(text.encode()))
+    write_text(context.workdir / "result.json", text)
     html.write(context.workdir)
 
 

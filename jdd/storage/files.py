@@ -99,6 +99,19 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
     return path
 
 
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Write UTF-8 text as ``write_atomic`` does; nothing where the file has this text already.
+
+    Raises:
+      BadInput: the place cannot be written to.
+    """
+    encoded = text.encode()
+    with contextlib.suppress(OSError):
+        if Path(path).read_bytes() == encoded:
+            return Path(path)
+    return write_atomic(path, lambda file: file.write(encoded))
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside ``path`` that is moved there once the block is through.

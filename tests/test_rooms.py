@@ -1,0 +1,112 @@
+"""The order of rooms: a module imports only from rooms that stand before its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1] / "jdd"
+
+# A room is a folder of jdd/, a file there, or a part of a folder that is listed by itself. Each may
+# import from itself and from the rooms it lists, all of which stand before it: so there are no
+# circles. Imports inside functions count too. Those of a room that the longest name matches.
+ROOMS: dict[str, str] = {
+    "errors": "",
+    "rng": "",
+    "stages/registry": "errors",  # light: neither JAX nor NumPy
+    "config/rules": "",  # light
+    "storage": "errors",
+    "memory": "errors storage",
+    "data": "errors memory rng storage",
+    "augment": "errors",
+    "nets": "config/rules errors",
+    "config": "augment config/rules data errors nets stages/registry",
+    "matching": "data errors nets",
+    "parallel": "data errors",
+    "product": "data errors memory storage",
+    "interop": "data errors memory product storage",
+    "run/metrics": "errors storage",
+    "run/session": "errors run/metrics",
+    "soft_labels": "augment errors matching nets parallel product storage",
+    "training": "augment data errors matching nets parallel run/session soft_labels",
+    "meta": "errors training",
+    "evaluation": "augment data errors nets parallel product rng run/session soft_labels training",
+    "pretrained": "augment data errors evaluation matching nets parallel rng run/session storage "
+    "training",
+    "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
+    "soft_labels training",
+    "report": "config data errors product run/metrics stages/registry storage",
+    "run/loop": "errors methods parallel rng run/session stages/registry storage",
+    "run/context": "config methods nets parallel pretrained product rng stages/registry storage "
+    "training",
+    "stages": "augment config config/rules data errors evaluation matching memory methods nets "
+    "parallel pretrained product report rng run/context run/loop run/session soft_labels "
+    "stages/registry storage training",
+    "run": "config data errors evaluation interop memory methods product report run/context "
+    "run/metrics run/session stages stages/registry storage",
+    "api": "config errors interop memory product report run",
+    "main": "api config errors memory run stages/registry",
+    "__init__": "api",
+    "__main__": "main",
+}
+# Imported inside functions: what --help and mistakes of the command line do not wait for.
+LATE = {"main", "__init__", "config"}
+
+
+def room(module: str) -> str:
+    """Return the room of a module, ``nets/conv``; '' for jdd itself, which holds the version."""
+    found = [name for name in ROOMS if module == name or module.startswith(f"{name}/")]
+    return max(found, key=len, default="")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the modules of jdd that a file imports, and whether it does so inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            head, _, rest = name.partition(".")
+            if head == "jdd" and rest != "__version__":
+                yield rest.replace(".", "/"), id(node) not in top
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        module = path.relative_to(ROOT).with_suffix("").as_posix()
+        yield path, room(module.removesuffix("/__init__"))
+
+
+def test_every_module_has_a_room() -> None:
+    assert [str(path) for path, own in files() if not own] == []
+    assert set(ROOMS) == {own for _, own in files()}
+
+
+def test_a_room_may_import_only_from_rooms_before_it() -> None:
+    seen: set[str] = set()
+    for name, allowed in ROOMS.items():
+        assert set(allowed.split()) <= seen, f"{name} may import from rooms that stand after it"
+        seen.add(name)
+
+
+def test_imports_are_those_of_the_table() -> None:
+    used: dict[str, set[str]] = {name: set() for name in ROOMS}
+    wrong = []
+    for path, own in files():
+        for module, late in imports(path):
+            other = room(module)
+            used[own] |= {other} - {own}
+            if other != own and other not in ROOMS[own].split():
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+            if late and own not in LATE:
+                wrong.append(f"{path.relative_to(ROOT)} imports {module} inside a function")
+    for name, allowed in ROOMS.items():
+        spare = set(allowed.split()) - used[name]
+        wrong += [f"{name} does not import {other}: take it out" for other in sorted(spare)]
+    assert not wrong, "\n".join(wrong)
