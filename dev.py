@@ -127,9 +127,8 @@ def docs(argv):
     set_up("docs")
     command = ["mkdocs", "build", "--strict", "--quiet"]
     say(" ".join(command))
-    code = exit_code(
-        subprocess.call([str(PYTHON), "-m", *command], cwd=str(ROOT), env=environment())
-    )
+    env = dict(environment(), NO_MKDOCS_2_WARNING="1")  # no advertisement in the log
+    code = exit_code(subprocess.call([str(PYTHON), "-m", *command], cwd=str(ROOT), env=env))
     say(f"mkdocs failed (exit code {code})" if code else "built site/index.html")
     return code
 

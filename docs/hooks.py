@@ -11,13 +11,15 @@ LONG = 48  # characters of a word that may still be broken
 def on_page_content(html: str, **given: Any) -> str:
     """Return a page's HTML without line breaks inside ``a ± b`` and inside words of code."""
     html = html.replace(" ± ", "\u00a0±\u00a0")
-    return re.sub(r"<code>([^<]*)</code>", unbroken, html)
+    return re.sub(r"<pre.*?</pre>|<code>([^<]*)</code>", unbroken, html, flags=re.S)
 
 
-def unbroken(code: re.Match[str]) -> str:
-    """Return inline code whose words, but for very long ones, stay on one line."""
+def unbroken(found: re.Match[str]) -> str:
+    """Return inline code whose words, but for very long ones, stay on one line; blocks as is."""
+    if found[1] is None:
+        return found[0]
     words = (
         f'<span class="word">{word}</span>' if len(word) <= LONG else word
-        for word in code[1].split(" ")
+        for word in found[1].split()
     )
     return f"<code>{' '.join(words)}</code>"

@@ -147,9 +147,10 @@ def test_map_leaves_out_what_other_imports_imply() -> None:
 
 
 def test_site_breaks_no_figure_and_no_flag() -> None:
-    html = script("hooks").on_page_content("<td>9.5 ± 0.1 <code>--a=b --c</code></td>")
+    block = "<pre><span></span><code>a ±\nb</code></pre>"
+    html = script("hooks").on_page_content(f"{block}<td>9.5 ± 0.1 <code>--a=b --c</code></td>")
     word = '<span class="word">{}</span>'.format
-    assert html == f"<td>9.5\u00a0±\u00a00.1 <code>{word('--a=b')} {word('--c')}</code></td>"
+    assert html == f"{block}<td>9.5\u00a0±\u00a00.1 <code>{word('--a=b')} {word('--c')}</code></td>"
 
 
 @pytest.mark.parametrize("text", TEXTS)
