@@ -5,6 +5,7 @@
     python3 dev.py test                        lint, types and the tests that are not slow
     python3 dev.py test --slow                 lint, types and every test
     python3 dev.py test -- -k resume -x        only pytest, with these arguments
+    python3 dev.py docs                        build the documentation into site/
 
 The first call makes .venv beside this file; later ones reuse it until pyproject.toml, the Python
 or the place of the checkout changes. The exit code is that of the first step that fails.
@@ -47,7 +48,7 @@ def main(argv):
     """Run one command and return its exit code."""
     if os.name != "posix":
         raise Stop("jdd runs on Linux and macOS; on Windows, inside WSL")
-    commands = {"quickstart": quickstart, "test": test}
+    commands = {"quickstart": quickstart, "test": test, "docs": docs}
     if argv[:1] in ([], ["-h"], ["--help"]):
         print(USAGE)
         return 0 if argv else 2
@@ -119,28 +120,49 @@ def test(argv):
     return 0
 
 
+def docs(argv):
+    """Build the documentation site; a warning is an error, and so its exit code."""
+    if argv:
+        raise Stop(f"docs takes no arguments; not {argv[0]}")
+    set_up("docs")
+    command = ["mkdocs", "build", "--strict", "--quiet"]
+    say(" ".join(command))
+    env = dict(environment(), NO_MKDOCS_2_WARNING="1")  # no advertisement in the log
+    code = exit_code(subprocess.call([str(PYTHON), "-m", *command], cwd=str(ROOT), env=env))
+    say(f"mkdocs failed (exit code {code})" if code else "built site/index.html")
+    return code
+
+
 def split(words, word):
     """Return what is before and after the first ``word``, as str.partition does."""
     at = words.index(word) if word in words else len(words)
     return words[:at], word in words, words[at + 1 :]
 
 
-def set_up():
-    """Make .venv, or find that it is ready."""
+def set_up(extra="test"):
+    """Make .venv, or find that it is ready; any ``extra`` but the test tools is added to it."""
     wanted = stamp()
-    if works(PYTHON) and STAMP.exists() and STAMP.read_text() == wanted:
-        return
-    if VENV.exists() and not STAMP.exists():
-        raise Stop(f"{VENV} was not made by dev.py: move it away, or use its own tools")
-    make_venv()
+    if not (works(PYTHON) and STAMP.exists() and STAMP.read_text() == wanted):
+        if VENV.exists() and not STAMP.exists():
+            raise Stop(f"{VENV} was not made by dev.py: move it away, or use its own tools")
+        make_venv()
+        install("test", "jdd and its test tools")
+        STAMP.write_text(wanted)
+    added = VENV / f"jdd-dev-{extra}.txt"
+    if extra != "test" and not (added.exists() and added.read_text() == wanted):
+        install(extra, f"the extra {extra}")
+        added.write_text(wanted)
+
+
+def install(extra, what):
+    """Install jdd with an extra into .venv."""
     begun = time.time()
-    say("installing jdd and its test tools into .venv (some minutes, once) ...")
+    say(f"installing {what} into .venv (some minutes, once) ...")
     pip = [str(PYTHON), "-m", "pip", "install", "--no-input", "--progress-bar=off"]
-    code, output = quietly([*pip, "--editable", ".[test]"])
+    code, output = quietly([*pip, "--editable", f".[{extra}]"])
     if code:
         print(output, flush=True)
-        raise Stop("pip could not install jdd; its words are above", code)
-    STAMP.write_text(wanted)
+        raise Stop(f"pip could not install {what}; its words are above", code)
     say(f"installed in {time.time() - begun:.0f} s")
 
 

@@ -15,22 +15,25 @@ from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
 from jdd.report import comparison_json
 from jdd.run import pipeline
-from jdd.run import study as studies
+from jdd.studies import study as studies
 
 
 def distill(
     config: str = "quickstart", workdir: str | Path | None = None, **overrides: Any
 ) -> DistilledSet:
-    """Run a config to its end (or go on with it) and return the distilled set.
+    """Run a config to completion, resuming where it stopped, and return the distilled set.
 
     Args:
-      config: a config file with its argument, as ``--config`` takes it: 'mtt:cifar10,ipc=10'.
-      workdir: where the run lives; None for its default under ``runs/``.
-      **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with the dots
-        in a dict, ``**{"data.path": "x.zip"}``.
+      config: a config file with its argument, as in ``--config``: 'mtt:cifar10,ipc=10'.
+      workdir: the run's working directory; None for its default under ``runs/``.
+      **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with dotted
+        names, ``**{"data.path": "x.zip"}``.
+
+    Returns:
+      The set in ``distilled.npz`` of the working directory.
 
     Raises:
-      BadInput, Diverged, Interrupted, OutOfMemory: as the command line does.
+      BadInput, Diverged, Interrupted, OutOfMemory: as on the command line.
     """
     loaded = configs.load(config, overrides)
     resolved, _ = configs.resolve(loaded.config)
@@ -50,14 +53,21 @@ def evaluate(
     config: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """Train fresh nets on a set and return what ``result.json`` holds.
+    """Train fresh nets on a set and return the content of ``result.json``.
 
     Args:
       dset: a set, or the path of one in any format that ``load`` reads.
-      workdir: where the evaluation lives; None for a temporary folder.
+      workdir: the evaluation's working directory; None for a temporary one.
       config: a config file, as ``--config`` takes it: for a set of a method that is defined there.
       **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
         ``eval={"n": 10}``.
+
+    Returns:
+      Accuracies by net under ``accuracy`` (mean, population std, n; fractions), baselines,
+      seconds, memory, versions.
+
+    Raises:
+      BadInput: the set or a key cannot be used; a set of stored labels is not given by its path.
     """
     loaded = configs.load(config, overrides, of_set=True)
     if isinstance(dset, DistilledSet) and dset.recipe["train"]["order"] == "stored":
@@ -73,16 +83,18 @@ def evaluate(
 def compare(
     runs: str | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str] = "compare.html"
 ) -> dict[str, Any]:
-    """Write finished runs side by side on the page ``to``, and their figures as JSON beside it.
+    """Write finished runs side by side on the page ``to``, and their figures as JSON next to it.
 
     Args:
-      runs: working directories or globs of them; a text may hold several, with commas between.
+      runs: working directories or globs of them; a string may list several, separated by commas.
+      to: the HTML page.
 
     Returns:
-      what the JSON holds, accuracies as fractions, and the table in words as ``summary``.
+      The content of the JSON, accuracies as fractions, and the table as text in ``summary``.
 
     Raises:
-      BadInput: a folder is missing, no run or named twice; none is finished; ``to`` is no place.
+      BadInput: a folder is missing, is not a run or is named twice; no run is finished; ``to``
+        cannot be written.
     """
     return comparison_json.write(runs, to)
 
@@ -115,11 +127,15 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
-      **known: what a set does not say itself: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
+      path: the file, or a folder or archive of class folders.
+      **known: what the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
         ``net`` ... (see ``jdd.interop.load``).
 
+    Returns:
+      The set. Its assumptions about a foreign set are warnings.
+
     Raises:
-      BadInput: as ``jdd.interop.load``.
+      BadInput: no such file, or it holds no set, as in ``jdd.interop.load``.
       OutOfMemory: the set does not fit into memory.
     """
     with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
@@ -132,9 +148,18 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
 def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:
     """Write a set for other programs.
 
-    ``fmt`` is 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
-    run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those that
-    were not written).
+    Args:
+      dset: a set, or the path of one.
+      path: the file or folder to write.
+      fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
+        run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those
+        that were not written); None for the format that the path's ending implies.
+
+    Returns:
+      The written path.
+
+    Raises:
+      BadInput: the format cannot hold the set, or ``path`` cannot be written.
     """
     if fmt == "figures":
         written = export_figures(dset, path)

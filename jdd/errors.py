@@ -1,4 +1,4 @@
-"""What can go wrong, in words a person can act on; each error carries its exit code."""
+"""Errors with an actionable message of one line; each carries its exit code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class JddError(Exception):
-    """Base of every error jdd raises on purpose."""
+    """Base class of every error that jdd raises deliberately; exit code 1."""
 
     exit_code = 1
 
 
 class BadInput(JddError):
-    """Something the user gave cannot be used; one line: where, what was found, what is allowed."""
+    """Unusable input; one line: where, what was found, what is allowed. Exit code 2."""
 
     exit_code = 2
 
@@ -24,19 +24,19 @@ class BadInput(JddError):
 
 
 class Diverged(JddError):
-    """The loss or a variable stopped being finite; the last good set was kept."""
+    """The loss or a variable stopped being finite; the last good set is saved. Exit code 3."""
 
     exit_code = 3
 
 
 class OutOfMemory(JddError):
-    """Memory ran out on the way; the checkpoints made before stand."""
+    """Memory ran out during a run; the checkpoints made so far remain. Exit code 4."""
 
     exit_code = 4
 
 
 class Interrupted(JddError):
-    """SIGINT or SIGTERM arrived; the checkpoint is saved."""
+    """SIGINT or SIGTERM arrived; the checkpoint is saved. Exit code 130."""
 
     exit_code = 130
 
@@ -48,7 +48,7 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
 
 
 def contrast(found: Mapping[str, Any], mine: Mapping[str, Any]) -> tuple[str, str]:
-    """Return in words what differs of two settings: what was found, what is asked; '' for neither.
+    """Return the differing settings as text: those found, those requested; '' where none differ.
 
     A name that one side lacks counts as None.
     """

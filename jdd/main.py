@@ -18,8 +18,8 @@ from typing import NoReturn
 from jdd import config as config_lib
 from jdd.config.helptext import help_text
 from jdd.errors import BadInput, JddError, nearest
-from jdd.run import study_file
 from jdd.stages.registry import MODES
+from jdd.studies import study_file
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,11 +140,11 @@ def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
 def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -> int:
     study_file.read(flags.config, overrides)  # mistakes answer without waiting for JAX
     if flags.mode == "estimate":
-        from jdd.run import study_estimate
+        from jdd.studies import study_estimate
 
         print(study_estimate.run(flags.config, flags.workdir, overrides)["summary"], flush=True)
         return 0
-    from jdd.run import study
+    from jdd.studies import study
 
     result = study.run(flags.config, flags.workdir, overrides, command)
     print(f"\n{result['text']}\n\n{result['summary']}", flush=True)

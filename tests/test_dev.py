@@ -67,6 +67,9 @@ def test_dev_py_installs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "stamp", lambda: "another pyproject")
     module.set_up()
     assert len(calls) == 6
+    module.set_up("docs")
+    module.set_up("docs")
+    assert calls[6:] == ["pip"]
 
 
 def test_dev_py_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +91,34 @@ def test_dev_py_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> N
     assert ran == [["pytest", "-x"]]
 
 
+def test_dev_py_builds_the_docs_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, ran = dev(), []
+
+    def call(command: list[str], **options: object) -> int:
+        ran.append(command[2:])
+        return len(ran) - 1
+
+    monkeypatch.setattr(module, "set_up", lambda extra: ran.append([extra]))
+    monkeypatch.setattr(module.subprocess, "call", call)
+    assert module.main(["docs"]) == 1
+    assert ran == [["docs"], ["mkdocs", "build", "--strict", "--quiet"]]
+    with pytest.raises(module.Stop, match="no arguments"):
+        module.main(["docs", "serve"])
+
+
 def test_dev_py_answers_from_anywhere(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, str(ROOT / "dev.py"), "tset"], cwd=tmp_path, capture_output=True, text=True
     )
     assert found.returncode == 2
-    assert found.stderr == "dev.py: error: 'tset' is no command; there are: quickstart, test\n"
+    assert (
+        found.stderr == "dev.py: error: 'tset' is no command; there are: quickstart, test, docs\n"
+    )
 
 
 def test_ci_runs_the_readme_command() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert "python3 dev.py test\n" in script.read_text(encoding="utf-8")
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert lines[-2:] == ["python3 dev.py test", "python3 dev.py docs"]
+    assert "set -euo pipefail" in lines  # the first failure ends it

@@ -1,20 +1,23 @@
-"""What the texts promise is there, and the habits of the house are kept."""
+"""The documentation matches the code, and the code follows the house rules."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import jdd
 from jdd import config as configs
-from jdd import main, specs
+from jdd import data, main, specs
 from jdd.config.helptext import MODES
 from jdd.data.catalogue import CATALOGUE
 from jdd.data.transform import normalisation
@@ -27,17 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {method: method for method in METHODS}
 PAGES |= dict.fromkeys(("random", "herding", "kcenter"), "coresets")
-TEXTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "docs/results.md",
-    "docs/scores.md",
-    "docs/data.md",
-    "docs/labels.md",
-    "docs/studies.md",
-    "docs/own-method.md",
-) + tuple(f"docs/methods/{page}.md" for page in dict.fromkeys(PAGES.values()))
+DOCS = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+}
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page}" for page in DOCS))
+# Pages for users, whose words about keys of a config are checked.
+GUIDES = ("index", "command-line", "use-a-set", "evaluate", "concepts", "data", "reliability")
 SOURCES = sorted((ROOT / "jdd").rglob("*.py"))
 
 
@@ -55,36 +54,103 @@ def shell_lines(text: str) -> list[str]:
 
 
 def jdd_commands() -> list[list[str]]:
-    """Return the arguments of every jdd command in the README and in the table of results."""
-    found = [line for line in shell_lines(README) if "jdd.main" in line]
-    found += re.findall(r"`(python -m jdd\.main[^`]*)`", README)
-    results = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    """Return the arguments of every jdd command in the README and the docs, those with a
+    placeholder or with a config outside the repository excepted.
+    """
+    found = []
+    for text in (README, *DOCS.values()):
+        found += [line for line in shell_lines(text) if line.startswith("python -m jdd.main")]
+        found += re.findall(r"`(python -m jdd\.main -[^`]*)`", text)
     found += [
-        f"python -m jdd.main {line}" for line in re.findall(r"`(--config=[^`]*py[^`]*)`", results)
+        f"python -m jdd.main {line}"
+        for line in re.findall(r"`(--config=[^`]*py[^`]*)`", DOCS["results.md"])
     ]
-    return [shlex.split(line, comments=True)[3:] for line in found]
+    outside = re.compile(r"--config=(?!configs/)|\.\.\.|\b[A-Z]{3,}\b")
+    return [shlex.split(line, comments=True)[3:] for line in found if not outside.search(line)]
 
 
 # The texts.
 
 
-def test_commands_of_the_readme_are_understood() -> None:
+def test_commands_of_the_texts_are_understood() -> None:
     commands = jdd_commands()
-    assert len(commands) > 8
+    assert len(commands) > 60
     for argv in commands:
         rest, overrides = main.split_overrides(argv)
         flags = main._parse(rest)
         assert flags.mode in MODES
         loaded = configs.load(flags.config, overrides)
         if flags.set is None:
-            resolved, _ = configs.resolve(loaded.config)
+            absent = flags.mode == "estimate" and data.absent(loaded.config.data)
+            resolved, _ = configs.resolve(loaded.config, absent=absent)
             known = resolved.data.name in CATALOGUE  # the rest is known when the images are read
-            assert not known or "auto" not in configs.flat(resolved).values()
+            left = {key for key, value in configs.flat(resolved).items() if value == "auto"}
+            # What a net that is not the config's default decides itself stays auto.
+            own = {"net.norm", "net.width"} if resolved.net.name != "ConvNet" else set[str]()
+            assert not known or left <= own, argv
 
 
 def test_commands_of_dev_py_are_there() -> None:
     words = {line.split()[2] for line in shell_lines(README) if line.startswith("python3 dev.py")}
     assert words == {"quickstart", "test"} <= defined(ROOT / "dev.py")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for text in (README, contributing):
+        assert "python3 dev.py docs" in text and "docs" in defined(ROOT / "dev.py")
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 220
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    def pages(node: object) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        for child in node.values() if isinstance(node, dict) else ():
+            yield from pages(child)
+        for child in node if isinstance(node, list) else ():
+            yield from pages(child)
+
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert site["strict"] is True and site["theme"]["font"] is False
+    assert sorted(pages(site["nav"])) == sorted(DOCS), "mkdocs.yml: nav"
+
+
+def script(name: str) -> types.ModuleType:
+    """Return a module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_map_is_that_of_the_code() -> None:
+    code_map = script("code_map")
+    drawn = code_map.PICTURE.read_text(encoding="utf-8")
+    assert drawn == code_map.draw(), "run: python docs/code_map.py"
+    rows = "\n".join(line for line in DOCS["concepts.md"].splitlines() if line.startswith("| `"))
+    for room in code_map.rooms():
+        assert f">{room}</text>" in drawn
+        place = f"jdd/{room}.py" if (ROOT / "jdd" / f"{room}.py").exists() else f"jdd/{room}/"
+        assert f"`{'configs/' if room == 'configs' else place}`" in rows, place
+
+
+def test_map_leaves_out_what_other_imports_imply() -> None:
+    code_map = script("code_map")
+    found = code_map.Counter({("a", "b"): 3, ("b", "c"): 2, ("a", "c"): 1, ("c", "a"): 1})
+    line = code_map.order("cba", found)
+    assert line == ["a", "b", "c"]
+    down = [("a", "b"), ("a", "c"), ("b", "c")]
+    assert code_map.reduced(down, line) == [("a", "b"), ("b", "c")]
+    assert code_map.layers(line, down) == [["a"], ["b"], ["c"]]
+
+
+def test_site_breaks_no_figure_and_no_flag() -> None:
+    block = "<pre><span></span><code>a ±\nb</code></pre>"
+    html = script("hooks").on_page_content(f"{block}<td>9.5 ± 0.1 <code>--a=b --c</code></td>")
+    word = '<span class="word">{}</span>'.format
+    assert html == f"{block}<td>9.5\u00a0±\u00a00.1 <code>{word('--a=b')} {word('--c')}</code></td>"
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -93,7 +159,7 @@ def test_paths_in_texts_exist(text: str) -> None:
     spans = re.findall(r"`((?:jdd|configs|docs|tests|benchmarks|notebooks|\.ci)/[^`\s]*?)`", words)
     for span in spans:
         path, _, symbol = span.partition(":")
-        if "NAME" in path:
+        if "NAME" in path or "*" in path:
             continue
         assert (ROOT / path).exists(), span
         if symbol:
@@ -110,19 +176,28 @@ def test_paths_in_texts_exist(text: str) -> None:
 
 
 def defined(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    constants = [target for n in tree.body if isinstance(n, ast.Assign) for target in n.targets]
+    return found | {target.id for target in constants if isinstance(target, ast.Name)}
 
 
-def test_readme_lists_what_there_is() -> None:
-    section = README.partition("On resuming these keys may change: ")[2].partition(". Any")[0]
+def test_guides_list_what_there_is() -> None:
+    text = DOCS["reliability.md"]
+    section = text.partition("On resuming these keys may change: ")[2].partition(". Any")[0]
     schemas = [configs.schema(method) for method in METHODS]
     free = {name for keys in schemas for name, key in keys.items() if key.resumable}
     assert set(re.findall(r"`([\w.]+)`", section)) == free
-    for word in (*MODES, *NAMES, *CATALOGUE):
-        assert re.search(rf"\b{word}\b", README), word
-    for key in re.findall(r"`((?:data|eval|experts|net|baselines)\.[a-z_]+)`", README):
-        assert any(key in keys for keys in schemas), key
+    listed = {"command-line.md": [f"`{mode}` |" for mode in MODES]}
+    listed |= {"evaluate.md": list(NAMES), "data.md": list(CATALOGUE)}
+    for page, words in listed.items():
+        for word in words:
+            assert re.search(rf"(?<!\w){re.escape(word)}(?!\w)", DOCS[page]), word
+    for page in GUIDES:
+        for key in re.findall(
+            r"`((?:data|eval|experts|net|baselines)\.[a-z_]+)`", DOCS[f"{page}.md"]
+        ):
+            assert any(key in keys for keys in schemas), key
 
 
 def test_settings_of_the_page_are_those_of_the_config() -> None:
@@ -162,7 +237,7 @@ def test_notebook_is_valid() -> None:
         configs.resolve(configs.load(main._parse(rest).config, overrides).config)
 
 
-# The README's programs.
+# The programs of the pages.
 
 
 @pytest.fixture
@@ -180,14 +255,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def snippet(word: str) -> str:
-    return next(code for code in blocks(README, "python") if word in code)
+    return next(code for code in blocks(DOCS["use-a-set.md"], "python") if word in code)
 
 
-def test_python_of_the_readme_compiles() -> None:
-    found = blocks(README, "python")
-    assert len(found) == 4
-    for code in found:
-        ast.parse(code)
+def test_python_of_the_texts_compiles() -> None:
+    assert len(blocks(DOCS["use-a-set.md"], "python")) == 4
+    assert len(blocks(README, "python")) == 1
+    for text in (README, *DOCS.values()):
+        for code in blocks(text, "python"):
+            ast.parse(code)
     for word in ("torch.optim", "optax"):
         assert len(snippet(word).splitlines()) < 10
 
@@ -305,3 +381,4 @@ def test_every_method_has_its_files() -> None:
         assert (ROOT / "configs" / f"{method}.py").exists()
         assert (ROOT / "docs/methods" / f"{PAGES[method]}.md").exists()
         assert f"docs/methods/{PAGES[method]}.md" in README
+        assert f"({PAGES[method]}.md)" in DOCS["methods/index.md"]

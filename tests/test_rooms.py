@@ -16,42 +16,50 @@ ROOMS: dict[str, str] = {
     "rng": "",
     "stages/registry": "errors",  # light: neither JAX nor NumPy
     "config/rules": "",  # light
+    "training/option": "",  # light
+    "training/schedules": "training/option",  # light
+    "training/recipe": "training/option training/schedules",  # light
+    "schema": "errors training/option training/recipe training/schedules",  # light
     "storage": "errors",
     "memory": "errors storage",
-    "data": "errors memory rng storage",
+    "data": "errors memory rng schema storage",
     "augment": "errors",
     "nets": "config/rules errors",
-    "config": "augment config/rules data errors nets stages/registry",
+    "specs": "augment data errors nets schema stages/registry",  # light
+    "config": "augment config/rules data errors nets schema specs stages/registry",
     "matching": "data errors nets",
     "parallel": "data errors",
-    "product": "data errors memory storage",
-    "interop": "data errors memory product storage",
+    "product": "data errors memory storage training/recipe",
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",
-    "soft_labels": "augment errors matching nets parallel product storage",
-    "training": "augment data errors matching nets parallel run/session soft_labels",
+    "soft_labels": "augment errors matching nets parallel product storage training/recipe",
+    "training": "augment data errors matching nets parallel run/session training/recipe",
     "meta": "errors training",
-    "evaluation": "augment data errors nets parallel product rng run/session soft_labels training",
-    "pretrained": "augment data errors evaluation matching nets parallel rng run/session storage "
-    "training",
+    "evaluation": "augment data errors nets parallel product rng run/session soft_labels training "
+    "training/option training/recipe training/schedules",
+    "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
+    "storage training training/recipe training/schedules",
     "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
-    "soft_labels training",
-    "report": "config data errors product run/metrics stages/registry storage",
+    "schema soft_labels specs training training/option training/recipe training/schedules",
+    "report": "data errors evaluation product run/metrics specs stages/registry storage training "
+    "training/recipe training/schedules",
+    "interop": "data errors memory product report storage",
     "run/loop": "errors methods parallel rng run/session stages/registry storage",
-    "run/context": "config methods nets parallel pretrained product rng stages/registry storage "
-    "training",
+    "run/context": "config methods nets parallel pretrained product rng schema stages/registry "
+    "storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "
-    "parallel pretrained product report rng run/context run/loop run/session soft_labels "
-    "stages/registry storage training",
+    "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
+    "specs stages/registry storage training training/recipe",
     "run": "config data errors evaluation interop memory methods product report run/context "
-    "run/metrics run/session stages stages/registry storage",
-    "api": "config errors interop memory product report run",
-    "main": "api config errors memory run stages/registry",
+    "run/metrics run/session schema specs stages stages/registry storage training/recipe",
+    "studies": "config data errors memory report run run/context run/session schema specs storage",
+    "api": "config errors interop memory product report run studies",
+    "main": "api config errors memory run stages/registry studies",
     "__init__": "api",
     "__main__": "main",
 }
 # Imported inside functions: what --help and mistakes of the command line do not wait for.
-LATE = {"main", "__init__", "config"}
+LATE = {"main", "__init__", "config", "specs"}
 
 
 def room(module: str) -> str:
@@ -64,7 +72,10 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Yield the modules of jdd that a file imports, and whether it does so inside a function."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = {id(node) for node in tree.body}
+    typed = {id(node) for block in tree.body if _typing(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
+        if id(node) in typed:  # not at run time
+            continue
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -81,6 +92,10 @@ def files() -> Iterator[tuple[Path, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         module = path.relative_to(ROOT).with_suffix("").as_posix()
         yield path, room(module.removesuffix("/__init__"))
+
+
+def _typing(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_every_module_has_a_room() -> None:

@@ -17,8 +17,7 @@ from jdd import config, main
 from jdd.config.helptext import MODES
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.product.distilled_set import DistilledSet
-from jdd.report import study_tables
-from jdd.run import study, study_cells, study_estimate, study_file, study_metric
+from jdd.studies import study, study_cells, study_estimate, study_file, study_metric, study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID: dict[str, Any] = {

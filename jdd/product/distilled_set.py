@@ -56,7 +56,7 @@ RECIPE: dict[str, Any] = {
 class DistilledSet(NamedTuple):
     """A synthetic set in the input space of the nets, with its labels and its recipe.
 
-    Fields:
+    Attributes:
       images: float32 [n, h, w, c], normalised or whitened: fed to a net as they are.
       labels: int32 [n] when ``label_kind`` is 'hard', else float32 [n, classes].
       label_kind: 'hard', 'probabilities', 'logits' or 'centred' (one-hot minus 1/classes).

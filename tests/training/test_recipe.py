@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from jdd import config, nets
-from jdd.config.keys_training import TRAINING
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.product import distilled_set
@@ -85,12 +84,15 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
             assert name in keys, name
             if one.rule:
                 assert keys[name].type is one.rule.type, name
-    assert set(TRAINING) == {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma"}
+    training = {k for k, key in config.COMMON.items() if key.sparse}
+    assert training == {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma"}
 
 
 def test_keys_are_in_config_json_only_where_they_are_set():
     plain = config.load("mtt:digits").config
-    assert not set(TRAINING) & set(config.flat(json.loads(config.to_json(plain))))
+    assert not {k for k, key in config.COMMON.items() if key.sparse} & set(
+        config.flat(json.loads(config.to_json(plain)))
+    )
     given = {"eval.ema": 0.9, "eval.schedule": "multistep", "eval.milestones": "0.5,30"}
     made = config.load("mtt:digits", given).config
     said = config.flat(json.loads(config.to_json(made)))
@@ -126,7 +128,9 @@ def test_the_keys_reach_the_recipe_of_a_set():
     found = recipe.asked(train, group)
     assert found["ema"] == 0.9 and found["drop"] is None and train["drop"]
     assert found["schedule"] == {"kind": "multistep", "milestones": [0.5], "gamma": 0.2}
-    defaults = {name.removeprefix("eval."): key.default for name, key in TRAINING.items()}
+    defaults = {
+        name.removeprefix("eval."): key.default for name, key in config.COMMON.items() if key.sparse
+    }
     assert recipe.asked(train, defaults) == train
     assert recipe.asked(found, {"gamma": 0.4})["schedule"]["gamma"] == 0.4
     assert recipe.asked(found, {"ema": 0.0})["ema"] == 0.0

@@ -28,13 +28,14 @@ from typing import Any
 
 from jdd import __version__
 from jdd.errors import BadInput, Interrupted, JddError
-from jdd.report import comparison_json, study_tables
-from jdd.run import pipeline, study_cells, study_file, study_metric
+from jdd.report import comparison_json
+from jdd.run import pipeline
 from jdd.run import workdir as workdirs
 from jdd.run.session import locked
-from jdd.run.study_cells import Cell
-from jdd.run.study_file import Study
 from jdd.storage.files import write_atomic
+from jdd.studies import study_cells, study_file, study_metric, study_tables
+from jdd.studies.study_cells import Cell
+from jdd.studies.study_file import Study
 
 KIND = "jdd study"  # marks study.json as written by this file
 WAITING, RUNNING, COMPLETE, FAILED = "waiting", "running", "complete", "failed"

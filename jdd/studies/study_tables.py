@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jdd.report import plain
-from jdd.run import study_metric
-from jdd.run.study_file import Study
 from jdd.schema.key import show
 from jdd.specs import title
+from jdd.studies import study_metric
+from jdd.studies.study_file import Study
 
 Label = tuple[str, ...]
 

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from jdd import config as configs
 from jdd.data import absent
 from jdd.errors import BadInput
-from jdd.run import study_metric
 from jdd.run.context import fingerprint
-from jdd.run.study_file import CONFIG, Study, Values, kept
 from jdd.schema.key import show
+from jdd.studies import study_metric
+from jdd.studies.study_file import CONFIG, Study, Values, kept
 
 # Keys of the stores that cells share: the stage that makes one, and where it lies.
 STORES = {"experts": "experts.dir", "squeeze": "squeeze.dir"}

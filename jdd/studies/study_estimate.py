@@ -9,10 +9,11 @@ from typing import Any
 
 from jdd import config as configs
 from jdd.memory import size
-from jdd.run import pipeline, study, study_cells
+from jdd.run import pipeline
 from jdd.run.context import fingerprint
 from jdd.run.session import clock
-from jdd.run.study_cells import STORES, Cell
+from jdd.studies import study, study_cells
+from jdd.studies.study_cells import STORES, Cell
 
 _FULL = ("data.", "net.", "experts.", "baselines.full")  # what the cached full baseline depends on
 

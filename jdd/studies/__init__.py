@@ -1,0 +1,1 @@
+"""Studies: a grid of configs by seeds, run cell by cell into one table and one page."""
