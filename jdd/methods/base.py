@@ -16,6 +16,7 @@ from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.common import Common
 from jdd.schema.values import section
 
 Tree = Any
@@ -124,7 +125,7 @@ def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
 
     def distilled(state: State, steps: int) -> DistilledSet:
         rows = np.asarray(state.aux["rows"])
-        lr = float(problem.config.eval.lr)
+        lr = problem.config.eval.lr
         return DistilledSet(
             images=np.asarray(state.variables["images"]),
             labels=np.asarray(train.labels[rows], np.int32),
@@ -179,7 +180,7 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
 
 def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.ndarray:
     """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
-    data, ipc = problem.data, int(config.ipc)
+    data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, purpose)
         return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
@@ -187,17 +188,17 @@ def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.n
     return np.asarray(noise)
 
 
-def net_options(config: Any) -> dict[str, Any]:
+def net_options(config: Common) -> dict[str, Any]:
     """Return the options of the run's own net: those it takes, where they are not its default."""
     takes = nets.options_of(config.net.name)
     given = {k: v for k, v in section(config.net).items() if k in takes and v != "auto"}
     return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
-def full(config: Any) -> dict[str, Any]:
+def full(config: Common) -> dict[str, Any]:
     """Return how the whole training set is trained that a set is held to: one set, one ceiling."""
     return {name: getattr(config.experts, name) for name in FULL} | {
-        "full_epochs": int(config.baselines.full_epochs)
+        "full_epochs": config.baselines.full_epochs
     }
 
 
@@ -209,7 +210,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     Source: the protocol DC, DSA, DM and MTT share (facts in each paper's experiments section).
     """
     config, data = problem.config, problem.data
-    epochs = int(config.eval.epochs)
+    epochs = config.eval.epochs
     strategy = "none" if data.dsa in ("", "none") else data.dsa
     return {
         "schema": 1,
@@ -218,8 +219,8 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "dataset": data.name,
         "class_names": list(data.class_names),
         "shape": list(data.shape),
-        "ipc": int(config.ipc),
-        "seed": int(config.seed),
+        "ipc": config.ipc,
+        "seed": config.seed,
         "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
         "train": {
@@ -227,7 +228,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
             "lr": None,
             "momentum": 0.9,
             "weight_decay": 5e-4,
-            "batch": int(config.eval.batch),
+            "batch": config.eval.batch,
             "epochs": epochs,
             "passes": epochs + 1,
             "drop": {"after_epoch": epochs // 2 + 1, "factor": 0.1, "reset_momentum": True},
@@ -238,12 +239,12 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
             "classes_per_step": 0,
             "init": {"kind": "fresh"},
             **train,
-            "steps": int(config.eval.steps) or train.get("steps"),
+            "steps": config.eval.steps or train.get("steps"),
         },
         "augment": {
             "name": "none" if strategy == "none" else "dsa",
             "strategy": "" if strategy == "none" else strategy,
-            "align_corners": bool(config.align_corners),
+            "align_corners": config.align_corners,
         },
         "normalisation": {
             "mean": [float(x) for x in data.transform.mean],
@@ -257,7 +258,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     }
 
 
-def _data(config: Any) -> dict[str, Any]:
+def _data(config: Common) -> dict[str, Any]:
     """Return where the real images come from, as a set's recipe holds it."""
     out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
     if out.get("layout") == "structure":  # newer than older sets: named only where it is used

@@ -12,58 +12,60 @@ from jdd.errors import BadInput
 from jdd.methods.base import Problem, recipe
 from jdd.nets import averaging
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.decoupled import Decoupled
 from jdd.soft_labels import maps
+from jdd.specs import rded
 
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
     """Return a class-major set with the classes as its labels, until its views are labelled."""
     config, data = problem.config, problem.data
-    labels = np.repeat(np.arange(data.classes, dtype=np.int32), int(config.ipc))
+    labels = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
     said = recipe(problem, steps, **training(config)) | more
     said["augment"] = {"name": "none", "strategy": "", "align_corners": False}  # views say it all
     said["labels"] = {
         "kind": "stored",
         "store": "labels/set",
-        "mode": str(config.relabel.mode),
-        "form": str(config.relabel.form),
-        "k": int(config.relabel.k),
+        "mode": config.relabel.mode,
+        "form": config.relabel.form,
+        "k": config.relabel.k,
         "teachers": [teacher.word for teacher in problem.teachers],
     }
     return DistilledSet(images, labels, "hard", None, said, data.transform)
 
 
-def training(config: Any) -> dict[str, Any]:
+def training(config: Decoupled) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
-    post, epochs = config.post, int(config.eval.epochs)
-    quirks = {"norm_updates": 2} if config.method == "rded" and config.ref_bugs else {}
-    parts = {"parts": int(post.accumulate)} if int(post.accumulate) > 1 else {}
+    post, epochs = config.post, config.eval.epochs
+    quirks = {"norm_updates": 2} if isinstance(config, rded.Config) and config.ref_bugs else {}
+    parts = {"parts": post.accumulate} if post.accumulate > 1 else {}
     return quirks | parts | {
-        "optimizer": str(post.optimizer),
-        "lr": float(config.eval.lr),
-        "momentum": float(post.momentum),
-        "weight_decay": float(post.weight_decay),
-        "decay": str(post.decay),
+        "optimizer": post.optimizer,
+        "lr": config.eval.lr,
+        "momentum": post.momentum,
+        "weight_decay": post.weight_decay,
+        "decay": post.decay,
         "epochs": epochs,
         "passes": epochs,
         "drop": None,
         "schedule": {
-            "kind": "cosine", "stretch": float(post.stretch), "warmup": int(post.warmup),
+            "kind": "cosine", "stretch": post.stretch, "warmup": post.warmup,
         },
-        "loss": str(post.loss),
-        "temperature": float(post.temperature),
-        "ce_weight": float(post.ce_weight),
+        "loss": post.loss,
+        "temperature": post.temperature,
+        "ce_weight": post.ce_weight,
         "order": "stored",
     }  # fmt: skip
 
 
-def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
+def places(config: Decoupled, teachers: Sequence[Any]) -> tuple[int, ...]:
     """Return height and width of the teachers' label maps, () where labels are no maps.
 
     Raises:
       BadInput: a teacher has none, theirs are of several sizes, or the strips that are shuffled
         are not whole places of them.
     """
-    if str(config.relabel.mode) != "map":
+    if config.relabel.mode != "map":
         return ()
     sizes = {teacher.word: maps.places(teacher.frozen) for teacher in teachers}
     lacking = [word for word, size in sizes.items() if size is None]
@@ -76,7 +78,7 @@ def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
         told = ", ".join(f"{word} {'x'.join(map(str, size or ()))}" for word, size in sizes.items())
         raise BadInput(where, f"map, of teachers whose maps differ: {told}", "maps of one size")
     found_size = next(iter(sizes.values())) or ()
-    strips = int(config.relabel.shuffle)
+    strips = config.relabel.shuffle
     if any(size % strips for size in found_size):
         told = f"{strips}, and the label maps have {'x'.join(map(str, found_size))} places"
         allowed = "a number that divides both, or --config.relabel.mode=static, views or online"
@@ -84,19 +86,19 @@ def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
     return found_size
 
 
-def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:
+def spec(config: Decoupled, shape: tuple[int, ...]) -> views.Spec:
     """Return the views that the teachers label and the students see: each image has its own.
 
     A padded crop shifts by an eighth of the side: 4 pixels of 32, 8 of 64.
     """
     relabel = config.relabel
     return views.Spec(
-        crop=str(relabel.crop),
-        scale=(float(relabel.min_scale), 1.0),
+        crop=relabel.crop,
+        scale=(relabel.min_scale, 1.0),
         pad=max(1, shape[0] // 8),
-        flip=float(relabel.flip),
-        shuffle=int(relabel.shuffle),
+        flip=relabel.flip,
+        shuffle=relabel.shuffle,
         own_shuffle=True,
-        mix=str(relabel.mix),
-        alpha=float(relabel.alpha),
+        mix=relabel.mix,
+        alpha=relabel.alpha,
     )

@@ -32,7 +32,7 @@ class RunContext:
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
         self.source = data if source is None else source
         self.beside = workdir  # where the stored labels of its sets lie, and their teachers
-        self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
+        self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
 
     def make_net(self, name: str) -> Net:
@@ -54,14 +54,14 @@ class RunContext:
         """Return the training recipe of the experts; not ``flat``: of the full baseline."""
         experts, dsa = self.config.experts, self.taught(flat).dsa
         return trainer.Recipe(
-            momentum=float(experts.momentum),
-            weight_decay=float(experts.weight_decay),
-            batch=int(experts.batch),
+            momentum=experts.momentum,
+            weight_decay=experts.weight_decay,
+            batch=experts.batch,
             strategy="" if dsa == "none" else dsa,
-            align_corners=bool(self.config.align_corners),
+            align_corners=self.config.align_corners,
             classes=self.data.classes,
-            sam_rho=float(experts.sam_rho) if flat else 0.0,
-            sam_alpha=float(experts.sam_alpha) if flat and experts.sam_rho else 0.0,
+            sam_rho=experts.sam_rho if flat else 0.0,
+            sam_alpha=experts.sam_alpha if flat and experts.sam_rho else 0.0,
         )
 
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class RunContext:
             "whitening": whitening,
             "net": self.config.net.name,
             "net_options": net_options(self.config),
-            "lr": float(experts.lr),
-            "momentum": float(experts.momentum),
-            "weight_decay": float(experts.weight_decay),
-            "batch": int(experts.batch),
+            "lr": experts.lr,
+            "momentum": experts.momentum,
+            "weight_decay": experts.weight_decay,
+            "batch": experts.batch,
             "dsa": data.dsa,
-            "align_corners": bool(self.config.align_corners),
-            "seed": int(experts.seed),
+            "align_corners": self.config.align_corners,
+            "seed": experts.seed,
             "group": group,
         }
 
@@ -101,7 +101,7 @@ class RunContext:
     @functools.cached_property
     def store(self) -> Store:
         """The expert store, checked against this run's settings."""
-        return Store(self.store_path, self.settings(int(self.config.experts.group)), self.like)
+        return Store(self.store_path, self.settings(self.config.experts.group), self.like)
 
     @functools.cached_property
     def teachers(self) -> tuple[Teacher, ...]:
@@ -119,7 +119,7 @@ class RunContext:
     @property
     def groups(self) -> int:
         """Number of expert groups; the last one may hold more experts than were asked for."""
-        return -(-int(self.config.experts.count) // int(self.config.experts.group))
+        return -(-self.config.experts.count // self.config.experts.group)
 
     @property
     def problem(self) -> Problem:
@@ -136,7 +136,7 @@ class RunContext:
     @property
     def seeds(self) -> list[int]:
         """Synthesis seeds."""
-        return [int(self.config.seed) + i for i in range(int(self.config.runs))]
+        return [self.config.seed + i for i in range(self.config.runs)]
 
     @property
     def maker(self) -> str:
@@ -153,7 +153,7 @@ class RunContext:
 
     def suffix(self, seed: int) -> str:
         """Return '' for the run's first seed, else '-s<seed>'."""
-        return "" if seed == int(self.config.seed) else f"-s{seed}"
+        return "" if seed == self.config.seed else f"-s{seed}"
 
     def set_path(self, seed: int) -> Path:
         """Return where the distilled set of a seed lies."""

@@ -118,7 +118,7 @@ def prepare(
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
-    if int(config.ipc) > min(counts):
+    if config.ipc > min(counts):
         raise BadInput(
             "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
         )
@@ -203,7 +203,7 @@ def _travel(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
     config, place = context.config, context.workdir
-    session = Session(place, bool(config.tensorboard), bool(config.progress))
+    session = Session(place, config.tensorboard, config.progress)
     with session.signals():
         distill.retell(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
@@ -244,7 +244,7 @@ def _check_steps(context: RunContext) -> None:
     """Refuse fewer steps than are done, before anything is written."""
     for seed in context.seeds:
         done = checkpoints.latest(context.workdir / "checkpoints" / context.stage(seed))
-        if done is not None and done > int(context.config.steps):
+        if done is not None and done > context.config.steps:
             raise BadInput(
                 "config.steps", f"{context.config.steps}, and {done} are done", f"{done} or more"
             )

@@ -47,7 +47,7 @@ def identity(context: RunContext) -> str:
     )
     kept = {k: v for k, v in flat.items() if k not in free and not k.startswith(apart)}
     other = [] if context.source is context.data else [context.source.fingerprint]
-    return fingerprint([kept, context.data.fingerprint, int(context.config.steps), *other])
+    return fingerprint([kept, context.data.fingerprint, context.config.steps, *other])
 
 
 def _complete(
@@ -65,8 +65,8 @@ def _complete(
         recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
     if recipe.get("labels", {}).get("kind") == "stored":
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
-    if float(context.config.eval.lr) > 0:
-        recipe["train"] = recipe["train"] | {"lr": float(context.config.eval.lr)}
+    if context.config.eval.lr > 0:
+        recipe["train"] = recipe["train"] | {"lr": context.config.eval.lr}
     return found._replace(recipe=recipe)
 
 
@@ -80,7 +80,7 @@ def _observer(
 ) -> Callable[[int, State], None]:
     """Return what measures the accuracy curve at ``eval.curve`` points before the last step."""
     config = context.config
-    total, count = int(config.steps), int(config.eval.curve)
+    total, count = config.steps, config.eval.curve
     points = {round(total * i / count) for i in range(count)} if total else set()
     stage = loop.curve(context.stage(seed))
 
@@ -93,7 +93,7 @@ def _observer(
         dset = _complete(context, method, state, at, seed)
         held_out = context.data.val if context.data.val is not None else context.data.test
         found = evaluate.measure(
-            context, dset, context.net, int(config.eval.curve_n), held_out, "curve", session
+            context, dset, context.net, config.eval.curve_n, held_out, "curve", session
         )
         session.metrics.log(stage, at, **objectives.curve_point(found), net=context.net.name)
 
@@ -110,7 +110,7 @@ def _run(context: RunContext, session: Session) -> None:
             _forget_others(context, seed)
         if parts:
             state = _in_parts(context, parts, seed, session)
-            _save(context, _complete(context, method, state, int(context.config.steps), seed), seed)
+            _save(context, _complete(context, method, state, context.config.steps, seed), seed)
             continue
         stage = context.stage(seed)
         observe = _observer(context, method, seed, session)
@@ -120,7 +120,7 @@ def _run(context: RunContext, session: Session) -> None:
             kept, steps = loop.last(method, seed, session, stage)
             _save(context, _complete(context, method, kept, steps, seed), seed)
             raise
-        dset = _complete(context, method, state, int(context.config.steps), seed)
+        dset = _complete(context, method, state, context.config.steps, seed)
         _save(context, dset, seed)
 
 
@@ -172,9 +172,7 @@ def _finished(context: RunContext, seed: int) -> bool:
     if not context.set_path(seed).exists():
         return False
     recipe = context.load_set(seed).recipe
-    return recipe["steps"] == int(context.config.steps) and recipe["fingerprint"] == identity(
-        context
-    )
+    return recipe["steps"] == context.config.steps and recipe["fingerprint"] == identity(context)
 
 
 def retell(context: RunContext) -> None:
@@ -195,7 +193,7 @@ def retell(context: RunContext) -> None:
 
 def rated(context: RunContext, dset: DistilledSet) -> DistilledSet:
     """Return a set that has no rate to be trained at with ``eval.lr``, if that is one."""
-    lr = float(context.config.eval.lr)
+    lr = context.config.eval.lr
     if not lr > 0 or rules.rate(dset) is not None:
         return dset
     return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"lr": lr}})
@@ -223,15 +221,13 @@ def _estimate(context: RunContext) -> Estimate:
     step = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2) * batch / few
     rounds = max(1, len(parts))
     left = rounds * sum(
-        int(context.config.steps) for seed in context.seeds if not _finished(context, seed)
+        context.config.steps for seed in context.seeds if not _finished(context, seed)
     )
-    points = int(context.config.eval.curve) * len(context.seeds)
-    curve = (
-        costs.cost(context, context.net, int(context.config.eval.curve_n)).seconds if left else 0.0
-    )
+    points = context.config.eval.curve * len(context.seeds)
+    curve = costs.cost(context, context.net, context.config.eval.curve_n).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {points} points of the accuracy curve"
-    images = int(config.ipc) * context.data.classes * len(context.seeds)
+    images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
     planned, begun = gradient.temporaries * batch // few, 0.0
     if context.maker == "recover" and context.config.pix_init == "patch":
@@ -243,7 +239,7 @@ def _estimate(context: RunContext) -> Estimate:
 def _choice(context: RunContext) -> Estimate:
     """Time a batch of the real images through the net whose features they are chosen by."""
     if context.maker == "recover":
-        found = _crops(context, int(context.config.candidates), int(context.config.crops))
+        found = _crops(context, context.config.candidates, context.config.crops)
         return found._replace(note=f"{found.note}; no steps")
     if "experts" not in stage_names(context.config):
         return Estimate(0.0, 0, "images are drawn")
