@@ -17,6 +17,7 @@ from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.common import Common
 from jdd.schema.values import section
 from jdd.training.recipe import asked, protocol
 
@@ -130,7 +131,7 @@ def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
 
     def distilled(state: State, steps: int) -> DistilledSet:
         rows = np.asarray(state.aux["rows"])
-        lr = float(problem.config.eval.lr)
+        lr = problem.config.eval.lr
         return DistilledSet(
             images=np.asarray(state.variables["images"]),
             labels=np.asarray(train.labels[rows], np.int32),
@@ -185,7 +186,7 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
 
 def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.ndarray:
     """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
-    data, ipc = problem.data, int(config.ipc)
+    data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, purpose)
         return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
@@ -193,17 +194,17 @@ def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.n
     return np.asarray(noise)
 
 
-def net_options(config: Any) -> dict[str, Any]:
+def net_options(config: Common) -> dict[str, Any]:
     """Return the options of the run's own net: those it takes, where they are not its default."""
     takes = nets.options_of(config.net.name)
     given = {k: v for k, v in section(config.net).items() if k in takes and v != "auto"}
     return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
-def full(config: Any) -> dict[str, Any]:
+def full(config: Common) -> dict[str, Any]:
     """Return how the whole training set is trained that a set is held to: one set, one ceiling."""
     return {name: getattr(config.experts, name) for name in FULL} | {
-        "full_epochs": int(config.baselines.full_epochs)
+        "full_epochs": config.baselines.full_epochs
     }
 
 
@@ -228,15 +229,15 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "dataset": data.name,
         "class_names": list(data.class_names),
         "shape": list(data.shape),
-        "ipc": int(config.ipc),
-        "seed": int(config.seed),
+        "ipc": config.ipc,
+        "seed": config.seed,
         "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
         "train": asked(said, section(config.eval)),
         "augment": {
             "name": "none" if strategy == "none" else "dsa",
             "strategy": "" if strategy == "none" else strategy,
-            "align_corners": bool(config.align_corners),
+            "align_corners": config.align_corners,
         },
         "normalisation": {
             "mean": [float(x) for x in data.transform.mean],
@@ -250,7 +251,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     }
 
 
-def _data(config: Any) -> dict[str, Any]:
+def _data(config: Common) -> dict[str, Any]:
     """Return where the real images come from, as a set's recipe holds it."""
     out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
     if out.get("layout") == "structure":  # newer than older sets: named only where it is used

@@ -19,6 +19,7 @@ from jdd.data import class_indices
 from jdd.methods.base import Problem
 from jdd.nets import Net
 from jdd.parallel import memory, pick, threads
+from jdd.schema.common import ClassMatched
 
 Tree = Any
 KEPT = 8  # times an image and what a forward pass taps of it: what its gradient keeps
@@ -78,15 +79,17 @@ class Classwise:
     ``whole`` puts all classes into one item.
     """
 
-    def __init__(self, config: Any, problem: Problem, augmented: bool, whole: bool = False):
+    def __init__(
+        self, config: ClassMatched, problem: Problem, augmented: bool, whole: bool = False
+    ):
         data = problem.data
         self.config = config
         self.net: Net = problem.nets["student"]
-        self.ipc, self.classes = int(config.ipc), data.classes
+        self.ipc, self.classes = config.ipc, data.classes
         self.labels = np.repeat(np.arange(self.classes, dtype=np.int32), self.ipc)
-        images = max(int(config.batch_real), self.ipc)
-        asked = self.classes if whole else int(config.classes_at_once)
-        devices = pick(int(config.devices))
+        images = max(config.batch_real, self.ipc)
+        asked = self.classes if whole else config.classes_at_once
+        devices = pick(config.devices)
         if asked:
             self.groups, self.group_weight = groups(asked, self.classes)
         else:
@@ -98,7 +101,7 @@ class Classwise:
     def sample(self, seed: int, step: int, purpose: str) -> dict[str, Any]:
         """Return a step's indices: per item its classes, their real rows, weights and seeds."""
         draw = rng.host(seed, f"{purpose}/sample", step)
-        rows, weight = real_rows(draw, self.by_class, int(self.config.batch_real))
+        rows, weight = real_rows(draw, self.by_class, self.config.batch_real)
         return {
             "real": rows[self.groups],
             "real_weight": weight[self.groups],
@@ -138,4 +141,4 @@ class Classwise:
         if self.strategy in ("", "none"):
             return images
         drawn = dsa.draw(jax.random.key(seed), len(images), self.strategy, siamese=True)
-        return dsa.augment(drawn, images, self.strategy, bool(self.config.align_corners))
+        return dsa.augment(drawn, images, self.strategy, self.config.align_corners)

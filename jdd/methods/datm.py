@@ -31,15 +31,16 @@ from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
 from jdd.methods import mtt
 from jdd.methods.base import Method, Problem
+from jdd.specs.datm import Config
 
 # (expert, images [n, ...]) -> logits [n, classes]
 Logits = Callable[[int, np.ndarray], np.ndarray]
 
 
-def start_epochs(config: Any, step: int) -> tuple[int, int]:
+def start_epochs(config: Config, step: int) -> tuple[int, int]:
     """Return ``(low, high)``: the start epochs of a step are low .. high - 1."""
-    low, high = int(config.min_start_epoch), int(config.max_start_epoch)
-    first, end = int(config.current_max_start_epoch), int(config.expansion_end)
+    low, high = config.min_start_epoch, config.max_start_epoch
+    first, end = config.current_max_start_epoch, config.expansion_end
     if first and step < end:
         high = first + (high - first) * step // end
     return low, high
@@ -47,7 +48,7 @@ def start_epochs(config: Any, step: int) -> tuple[int, int]:
 
 def final_logits(problem: Problem) -> Logits:
     """Return the experts at their last epoch, as a function from images to logits."""
-    net, epoch = problem.nets["student"], int(problem.config.experts.epochs)
+    net, epoch = problem.nets["student"], problem.config.experts.epochs
 
     def logits(expert: int, images: np.ndarray) -> np.ndarray:
         return outputs(net, problem.experts.read(expert, epoch), images).logits
@@ -106,13 +107,13 @@ def mean_logits(logits: Logits, images: np.ndarray, hard: np.ndarray, experts: i
     return np.where(count > 0, right_sum / np.maximum(count, 1), all_sum / experts)
 
 
-def first_set(config: Any, problem: Problem, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images and logits of step 0, class-major.
 
     Raises:
       BadInput: a class has fewer than IPC images.
     """
-    data, ipc, experts = problem.data, int(config.ipc), int(config.experts.count)
+    data, ipc, experts = problem.data, config.ipc, config.experts.count
     logits, train = final_logits(problem), data.train
     rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
     # Nets that nobody has trained would be searched to the last for images that they have right.
@@ -129,13 +130,13 @@ def first_set(config: Any, problem: Problem, seed: int) -> tuple[np.ndarray, np.
     return train.images[rows], mean_logits(logits, train.images[rows], train.labels[rows], experts)
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build DATM for a resolved config and its problem."""
-    most = float(config.threshold)
+    most = config.threshold
     vary = mtt.Variation(
         start=lambda seed: first_set(config, problem, seed),
         label_kind="logits",
-        label_rate=(float(config.lr_y), float(config.label_momentum)),
+        label_rate=(config.lr_y, config.label_momentum),
         epochs=lambda step: start_epochs(config, step),
         most=most if most > 0 else None,
     )

@@ -31,6 +31,7 @@ from jdd.matching.losses import cross_entropy_sum
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise, real_rows
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.dc import Matching
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
@@ -38,9 +39,9 @@ Tree = Any
 BN_IMAGES = 16  # real images of a class in the forward pass that renews a net's batch statistics
 
 
-def _objective(own: Classwise) -> Any:
+def _objective(own: Classwise, name: str) -> Any:
     net, items = own.net, len(own.groups)
-    distance = gradient.DISTANCES[own.config.distance]
+    distance = gradient.DISTANCES[name]
 
     def one(variables: Tree, synthetic: jax.Array, real: Tree) -> jax.Array:
         """Return D for one class."""
@@ -71,12 +72,12 @@ def _objective(own: Classwise) -> Any:
     return objective
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Matching, problem: Problem) -> Method:
     """Build DC for a resolved config and its problem."""
     return build(config, problem, augmented=False)
 
 
-def build(config: Any, problem: Problem, augmented: bool) -> Method:
+def build(config: Matching, problem: Problem, augmented: bool) -> Method:
     """Build DC, or with ``augmented`` DSA, for a resolved config and its problem."""
     own = Classwise(config, problem, augmented)
     name, net, data = config.method, own.net, problem.data
@@ -86,7 +87,7 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
         strategy=own.strategy, align_corners=bool(config.align_corners),
     )  # fmt: skip
     run = trainer.make(net, training, n)
-    epochs = int(config.inner_epochs) * run.steps_per_epoch
+    epochs = config.inner_epochs * run.steps_per_epoch
     statistics = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0))
 
     def init(seed: int) -> State:
@@ -112,7 +113,7 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
         carry["variables"] = state.aux["net"]
         keys = trainer.Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
         images, labels = state.variables["images"], jnp.asarray(own.labels)
-        lr = jnp.asarray(float(config.lr_net), images.dtype)
+        lr = jnp.asarray(config.lr_net, images.dtype)
         return run.advance(carry, keys, images, labels, lr, 0, epochs)[0]["variables"]
 
     def advance(state: State, key: jax.Array) -> State:
@@ -134,9 +135,9 @@ def build(config: Any, problem: Problem, augmented: bool) -> Method:
     return Method(
         init=init,
         sample=sample,
-        objective=_objective(own),
+        objective=_objective(own, config.distance),
         distilled=distilled,
-        optimizer=outer_sgd({"images": (float(config.lr_img), float(config.img_momentum))}),
+        optimizer=outer_sgd({"images": (config.lr_img, config.img_momentum)}),
         prepare=renewed if statistics else None,
         advance=advance,
     )

@@ -40,6 +40,7 @@ from jdd.matching.losses import cross_entropy, targets
 from jdd.meta import unroll
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.dd import Config
 from jdd.training import optimisers
 
 Tree = Any
@@ -56,13 +57,13 @@ def labels_of(classes: int, per_class: int, batches: int) -> np.ndarray:
     return np.tile(np.repeat(np.arange(classes, dtype=np.int32), per_class), batches)
 
 
-def pool(config: Any) -> tuple[range, range]:
+def pool(config: Config) -> tuple[range, range]:
     """Return the experts that are distilled with, and those kept for the test."""
-    count, last = int(config.experts.count), int(config.held_out)
+    count, last = config.experts.count, config.held_out
     return range(count - last), range(count - last, count)
 
 
-def objective_of(config: Any, class_names: Sequence[str]) -> dict[str, Any]:
+def objective_of(config: Config, class_names: Sequence[str]) -> dict[str, Any]:
     """Return what the steps are for, as the recipe says it.
 
     ``{"kind": "distill"}``, ``{"kind": "adapt", "source": dataset}`` or ``{"kind": "attack",
@@ -71,9 +72,9 @@ def objective_of(config: Any, class_names: Sequence[str]) -> dict[str, Any]:
     Raises:
       BadInput: there is no class of that name.
     """
-    found: dict[str, Any] = {"kind": str(config.objective)}
+    found: dict[str, Any] = {"kind": config.objective}
     if config.objective == "adapt":
-        found["source"] = str(config.source.name)
+        found["source"] = config.source.name
     if config.objective == "attack":
         for name in ("attack_class", "target_class"):
             found[name] = class_of(getattr(config, name), class_names, f"config.{name}")
@@ -87,10 +88,10 @@ def _wanted(labels: jax.Array, aim: dict[str, Any]) -> jax.Array:
     return jnp.where(labels == aim["attack_class"], aim["target_class"], labels)
 
 
-def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
+def _objective(config: Config, problem: Problem, labels: np.ndarray) -> Any:
     net, data = problem.nets["student"], problem.data
-    batches = int(config.distill_steps)
-    steps = batches * int(config.distill_epochs)
+    batches = config.distill_steps
+    steps = batches * config.distill_epochs
     aim = objective_of(config, data.class_names)
     target = targets(jnp.asarray(labels[: len(labels) // batches]), "hard", data.classes)
 
@@ -117,7 +118,7 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
             images.reshape(batches, -1, *images.shape[1:]),
             {"batch": jnp.arange(steps) % batches}, config.unroll,
             {"rest": rest, "target": target.astype(images.dtype)},
-            config.estimator, int(config.window),
+            config.estimator, config.window,
         )  # fmt: skip
         real, truth = item["real"]["images"], _wanted(item["real"]["labels"], aim)
         if config.real_augment == "crop_flip":
@@ -129,19 +130,19 @@ def _objective(config: Any, problem: Problem, labels: np.ndarray) -> Any:
     return objective
 
 
-def adam(config: Any, per_epoch: int) -> optax.GradientTransformation:
+def adam(config: Config, per_epoch: int) -> optax.GradientTransformation:
     """Return the outer optimiser: Adam(0.5, 0.999), halved every ``decay_epochs`` epochs."""
 
     def one(rate: float) -> optax.GradientTransformation:
-        every = int(config.decay_epochs) * per_epoch
+        every = config.decay_epochs * per_epoch
         schedule = optax.exponential_decay(rate, every, 0.5, staircase=True)
         return optax.adam(schedule, b1=0.5, b2=0.999)
 
-    parts = {"images": one(float(config.lr_img)), "raw": one(float(config.lr_lr))}
+    parts = {"images": one(config.lr_img), "raw": one(config.lr_lr)}
     return optax.multi_transform(parts, {name: name for name in parts})
 
 
-def starts(config: Any, store: Any) -> dict[str, Any]:
+def starts(config: Config, store: Any) -> dict[str, Any]:
     """Return what the nets of an evaluation start from, for the set's recipe.
 
     Nets of an expert store come with its settings, by which the store is known again.
@@ -149,27 +150,27 @@ def starts(config: Any, store: Any) -> dict[str, Any]:
     if config.init == "random":
         return {"kind": "fresh"}
     if config.init == "fixed":
-        return {"kind": "fixed", "seed": int(config.seed), "purpose": FIXED}
+        return {"kind": "fixed", "seed": config.seed, "purpose": FIXED}
     return {
         "kind": "experts",
         "experts": list(pool(config)[1]),
-        "epoch": int(config.experts.epochs),
+        "epoch": config.experts.epochs,
         "store": dict(store.settings),
     }
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build DD for a resolved config and its problem."""
     data = problem.data
-    ipc, classes = int(config.ipc), data.classes
-    batches, repeats = int(config.distill_steps), int(config.distill_epochs)
-    k, n = int(config.inits), len(data.train.labels)
+    ipc, classes = config.ipc, data.classes
+    batches, repeats = config.distill_steps, config.distill_epochs
+    k, n = config.inits, len(data.train.labels)
     labels = labels_of(classes, ipc // batches, batches)
-    real = min(int(config.batch_real), n)
+    real = min(config.batch_real, n)
 
     def init(seed: int) -> State:
         images = jax.random.normal(rng.key(seed, "dd/init"), (len(labels), *data.shape))
-        raw = jnp.full((batches * repeats,), raw_rate(float(config.lr_student)), jnp.float32)
+        raw = jnp.full((batches * repeats,), raw_rate(config.lr_student), jnp.float32)
         return State({"images": images, "raw": raw}, {})
 
     def sample(seed: int, step: int) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def make(config: Any, problem: Problem) -> Method:
         if config.init == "pretrained":
             draw = rng.host(seed, "dd/start", step)
             expert = draw.choice(pool(config)[0], k)
-            epoch = np.full(k, int(config.experts.epochs))
+            epoch = np.full(k, config.experts.epochs)
             indices["snapshots"] = {"start": np.stack([expert, epoch], axis=1)}
         return indices
 

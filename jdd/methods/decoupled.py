@@ -22,21 +22,21 @@ from jdd.training.schedules import Cosine
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
     """Return a class-major set with the classes as its labels, until its views are labelled."""
     config, data = problem.config, problem.data
-    labels = np.repeat(np.arange(data.classes, dtype=np.int32), int(config.ipc))
+    labels = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
     said = recipe(problem, steps, **training(config)) | more
     said["augment"] = {"name": "none", "strategy": "", "align_corners": False}  # views say it all
     said["labels"] = {
         "kind": "stored",
         "store": "labels/set",
-        "mode": str(config.relabel.mode),
-        "form": str(config.relabel.form),
-        "k": int(config.relabel.k),
+        "mode": config.relabel.mode,
+        "form": config.relabel.form,
+        "k": config.relabel.k,
         "teachers": [teacher.word for teacher in problem.teachers],
     }
     return DistilledSet(images, labels, "hard", None, said, data.transform)
 
 
-def training(config: Any) -> dict[str, Any]:
+def training(config: Decoupled) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
     epochs = int(config.eval.epochs)
     return Recipe(
@@ -51,14 +51,14 @@ def training(config: Any) -> dict[str, Any]:
     ).to_json()
 
 
-def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
+def places(config: Decoupled, teachers: Sequence[Any]) -> tuple[int, ...]:
     """Return height and width of the teachers' label maps, () where labels are no maps.
 
     Raises:
       BadInput: a teacher has none, theirs are of several sizes, or the strips that are shuffled
         are not whole places of them.
     """
-    if str(config.relabel.mode) != "map":
+    if config.relabel.mode != "map":
         return ()
     sizes = {teacher.word: maps.places(teacher.frozen) for teacher in teachers}
     lacking = [word for word, size in sizes.items() if size is None]
@@ -71,7 +71,7 @@ def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
         told = ", ".join(f"{word} {'x'.join(map(str, size or ()))}" for word, size in sizes.items())
         raise BadInput(where, f"map, of teachers whose maps differ: {told}", "maps of one size")
     found_size = next(iter(sizes.values())) or ()
-    strips = int(config.relabel.shuffle)
+    strips = config.relabel.shuffle
     if any(size % strips for size in found_size):
         told = f"{strips}, and the label maps have {'x'.join(map(str, found_size))} places"
         allowed = "a number that divides both, or --config.relabel.mode=static, views or online"
@@ -79,19 +79,19 @@ def places(config: Any, teachers: Sequence[Any]) -> tuple[int, ...]:
     return found_size
 
 
-def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:
+def spec(config: Decoupled, shape: tuple[int, ...]) -> views.Spec:
     """Return the views that the teachers label and the students see: each image has its own.
 
     A padded crop shifts by an eighth of the side: 4 pixels of 32, 8 of 64.
     """
     relabel = config.relabel
     return views.Spec(
-        crop=str(relabel.crop),
-        scale=(float(relabel.min_scale), 1.0),
+        crop=relabel.crop,
+        scale=(relabel.min_scale, 1.0),
         pad=max(1, shape[0] // 8),
-        flip=float(relabel.flip),
-        shuffle=int(relabel.shuffle),
+        flip=relabel.flip,
+        shuffle=relabel.shuffle,
         own_shuffle=True,
-        mix=str(relabel.mix),
-        alpha=float(relabel.alpha),
+        mix=relabel.mix,
+        alpha=relabel.alpha,
     )

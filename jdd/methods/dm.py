@@ -28,11 +28,12 @@ from jdd.matching.feature import mean_distance, weighted_mean
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.common import ClassMatched
 
 Tree = Any
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: ClassMatched, problem: Problem) -> Method:
     """Build DM for a resolved config and its problem."""
     net, data = problem.nets["student"], problem.data
     together = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0))
@@ -55,7 +56,7 @@ def make(config: Any, problem: Problem) -> Method:
         sample=lambda seed, step: own.sample(seed, step, "dm"),
         objective=_objective(own, together),
         distilled=distilled,
-        optimizer=outer_sgd({"images": (float(config.lr_img), float(config.img_momentum))}),
+        optimizer=outer_sgd({"images": (config.lr_img, config.img_momentum)}),
         advance=advance,
     )
 

@@ -14,12 +14,11 @@ the clock.
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.methods import dc
 from jdd.methods.base import Method, Problem
+from jdd.specs.dc import Matching
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Matching, problem: Problem) -> Method:
     """Build DSA for a resolved config and its problem."""
     return dc.build(config, problem, augmented=True)

@@ -47,6 +47,7 @@ from jdd.methods.base import (
 )
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.frepo import Config
 from jdd.training import optimisers
 
 Tree = Any
@@ -73,7 +74,7 @@ def features(net: Net, variables: Tree, images: jax.Array) -> jax.Array:
     return found.reshape(len(images), -1)
 
 
-def pool_net(config: Any, problem: Problem) -> Net:
+def pool_net(config: Config, problem: Problem) -> Net:
     """Return the run's net with the pool's normalisation."""
     options = net_options(config)
     if config.pool_norm != "own":
@@ -139,8 +140,8 @@ class Pool:
         return {"variables": new, "adam": adam}
 
 
-def _objective(config: Any, pool: Pool, classes: int) -> Any:
-    weight, flip = float(config.margin_weight), bool(config.flip)
+def _objective(config: Config, pool: Pool, classes: int) -> Any:
+    weight, flip = config.margin_weight, bool(config.flip)
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         images, labels, real = variables["images"], variables["labels"], item["real"]
@@ -166,7 +167,7 @@ def _objective(config: Any, pool: Pool, classes: int) -> Any:
     return objective
 
 
-def lamb(config: Any) -> optax.GradientTransformation:
+def lamb(config: Config) -> optax.GradientTransformation:
     """Return LAMB for images and labels: betas 0.9, 0.999, eps 1e-6, no weight decay.
 
     u = m^ / (sqrt(v^) + eps),   X <- X - rate_t (|X| / |u|) u,   |.| over the whole of X, or of Y
@@ -177,20 +178,20 @@ def lamb(config: Any) -> optax.GradientTransformation:
     """
 
     def one(rate: float) -> optax.GradientTransformation:
-        steps = max(1, int(config.decay_steps))
+        steps = max(1, config.decay_steps)
         schedule = optax.cosine_decay_schedule(rate, steps, alpha=0.1)
         return optax.lamb(schedule, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0)
 
-    parts = {"images": one(float(config.lr_img)), "labels": one(float(config.lr_label))}
+    parts = {"images": one(config.lr_img), "labels": one(config.lr_label)}
     return optax.multi_transform(parts, {name: name for name in parts})
 
 
-def training(config: Any, n: int) -> dict[str, Any]:
+def training(config: Config, n: int) -> dict[str, Any]:
     """Return how nets are trained on ``n`` images, as a recipe's section ``train``."""
-    steps = int(config.eval.steps) or test_steps(n)
+    steps = config.eval.steps or test_steps(n)
     return {
         "optimizer": "adam",
-        "lr": float(config.lr_student),
+        "lr": config.lr_student,
         "momentum": 0.0,
         "weight_decay": 0.0,
         "batch": min(n, 500),
@@ -201,15 +202,15 @@ def training(config: Any, n: int) -> dict[str, Any]:
     }
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build FRePo for a resolved config and its problem."""
     data = problem.data
-    hard = np.repeat(np.arange(data.classes, dtype=np.int32), int(config.ipc))
-    parts, n = int(config.real_parts), len(data.train.labels)
-    batch = min(int(config.batch_real), n) // parts * parts
+    hard = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
+    parts, n = config.real_parts, len(data.train.labels)
+    batch = min(config.batch_real, n) // parts * parts
     pool = Pool(
-        pool_net(config, problem), int(config.pool_size), int(config.pool_steps),
-        float(config.lr_pool), int(config.batch_pool),
+        pool_net(config, problem), config.pool_size, config.pool_steps,
+        config.lr_pool, config.batch_pool,
     )  # fmt: skip
 
     def init(seed: int) -> State:
@@ -227,7 +228,7 @@ def make(config: Any, problem: Problem) -> Method:
 
     def distilled(state: State, done: int) -> DistilledSet:
         own = {"name": "none" if config.augment == "none" else "frepo"}
-        own["strategy"] = "" if config.augment == "none" else str(config.augment)
+        own["strategy"] = "" if config.augment == "none" else config.augment
         how = recipe(problem, done, **training(config, len(hard)))
         return DistilledSet(
             images=np.asarray(state.variables["images"]),

@@ -13,12 +13,11 @@ Differs from the authors' code: what MTT's differs in (``methods/mtt.py``).
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.methods import mtt
 from jdd.methods.base import Method, Problem
+from jdd.specs.ftd import Config
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build FTD for a resolved config and its problem."""
-    return mtt.build(config, problem, mtt.Variation(ema=float(config.ema)))
+    return mtt.build(config, problem, mtt.Variation(ema=config.ema))

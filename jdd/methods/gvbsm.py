@@ -38,6 +38,7 @@ from jdd.methods.base import Method, Problem
 from jdd.nets import Net
 from jdd.nets.order import order
 from jdd.pretrained import feature_statistics
+from jdd.specs.gvbsm import Config
 
 Tree = Any
 parts = recovery.parts
@@ -50,13 +51,11 @@ def fits(teachers: Sequence[Any]) -> None:
         recovery.hooks(teacher.net, KINDS)
 
 
-def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
+def make(config: Config, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build G-VBSM for ``problem``; of the whole set or one part."""
     fits(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
-    targets = [
-        feature_statistics.targets(t, problem.data, int(config.patch)) for t in problem.teachers
-    ]
+    targets = [feature_statistics.targets(t, problem.data, config.patch) for t in problem.teachers]
     looks = [
         _look(config, teacher.frozen, str(m), own)
         for m, (teacher, own) in enumerate(zip(problem.teachers, targets, strict=True))
@@ -79,9 +78,9 @@ def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Me
             *fixed,
         )  # fmt: skip
         value = value + jnp.vdot(slope, x - fixed[0])
-        spread = density(images.reshape(*rows, *images.shape[1:]), float(config.tau))
+        spread = density(images.reshape(*rows, *images.shape[1:]), config.tau)
         new = {"averages": _placed(averages, item["place"], len(mine), images.dtype)}
-        return value + float(config.density) * spread, (new, {**metrics, "density": spread})
+        return value + config.density * spread, (new, {**metrics, "density": spread})
 
     def extra(batches: recovery.Part) -> Tree:
         begun = [packed(statistics.start(own)) for own in targets]
@@ -117,7 +116,7 @@ def unpacked(vector: jax.Array, like: Tree) -> Tree:
     return jax.tree.unflatten(tree, parts)
 
 
-def _look(config: Any, net: Net, name: str, like: statistics.Hooks) -> Look:
+def _look(config: Config, net: Net, name: str, like: statistics.Hooks) -> Look:
     """Return ``f(x, labels, averages, constants, key) -> (loss, (averages, metrics))`` of a net.
 
     Averages and targets are packed, those of this net like ``like``.
@@ -129,21 +128,19 @@ def _look(config: Any, net: Net, name: str, like: statistics.Hooks) -> Look:
         x: jax.Array, labels: jax.Array, averages: Tree, constants: Tree, key: jax.Array
     ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
         out = net.apply(constants["teachers"][name], x, train=False, taps="all")
-        found = statistics.hook_statistics(out.taps, convs, norms, int(config.patch))
+        found = statistics.hook_statistics(out.taps, convs, norms, config.patch)
         u = jax.random.uniform(key, (len(convs),), jnp.float32)
-        keep = dict(zip(convs, (u >= float(config.drop)).astype(x.dtype), strict=True))
+        keep = dict(zip(convs, (u >= config.drop).astype(x.dtype), strict=True))
         average: Average = unpacked(averages[name], begun)
         average = average._replace(seen={hook: was != 0 for hook, was in average.seen.items()})
-        found, after = statistics.moving(
-            average, found, float(config.ema), keep, bool(config.ref_bugs)
-        )
-        target, first = unpacked(constants["targets"][name], like), float(config.first_bn)
+        found, after = statistics.moving(average, found, config.ema, keep, config.ref_bugs)
+        target, first = unpacked(constants["targets"][name], like), config.first_bn
         apart, _ = statistics.statistics_loss(found, target, every, first, keep)
         classes = out.logits.shape[-1]
         ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))
         right = jnp.mean(jnp.argmax(out.logits, axis=-1) == labels)
         metrics = {"ce": ce, "statistics": apart, "agreement": right}
-        return ce + float(config.r_bn) * apart, ({**averages, name: packed(after)}, metrics)
+        return ce + config.r_bn * apart, ({**averages, name: packed(after)}, metrics)
 
     return look
 

@@ -15,7 +15,6 @@ form, divides features by their length first; here they are taken as they are.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -23,23 +22,24 @@ from jdd.data import class_indices
 from jdd.evaluation.predict import outputs
 from jdd.matching import selection
 from jdd.methods.base import Method, Problem, chosen
+from jdd.schema.common import Common
 
 
-def build(config: Any, problem: Problem, rule: selection.Rule) -> Method:
+def build(config: Common, problem: Problem, rule: selection.Rule) -> Method:
     """Build the choice that ``rule`` makes on the features of the whole training set."""
-    train, classes, ipc = problem.data.train, problem.data.classes, int(config.ipc)
+    train, classes, ipc = problem.data.train, problem.data.classes, config.ipc
 
     @cache
     def rows() -> np.ndarray:
         if not problem.experts.trained:  # to foretell what a run costs, any images will do
             return np.concatenate([g[:ipc] for g in class_indices(train.labels, classes)])
-        variables = problem.experts.read(0, int(config.experts.epochs))
+        variables = problem.experts.read(0, config.experts.epochs)
         features = outputs(problem.nets["student"], variables, train.images).features
         return selection.by_class(rule, features, train.labels, classes, ipc)
 
     return chosen(problem, lambda seed: rows())
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Common, problem: Problem) -> Method:
     """Build herding for a resolved config and its problem."""
     return build(config, problem, selection.herding)

@@ -14,13 +14,12 @@ the documented rule, with its start at the image nearest the mean.
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.matching import selection
 from jdd.methods import herding
 from jdd.methods.base import Method, Problem
+from jdd.schema.common import Common
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Common, problem: Problem) -> Method:
     """Build k-center for a resolved config and its problem."""
     return herding.build(config, problem, selection.kcenter)

@@ -44,6 +44,7 @@ from jdd.methods.base import (
     student_loss,
 )  # fmt: skip
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.mtt import Config
 from jdd.training import optimisers
 
 Tree = Any
@@ -91,7 +92,7 @@ class Variation(NamedTuple):
 
 def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
-    steps = int(config.syn_steps)
+    steps = config.syn_steps
 
     def rows(moved: Tree, step: Tree) -> Tree:
         fixed, frozen = step
@@ -127,24 +128,24 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         inner = unroll.Inner(student_loss(net), rows, part)
         student = unroll.unroll(
             inner, optimisers.sgd(), start, rates, moved, fixed,
-            config.unroll, frozen, config.estimator, int(config.window),
+            config.unroll, frozen, config.estimator, config.window,
         )  # fmt: skip
         return trajectory_distance(student, target, start), (new, {"lr": variables["lr"]})
 
     return objective
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build MTT for a resolved config and its problem."""
     return build(config, problem, Variation())
 
 
-def build(config: Any, problem: Problem, vary: Variation) -> Method:
+def build(config: Config, problem: Problem, vary: Variation) -> Method:
     """Build a variation of MTT for a resolved config and its problem."""
     data = problem.data
-    ipc, classes = int(config.ipc), data.classes
-    n, k = ipc * classes, int(config.segments)
-    batch = int(config.batch_syn) if 0 < int(config.batch_syn) < n else 0
+    ipc, classes = config.ipc, data.classes
+    n, k = ipc * classes, config.segments
+    batch = config.batch_syn if 0 < config.batch_syn < n else 0
     hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
     learned = vary.label_rate is not None
 
@@ -167,14 +168,14 @@ def build(config: Any, problem: Problem, vary: Variation) -> Method:
 
     def sample(seed: int, step: int) -> dict[str, Any]:
         draw = rng.host(seed, "distill/sample", step)
-        low, high = vary.epochs(step) if vary.epochs else (0, int(config.max_start_epoch))
-        expert = draw.integers(0, int(config.experts.count), k)
+        low, high = vary.epochs(step) if vary.epochs else (0, config.max_start_epoch)
+        expert = draw.integers(0, config.experts.count, k)
         epoch = draw.integers(low, high, k)
         start = np.stack([expert, epoch], axis=1)
-        target = np.stack([expert, epoch + int(config.expert_epochs)], axis=1)
+        target = np.stack([expert, epoch + config.expert_epochs], axis=1)
         indices: dict[str, Any] = {"snapshots": {"start": start, "target": target}}
         if batch:
-            drawn = [chunks(draw, n, batch, int(config.syn_steps)) for _ in range(k)]
+            drawn = [chunks(draw, n, batch, config.syn_steps) for _ in range(k)]
             indices["rows"] = np.stack([rows for rows, _ in drawn])
             indices["weight"] = np.stack([weight for _, weight in drawn])
         return indices
@@ -200,8 +201,8 @@ def build(config: Any, problem: Problem, vary: Variation) -> Method:
         )
 
     rates = {
-        "images": (float(config.lr_img), float(config.img_momentum)),
-        "lr": (float(config.lr_lr), float(config.lr_momentum)),
+        "images": (config.lr_img, config.img_momentum),
+        "lr": (config.lr_lr, config.lr_momentum),
     }
     if vary.label_rate is not None:
         rates["labels"] = vary.label_rate

@@ -10,16 +10,15 @@ Differs from the authors' code: there is none to differ from.
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd import rng
 from jdd.data import draw_per_class
 from jdd.methods.base import Method, Problem, chosen
+from jdd.specs.random import Config
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build the choice for a resolved config and its problem."""
-    data, ipc = problem.data, int(config.ipc)
+    data, ipc = problem.data, config.ipc
     return chosen(
         problem,
         lambda seed: draw_per_class(

@@ -39,6 +39,7 @@ from jdd.matching.losses import cross_entropy, targets
 from jdd.meta import unroll
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.ratbptt import Config
 from jdd.training import optimisers
 
 Tree = Any
@@ -82,9 +83,9 @@ def class_rows(
     return (which[..., None] * ipc + image).reshape(*shape, some * each).astype(np.int32)
 
 
-def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
+def first_images(config: Config, problem: Problem, seed: int) -> np.ndarray:
     """Return the images of step 0: N(0, 1) brought to unit L2 norm each, or real ones."""
-    data, ipc = problem.data, int(config.ipc)
+    data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, "ratbptt/init")
         return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
@@ -93,9 +94,9 @@ def first_images(config: Any, problem: Problem, seed: int) -> np.ndarray:
     return np.asarray(noise / norms)
 
 
-def window_start(config: Any, seed: int, step: int, epoch: int, item: int) -> int:
+def window_start(config: Config, seed: int, step: int, epoch: int, item: int) -> int:
     """Return s, the first step of an item's window, 0 .. T - W."""
-    last = int(config.unroll_steps) - int(config.window)
+    last = config.unroll_steps - config.window
     if config.window_draw == "end":
         return last
     at = step if config.window_draw == "step" else epoch
@@ -104,10 +105,8 @@ def window_start(config: Any, seed: int, step: int, epoch: int, item: int) -> in
 
 def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
     config, net, data = problem.config, problem.nets["student"], problem.data
-    steps, learned = int(config.unroll_steps), bool(config.learn_labels)
-    inner_optimizer = optimisers.make(
-        config.inner, float(config.inner_momentum), float(config.inner_decay)
-    )
+    steps, learned = config.unroll_steps, config.learn_labels
+    inner_optimizer = optimisers.make(config.inner, config.inner_momentum, config.inner_decay)
 
     def rows(moved: Tree, step: Tree) -> Tree:
         fixed, frozen = step
@@ -133,12 +132,12 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if not whole:
             fixed["rows"] = item["rows"]
-        rates = {"lr": jnp.full((steps,), float(config.lr_student), dtype)}
+        rates = {"lr": jnp.full((steps,), config.lr_student, dtype)}
         part = net.part(size, "batch_stats" in fresh)
         student = unroll.unroll(
             unroll.Inner(student_loss(net), rows, part), inner_optimizer,
             fresh["params"], rates, moved, fixed,
-            config.unroll, frozen, "truncated", int(config.window), item["start"],
+            config.unroll, frozen, "truncated", config.window, item["start"],
         )  # fmt: skip
         real = dsa.dsa(
             real_key, item["real"]["images"], data.dsa, align_corners=config.align_corners
@@ -152,10 +151,10 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
     return objective
 
 
-def _sizes(config: Any, classes: int) -> tuple[int, int]:
+def _sizes(config: Config, classes: int) -> tuple[int, int]:
     """Return classes a batch and images of each, with 0 (all) worked out."""
-    ipc = int(config.ipc)
-    some, each = int(config.classes_per_step) or classes, int(config.per_class) or ipc
+    ipc = config.ipc
+    some, each = config.classes_per_step or classes, config.per_class or ipc
     if some > classes:
         raise BadInput("config.classes_per_step", str(some), f"1 to {classes}, or 0 for all")
     if each > ipc:
@@ -163,33 +162,33 @@ def _sizes(config: Any, classes: int) -> tuple[int, int]:
     return some, each
 
 
-def training(config: Any, classes: int) -> dict[str, Any]:
+def training(config: Config, classes: int) -> dict[str, Any]:
     """Return the inner loop, T steps of it, as a recipe's section ``train``."""
     some, each = _sizes(config, classes)
-    whole = (some, each) == (classes, int(config.ipc))
+    whole = (some, each) == (classes, config.ipc)
     return {
         "optimizer": "adam" if config.inner == "adam" else "sgd",
-        "lr": float(config.lr_student),
-        "momentum": float(config.inner_momentum) if config.inner == "momentum" else 0.0,
-        "weight_decay": float(config.inner_decay),
+        "lr": config.lr_student,
+        "momentum": config.inner_momentum if config.inner == "momentum" else 0.0,
+        "weight_decay": config.inner_decay,
         "batch": some * each,
         "order": "shuffled" if whole else "classwise",
         "per_class": each,
         "classes_per_step": some,
-        "steps": int(config.unroll_steps),
+        "steps": config.unroll_steps,
         "drop": None,
     }
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build RaT-BPTT for a resolved config and its problem.
 
     Raises:
       BadInput: a step asks for more classes or images than there are.
     """
     data = problem.data
-    ipc, classes, k = int(config.ipc), data.classes, int(config.inits)
-    steps, learned = int(config.unroll_steps), bool(config.learn_labels)
+    ipc, classes, k = config.ipc, data.classes, config.inits
+    steps, learned = config.unroll_steps, config.learn_labels
     some, each = _sizes(config, classes)
     whole = (some, each) == (classes, ipc)
     hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
@@ -202,7 +201,7 @@ def make(config: Any, problem: Problem) -> Method:
         return {"labels": jax.nn.one_hot(hard, classes)} if learned else {}
 
     def sample(seed: int, step: int) -> dict[str, Any]:
-        n, batch = len(data.train.labels), int(config.batch_real)
+        n, batch = len(data.train.labels), config.batch_real
         at = [shuffled(seed, "ratbptt/real", step * k + i, n, batch) for i in range(k)]
         starts = [window_start(config, seed, step, at[i][1], i) for i in range(k)]
         indices: dict[str, Any] = {
@@ -230,10 +229,10 @@ def make(config: Any, problem: Problem) -> Method:
             transform=data.transform,
         )
 
-    clip = clip_by_mean_norm(float(config.clip), 0.9)
-    parts = {"images": optax.chain(clip, optax.adam(float(config.lr_img)))}
+    clip = clip_by_mean_norm(config.clip, 0.9)
+    parts = {"images": optax.chain(clip, optax.adam(config.lr_img))}
     if learned:
-        parts["labels"] = optax.adam(float(config.lr_img))
+        parts["labels"] = optax.adam(config.lr_img)
     return Method(
         init=init,
         sample=sample,

@@ -24,15 +24,14 @@ from jdd.methods import decoupled
 from jdd.methods.base import Method, Problem, State
 from jdd.pretrained import patch_selection
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.rded import Config
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build RDED for ``problem``: a method without steps."""
-    data, factor, ipc = problem.data, int(config.factor), int(config.ipc)
+    data, factor, ipc = problem.data, config.factor, config.ipc
     each = ipc * factor**2
-    rule = patch_selection.Rule(
-        int(config.candidates), int(config.crops), float(config.min_scale), factor
-    )
+    rule = patch_selection.Rule(config.candidates, config.crops, config.min_scale, factor)
 
     def init(seed: int) -> State:
         found = patch_selection.select(problem.teachers[0], data, seed, each, rule)
@@ -51,9 +50,7 @@ def make(config: Any, problem: Problem) -> Method:
         raise ValueError("images that are put together have no steps")
 
     def distilled(state: State, steps: int) -> DistilledSet:
-        images = quantised(
-            np.asarray(state.variables["images"]), data.transform, str(config.quantise)
-        )
+        images = quantised(np.asarray(state.variables["images"]), data.transform, config.quantise)
         return decoupled.dataset(problem, images, steps)
 
     return Method(init, sample, None, distilled, optax.identity())

@@ -30,6 +30,7 @@ from jdd.nets import Net
 from jdd.nets.order import order
 from jdd.pretrained import patch_selection
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.decoupled import Recover
 
 Tree = Any
 
@@ -84,18 +85,16 @@ def _equal(n: int, most: int) -> list[np.ndarray]:
     return np.array_split(np.arange(n), math.ceil(n / most))
 
 
-def parts(config: Any, problem: Problem) -> list[Part]:
+def parts(config: Recover, problem: Problem) -> list[Part]:
     """Return the parts of the set: batches of one shape, as many as are in work at a time."""
-    every = batches(
-        problem.data.classes, int(config.ipc), int(config.image_batch), int(config.class_images)
-    )
-    devices = parallel.pick(int(config.devices))
+    every = batches(problem.data.classes, config.ipc, config.image_batch, config.class_images)
+    devices = parallel.pick(config.devices)
     found: list[Part] = []
     for shape in dict.fromkeys(batch.rows.shape for batch in every):
         alike = [batch for batch in every if batch.rows.shape == shape]
-        one_each = max(1, int(config.image_batch) // alike[0].size)
+        one_each = max(1, config.image_batch // alike[0].size)
         one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else one_each
-        at_once = int(config.batches_at_once) or one_each * len(devices)
+        at_once = config.batches_at_once or one_each * len(devices)
         found += [Part(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
     return found
 
@@ -133,7 +132,7 @@ def build(
 
     def sample(seed: int, step: int) -> dict[str, Any]:
         places = np.arange(len(mine), dtype=np.int32)
-        labels = np.stack([b.rows.ravel() // int(config.ipc) for b in mine]).astype(np.int32)
+        labels = np.stack([b.rows.ravel() // config.ipc for b in mine]).astype(np.int32)
         return {"place": places, "labels": labels, "keys": numbers}
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> Tree:
@@ -147,10 +146,10 @@ def build(
     def distilled(state: State, steps: int) -> DistilledSet:
         images = np.empty_like(np.asarray(state.variables["images"]))
         images[rows] = np.asarray(state.variables["images"])
-        images = quantised(images, data.transform, str(config.quantise))
+        images = quantised(images, data.transform, config.quantise)
         return decoupled.dataset(problem, images, steps)
 
-    rate = optax.cosine_decay_schedule(float(config.lr_img), max(int(config.steps), 1))
+    rate = optax.cosine_decay_schedule(config.lr_img, max(config.steps, 1))
     # The loop takes a mean over the batches, which have nothing to do with each other.
     optimizer = optax.chain(optax.scale(float(len(mine))), optax.adam(rate, b1=0.5, b2=0.9))
     return Method(
@@ -161,7 +160,7 @@ def build(
 
 def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
     """Return the images that a batch starts from: ``[b, h, w, c]``."""
-    config, data, ipc = problem.config, problem.data, int(problem.config.ipc)
+    config, data, ipc = problem.config, problem.data, problem.config.ipc
     if config.pix_init == "patch":
         found, own = (
             patch_selection.medium(problem.teachers[0], data, seed, ipc),
@@ -183,14 +182,14 @@ def bounds(transform: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.
     return low, high
 
 
-def spec(config: Any, shape: tuple[int, ...]) -> views.Spec:
+def spec(config: Recover, shape: tuple[int, ...]) -> views.Spec:
     """Return the views of a step: one crop, one flip and one shift for a whole batch."""
     return views.Spec(
-        crop=str(config.crop),
-        scale=(float(config.min_scale), 1.0),
+        crop=config.crop,
+        scale=(config.min_scale, 1.0),
         pad=max(1, shape[0] // 8),
         flip=float(config.flip),
-        roll=int(config.roll),
+        roll=config.roll,
         shared=True,
     )
 

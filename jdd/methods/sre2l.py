@@ -27,6 +27,8 @@ from jdd.augment.crop_schedule import crop_schedule
 from jdd.matching import losses, statistics
 from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
+from jdd.schema.decoupled import Recover
+from jdd.specs import cda
 
 Tree = Any
 parts = recovery.parts
@@ -37,26 +39,27 @@ def fits(teachers: Sequence[Any]) -> None:
     recovery.hooks(teachers[0].net, ["batch"])
 
 
-def make(config: Any, problem: Problem, part: recovery.Part | None = None) -> Method:
+def make(config: Recover, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build SRe2L, or CDA with a curriculum, for ``problem``; of the whole set or one part."""
-    net, classes, steps = problem.teachers[0].frozen, problem.data.classes, int(config.steps)
+    net, classes, steps = problem.teachers[0].frozen, problem.data.classes, config.steps
     drawn = recovery.spec(config, problem.data.shape)
-    kind = str(getattr(config, "curriculum", "none"))
+    falls = config if isinstance(config, cda.Config) and config.curriculum != "none" else None
     hooks = recovery.hooks(net, ["batch"])
 
     def loss(
         images: jax.Array, labels: jax.Array, aux: Tree, item: Tree, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
         low = None
-        if kind != "none":
-            low = crop_schedule(aux["step"], steps, kind, float(config.milestone), drawn.scale[0])
+        if falls is not None:
+            kind, until = falls.curriculum, falls.milestone
+            low = crop_schedule(aux["step"], steps, kind, until, drawn.scale[0])
         view = views.draw(key, len(images), images.shape[1:], drawn, low)
         out = net.apply(aux["teacher"], views.apply(images, view), train=False, taps=True)
         ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))
         stats = aux["teacher"]["batch_stats"]
-        bn, _ = statistics.batch_norm_loss(out.taps, stats, hooks, float(config.first_bn))
+        bn, _ = statistics.batch_norm_loss(out.taps, stats, hooks, config.first_bn)
         right = jnp.mean(jnp.argmax(out.logits, axis=-1) == labels)
         metrics = {"ce": ce, "bn": bn, "agreement": right}
-        return ce + float(config.r_bn) * bn, ({}, metrics)
+        return ce + config.r_bn * bn, ({}, metrics)
 
     return recovery.build(problem, part, loss, {"teacher": problem.teachers[0].variables()})

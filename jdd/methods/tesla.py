@@ -20,12 +20,11 @@ so that their lr_img is halved in ``jdd/specs/tesla.py``; one pass each way inst
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.methods import mtt
 from jdd.methods.base import Method, Problem
+from jdd.specs.tesla import Config
 
 
-def make(config: Any, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build TESLA for a resolved config and its problem."""
-    return mtt.build(config, problem, mtt.Variation(teacher=bool(config.teacher_label)))
+    return mtt.build(config, problem, mtt.Variation(teacher=config.teacher_label))

@@ -73,12 +73,12 @@ def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]
 def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
     name, colon, own = word.partition(":")
-    width = int(own) if own.isdecimal() else int(squeeze.width)
+    width = int(own) if own.isdecimal() else squeeze.width
     if colon and (not own.isdecimal() or not width):
         raise BadInput("config.squeeze.nets", word, "NET or NET:WIDTH, such as MobileNetV2:16")
     wide = width and name in nets.NAMES and (colon or "width" in nets.options_of(name))
     options = {"width": width} if wide else {}
-    augment = str(squeeze.augment)
+    augment = squeeze.augment
     try:
         made = [
             _net(name, data.shape, data.classes, frozen, tuple(options.items()))
@@ -90,13 +90,13 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         crops.names(augment)
     except BadInput as error:
         raise BadInput("config.squeeze.augment", error.found, error.allowed) from error
-    batch, parts = int(squeeze.batch), int(squeeze.accumulate)
+    batch, parts = squeeze.batch, squeeze.accumulate
     if not trainer.cuts(batch, parts):
         found = f"{parts} parts of squeeze.batch={batch} images"
         raise BadInput("config.squeeze.accumulate", found, "equal parts of two images or more")
     by_adam = squeeze.optimizer == "adam"
-    if by_adam and float(squeeze.lr) > 0.02:
-        found = f"{float(squeeze.lr):g} with config.squeeze.optimizer=adam"
+    if by_adam and squeeze.lr > 0.02:
+        found = f"{squeeze.lr:g} with config.squeeze.optimizer=adam"
         raise BadInput("config.squeeze.lr", found, "0.02 at most; SRe2L++ has 0.001")
     net, frozen = made
     recipe = Recipe(
@@ -111,15 +111,15 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         "whitening": data.transform.kind,
         "net": name,
         "net_options": options,
-        "lr": float(squeeze.lr),
+        "lr": squeeze.lr,
         "momentum": recipe.momentum,
         "weight_decay": recipe.weight_decay,
         "batch": recipe.batch,
         "augment": augment,
-        "schedule": str(squeeze.schedule),
-        "warmup": int(squeeze.warmup),
-        "epochs": int(squeeze.epochs),
-        "seed": int(squeeze.seed),
+        "schedule": squeeze.schedule,
+        "warmup": squeeze.warmup,
+        "epochs": squeeze.epochs,
+        "seed": squeeze.seed,
         "group": 1,
     }
     # Named only where they are used: teachers of before there were these stay what they were.
@@ -129,7 +129,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         settings["optimizer"] = recipe.optimizer
         del settings["momentum"]
     store = None if folder is None else _store(folder, word, net, settings)
-    return Teacher(word, net, frozen, recipe, settings, int(squeeze.epochs), store)
+    return Teacher(word, net, frozen, recipe, settings, squeeze.epochs, store)
 
 
 def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:

@@ -34,7 +34,7 @@ class RunContext:
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
         self.source = data if source is None else source
         self.beside = workdir  # where the stored labels of its sets lie, and their teachers
-        self.devices: Sequence[jax.Device] = parallel.pick(int(config.devices))
+        self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
 
     def make_net(self, name: str) -> Net:
@@ -58,7 +58,7 @@ class RunContext:
         recipe = Recipe(
             **of_keys(experts=section(self.config.experts)),
             strategy="" if dsa == "none" else dsa,
-            align_corners=bool(self.config.align_corners),
+            align_corners=self.config.align_corners,
             classes=self.data.classes,
         )
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
@@ -77,13 +77,13 @@ class RunContext:
             "whitening": whitening,
             "net": self.config.net.name,
             "net_options": net_options(self.config),
-            "lr": float(experts.lr),
-            "momentum": float(experts.momentum),
-            "weight_decay": float(experts.weight_decay),
-            "batch": int(experts.batch),
+            "lr": experts.lr,
+            "momentum": experts.momentum,
+            "weight_decay": experts.weight_decay,
+            "batch": experts.batch,
             "dsa": data.dsa,
-            "align_corners": bool(self.config.align_corners),
-            "seed": int(experts.seed),
+            "align_corners": self.config.align_corners,
+            "seed": experts.seed,
             "group": group,
         }
 
@@ -122,7 +122,7 @@ class RunContext:
     @property
     def groups(self) -> int:
         """Number of expert groups; the last one may hold more experts than were asked for."""
-        return -(-int(self.config.experts.count) // int(self.config.experts.group))
+        return -(-self.config.experts.count // self.config.experts.group)
 
     @property
     def problem(self) -> Problem:
@@ -139,7 +139,7 @@ class RunContext:
     @property
     def seeds(self) -> list[int]:
         """Synthesis seeds."""
-        return [int(self.config.seed) + i for i in range(int(self.config.runs))]
+        return [self.config.seed + i for i in range(self.config.runs)]
 
     @property
     def maker(self) -> str:
@@ -156,7 +156,7 @@ class RunContext:
 
     def suffix(self, seed: int) -> str:
         """Return '' for the run's first seed, else '-s<seed>'."""
-        return "" if seed == int(self.config.seed) else f"-s{seed}"
+        return "" if seed == self.config.seed else f"-s{seed}"
 
     def set_path(self, seed: int) -> Path:
         """Return where the distilled set of a seed lies."""

@@ -98,12 +98,12 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         metrics.writer()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
-    dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": int(config.seed)})
+    dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(place):
         # Another command may have begun, and ended, meanwhile.
         _check_free(place)
         _check_same(place, dset, sign, whole)
-        session = Session(place, bool(config.tensorboard), bool(config.progress))
+        session = Session(place, config.tensorboard, config.progress)
         with session.signals():
             context.remember(workdirs.SIGN, "digest", sign)
             workdirs.write_config(context)
@@ -112,7 +112,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
                 session.say("these are not the real images that the set was made from")
             for line in (*told, *dataset.notes):
                 session.say(line)
-            dset.save(context.set_path(int(config.seed)))
+            dset.save(context.set_path(config.seed))
             preview.save(dset, place / "distilled.png")
             for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
                 if not stage.done(context):
@@ -247,7 +247,7 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
         allowed = "false: what stored labels do is told by the random images beside the set"
         raise BadInput("config.scores", "true, of a set of stored labels", allowed)
     stores = [labels_of(context, dset)]
-    if draws := int(context.config.baselines.random):
+    if draws := context.config.baselines.random:
         stores += labels_of_random(context, dset, evaluate.random_sets(context, dset, draws)[0])
     return [store.settings for store in stores]
 

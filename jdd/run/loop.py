@@ -187,9 +187,9 @@ def run(
             carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
             session.temporaries[stage] = gradient.temporaries
             at += 1
-            if at % int(config.log_every) == 0 or at == total:
+            if at % config.log_every == 0 or at == total:
                 _log(session, stage, at, recent, bar, config)
-            if at % int(config.checkpoint_every) == 0:
+            if at % config.checkpoint_every == 0:
                 _ensure(recent, stage, at, config)
                 saved.save(at, carry)
         if recent:
@@ -227,7 +227,7 @@ def remedies(config: Any) -> list[str]:
     found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
     if getattr(config, "pix_init", "") == "noise":
         found.append("--config.pix_init=real")
-    return found or [f"--config.seed={int(config.seed) + 1}"]
+    return found or [f"--config.seed={config.seed + 1}"]
 
 
 def _log(

@@ -108,7 +108,7 @@ def prepare(
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
-    if int(config.ipc) > min(counts):
+    if config.ipc > min(counts):
         raise BadInput(
             "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
         )
@@ -175,7 +175,7 @@ def _run_stages(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
     config, place = context.config, context.workdir
-    session = Session(place, bool(config.tensorboard), bool(config.progress))
+    session = Session(place, config.tensorboard, config.progress)
     with session.signals():
         distill.retell(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):

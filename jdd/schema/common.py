@@ -256,7 +256,7 @@ class Estimated(Unrolled):
 
 
 @dataclass(frozen=True)
-class Classwise(Common):
+class ClassMatched(Common):
     """Keys of the methods that match class by class (DC, DSA, DM)."""
 
     align_corners: bool = like(Common, "align_corners", default=False)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Classwise
+from jdd.schema.common import ClassMatched
 from jdd.schema.key import AUTO, option
 from jdd.specs.base import Spec, Values
 
 
 @dataclass(frozen=True)
-class Matching(Classwise):
+class Matching(ClassMatched):
     """Keys of DC and DSA."""
 
     outer_loop: int = option(AUTO, "T: updates of the images on one net", minimum=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jdd.schema.common import Classwise as Config
+from jdd.schema.common import ClassMatched as Config
 from jdd.specs.base import Spec
 
 DEFAULTS = {"lr_img": 1.0, "pix_init": "real", "steps": 20000}

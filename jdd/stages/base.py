@@ -156,12 +156,12 @@ def fits(context: RunContext) -> None:
       BadInput: naming the key to make smaller.
     """
     config, free = context.config, memory.room(context.devices)
-    once = min(int(config.eval.at_once) or int(config.eval.n), int(config.eval.n))
+    once = min(config.eval.at_once or config.eval.n, config.eval.n)
     if context.devices[0].platform != "cpu":
         once = -(-once // len(context.devices))
     asked = [(name, once, "eval.at_once") for name in config.nets]
     if "experts" in configs.stage_names(config):
-        asked.append((config.net.name, int(config.experts.group), "experts.group"))
+        asked.append((config.net.name, config.experts.group, "experts.group"))
     for name, many, key in asked:
         own = "net.width" if name == config.net.name and "width" in options_of(name) else ""
         where = f"config.{own}={config.net.width}" if own else f"config.nets={name}"
@@ -172,7 +172,7 @@ def fits(context: RunContext) -> None:
         where, wide = f"config.squeeze.nets={teacher.word}", config.squeeze.width
         _fits(where, teacher.net, own, wide, 1, "", free)
     memory.need(
-        8 * int(config.ipc) * context.data.classes * math.prod(context.data.shape),
+        8 * config.ipc * context.data.classes * math.prod(context.data.shape),
         "config.ipc",
         f"{config.ipc} images for each of {context.data.classes} classes take",
         "a smaller --config.ipc, or a smaller --config.data.size",

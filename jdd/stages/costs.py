@@ -25,7 +25,7 @@ from jdd.training import trainer
 def example(context: RunContext) -> DistilledSet:
     """Return the set of step 0, made without trained experts; of recovered images, black ones."""
     if context.maker == "recover":
-        count = int(context.config.ipc) * context.data.classes
+        count = context.config.ipc * context.data.classes
         black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
         return decoupled.dataset(context.blank, black, 0)
     method = methods.make(context.config, phases.blank(context))
@@ -37,7 +37,7 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     dset = example(context)
     planned, more = train_eval.plan(dset), list[Any]()
     run, size = trainer.make(net, planned.recipe, len(dset.images)), len(dset.images)
-    count, batch = min(int(context.config.eval.at_once) or n, n), min(planned.recipe.batch, size)
+    count, batch = min(context.config.eval.at_once or n, n), min(planned.recipe.batch, size)
     few = batch
     if planned.recipe.order in ("shuffled", "stored"):
         few = share(batch, context.data.shape, context.devices)

@@ -57,8 +57,8 @@ def _complete(
         recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
     if recipe.get("labels", {}).get("kind") == "stored":
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
-    if float(context.config.eval.lr) > 0:
-        recipe["train"] = recipe["train"] | {"lr": float(context.config.eval.lr)}
+    if context.config.eval.lr > 0:
+        recipe["train"] = recipe["train"] | {"lr": context.config.eval.lr}
     return found._replace(recipe=recipe)
 
 
@@ -72,7 +72,7 @@ def _observer(
 ) -> Callable[[int, State], None]:
     """Return what measures the accuracy curve at ``eval.curve`` points before the last step."""
     config = context.config
-    total, count = int(config.steps), int(config.eval.curve)
+    total, count = config.steps, config.eval.curve
     points = {round(total * i / count) for i in range(count)} if total else set()
     stage = curve(context.stage(seed))
 
@@ -85,7 +85,7 @@ def _observer(
         dset = _complete(context, method, state, at, seed)
         held_out = context.data.val if context.data.val is not None else context.data.test
         found = evaluate.measure(
-            context, dset, context.net, int(config.eval.curve_n), held_out, "curve", session
+            context, dset, context.net, config.eval.curve_n, held_out, "curve", session
         )
         session.metrics.log(stage, at, **objectives.curve_point(found), net=context.net.name)
 
@@ -169,9 +169,7 @@ def _finished(context: RunContext, seed: int) -> bool:
     if not context.set_path(seed).exists():
         return False
     recipe = context.load_set(seed).recipe
-    return recipe["steps"] == int(context.config.steps) and recipe["fingerprint"] == identity(
-        context
-    )
+    return recipe["steps"] == context.config.steps and recipe["fingerprint"] == identity(context)
 
 
 def retell(context: RunContext) -> None:
@@ -192,7 +190,7 @@ def retell(context: RunContext) -> None:
 
 def rated(context: RunContext, dset: DistilledSet) -> DistilledSet:
     """Return a set that has no rate to be trained at with ``eval.lr``, if that is one."""
-    lr = float(context.config.eval.lr)
+    lr = context.config.eval.lr
     if not lr > 0 or rules.rate(dset) is not None:
         return dset
     return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"lr": lr}})
@@ -223,7 +221,7 @@ def _estimate(context: RunContext) -> Estimate:
     each = costs.cost(context, context.net, int(config.eval.curve_n)).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {points} points of the accuracy curve"
-    images = int(config.ipc) * context.data.classes * len(context.seeds)
+    images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
     planned, begun = temporaries * batch // few, 0.0
     if context.maker == "recover" and context.config.pix_init == "patch":
@@ -235,7 +233,7 @@ def _estimate(context: RunContext) -> Estimate:
 def _choice(context: RunContext) -> Estimate:
     """Time a batch of the real images through the net whose features they are chosen by."""
     if context.maker == "recover":
-        found = _crops(context, int(context.config.candidates), int(context.config.crops))
+        found = _crops(context, context.config.candidates, context.config.crops)
         return found._replace(note=f"{found.note}; no steps")
     if "experts" not in stage_names(context.config):
         return Estimate(0.0, 0, "images are drawn")

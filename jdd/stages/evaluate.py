@@ -169,7 +169,7 @@ def measure(
         purpose,
         session,
         context.devices,
-        int(context.config.eval.at_once),
+        context.config.eval.at_once,
         start,
         lectures,
     )
@@ -195,7 +195,7 @@ def random_sets(
     """
     classes, train = context.data.classes, context.data.train
     per_class = len(dset.images) // classes
-    seed = int(context.config.seed)
+    seed = context.config.seed
     index = np.stack(
         [
             draw_per_class(rng.host(seed, "random", i), train.labels, classes, per_class)
@@ -243,7 +243,7 @@ def measure_random(
         "random",
         session,
         context.devices,
-        int(context.config.eval.at_once),
+        context.config.eval.at_once,
         starts(context, dset, context.net),
         lectures,
     )
@@ -265,7 +265,7 @@ def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
         }
         for name in context.config.nets:
             jobs[fingerprint([said, name])] = (seed, name)
-        draws = int(context.config.baselines.random) if seed == context.seeds[0] else 0
+        draws = context.config.baselines.random if seed == context.seeds[0] else 0
         hard = seed == context.seeds[0] and bool(getattr(context.config.baselines, "hard", False))
         if draws:
             jobs[fingerprint([said, "random", draws])] = (seed, RANDOM)
@@ -284,7 +284,7 @@ def _run(context: RunContext, session: Session) -> None:
             dset = context.load_set(seed)
             fits(dset, context.data)
             begun = time.perf_counter()
-            n, draws = int(context.config.eval.n), int(context.config.baselines.random)
+            n, draws = context.config.eval.n, context.config.baselines.random
             dset = hardened(dset) if name in (HARD, RANDOM_HARD) else dset
             if name in (RANDOM, RANDOM_HARD):
                 found = measure_random(context, dset, draws, session)
@@ -305,7 +305,7 @@ def _run(context: RunContext, session: Session) -> None:
         session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == context.config.net.name and context.data.val is None:
-            stage, last = curve(context.stage(seed)), int(context.config.steps)
+            stage, last = curve(context.stage(seed)), context.config.steps
             session.metrics.log(stage, last, **objectives.curve_point(known[key]), net=name)
 
 
@@ -355,9 +355,9 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
 
 def _estimate(context: RunContext) -> Estimate:
     nets = [context.make_net(name) for name in context.config.nets]
-    found = [cost(context, net, int(context.config.eval.n)) for net in nets]
+    found = [cost(context, net, context.config.eval.n) for net in nets]
     seconds = sum(e.seconds for e in found) * len(context.seeds)
-    draws, n = int(context.config.baselines.random), int(context.config.eval.n)
+    draws, n = context.config.baselines.random, context.config.eval.n
     hard = bool(getattr(context.config.baselines, "hard", False))
     if draws:
         seconds += cost(context, context.net, draws).seconds * (1 + hard)

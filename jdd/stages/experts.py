@@ -19,15 +19,15 @@ from jdd.training.recipe import Recipe
 
 
 def _run(context: RunContext, session: Session) -> None:
-    config, asked = context.config, int(context.config.experts.count)
+    config, asked = context.config, context.config.experts.count
     made = context.groups * context.store.group
     if made != asked:
         session.say(f"experts: {asked} asked for, {made} trained (groups of {context.store.group})")
     with locked(context.store.directory, session):
         train.train(
-            context.store, context.net, context.recipe(), float(config.experts.lr),
+            context.store, context.net, context.recipe(), config.experts.lr,
             context.source, context.groups,
-            int(config.experts.epochs), int(config.experts.seed), session, context.devices,
+            config.experts.epochs, config.experts.seed, session, context.devices,
         )  # fmt: skip
 
 
@@ -67,20 +67,18 @@ def training_cost(
 
 def _estimate(context: RunContext) -> Estimate:
     config = context.config
-    left = [
-        g for g in range(context.groups) if context.store.epochs(g) < int(config.experts.epochs)
-    ]
-    return cost(context, context.store.group, int(config.experts.epochs), len(left))
+    left = [g for g in range(context.groups) if context.store.epochs(g) < config.experts.epochs]
+    return cost(context, context.store.group, config.experts.epochs, len(left))
 
 
 def _done(context: RunContext) -> bool:
-    return context.store.has(context.groups, int(context.config.experts.epochs))
+    return context.store.has(context.groups, context.config.experts.epochs)
 
 
 STAGE = Stage(
     name="experts",
     fingerprint=lambda context: fingerprint(
-        [context.settings(context.store.group), context.groups, int(context.config.experts.epochs)]
+        [context.settings(context.store.group), context.groups, context.config.experts.epochs]
     ),
     run=_run,
     estimate=_estimate,

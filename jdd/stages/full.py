@@ -26,7 +26,7 @@ def _place(context: RunContext) -> Path:
 
 
 def _identity(context: RunContext) -> str:
-    return fingerprint([context.settings(1, flat=False), int(context.config.baselines.full_epochs)])
+    return fingerprint([context.settings(1, flat=False), context.config.baselines.full_epochs])
 
 
 def _file(context: RunContext) -> Path:
@@ -46,19 +46,19 @@ def result(context: RunContext) -> dict[str, Any] | None:
 def trained(context: RunContext, session: Session) -> Any:
     """Return the variables of the baseline's net; trained again where the cache was cleared."""
     store = Store(_place(context), context.settings(1, flat=False), context.like)
-    if store.epochs(0) < int(context.config.baselines.full_epochs):
+    if store.epochs(0) < context.config.baselines.full_epochs:
         _run(context, session)
     return store.read(0, store.epochs(0))
 
 
 def _run(context: RunContext, session: Session) -> None:
-    epochs = int(context.config.baselines.full_epochs)
+    epochs = context.config.baselines.full_epochs
     recipe = context.recipe(flat=False)
     store = Store(_place(context), context.settings(1, flat=False), context.like)
     with locked(store.directory, session):
         train.train(
-            store, context.net, recipe, float(context.config.experts.lr), context.data, 1, epochs,
-            int(context.config.experts.seed), session, context.devices,
+            store, context.net, recipe, context.config.experts.lr, context.data, 1, epochs,
+            context.config.experts.seed, session, context.devices,
             stage="full", keep_all=False,
         )  # fmt: skip
         last = store.read_group(0, store.epochs(0))
@@ -72,7 +72,7 @@ def _run(context: RunContext, session: Session) -> None:
 def _estimate(context: RunContext) -> Estimate:
     if _done(context):
         return Estimate(0.0, 0, "cached, or off")
-    return experts.cost(context, 1, int(context.config.baselines.full_epochs), 1, flat=False)
+    return experts.cost(context, 1, context.config.baselines.full_epochs, 1, flat=False)
 
 
 def _done(context: RunContext) -> bool:

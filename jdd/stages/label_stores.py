@@ -132,8 +132,8 @@ def blank(
     spec = decoupled.spec(config, context.data.shape)
     view = labeller.drawer(spec, batch, tuple(context.data.shape[:2]))(rng.key(0, "estimate"))
     sizes = decoupled.places(config, context.teachers)
-    soft = modes.of_view(distillation.mode, distillation.form, count, int(relabel.k))
-    each = modes.of_image(distillation.mode, count, int(relabel.k), sizes)
+    soft = modes.of_view(distillation.mode, distillation.form, count, relabel.k)
+    each = modes.of_image(distillation.mode, count, relabel.k, sizes)
     one = {
         "index": np.arange(batch, dtype=np.int32),
         "views": views.pack(view),
@@ -145,7 +145,7 @@ def blank(
         untrained = context.blank.teachers
         shared["teachers"] = tuple(teacher.variables() for teacher in untrained)
         nets = [teacher.frozen for teacher in untrained]
-        planned = _with(planned, nets, str(relabel.bn), str(relabel.combine))
+        planned = _with(planned, nets, relabel.bn, relabel.combine)
     return (
         planned,
         {**many, "each": own, "first": np.zeros((), np.int32), "classes": classes},

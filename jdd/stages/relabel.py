@@ -42,14 +42,14 @@ def fits(context: RunContext) -> None:
       BadInput: naming the key.
     """
     config, shape, relabel = context.config, context.data.shape, context.config.relabel
-    mode, k, classes = str(relabel.mode), int(relabel.k), context.data.classes
-    heat, places = float(config.post.temperature), decoupled.places(config, context.teachers)
-    modes.check(mode, str(relabel.form), classes, k, heat, places)
+    mode, k, classes = relabel.mode, relabel.k, context.data.classes
+    heat, places = config.post.temperature, decoupled.places(config, context.teachers)
+    modes.check(mode, relabel.form, classes, k, heat, places)
     if mode == "map" and config.post.loss == "mse_gt" and k < classes:
         found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
-    count, parts = int(config.ipc) * classes, int(config.post.accumulate)
-    batch = min(int(config.eval.batch), count)
+    count, parts = config.ipc * classes, config.post.accumulate
+    batch = min(config.eval.batch, count)
     if not trainer.cuts(batch, parts):
         found = f"{parts} parts of a step of {batch} images"
         raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
@@ -64,7 +64,7 @@ def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[st
     config, relabel = context.config, context.config.relabel
     keys = ("bn", "combine", "form", "k")
     hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
-    mode, places = str(relabel.mode), decoupled.places(config, context.teachers)
+    mode, places = relabel.mode, decoupled.places(config, context.teachers)
     # Named only where they are used: what was made before they existed stays as it was.
     named = ({"mode": mode} if mode != "views" else {}) | ({"places": places} if places else {})
     return named | {
@@ -72,9 +72,9 @@ def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[st
         "teachers": squeeze.identity(context),
         "view": dict(decoupled.spec(config, context.data.shape)._asdict()),
         **{key: getattr(relabel, key) for key in keys},
-        "temperature": 0.0 if hard else float(config.post.temperature),
-        "epochs": int(config.eval.epochs),
-        "batch": min(int(config.eval.batch), count),
+        "temperature": 0.0 if hard else config.post.temperature,
+        "epochs": config.eval.epochs,
+        "batch": min(config.eval.batch, count),
         "classes": context.data.classes,
         "seed": seed,
     }
@@ -91,7 +91,7 @@ def stores(
     """
     count, own = len(dset.images), label_stores.digest(dset.images)
     yield _store(context, context.store_name(seed), own, count, seed), lambda: dset.images
-    draws = int(context.config.baselines.random) if seed == context.seeds[0] else 0
+    draws = context.config.baselines.random if seed == context.seeds[0] else 0
     # Draws are a function of data and seed: their digests are kept, not worked out at each look.
     key = fingerprint([context.data.fingerprint, seed, dset.transform.kind, count])
     known = context.recall("random-images").get(key, [])
@@ -114,7 +114,7 @@ def _store(context: RunContext, name: str, digest: str, count: int, seed: int) -
 
 def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("relabel")
-    made, epochs = 0, int(context.config.eval.epochs)
+    made, epochs = 0, context.config.eval.epochs
     for seed in context.seeds:
         dset = context.load_set(seed)
         for store, images in stores(context, dset, seed, keep=True):
@@ -128,7 +128,7 @@ def _label(
     context: RunContext, store: LabelStore, images: np.ndarray, seed: int, session: Session
 ) -> None:
     config = context.config
-    epochs, batch = int(config.eval.epochs), min(int(config.eval.batch), len(images))
+    epochs, batch = config.eval.epochs, min(config.eval.batch, len(images))
     store.create()
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
     say = Labeller(context, images, batch)
@@ -162,7 +162,7 @@ class Labeller:
 
     def __init__(self, context: RunContext, images: np.ndarray, batch: int):
         config, relabel = context.config, context.config.relabel
-        self._mode, self._k = str(relabel.mode), int(relabel.k)
+        self._mode, self._k = relabel.mode, relabel.k
         self._images = jnp.asarray(images)
         self._draw = labeller.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
@@ -170,7 +170,7 @@ class Labeller:
         nets = tuple(teacher.frozen for teacher in context.teachers)
         by_place = self._mode == "map"
         over = tuple(context.devices)
-        self._say = labeller.speaker(nets, str(relabel.bn), str(relabel.combine), by_place, over)
+        self._say = labeller.speaker(nets, relabel.bn, relabel.combine, by_place, over)
         self._variables = parallel.everywhere([t.variables() for t in context.teachers], over)
         self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 
@@ -202,20 +202,20 @@ class Labeller:
 
 
 def _estimate(context: RunContext) -> Estimate:
-    dset, epochs = example(context), int(context.config.eval.epochs)
-    batch = min(int(context.config.eval.batch), len(dset.images))
+    dset, epochs = example(context), context.config.eval.epochs
+    batch = min(context.config.eval.batch, len(dset.images))
     blank, few = _Untrained(context), share(batch, context.data.shape, context.devices)
     say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
     rows = np.arange(few, dtype=np.int32)
     step = timed(lambda: say(0, 0, 0, rows)) * batch / few
     relabel, places = context.config.relabel, decoupled.places(context.config, context.teachers)
-    mode, own = str(relabel.mode), 0.0
+    mode, own = relabel.mode, 0.0
     if mode in ("static", "map"):
         own = timed(lambda: say.whole(rows)) * batch / few
-    sets = len(context.seeds) + int(context.config.baselines.random)
+    sets = len(context.seeds) + context.config.baselines.random
     size = sets * modes.expected_bytes(
-        mode, len(dset.images), epochs, context.data.classes, str(relabel.form), int(relabel.k),
-        views.stored_bytes(int(relabel.shuffle)), batch, places,
+        mode, len(dset.images), epochs, context.data.classes, relabel.form, relabel.k,
+        views.stored_bytes(relabel.shuffle), batch, places,
     )  # fmt: skip
     once = -(-len(dset.images) // batch)
     note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms" + scaled(few, batch)
@@ -235,7 +235,7 @@ class _Untrained:
 
 
 def _done(context: RunContext) -> bool:
-    epochs = int(context.config.eval.epochs)
+    epochs = context.config.eval.epochs
     for seed in context.seeds:
         if not context.set_path(seed).exists():
             return False

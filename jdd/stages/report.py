@@ -88,7 +88,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         **title,
         "dataset": context.data.name,
         "ipc": int(recipe["ipc"]),
-        "seed": int(context.config.seed),
+        "seed": context.config.seed,
         "objective": aim,
         "accuracy": accuracy,
         "baselines": {**beside, "full": full.result(context)},

@@ -71,7 +71,7 @@ def hardened(dset: DistilledSet) -> DistilledSet:
 
 
 def _draws(context: RunContext) -> int:
-    return int(context.config.baselines.random) or int(context.config.eval.n)
+    return context.config.baselines.random or context.config.eval.n
 
 
 def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
 
 def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any] | None:
     """Return what stage evaluate has measured already, None where it has not."""
-    hard, random = dset.label_kind == "hard", int(context.config.baselines.random)
+    hard, random = dset.label_kind == "hard", context.config.baselines.random
     if name == "syn":
         return evaluate.measured(context, context.seeds[0], context.net.name)
     same = name == "random" and hard and random
@@ -126,7 +126,7 @@ def _measure(
     if kind == "random":
         soft = _teacher(context, dset, session)
         return evaluate.measure_random(context, one, _draws(context), session, soft)
-    n, test = int(context.config.eval.n), context.data.test
+    n, test = context.config.eval.n, context.data.test
     return evaluate.measure(context, one, context.net, n, test, "evaluate", session)
 
 
@@ -161,7 +161,7 @@ def results(context: RunContext) -> dict[str, Any] | None:
     for kind in ("syn", "random"):
         pair = (at[kind], at.pop(f"{kind}_switched"))
         at[f"{kind}_aug"], at[f"{kind}_noaug"] = pair if augments else pair[::-1]
-    weight, gamma = float(context.config.scores_weight), float(context.config.scores_gamma)
+    weight, gamma = context.config.scores_weight, context.config.scores_gamma
     found = scores({name: a["mean"] for name, a in at.items()}, soft, weight, gamma)
     added = switched(dset, context.data).recipe["augment"]["strategy"]
     return {
@@ -186,7 +186,7 @@ def _estimate(context: RunContext) -> Estimate:
     """Foretell what evaluate and full have not measured."""
     dset = costs.example(context)
     soft = dset.label_kind != "hard"
-    nets = int(context.config.eval.n) * (1 + soft) + _draws(context) * (1 + soft)
+    nets = context.config.eval.n * (1 + soft) + _draws(context) * (1 + soft)
     one = costs.cost(context, context.net, nets)
     return one._replace(note=f"{one.note}, beyond what evaluate trains")
 
