@@ -81,10 +81,10 @@ def build(config: Matching, problem: Problem, augmented: bool) -> Method:
     """Build DC, or with ``augmented`` DSA, for a resolved config and its problem."""
     own = Classwise(config, problem, augmented)
     name, net, data = config.method, own.net, problem.data
-    outer, n = int(config.outer_loop), len(own.labels)
+    outer, n = config.outer_loop, len(own.labels)
     training = Recipe(
-        momentum=0.0, weight_decay=0.0, batch=int(config.batch_net), classes=own.classes,
-        strategy=own.strategy, align_corners=bool(config.align_corners),
+        momentum=0.0, weight_decay=0.0, batch=config.batch_net, classes=own.classes,
+        strategy=own.strategy, align_corners=config.align_corners,
     )  # fmt: skip
     run = trainer.make(net, training, n)
     epochs = config.inner_epochs * run.steps_per_epoch

@@ -12,8 +12,10 @@ from jdd.errors import BadInput
 from jdd.methods.base import Problem, recipe
 from jdd.nets import averaging
 from jdd.product.distilled_set import DistilledSet
+from jdd.schema.decoupled import Decoupled
 from jdd.schema.values import section
 from jdd.soft_labels import maps
+from jdd.specs import rded
 from jdd.training.option import bound
 from jdd.training.recipe import Recipe, of_keys
 from jdd.training.schedules import Cosine
@@ -38,16 +40,16 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
 
 def training(config: Decoupled) -> dict[str, Any]:
     """Return how a student is trained, as the recipe has it."""
-    epochs = int(config.eval.epochs)
+    epochs = config.eval.epochs
     return Recipe(
         **of_keys(post=section(config.post)),
-        lr=float(config.eval.lr),
-        batch=int(config.eval.batch),
+        lr=config.eval.lr,
+        batch=config.eval.batch,
         epochs=epochs,
         passes=epochs,
         schedule=Cosine(**bound(Cosine, "post", section(config.post))),
         order="stored",
-        norm_updates=2 if config.method == "rded" and config.ref_bugs else 1,
+        norm_updates=2 if isinstance(config, rded.Config) and config.ref_bugs else 1,
     ).to_json()
 
 

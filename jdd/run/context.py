@@ -100,7 +100,7 @@ class RunContext:
     @functools.cached_property
     def store(self) -> Store:
         """The expert store, checked against this run's settings."""
-        return self.store_of(self.settings(int(self.config.experts.group)))
+        return self.store_of(self.settings(self.config.experts.group))
 
     def store_of(self, settings: dict[str, Any]) -> Store:
         """Return the expert store, checked against ``settings``."""

@@ -161,7 +161,7 @@ def run(
     """
     config, metrics = problem.config, session.metrics
     saved = checkpoints.Steps(session.workdir / "checkpoints" / stage, config.keep)
-    total = int(config.steps) if steps is None else steps
+    total = config.steps if steps is None else steps
     metrics.start(stage)  # what is chosen without a step takes its time here
     carry = start(method, seed)
     found = saved.latest()

@@ -210,7 +210,7 @@ def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
 
 def _check_steps(context: RunContext) -> None:
     """Refuse fewer steps than are done, before anything is written."""
-    folder, steps = context.workdir / "checkpoints", int(context.config.steps)
+    folder, steps = context.workdir / "checkpoints", context.config.steps
     made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]
     for key, place, asked in (*phases.begun(context), *made):
         done = checkpoints.latest(place)

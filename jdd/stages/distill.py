@@ -38,7 +38,7 @@ from jdd.storage.files import write_atomic
 def identity(context: RunContext) -> str:
     """Return the hash of every setting that changes the distilled set."""
     other = [] if context.source is context.data else [context.source.fingerprint]
-    own = [phases.settings(context), context.data.fingerprint, int(context.config.steps)]
+    own = [phases.settings(context), context.data.fingerprint, context.config.steps]
     return fingerprint([*own, *other, *phases.identities(context)])
 
 
@@ -98,7 +98,7 @@ def _run(context: RunContext, session: Session) -> None:
             continue
         _forget_others(context, seed)
         problem = phases.problem(context, seed)
-        method, steps = methods.make(context.config, problem), int(context.config.steps)
+        method, steps = methods.make(context.config, problem), context.config.steps
         if parts := methods.parts(context.config, problem):
             state = _in_parts(context, problem, parts, seed, session)
         else:
@@ -215,10 +215,10 @@ def _estimate(context: RunContext) -> Estimate:
     step = seconds * batch / few
     rounds = max(1, len(parts))
     left = rounds * sum(
-        int(context.config.steps) for seed in context.seeds if not _finished(context, seed)
+        context.config.steps for seed in context.seeds if not _finished(context, seed)
     )
-    points = int(context.config.eval.curve) * len(context.seeds)
-    each = costs.cost(context, context.net, int(config.eval.curve_n)).seconds if left else 0.0
+    points = context.config.eval.curve * len(context.seeds)
+    each = costs.cost(context, context.net, config.eval.curve_n).seconds if left else 0.0
     note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {points} points of the accuracy curve"
     images = config.ipc * context.data.classes * len(context.seeds)

@@ -43,12 +43,12 @@ def settings(context: RunContext) -> dict[str, Any]:
     """Return what an evaluation depends on beside the set itself."""
     config = context.config
     return {
-        "n": int(config.eval.n),
-        "epochs": int(config.eval.epochs),
-        "steps": int(config.eval.steps),
-        "batch": int(config.eval.batch),
-        "lr": float(config.eval.lr),
-        "at_once": int(config.eval.at_once),
+        "n": config.eval.n,
+        "epochs": config.eval.epochs,
+        "steps": config.eval.steps,
+        "batch": config.eval.batch,
+        "lr": config.eval.lr,
+        "at_once": config.eval.at_once,
         **asked({}, section(config.eval)),
         "data": context.data.fingerprint,
         "net": [config.net.name, section(config.net)],

@@ -37,7 +37,7 @@ def _run(context: RunContext, session: Session) -> None:
             with locked(store.directory, session):
                 train.train(
                     store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
-                    1, teacher.epochs, int(config.squeeze.seed), session, context.devices,
+                    1, teacher.epochs, config.squeeze.seed, session, context.devices,
                     stage=stage, keep_all=False, named="squeeze",
                 )  # fmt: skip
             session.metrics.stop(stage)

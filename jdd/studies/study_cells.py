@@ -99,7 +99,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
         _check_place(config)
     except BadInput as error:
         raise _named_error(study, name, values, error) from error
-    if int(config.runs) != 1:
+    if config.runs != 1:
         allowed = "list the seeds under 'seeds': each is a run of its own"
         raise BadInput(f"{study.where}: base: runs", str(config.runs), allowed)
     flat, own = configs.flat(config), configs.flat(loaded.config)
@@ -113,11 +113,11 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
     labels = {key: own.get(key, spec) for key in values}
     labels |= {k: flat.get(k, spec) for k in (*study.rows, *study.columns) if k not in labels}
     return Cell(
-        named(labels_of(values, labels) | {"seed": int(config.seed)}),
+        named(labels_of(values, labels) | {"seed": config.seed}),
         fingerprint(identity),
         fingerprint(flat),
         labels,
-        int(config.seed),
+        config.seed,
         loaded,
         config,
         stores(config),
@@ -127,7 +127,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
 
 def _check_place(config: ConfigDict) -> None:
     """Refuse a path of images that is not there: every cell would fail by it."""
-    place = str(config.data.path)
+    place = config.data.path
     if place and config.data.source != "tfds" and not Path(place).exists():
         raise BadInput(
             f"config.data.path={place}", "no such file or folder", "where the images are"
