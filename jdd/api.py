@@ -12,7 +12,9 @@ from typing import Any
 from jdd import config as configs
 from jdd import interop, memory
 from jdd.errors import BadInput
+from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.report import comparison_json
 from jdd.run import pipeline
 from jdd.studies import study as studies
@@ -20,7 +22,7 @@ from jdd.studies import study as studies
 
 def distill(
     config: str = "quickstart", workdir: str | Path | None = None, **overrides: Any
-) -> DistilledSet:
+) -> AnyProduct:
     """Run a config to completion, resuming where it stopped, and return the distilled set.
 
     Args:
@@ -39,7 +41,7 @@ def distill(
     resolved, _ = configs.resolve(loaded.config)
     place = Path(workdir or configs.default_workdir(resolved, loaded.spec))
     pipeline.run(loaded, str(place), command=_call("distill", config, place, overrides))
-    return DistilledSet.load(place / "distilled.npz")
+    return files.load(place / "distilled.npz")
 
 
 def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
@@ -48,7 +50,7 @@ def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
 
 
 def evaluate(
-    dset: DistilledSet | str | Path,
+    dset: AnyProduct | str | Path,
     workdir: str | Path | None = None,
     config: str | None = None,
     **overrides: Any,
@@ -70,11 +72,11 @@ def evaluate(
       BadInput: the set or a key cannot be used; a set of stored labels is not given by its path.
     """
     loaded = configs.load(config, overrides, of_set=True)
-    if isinstance(dset, DistilledSet) and dset.recipe["train"]["order"] == "stored":
+    if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "distilled.npz" if isinstance(dset, DistilledSet) else Path(dset)
-        if isinstance(dset, DistilledSet):
+        path = Path(scratch) / "distilled.npz" if isinstance(dset, AnyProduct) else Path(dset)
+        if isinstance(dset, AnyProduct):
             dset.save(path)
         place = str(workdir or Path(scratch) / "evaluation")
         return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(path)!r})")
@@ -123,7 +125,7 @@ def study(
     return studies.run(found, workdir, overrides, "jdd.study(...)")
 
 
-def load(path: str | Path, **known: Any) -> DistilledSet:
+def load(path: str | Path, **known: Any) -> AnyProduct:
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
@@ -145,7 +147,7 @@ def load(path: str | Path, **known: Any) -> DistilledSet:
     return found
 
 
-def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = None) -> Path:
+def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = None) -> Path:
     """Write a set for other programs.
 
     Args:
@@ -166,15 +168,19 @@ def export(dset: DistilledSet | str | Path, path: str | Path, fmt: str | None = 
         if written.omitted:
             warnings.warn(written.omitted, stacklevel=2)
         return written.folder
-    return interop.export(load(dset) if not isinstance(dset, DistilledSet) else dset, path, fmt)
+    return interop.export(load(dset) if not isinstance(dset, AnyProduct) else dset, path, fmt)
 
 
-def export_figures(dset: DistilledSet | str | Path, path: str | Path) -> interop.Written:
+def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.Written:
     """Write figures for papers into the new folder ``path``; return what was written.
 
     Raises:
       BadInput: as ``load`` and ``jdd.interop.write_figures``.
     """
-    if isinstance(dset, DistilledSet):
-        return interop.write_figures(dset, Path(path))
-    return interop.write_figures(load(dset), Path(path), Path(dset))
+    product = dset if isinstance(dset, AnyProduct) else load(dset)
+    if not isinstance(product, DistilledSet):
+        found = f"a product of kind {product.kind!r}"
+        raise BadInput("--format=figures", found, "a fixed set of images")
+    if isinstance(dset, AnyProduct):
+        return interop.write_figures(product, Path(path))
+    return interop.write_figures(product, Path(path), Path(dset))

@@ -29,7 +29,7 @@ ROOMS: dict[str, str] = {
     "config": "augment config/rules data errors nets schema specs stages/registry",
     "matching": "data errors nets",
     "parallel": "data errors",
-    "product": "data errors memory storage training/recipe",
+    "product": "data errors memory nets rng storage training/recipe",
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
@@ -37,6 +37,7 @@ ROOMS: dict[str, str] = {
     "meta": "errors training",
     "evaluation": "augment data errors nets parallel product rng run/session soft_labels training "
     "training/option training/recipe training/schedules",
+    "tasks": "data errors evaluation nets run/session",
     "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
     "storage training training/recipe training/schedules",
     "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
@@ -45,11 +46,11 @@ ROOMS: dict[str, str] = {
     "training/recipe training/schedules",
     "interop": "data errors memory product report storage",
     "run/loop": "errors methods parallel rng run/session stages/registry storage",
-    "run/context": "config methods nets parallel pretrained product rng schema stages/registry "
-    "storage training/recipe",
+    "run/context": "config data methods nets parallel pretrained product rng schema "
+    "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "
     "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
-    "specs stages/registry storage training training/recipe",
+    "specs stages/registry storage tasks training training/recipe",
     "run": "config data errors evaluation interop memory methods product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",

@@ -15,6 +15,7 @@ import pytest
 from jdd import interop, main
 from jdd.errors import BadInput
 from jdd.product import distilled_set
+from jdd.product.arrays import read_npz
 from jdd.stages import evaluate
 from tests.tiny_distilled import NAMES, make
 
@@ -277,7 +278,7 @@ def _put_rate(path: Any, lr: float) -> None:
     if path.suffix == ".pt":
         torch.save(torch.load(path, weights_only=True) | {"lr": lr}, path)
     elif path.suffix == ".npz":
-        np.savez(path, **distilled_set.read_npz(path) | {"lr": np.asarray(lr)})
+        np.savez(path, **read_npz(path) | {"lr": np.asarray(lr)})
     else:
         from safetensors import numpy as plain
         from safetensors import safe_open

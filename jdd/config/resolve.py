@@ -19,6 +19,7 @@ from jdd.errors import BadInput, nearest
 from jdd.schema import training, values
 from jdd.schema.common import COMMON, FALLBACK, Common
 from jdd.schema.key import AUTO, checked, show
+from jdd.schema.pairs import PairConfig
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
@@ -199,10 +200,18 @@ def _own_options(net: str) -> dict[str, Any]:
 
 def _check_dataset(config: Common) -> None:
     from jdd.data.catalogue import CATALOGUE
+    from jdd.data.sources.digits_captions import DATASETS as PAIRED
 
     name, path, source = config.data.name, config.data.path, config.data.source
     names = ", ".join(CATALOGUE)
     own = "or a name of your own with --config.data.path=..."
+    if config.spec.task == "retrieval":
+        if name not in PAIRED:
+            near = nearest(name, PAIRED)
+            hint = f"did you mean {near}? " if near else ""
+            found = repr(name) if name else "empty"
+            raise BadInput("config.data.name", found, f"{hint}(pairs: {', '.join(PAIRED)})")
+        return
     if not name:
         raise BadInput("config.data.name", "empty", f"a known dataset ({names}), {own}")
     if _facts(name) is None and not path and source != "tfds":
@@ -215,7 +224,8 @@ def _check_dataset(config: Common) -> None:
 def default_workdir(config: Common, spec: str | Path | None) -> str:
     """Return ``runs/<config>-<dataset>-ipc<n>-s<seed>``."""
     stem = Path(files.split(spec)[0]).name.removesuffix(".py")
-    words = f"{stem}-{config.data.name}-ipc{config.ipc}-s{config.seed}"
+    size = f"pairs{config.pairs}" if isinstance(config, PairConfig) else f"ipc{config.ipc}"
+    words = f"{stem}-{config.data.name}-{size}-s{config.seed}"
     return "runs/" + re.sub(r"[^\w.+-]+", "_", words)
 
 

@@ -12,11 +12,12 @@ from jdd.errors import BadInput
 from jdd.evaluation import objectives
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.generator import GeneratorSet
 
 Tree = Any
 
 
-def starts(context: Any, dset: DistilledSet, net: Net) -> Tree:
+def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
     """Return stacked variables that ``net`` starts from, as the set's recipe says; None for fresh.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
@@ -46,7 +47,7 @@ def starts(context: Any, dset: DistilledSet, net: Net) -> Tree:
     return jax.tree.map(lambda *a: np.stack(a), *trees)
 
 
-def _own_alone(dset: DistilledSet, net: Net, own: Net) -> None:
+def _own_alone(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
     kind = objectives.of(dset.recipe)["kind"]
     if kind != "distill":
         found = f"{net.name}, and the set is to {kind} trained nets"

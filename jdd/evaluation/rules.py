@@ -12,6 +12,9 @@ from typing import Any
 from jdd import augment as augmentations
 from jdd.errors import BadInput, nearest
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.soft_labels import codec, modes
 from jdd.training import schedules, trainer
 from jdd.training.option import (
@@ -25,7 +28,7 @@ from jdd.training.option import (
     or_null,
     whole,
 )
-from jdd.training.recipe import LOSSES, STORED, Drop, Recipe
+from jdd.training.recipe import LOSSES, PAIRED, STORED, Drop, Recipe
 
 OBJECTIVES = ("distill", "adapt", "attack")
 
@@ -124,7 +127,7 @@ _FLAGS = {
 }
 
 
-def check(dset: DistilledSet, where: str) -> None:
+def check(dset: AnyProduct, where: str) -> None:
     """Refuse a recipe that nets cannot be trained by.
 
     Raises:
@@ -139,7 +142,10 @@ def check(dset: DistilledSet, where: str) -> None:
                 raise BadInput(where, f"recipe.{section} has no {entry}", words)
             raise _refusal(where, name, found[entry], words, _flag(dset.recipe, name))
     _rates(dset, where)
-    _together(dset, where)
+    if isinstance(dset, PairSet):
+        _pairs(dset, where)
+    else:
+        _together(dset, where)
 
 
 def refused(train: Mapping[str, Any]) -> bool:
@@ -160,7 +166,7 @@ def _refused(recipe: Mapping[str, Any], section: str) -> tuple[str, str] | None:
     return None
 
 
-def rate(dset: DistilledSet) -> float | tuple[float, ...] | None:
+def rate(dset: AnyProduct) -> float | tuple[float, ...] | None:
     """Return the rate that nets are trained at on the set, or one for every step.
 
     The recipe's, else the one that the set has learned; None where neither is usable.
@@ -174,7 +180,7 @@ def rate(dset: DistilledSet) -> float | tuple[float, ...] | None:
     return tuple(map(float, rates)) if many else float(rates[0])
 
 
-def _rates(dset: DistilledSet, where: str) -> None:
+def _rates(dset: AnyProduct, where: str) -> None:
     train, found = dset.recipe["train"], rate(dset)
     if found is None:
         said = train.get("lr")
@@ -213,7 +219,15 @@ def _needed(section: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return kinds.get("", ()) + kinds.get(str(found.get("kind", "")) or "?", ())
 
 
-def _together(dset: DistilledSet, where: str) -> None:
+def _pairs(pairs: PairSet, where: str) -> None:
+    """Refuse a recipe whose order or loss is not of pairs."""
+    train = pairs.recipe["train"]
+    if train["loss"] not in PAIRED or train["order"] != "shuffled":
+        found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}, of pairs"
+        raise BadInput(where, found, f"one of {', '.join(PAIRED)}, with order 'shuffled'")
+
+
+def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
     """Refuse entries that do not go with each other, or with the set's images."""
     train, augment = dset.recipe["train"], dset.recipe["augment"]
     name = augment["name"] or "none"
@@ -228,7 +242,10 @@ def _together(dset: DistilledSet, where: str) -> None:
     if stored != soft:
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
         raise BadInput(where, found, f"one of {', '.join(STORED if stored else LOSSES)}")
-    count, classes = len(dset.images), dset.classes
+    count, classes = dset.size, dset.classes
+    if train["loss"] in PAIRED or isinstance(dset, GeneratorSet) and train["order"] != "shuffled":
+        found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
+        raise BadInput(where, found, f"one of {', '.join(LOSSES)}, with order 'shuffled'")
     if stored:
         _labels(dset, where)
     if train["order"] == "classwise" and not 1 <= train["per_class"] <= count // classes:
@@ -248,7 +265,7 @@ def _together(dset: DistilledSet, where: str) -> None:
             raise BadInput(where, found, f"0 to {classes - 1}")
 
 
-def _labels(dset: DistilledSet, where: str) -> None:
+def _labels(dset: DistilledSet | GeneratorSet, where: str) -> None:
     labels, train = dset.recipe["labels"], dset.recipe["train"]
     if labels["kind"] != "stored" or dset.label_kind != "hard":
         found = f"order 'stored' of {dset.label_kind} labels, and recipe.labels is {labels!r}"

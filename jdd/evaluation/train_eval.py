@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,7 +25,8 @@ from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
-from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.pairs import PairSet
 from jdd.run.session import Session
 from jdd.soft_labels import objective
 from jdd.soft_labels.reader import Lectures
@@ -35,11 +36,15 @@ from jdd.training.recipe import Recipe
 Tree = Any
 
 
+# The images of an epoch, for each of some nets: (keys [k], epoch) -> [k, n, h, w, c].
+Fresh = Callable[[jax.Array, int], jax.Array]
+
+
 class Plan(NamedTuple):
     """How the nets of an evaluation are trained: ``steps`` steps, or ``passes`` over the set."""
 
     recipe: Recipe
-    lr: float | tuple[float, ...]
+    lr: float | tuple[float, ...] | dict[str, float]
     passes: int
     steps: int = 0
 
@@ -48,8 +53,10 @@ class Plan(NamedTuple):
         return self.steps or self.passes * run.steps_per_epoch
 
 
-def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
-    """Return how nets are trained on a set, as its recipe says.
+def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
+    """Return how nets are trained on a product, as its recipe says.
+
+    The learned rates of pairs go over the recipe's, one for each branch.
 
     Raises:
       BadInput: as ``rules.check``, naming ``where``.
@@ -61,27 +68,29 @@ def plan(dset: DistilledSet, where: str = "the set's recipe") -> Plan:
     rates = lr if isinstance(lr, tuple) else ()
     passes, steps = recipe.passes or recipe.epochs + 1, recipe.steps or 0
     if recipe.schedule and isinstance(lr, float):
-        per_epoch = trainer.steps_per_epoch(recipe, len(dset.images))
+        per_epoch = trainer.steps_per_epoch(recipe, dset.size)
         steps = steps or passes * per_epoch
         rates = recipe.schedule.rates(lr, steps, per_epoch)
     static = recipe.static.replace(
         augment="dsa" if augment["name"] in ("", "none") else augment["name"],
         strategy=augment["strategy"] if augment["name"] != "none" else "",
         align_corners=bool(augment["align_corners"]),
-        label_kind=dset.label_kind,
-        classes=dset.classes,
-        distillation=distillation(dset),
     )
-    return Plan(static, rates or lr, passes, steps or len(rates))
+    if isinstance(dset, PairSet):
+        return Plan(static, dict(dset.rates) or rates or lr, passes, steps or len(rates))
+    own = static.replace(
+        label_kind=dset.label_kind, classes=dset.classes, distillation=distillation(dset)
+    )
+    return Plan(own, rates or lr, passes, steps or len(rates))
 
 
-def distillation(dset: DistilledSet) -> objective.DistillationLoss | None:
+def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
     """Return how the set's stored labels are read; None where the set has its labels in itself.
 
     In mode online the teachers are still to be named: ``stages/label_stores.py``.
     """
     train = dset.recipe["train"]
-    if train["order"] != "stored":
+    if train["order"] != "stored" or isinstance(dset, PairSet):
         return None
     labels = dset.recipe["labels"]
     return objective.DistillationLoss(
@@ -117,8 +126,8 @@ def compiled(
 def test_nets(
     net: Net,
     planned: Plan,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: Tree,
+    labels: Tree,
     test: Any,
     seed: int,
     purpose: str,
@@ -127,24 +136,32 @@ def test_nets(
     at_once: int = 0,
     start: Tree = None,
     lectures: Lectures | None = None,
+    fresh: Fresh | None = None,
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the test accuracies ``[k]`` (fractions).
 
     With a dict of test splits, return a column for each: ``[k, splits]``.
 
     Args:
-      images: ``[k, n, h, w, c]``; equal sets are given as a broadcast view.
-      labels: ``[k, n]`` or ``[k, n, classes]``.
-      test: split the nets are tested on.
+      images: ``[k, n, h, w, c]``, or a dict of the inputs of a net with several, each ``[k, n,
+        ...]``; equal sets are given as a broadcast view. With ``fresh`` it is not read.
+      labels: ``[k, n]`` or ``[k, n, classes]``; of pairs a dict of their similarities.
+      test: split the nets are tested on, or ``(net, variables, session) -> [k, metrics]``.
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
       at_once: nets at a time, 0 for all.
       start: stacked variables that the nets start from, in turn; None for fresh ones.
       lectures: the stored labels of the ``k`` sets, in place of ``labels``.
+      fresh: ``(keys [k], epoch) -> images``, a set for every epoch of each net, in place of images.
     """
-    count, n = images.shape[:2]
+    count, n = jax.tree.leaves(labels)[0].shape[:2]
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
-    total, lr = planned.length(run), jnp.asarray(planned.lr, jnp.float32)
+    total = planned.length(run)
+    lr = (
+        {name: jnp.asarray(rate, jnp.float32) for name, rate in planned.lr.items()}
+        if isinstance(planned.lr, dict)
+        else jnp.asarray(planned.lr, jnp.float32)
+    )
     unit = 1 if planned.steps else run.steps_per_epoch
     shared = (lectures.shared,) if lectures and lectures.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))
@@ -152,17 +169,21 @@ def test_nets(
     for lo in range(0, count, size):
         members = [min(i, count - 1) for i in range(lo, lo + size)]
         keys = [jnp.stack([rng.key(seed, f"{purpose}/{w}", i) for i in members]) for w in "io"]
-        x = jnp.asarray(images[members])
+        x = None if fresh else jax.tree.map(lambda a, m=members: jnp.asarray(a[m]), images)
         ops, carry = rng.key(seed, f"{purpose}/ops"), init(keys[0])
         if start is not None:
             given = np.asarray(members) % len(jax.tree.leaves(start)[0])
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
-        pieces = lectures.pieces() if lectures else ((0, total),)
+        pieces: Iterable[tuple[int, int]] = lectures.pieces() if lectures else ((0, total),)
+        if fresh:
+            pieces = epochs(total, run.steps_per_epoch)
         read = functools.partial(_taught, lectures, labels, members)
         begun, coming = time.perf_counter(), Prefetcher(read, pieces)
         for (first, last), y in coming:
+            if fresh:
+                x = fresh(keys[1], first // run.steps_per_epoch)
             for a, b in session.paced(first, last):
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
@@ -173,19 +194,29 @@ def test_nets(
         if not np.isfinite(worst):
             # As published: a net that diverges is one of the n, and says something of the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        splits = list(test.values()) if isinstance(test, dict) else [test]
         tested = trainer.evaluated(carry)
+        if callable(test):
+            found.append(test(net, tested, session))
+            continue
+        splits = list(test.values()) if isinstance(test, dict) else [test]
         columns = [accuracy(net, tested, split, session) for split in splits]
         found.append(np.stack(columns, axis=1) if isinstance(test, dict) else columns[0])
     return np.concatenate(found)[:count]
 
 
 def _taught(
-    lectures: Lectures | None, labels: np.ndarray, members: Sequence[int], piece: tuple[int, int]
+    lectures: Lectures | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
 ) -> Tree:
     """Return on the device what some nets are taught from a piece's first step on."""
-    taught = lectures.at(members, piece[0]) if lectures else labels[members]
+    taught = (
+        lectures.at(members, piece[0]) if lectures else jax.tree.map(lambda a: a[members], labels)
+    )
     return jax.block_until_ready(jax.tree.map(jnp.asarray, taught))
+
+
+def epochs(total: int, per_epoch: int) -> list[tuple[int, int]]:
+    """Return the steps ``lo .. hi`` of every epoch of ``total`` steps, the last one cut off."""
+    return [(lo, min(lo + per_epoch, total)) for lo in range(0, total, per_epoch)]
 
 
 def repeated(array: np.ndarray, count: int) -> np.ndarray:

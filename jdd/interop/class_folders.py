@@ -12,7 +12,8 @@ from jdd.data.class_names import safe
 from jdd.data.sources import archive, pixels
 from jdd.errors import BadInput
 from jdd.product import preview
-from jdd.product.distilled_set import DistilledSet, recipe_json
+from jdd.product.arrays import recipe_json
+from jdd.product.distilled_set import DistilledSet
 from jdd.storage.files import hidden, new_folder
 
 SIDECAR = "recipe.json"

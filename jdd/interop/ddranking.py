@@ -10,7 +10,8 @@ import numpy as np
 from jdd.errors import BadInput
 from jdd.interop import torch_files
 from jdd.interop.class_folders import SIDECAR
-from jdd.product.distilled_set import DistilledSet, recipe_json
+from jdd.product.arrays import recipe_json
+from jdd.product.distilled_set import DistilledSet
 from jdd.storage.files import new_folder
 
 TINY = 1e-12  # a probability of 0 as a logit

@@ -12,8 +12,9 @@ import numpy as np
 from jdd import memory
 from jdd.errors import BadInput, nearest
 from jdd.interop import class_folders, ddranking, figures, foreign, safetensors_files, torch_files
-from jdd.product import distilled_set
+from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 
 LOADS = (
     "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
@@ -22,7 +23,7 @@ ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
 FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
 
 
-def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
+def load(path: str | os.PathLike, **known: Any) -> AnyProduct:
     """Load a distilled set from whatever it was saved as.
 
     Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
@@ -48,10 +49,11 @@ def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
         raise BadInput(where, "no such file or folder", LOADS)
     if path.is_file() and path.suffix.lower() not in ARCHIVES:
         memory.check_file(path, "a set that fits into memory is needed")
-    return distilled_set.plausible(_read(path, facts), where)
+    found = _read(path, facts)
+    return distilled_set.plausible(found, where) if isinstance(found, DistilledSet) else found
 
 
-def _read(path: Path, facts: foreign.Known) -> DistilledSet:
+def _read(path: Path, facts: foreign.Known) -> AnyProduct:
     where, kind = str(path), path.suffix.lower()
     release = torch_files.find(path) if path.is_dir() else None
     if kind in (".pt", ".pth") or release:
@@ -71,13 +73,19 @@ def _read(path: Path, facts: foreign.Known) -> DistilledSet:
     if path.is_dir() or kind in ARCHIVES:
         return foreign.adopt(_folder(path), facts, where)
     if kind == ".npz":
-        return foreign.override(DistilledSet.load(path), facts, where)
+        product = files.load(path)
+        if isinstance(product, DistilledSet):
+            return foreign.override(product, facts, where)
+        for name, value in facts._asdict().items():
+            if value is not None:
+                raise BadInput(where, f"a product of kind {product.kind!r}", f"leave out {name}")
+        return product
     if kind == ".safetensors":
         return foreign.override(safetensors_files.read(path), facts, where)
     raise BadInput(where, f"a {kind or 'nameless'} file", LOADS)
 
 
-def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = None) -> Path:
+def export(dataset: AnyProduct, path: str | os.PathLike, fmt: str | None = None) -> Path:
     """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
 
     - 'npz': what jdd itself saves.
@@ -99,6 +107,11 @@ def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = Non
     fmt = fmt or path.suffix.lstrip(".").lower() or "png"
     if fmt not in FORMATS:
         raise BadInput("format", f"{fmt!r}", f"one of {', '.join(FORMATS)}")
+    if not isinstance(dataset, DistilledSet):
+        if fmt != "npz":
+            found = f"a product of kind {dataset.kind!r} as {fmt}"
+            raise BadInput("format", found, "npz: the other formats hold fixed sets of images")
+        return dataset.save(path)
     dataset = distilled_set.check(dataset, str(path))
     if fmt == "npz":
         return dataset.save(path)

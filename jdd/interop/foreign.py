@@ -11,6 +11,7 @@ from jdd.data.catalogue import CATALOGUE, Facts, default_dsa, lookup
 from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
 from jdd.errors import BadInput
 from jdd.product import distilled_set
+from jdd.product.arrays import check_transform
 from jdd.product.distilled_set import DistilledSet
 
 # Learned pixels leave [0, 1] by a little; values like these are 0 to 255.
@@ -105,7 +106,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
     if kind == "probabilities" and labels.min() >= -_ROUNDING:
         labels = np.maximum(labels, 0)
     transform = _transform(found, known, facts, where)
-    distilled_set.check_transform(transform, found.images.shape[1:], where)
+    check_transform(transform, found.images.shape[1:], where)
     images, assumed = _in_nets_space(found, known, transform, where)
     recipe = distilled_set.make_recipe(**own) | dict(
         dataset=name,

@@ -17,6 +17,7 @@ from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.schema.common import Common
 from jdd.schema.values import section
 from jdd.training.recipe import asked, protocol
@@ -82,7 +83,7 @@ class Method(NamedTuple):
                what the step's ``shared`` indices stand for, too. None: there are no steps.
     prepare:   ``(aux) -> new``: what of ``aux`` changes before a step's items are looked at, once.
     advance:   ``(state, key) -> state`` between steps.
-    distilled: ``(state, steps) -> DistilledSet``.
+    distilled: ``(state, steps) -> product``: a set, pairs, or a generator (``jdd/product``).
     optimizer: the outer optimiser over ``variables``.
     accept:    ``(loss) -> bool array``; False skips the update of one step, the step counts.
     valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
@@ -99,7 +100,7 @@ class Method(NamedTuple):
     init: Callable[[int], State]
     sample: Callable[[int, int], dict[str, Any]]
     objective: Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]] | None
-    distilled: Callable[[State, int], DistilledSet]
+    distilled: Callable[[State, int], AnyProduct]
     optimizer: optax.GradientTransformation
     prepare: Callable[[Tree], Tree] | None = None
     advance: Callable[[State, jax.Array], State] = lambda state, key: state

@@ -33,12 +33,14 @@ class Output(NamedTuple):
         inputs of the convolutions too ("conv1", "stage2_1/conv1"); with ``taps="map"`` the last map
         [n, h, w, d] alone ("map"), of nets whose head reads its mean; else {}. A dict that passes
         through jit is sorted: the order in which the layers run is ``order.py``'s to say.
+      embeddings: unit vectors by input ("image", "text") of two towers; {} of other nets.
     """
 
     logits: jax.Array
     features: jax.Array
     stats: Variables
     taps: dict[str, jax.Array]
+    embeddings: dict[str, jax.Array] = {}
 
 
 PART = 20 << 20  # bytes of activations of one part of a batch, on CPU

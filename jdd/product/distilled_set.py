@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -12,23 +11,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import memory
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
+from jdd.product.arrays import (
+    EXPECTED,
+    as_read,
+    check_transform,
+    floats,
+    read_npz,
+    recipe_json,
+    require,
+    scalar,
+    transform_of,
+    whitening_arrays,
+)
 from jdd.storage.files import write_atomic
 from jdd.training.recipe import protocol
 
-SCHEMA = 1
+SCHEMA = 2  # the newest that is read; what is written: ``to_arrays``
 # No honest number of a set is larger than the first: learned images and logits go to tens or
 # hundreds, whitening has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second
 # teaches nothing in float32. The third is 1 over the least std that a channel is divided by.
 LARGEST, SMALLEST_RATE, STEEPEST = 1e4, 1e-12, 1.001e6
 LABEL_KINDS = ("hard", "probabilities", "logits", "centred")
-EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe) is needed"
 
 # The published evaluation protocol: what a set says when nothing else is known about it.
 RECIPE: dict[str, Any] = {
-    "schema": SCHEMA,
+    "schema": 1,
     "jdd_version": "",
     "method": "",
     "dataset": "",
@@ -65,6 +74,7 @@ class DistilledSet(NamedTuple):
       transform: takes pixels in [0, 1] to the space of ``images``, and back.
       notes: sentences on what was assumed when somebody else's set was read; not saved.
       named: False where the class names are made up, since nothing says them; not saved.
+      weights: float32 [n], what each image's loss counts, of mean 1; None for all alike.
     """
 
     images: np.ndarray
@@ -75,6 +85,17 @@ class DistilledSet(NamedTuple):
     transform: Transform
     notes: tuple[str, ...] = ()
     named: bool = True
+    weights: np.ndarray | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of product, one of ``base.KINDS``."""
+        return "images"
+
+    @property
+    def size(self) -> int:
+        """The number of images."""
+        return len(self.images)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,6 +113,10 @@ class DistilledSet(NamedTuple):
         if self.label_kind == "hard":
             return np.asarray(self.labels, np.int32)
         return np.argmax(self.labels, axis=1).astype(np.int32)
+
+    def with_recipe(self, recipe: dict[str, Any]) -> DistilledSet:
+        """Return the same set with another recipe."""
+        return self._replace(recipe=recipe)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the set as ``.npz`` of plain arrays, complete or not at all; the same set gives
@@ -129,49 +154,54 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def to_arrays(dataset: DistilledSet) -> dict[str, np.ndarray]:
-    """Return the set as named plain arrays; text (recipe, label kind) becomes string arrays."""
-    transform = dataset.transform
+    """Return the set as named plain arrays; text (recipe, label kind) becomes string arrays.
+
+    A set without weights is of schema 1, one with weights of schema 2.
+    """
+    weighted = dataset.weights is not None
     arrays = {
-        "schema_version": np.asarray(SCHEMA, np.int32),
+        "schema_version": np.asarray(SCHEMA if weighted else 1, np.int32),
         "images": np.ascontiguousarray(dataset.images, np.float32),
         "labels": np.asarray(
             dataset.labels, np.int32 if dataset.label_kind == "hard" else np.float32
         ),
         "label_kind": np.asarray(dataset.label_kind),
-        "mean": np.asarray(transform.mean, np.float32),
-        "std": np.asarray(transform.std, np.float32),
+        "mean": np.asarray(dataset.transform.mean, np.float32),
+        "std": np.asarray(dataset.transform.std, np.float32),
         "recipe": np.asarray(recipe_json(dataset.recipe)),
     }
     if dataset.lr is not None:
         arrays["lr"] = np.asarray(dataset.lr, np.float64)
-    if transform.zca_matrix is not None:
-        arrays["zca_mean"] = np.asarray(transform.zca_mean, np.float32)
-        arrays["zca_matrix"] = np.asarray(transform.zca_matrix, np.float32)
-        if transform.zca_image is not None:
-            arrays["zca_image"] = np.asarray(transform.zca_image, np.float32)
+    arrays |= whitening_arrays(dataset.transform)
+    if dataset.weights is not None:
+        arrays |= {"kind": np.asarray("images"), "weights": np.asarray(dataset.weights, np.float32)}
     return arrays
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
-    """Build a set from the arrays of ``to_arrays``; ``where`` names their file in errors."""
-    missing = [name for name in ("images", "labels", "label_kind", "recipe") if name not in arrays]
-    if missing:
-        raise BadInput(where, f"has no array {', '.join(missing)}", EXPECTED)
-    version = int(_scalar(arrays, "schema_version", where, SCHEMA))
+def check_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Refuse a file of a newer schema.
+
+    Raises:
+      BadInput: naming its version and the newest that is read.
+    """
+    version = int(scalar(arrays, "schema_version", where, 1))
     if version > SCHEMA:
         raise BadInput(
             where,
             f"schema version {version}",
             f"this jdd reads up to version {SCHEMA}: install a newer one",
         )
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
+    """Build a set from the arrays of ``to_arrays``; ``where`` names their file in errors."""
+    check_version(arrays, where)
+    if (kind := str(arrays.get("kind", "images"))) != "images":
+        raise BadInput(where, f"a set of kind {kind!r}", "a fixed set of labelled images")
+    require(arrays, ("images", "labels", "label_kind", "recipe"), where)
     recipe = read_recipe(str(arrays["recipe"]), where)
-    mean, std = (_floats(arrays, recipe["normalisation"], name, where) for name in ("mean", "std"))
-    lr = float(_scalar(arrays, "lr", where)) if "lr" in arrays else None
-    whitening = [
-        _floats(arrays, {}, name, where) if name in arrays else None
-        for name in ("zca_mean", "zca_matrix", "zca_image")
-    ]
-    transform = Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
+    lr = scalar(arrays, "lr", where) if "lr" in arrays else None
+    transform = transform_of(arrays, recipe, where)
     dataset = DistilledSet(
         np.asarray(arrays["images"]),
         np.asarray(arrays["labels"]),
@@ -179,13 +209,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
         lr,
         recipe,
         transform,
+        weights=arrays.get("weights"),
     )
     return check(dataset, where)
-
-
-def recipe_json(recipe: Mapping[str, Any]) -> str:
-    """Return the recipe as JSON text, the same text for the same recipe."""
-    return json.dumps(recipe, sort_keys=True, default=_plain)
 
 
 def read_recipe(text: str, where: str) -> dict[str, Any]:
@@ -214,35 +240,6 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
             said = found["train"][key]
             raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
     return merge(RECIPE, found)
-
-
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read every array of an ``.npz`` file, without pickle.
-
-    Raises:
-      BadInput: the file is absent, empty, truncated, not an npz or holds pickled objects.
-    """
-    where = str(path)
-    memory.check_npz(path, "a set that fits into memory is needed")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise BadInput(where, f"cannot be read ({error.strerror or error})", EXPECTED) from error
-    if not data.startswith(b"PK"):
-        raise BadInput(where, "empty file" if not data else "not an .npz file", EXPECTED)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except MemoryError:
-        raise
-    except Exception as error:
-        # NumPy parses a damaged header as Python: TokenError, SyntaxError and more come out of it,
-        # and out of a damaged zip NotImplementedError. Whatever it is, the file is at fault.
-        if "pickle" in str(error):
-            found = "holds pickled Python objects, which could run any code"
-        else:
-            found = f"truncated or damaged ({error})"
-        raise BadInput(where, found, EXPECTED) from error
 
 
 def check(dataset: DistilledSet, where: str) -> DistilledSet:
@@ -274,8 +271,20 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
         images=images,
         labels=labels,
         lr=None if dataset.lr is None else float(dataset.lr),
-        recipe=json.loads(recipe_json(dataset.recipe)),  # as it will be read back
+        recipe=as_read(dataset.recipe),
+        weights=_weights(dataset.weights, len(images), where),
     )
+
+
+def _weights(weights: np.ndarray | None, n: int, where: str) -> np.ndarray | None:
+    """Return the weights as float32 [n] of mean 1, None where there are none."""
+    if weights is None:
+        return None
+    found = floats(weights, "weights", 1, where)
+    if len(found) != n or found.min() < 0 or not found.sum() > 0:
+        words = f"weights of shape {list(found.shape)}, from {found.min():g} to {found.max():g}"
+        raise BadInput(where, words, f"[{n}] numbers, 0 or more, of which one is above 0")
+    return np.asarray(found / found.mean(), np.float32)
 
 
 def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
@@ -343,72 +352,3 @@ def check_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str
     if not np.isfinite(labels).all():
         raise BadInput(where, "labels hold NaN or infinity", "every label must be finite")
     return labels
-
-
-def check_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
-    """Refuse a transform that does not fit images of ``shape`` [h, w, c].
-
-    Raises:
-      BadInput: naming the array that does not fit.
-    """
-    channels, size = shape[-1], int(np.prod(shape))
-    for name in ("mean", "std"):
-        found = np.shape(getattr(transform, name))
-        if found != (channels,):
-            raise BadInput(
-                where, f"{name} has shape {list(found)}", f"one number for {channels} channel(s)"
-            )
-        values = np.asarray(getattr(transform, name))
-        if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
-            raise BadInput(where, f"{name} is {values.tolist()}", "finite numbers, std above 0")
-    if (transform.zca_matrix is None) != (transform.zca_mean is None):
-        raise BadInput(where, "half of a whitening", "zca_mean and zca_matrix, or neither")
-    for name in ("zca_mean", "zca_matrix", "zca_image"):
-        found = getattr(transform, name)
-        if found is not None and not np.isfinite(found).all():
-            raise BadInput(where, f"{name} holds NaN or infinity", "every number must be finite")
-    if transform.zca_matrix is None or transform.zca_mean is None:
-        return
-    if transform.zca_image is not None and np.shape(transform.zca_image) != (2,):
-        shape_found = list(np.shape(transform.zca_image))
-        raise BadInput(where, f"zca_image has shape {shape_found}", "a mean and a length")
-    mean, matrix = np.shape(transform.zca_mean), np.shape(transform.zca_matrix)
-    if mean != (size,) or matrix != (size, size):
-        raise BadInput(
-            where,
-            f"whitening of shapes {list(mean)} and {list(matrix)}",
-            f"images of {size} values need [{size}] and [{size}, {size}]",
-        )
-
-
-def _floats(
-    arrays: Mapping[str, np.ndarray], said: Mapping[str, Any], name: str, where: str
-) -> np.ndarray:
-    try:
-        found = np.asarray(arrays.get(name, said.get(name, [])))
-    except ValueError:  # rows of different lengths
-        found = np.asarray(None)
-    if found.dtype.kind not in "iuf":
-        raise BadInput(where, f"{name} is no list of numbers", EXPECTED)
-    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and refused as that
-        return found.astype(np.float32, copy=False)
-
-
-def _scalar(
-    arrays: Mapping[str, np.ndarray], name: str, where: str, default: float | None = None
-) -> float:
-    value = np.asarray(arrays[name] if name in arrays else default)
-    if value.size != 1 or value.dtype.kind not in "iuf":
-        raise BadInput(where, f"{name} is not one number", EXPECTED)
-    return float(value.reshape(()))
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples of NumPy numbers and the like into what JSON can hold."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"a recipe holds plain data; {type(value).__name__} is not")

@@ -1,4 +1,7 @@
-"""A distilled set as a person sees it: pixels, single images and the grid ``distilled.png``."""
+"""Pictures of a product: pixels, single images and the grid ``distilled.png``.
+
+Of pairs the grid has a caption under each image; of a generator it shows one epoch's images.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdd import rng
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.storage.files import write_atomic
 
 SMALLEST = 64  # shorter side of an image in the grid, in screen pixels
 WIDEST = 2400  # width of the grid, where the images allow it
 ROW = 50  # images of a class on one row, at most
 GAP, MARGIN, TEXT = 4, 16, 14
+WORDED, LINES = 128, 3  # of a pair: its image's shorter side, and the lines of its caption
 PAPER, INK = (255, 255, 255), (70, 72, 80)
 
 
@@ -29,7 +37,19 @@ class Cell(NamedTuple):
     caption: str
 
 
-def to_pixels(dataset: DistilledSet) -> np.ndarray:
+SHOWN = 10  # images of each class of a generator, at most
+
+
+def shown(product: AnyProduct) -> DistilledSet | PairSet:
+    """Return what there is to see of a product: itself, or one epoch's images of a generator."""
+    if not isinstance(product, GeneratorSet):
+        return product
+    few = product._replace(per_class=min(product.per_class, SHOWN))
+    images = np.asarray(few.images(rng.key(0, "preview")))
+    return DistilledSet(images, few.labels, "hard", None, few.recipe, few.transform)
+
+
+def to_pixels(dataset: DistilledSet | PairSet) -> np.ndarray:
     """Return the images as uint8 [n, h, w, c]: un-whitened, un-normalised, clipped to [0, 1].
 
     A synthetic image may leave [0, 1]; what is outside cannot be shown and is cut off.
@@ -49,23 +69,29 @@ def png(pixels: np.ndarray) -> bytes:
     return _bytes(_image(pixels))
 
 
-def grid(dataset: DistilledSet, names: bool = True) -> bytes:
+def grid(product: AnyProduct, names: bool = True) -> bytes:
     """Return the whole set as one PNG: a row a class, or tiles with captions at one image a class.
+
+    Pairs are tiles, each with the caption nearest to its text.
 
     Images are enlarged without smoothing until the shorter side is at least 64 pixels, less
     where the grid would grow wider than 2400.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    pixels = to_pixels(dataset)
+    seen = shown(product)
+    pixels = to_pixels(seen)
     h, w = pixels.shape[1:3]
-    cells, tiles = _cells(dataset, names)
-    font = ImageFont.load_default(TEXT)
-    below = TEXT + 8 if tiles and names else 0
+    cells, tiles = _pairs(seen, names) if isinstance(seen, PairSet) else _cells(seen, names)
+    font, lines = ImageFont.load_default(TEXT), 1
+    smallest = SMALLEST
+    if isinstance(seen, PairSet) and names:
+        smallest, lines = WORDED, LINES
+    below = lines * (TEXT + 4) + 4 if tiles and names else 0
     widest = max(font.getlength(cell.caption) for cell in cells)
     left = MARGIN + (math.ceil(min(widest, 240)) + 12 if names and not tiles else 0)
     columns = 1 + max(cell.column for cell in cells)
-    scale = max(1, math.ceil(SMALLEST / min(h, w)))
+    scale = max(1, math.ceil(smallest / min(h, w)))
     scale = max(1, min(scale, ((WIDEST - left - MARGIN) // columns - GAP) // w))
     step_x, step_y = w * scale + GAP, h * scale + GAP + below
     rows = 1 + max(cell.row for cell in cells)
@@ -80,18 +106,28 @@ def grid(dataset: DistilledSet, names: bool = True) -> bytes:
         if not cell.caption:
             continue
         if tiles:
-            text = _fit(cell.caption, font, w * scale + GAP)
-            draw.text((x + w * scale / 2, y + h * scale + 4), text, INK, font, anchor="ma")
+            room = w * scale + (GAP if lines == 1 else -GAP)
+            for line, text in enumerate(_wrapped(cell.caption, font, room, lines)):
+                at = (x + w * scale / 2, y + h * scale + 4 + line * (TEXT + 4))
+                draw.text(at, text, INK, font, anchor="ma")
         else:
             text = _fit(cell.caption, font, 240)
             draw.text((left - 12, y + h * scale / 2), text, INK, font, anchor="rm")
     return _bytes(sheet)
 
 
-def save(dataset: DistilledSet, path: str | os.PathLike) -> Path:
+def save(product: AnyProduct, path: str | os.PathLike) -> Path:
     """Write ``grid`` to ``path``, complete or not at all."""
-    data = grid(dataset)
+    data = grid(product)
     return write_atomic(path, lambda file: file.write(data))
+
+
+def _pairs(pairs: PairSet, names: bool) -> tuple[list[Cell], bool]:
+    """Place every pair as a tile."""
+    columns = 5 if pairs.size <= 25 else 10 if pairs.size <= 100 else 20
+    captions = pairs.captions if names and pairs.captions else ("",) * pairs.size
+    places = (divmod(i, columns) for i in range(pairs.size))
+    return [Cell(i, row, column, captions[i]) for i, (row, column) in enumerate(places)], True
 
 
 def _cells(dataset: DistilledSet, names: bool) -> tuple[list[Cell], bool]:
@@ -121,6 +157,19 @@ def _fit(text: str, font: Any, width: float) -> str:
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def _wrapped(text: str, font: Any, width: float, lines: int) -> list[str]:
+    """Return ``text`` in at most ``lines`` lines of at most ``width`` pixels, broken at words."""
+    out, words = [""], text.split(" ")
+    while words:
+        longer = f"{out[-1]} {words[0]}".strip()
+        if out[-1] and font.getlength(longer) > width and len(out) < lines:
+            out.append("")
+            continue
+        out[-1] = longer
+        words.pop(0)
+    return [_fit(line, font, width) for line in out]
 
 
 def _image(pixels: np.ndarray) -> Any:

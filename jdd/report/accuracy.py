@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jdd.product.generator import GeneratorSet
 from jdd.report import before_after
 from jdd.report.evidence import Evidence, Score
 from jdd.report.html import DASH, THIN, mean_std, plural
@@ -54,15 +55,24 @@ def section(evidence: Evidence) -> Accuracy | None:
     scores = evidence.scores
     if not scores or before_after.attacks(evidence):
         return None
+    metric = "Mean recall" if evidence.result.get("task") == "retrieval" else "Test accuracy"
     note = (
-        f"Test accuracy in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
-        f"last iterate, mean{THIN}±{THIN}population standard deviation. Random images are as many, "
+        f"{metric} in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
+        f"last iterate, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
         f"drawn from the training set, and train nets by the same recipe.{_labels(evidence)}"
     )
     notes = evidence.result.get("notes")
     if isinstance(notes, list) and notes:
         note += f" The data: {'; '.join(map(str, notes))}."
     return Accuracy(note, bars(evidence), _differs(evidence))
+
+
+def _random(evidence: Evidence) -> str:
+    if evidence.result.get("task") == "retrieval":
+        return "Random pairs are as many"
+    if isinstance(evidence.product, GeneratorSet):
+        return "Random images take as many bytes as the generator"
+    return "Random images are as many"
 
 
 def bars(evidence: Evidence) -> list[Bar]:
@@ -85,6 +95,10 @@ def bars(evidence: Evidence) -> list[Bar]:
 def baselines(evidence: Evidence) -> dict[str, str]:
     """Return what a set is compared with: names of baselines and their words."""
     random = "Random real images"
+    if evidence.result.get("task") == "retrieval":
+        return {"random": "Random real pairs", "full": "All pairs"}
+    if isinstance(evidence.product, GeneratorSet):
+        random = "Random real images of as many bytes"
     found = {"random": f"{random}, same labels" if evidence.taught else random}
     if evidence.baseline("hard"):
         found["hard"] = "This set, hard labels"

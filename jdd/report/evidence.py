@@ -12,7 +12,9 @@ import numpy as np
 
 from jdd.data.catalogue import lookup
 from jdd.errors import BadInput
+from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.run import metrics
 
 
@@ -40,11 +42,12 @@ class Evidence(NamedTuple):
     config: dict[str, Any]
     missing: tuple[str, ...]
     labels: dict[str, Any] = {}
+    product: AnyProduct | None = None  # ``dataset``, or pairs, or a generator
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe of the set, empty where there is none."""
-        return self.dataset.recipe if self.dataset else {}
+        return self.product.recipe if self.product else {}
 
     def known(self, name: str) -> str:
         """Return a fact of the run (method, dataset, ipc, seed) from wherever it is written."""
@@ -90,8 +93,9 @@ class Evidence(NamedTuple):
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Accuracy by net, the net of the recipe first."""
-        found = {str(k): score(v) for k, v in mapping(self.result, "accuracy").items()}
+        """The task's primary metric by net, the net of the recipe first."""
+        rows = mapping(self.result, "accuracy") or mapping(self.result, "metrics")
+        found = {str(k): score(v) for k, v in rows.items()}
         made = mapping(self.recipe, "net").get("name")
         order = sorted(found, key=lambda name: name != made)
         return {name: s for name in order if (s := found[name]) is not None}
@@ -127,10 +131,11 @@ def gather(workdir: Path) -> Evidence:
     if not workdir.is_dir():
         raise BadInput(str(workdir), "no such folder", "give the --workdir of a run")
     missing: list[str] = []
-    dataset = None
+    dataset = product = None
     if (workdir / "distilled.npz").exists():
         try:
-            dataset = DistilledSet.load(workdir / "distilled.npz")
+            product = files.load(workdir / "distilled.npz")
+            dataset = product if isinstance(product, DistilledSet) else None
         except BadInput as error:
             missing.append(f"The distilled set cannot be read: {error}.")
     else:
@@ -143,7 +148,8 @@ def gather(workdir: Path) -> Evidence:
         missing.append("No curves: metrics.jsonl holds no lines yet.")
     config = _json(workdir / "config.json", missing)
     labels = _labels(workdir, dataset, missing)
-    return Evidence(workdir, dataset, rows, result or {}, config or {}, tuple(missing), labels)
+    known = (result or {}, config or {})
+    return Evidence(workdir, dataset, rows, *known, tuple(missing), labels, product)
 
 
 def _labels(workdir: Path, dataset: DistilledSet | None, missing: list[str]) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jdd import specs
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.report import before_after
 from jdd.report.accuracy import nets
 from jdd.report.evidence import Evidence
 from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
+from jdd.report.html import size as in_bytes
 from jdd.report.training import total_seconds
 
 _RATIO = "synthetic to real training images"
@@ -67,13 +70,28 @@ def _what(evidence: Evidence) -> str:
     parts = [
         method(evidence),
         evidence.known("dataset"),
-        f"{plural(int(ipc), 'image')} per class" if ipc.isdigit() else "",
+        _size(evidence, ipc),
     ]
     return " · ".join(part for part in parts if part)
 
 
+def _size(evidence: Evidence, ipc: str) -> str:
+    if isinstance(evidence.product, PairSet):
+        return plural(evidence.product.size, "pair")
+    return f"{plural(int(ipc), 'image')} per class" if ipc.isdigit() else ""
+
+
 def _sentence(evidence: Evidence) -> list[Text]:
-    scores, dataset = evidence.scores, evidence.dataset
+    scores, dataset, product = evidence.scores, evidence.dataset, evidence.product
+    if isinstance(product, PairSet):
+        pairs = Text(plural(product.size, "pair"), strong=True)
+        what = " of image and text train towers: " if scores else " of image and text"
+        return [pairs, Text(what), *(_recalled(evidence) if scores else [])]
+    if isinstance(product, GeneratorSet):
+        kind = Text("A generator", strong=True)
+        size = in_bytes(product.stored_bytes)
+        words = f" of {size}, the size of {product.recipe['ipc']} images per class,"
+        return [kind, Text(words + " trains "), *_reached(evidence)] if scores else [kind]
     if dataset is None:
         if scores:
             return [Text("The set trains "), *_reached(evidence)]
@@ -99,12 +117,26 @@ def _reached(evidence: Evidence) -> list[Text]:
     return [Text(f"{article(net)} to "), made]
 
 
+def _recalled(evidence: Evidence) -> list[Text]:
+    made = Text(percent(evidence.scores[evidence.net].mean), strong=True, ours=True)
+    return [Text("a mean recall of "), made, Text(_against(evidence))]
+
+
+def _examples(evidence: Evidence) -> str:
+    return "pairs" if isinstance(evidence.product, PairSet) else "images"
+
+
+def _whole(evidence: Evidence) -> str:
+    pairs = isinstance(evidence.product, PairSet)
+    return "the mean recall of all pairs" if pairs else "the accuracy of the whole training set"
+
+
 def _against(evidence: Evidence) -> str:
     random, full = evidence.baseline("random"), evidence.baseline("full")
     parts = []
     if random:
         alike = " with the same labels" if evidence.taught else ""
-        parts.append(f"random images{alike} reach {percent(random.mean)}")
+        parts.append(f"random {_examples(evidence)}{alike} reach {percent(random.mean)}")
     if full:
         parts.append(f"the whole training set {'' if random else 'reaches '}{percent(full.mean)}")
     return f" \u2014 {', '.join(parts)}" if parts else ""
@@ -135,10 +167,10 @@ def _accuracies(evidence: Evidence) -> list[Box]:
         gain = 100 * (score.mean - random.mean)
         alike = " with the same labels" if evidence.taught else ""
         value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
-        boxes.append(Box(value, f"points over random real images{alike}"))
+        boxes.append(Box(value, f"points over random real {_examples(evidence)}{alike}"))
     if full and full.mean > 0:
         value = f"{100 * score.mean / full.mean:.0f}{THIN}%"
-        boxes.append(Box(value, "of the accuracy of the whole training set"))
+        boxes.append(Box(value, f"of {_whole(evidence)}"))
     return boxes
 
 

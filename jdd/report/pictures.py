@@ -9,6 +9,8 @@ import numpy as np
 
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.report.evidence import Evidence
 from jdd.report.html import THIN, plural
 
@@ -35,9 +37,12 @@ class Wall(NamedTuple):
 
 def section(evidence: Evidence) -> Wall | None:
     """Return the images by class, as many as ``BUDGET`` allows; None where there is no set."""
-    dataset = evidence.dataset
-    if dataset is None:
+    product = evidence.product
+    if product is None:
         return None
+    dataset = preview.shown(product)
+    if isinstance(dataset, PairSet):
+        return _pairs(dataset)
     pixels, groups = preview.to_pixels(dataset), preview.by_class(dataset)
     room = max(1, BUDGET // pixels[0].size)
     most = max(len(group) for group in groups)
@@ -51,7 +56,24 @@ def section(evidence: Evidence) -> Wall | None:
     css += " ten" if most == 1 and shown <= 10 else ""
     css += " smooth" if smooth(dataset) else ""
     whole = shown == len(groups) and each == most
-    return Wall(_note(dataset, shown, each, whole), css, min(each, 25), classes)
+    note = _note(dataset, shown, each, whole)
+    if isinstance(product, GeneratorSet):
+        note = f"Images of one epoch; students see others in each. {note}"
+    return Wall(note, css, min(each, 25), classes)
+
+
+def _pairs(pairs: PairSet) -> Wall:
+    """Return the images of pairs, each with the training caption nearest to its text."""
+    pixels = preview.to_pixels(pairs)
+    shown = min(pairs.size, max(1, BUDGET // pixels[0].size))
+    words = pairs.captions or ("",) * pairs.size
+    tiles = [(words[i], [tile(pixels[i], words[i] or f"pair {i + 1}")]) for i in range(shown)]
+    h, w, c = pairs.images.shape[1:]
+    note = (
+        f"{'All' if shown == pairs.size else 'The first'} {plural(shown, 'pair')}, images of "
+        f"{w}{THIN}×{THIN}{h}, each with the training caption nearest to its text vector."
+    )
+    return Wall(note, "one worded" + " smooth" * (max(h, w) > 64), 1, tiles)
 
 
 def smooth(dataset: DistilledSet) -> bool:

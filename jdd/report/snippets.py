@@ -6,6 +6,8 @@ import json
 from typing import NamedTuple
 
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.pairs import PairSet
 from jdd.report import replay
 from jdd.report.evidence import Evidence, mapping
 
@@ -20,7 +22,7 @@ class Snippet(NamedTuple):
 def snippets(evidence: Evidence) -> list[Snippet]:
     """Return how to load the set and train on it, with this set's own numbers."""
     if evidence.dataset is None:
-        return []
+        return [_product(evidence.product)] if evidence.product is not None else []
     blocks: list[tuple[str, str | None]] = [
         ("NumPy: the arrays, and test images in their space", numpy(evidence)),
         ("jdd: evaluate it again", _jdd(evidence)),
@@ -34,6 +36,25 @@ def snippets(evidence: Evidence) -> list[Snippet]:
         title = "PyTorch: the steps, on one of the pretrained nets"
         blocks.append((title, replay.plain(evidence)))
     return [Snippet(title, code) for title, code in blocks if code]
+
+
+def _product(product: AnyProduct) -> Snippet:
+    """Return how to load a product that is no fixed set of images."""
+    lines = ["import jdd", 'product = jdd.load("distilled.npz")']
+    if isinstance(product, PairSet):
+        h, w, c = product.images.shape[1:]
+        lines += [
+            f"x = product.images  # float32 ({product.size}, {h}, {w}, {c}), normalised",
+            f"e = product.text  # float32 ({product.size}, {product.text.shape[1]}), text vectors",
+            "product.captions  # the training captions nearest to e",
+        ]
+    else:
+        lines += [
+            "from jdd import rng",
+            'x = product.images(rng.key(0, "mine", 3))  # the images of epoch 3',
+            "y = product.labels  # int32, the same in every epoch",
+        ]
+    return Snippet("jdd: load it", "\n".join(lines))
 
 
 def settings(evidence: Evidence) -> str:

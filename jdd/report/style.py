@@ -41,6 +41,8 @@ background:var(--grid)}
 font-size:13px}
 .wall.one figure{display:flex;flex-direction:column-reverse}
 .wall.one figcaption{padding-top:5px;text-align:center}
+.wall.one.worded{grid-template-columns:repeat(auto-fill,minmax(118px,1fr))}
+.wall.worded figcaption{white-space:normal;min-height:4.2em}
 .wall.one.ten{grid-template-columns:repeat(10,1fr)}
 .wall.few figure,.wall.many figure{display:grid;grid-template-columns:118px 1fr;align-items:center;
 gap:12px;padding:3px 0}

@@ -13,11 +13,15 @@ import jax
 
 from jdd import nets, parallel, rng
 from jdd.config.files import stage_names
+from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
 from jdd.nets import Net
+from jdd.nets.towers import two_towers
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
+from jdd.product import files as product_files
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.schema.values import section
 from jdd.stages.registry import maker
 from jdd.storage.files import write_text
@@ -41,6 +45,11 @@ class RunContext:
         """Return the net called ``name``; the run's own net has the config's options."""
         own = name == self.config.net.name
         options = net_options(self.config) if own else {}
+        if isinstance(self.data, PairDataset):
+            towers: Any = self.config.towers
+            ordered = tuple(sorted(options.items()))
+            sizes = (self.data.text_size, towers.size)
+            return two_towers(name, self.data.shape, *sizes, ordered, towers.tau)
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
     def taught(self, flat: bool = True) -> Any:
@@ -162,8 +171,12 @@ class RunContext:
         """Return where the distilled set of a seed lies."""
         return self.workdir / f"distilled{self.suffix(seed)}.npz"
 
-    def load_set(self, seed: int) -> DistilledSet:
-        """Return the distilled set of a seed."""
+    def load_set(self, seed: int) -> AnyProduct:
+        """Return the product of a seed."""
+        return product_files.load(self.set_path(seed))
+
+    def fixed_set(self, seed: int) -> DistilledSet:
+        """Return the product of a seed that is a fixed set of images."""
         return DistilledSet.load(self.set_path(seed))
 
     def remember(self, name: str, key: str, value: Any) -> None:

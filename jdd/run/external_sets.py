@@ -18,9 +18,11 @@ from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import objectives, rules
 from jdd.methods.base import FULL
+from jdd.product import files as product_files
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
-from jdd.run import metrics, set_schema
+from jdd.product.files import AnyProduct
+from jdd.run import external_products, metrics, set_schema
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.result import finish
@@ -61,6 +63,11 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _check_free(place)
+    if source.suffix.lower() == ".npz" and source.is_file():
+        product = interop.load(source)
+        if not isinstance(product, DistilledSet):
+            ready = external_products.prepare(product, loaded, place)
+            return _measure(ready, source, place, command)
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if k in COMMON and said[k] != configs.AUTO}
     given.pop("method", None)
@@ -85,9 +92,20 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.fits(config, objectives.of(dset.recipe)["kind"])
+    return _measure(external_products.Ready(dset, dataset, config, told), source, place, command)
+
+
+def _measure(
+    ready: external_products.Ready, source: Path, place: Path, command: str
+) -> dict[str, Any]:
+    """Evaluate a product whose data and config are ready; return result.json."""
+    dset, dataset, config, told = ready
+    where = f"--set={source}"
     context = RunContext(config, dataset, place, command)
     context.beside = source.resolve().parent
-    digest, labels = workdirs.digest(dset), _labels(context, dset) if stored(dset.recipe) else []
+    digest, labels = workdirs.digest(dset), list[Any]()
+    if isinstance(dset, DistilledSet) and stored(dset.recipe):
+        labels = _labels(context, dset)
     whole = fingerprint([digest, labels]) if labels else digest
     # Of the labels the set's own alone: random images may become more.
     sign = fingerprint([digest, labels[0]]) if labels else digest
@@ -98,7 +116,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         metrics.writer()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
-    dset = dset._replace(recipe=dset.recipe | {"fingerprint": whole, "seed": config.seed})
+    dset = dset.with_recipe(dset.recipe | {"fingerprint": whole, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(place):
         # Another command may have begun, and ended, meanwhile.
         _check_free(place)
@@ -127,7 +145,7 @@ def _check_free(place: Path) -> None:
         raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
 
 
-def _check_same(place: Path, dset: DistilledSet, sign: str, whole: str) -> None:
+def _check_same(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
     """Refuse a directory that holds the evaluation of another set, or of this one as it was.
 
     Args:
@@ -138,10 +156,10 @@ def _check_same(place: Path, dset: DistilledSet, sign: str, whole: str) -> None:
     if found == sign or found is None and not path.exists():
         return
     if found is None:  # of before there was a sign
-        kept = DistilledSet.load(path)
+        kept = product_files.load(path)
         if rules.rate(kept) is None:  # it was refused for want of one
             train = kept.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
-            kept = kept._replace(recipe=kept.recipe | {"train": train})
+            kept = kept.with_recipe(kept.recipe | {"train": train})
         if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
             return
     found = f"{place} holds the evaluation of another set, or of this one before it changed"
@@ -175,9 +193,9 @@ def _named(dset: DistilledSet, source: Path, known: dict[str, Any], dataset: Any
 
 
 def _loaded(source: Path, **known: Any) -> DistilledSet:
-    """Return the set; what it refuses of ``known`` is named as the person has typed it."""
+    """Return the set; what it refuses of ``known`` is named by its key."""
     try:
-        return interop.load(source, **known)
+        found = interop.load(source, **known)
     except BadInput as error:
         word = error.allowed.removeprefix("leave out ").partition("=")[0]
         for key, name in SAID.items():
@@ -185,6 +203,8 @@ def _loaded(source: Path, **known: Any) -> DistilledSet:
                 allowed = f"leave out --config.{key}"
                 raise BadInput(error.where, error.found, allowed) from error
         raise
+    assert isinstance(found, DistilledSet)
+    return found
 
 
 def _group(given: Mapping[str, Any], name: str) -> dict[str, Any]:

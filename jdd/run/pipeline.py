@@ -10,7 +10,7 @@ import jax
 
 from jdd import config as configs
 from jdd import data, methods
-from jdd.data import cache
+from jdd.data import cache, pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import size
 from jdd.run import external_sets, metrics, result
@@ -99,19 +99,24 @@ def prepare(
     data, which is enough to foretell what a run costs; so is a whitening that ``fit`` False leaves
     unfitted.
     """
-    loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
+    loaded: data.Dataset | pairs.PairDataset
+    if config.spec.task == "retrieval":
+        text = config.text
+        loaded = pairs.load(config.data.name, text.size, text.captions, config.data.cache_dir)
+    else:
+        loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
     config, told = configs.resolve(config, shape=loaded.shape, absent=absent)
     if notes is not None:
         notes += [line for line in told if line not in notes]
     if config.spec.validate_data:
         config.spec.validate_data(configs.flat(config), loaded)
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
-    context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
-    counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
-    if config.ipc > min(counts):
-        raise BadInput(
-            "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
-        )
+    if isinstance(loaded, pairs.PairDataset):
+        context = RunContext(config, loaded, place, command)
+        _check_pairs(config, loaded)
+    else:
+        context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
+        _check_classes(config, loaded)
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
@@ -120,6 +125,22 @@ def prepare(
     if "relabel" in [stage.name for stage in stages(config)]:
         relabel.fits(context)
     return context
+
+
+def _check_pairs(config: Any, loaded: pairs.PairDataset) -> None:
+    """Refuse more pairs than there are images."""
+    most = len(loaded.train.images)
+    if config.pairs > most:
+        raise BadInput("config.pairs", str(config.pairs), f"2 to {most}, the training images")
+
+
+def _check_classes(config: Any, loaded: data.Dataset) -> None:
+    """Refuse more images per class than the smallest class has."""
+    counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
+    if config.ipc > min(counts):
+        raise BadInput(
+            "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
+        )
 
 
 def _check_mode(mode: str, chosen: list[Stage]) -> None:

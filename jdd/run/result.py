@@ -27,7 +27,7 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
 
 def cross_table(found: dict[str, Any]) -> str:
     """Return accuracy, n, time and size of several nets as a plain table, '' for one net."""
-    accuracy = found["accuracy"]
+    accuracy = found.get("metrics") or found["accuracy"]
     if len(accuracy) < 2:
         return ""
     costs = found.get("nets") or {}
@@ -40,7 +40,8 @@ def cross_table(found: dict[str, Any]) -> str:
         row.append(f"{cost['parameters']:,}" if cost.get("parameters") else "-")
         row += [plain.accuracy(paper["mean"], paper["std"], 2) if paper else "-"] * bool(printed)
         rows.append(row)
-    head = ["net", "accuracy, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
+    metric = found.get("primary", "accuracy")
+    head = ["net", f"{metric}, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
     return plain.table(head, rows)
 
 
@@ -54,22 +55,25 @@ def headline(found: dict[str, Any], place: Path) -> str:
     """Return the run's last line: what was reached, and where the report is."""
     aim = found.get("objective") or {"kind": "distill"}
     say = _attacked if aim["kind"] == "attack" else percent
-    parts = [
-        f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in found["accuracy"].items()
-    ]
+    measured = found.get("metrics") or found["accuracy"]
+    parts = [f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in measured.items()]
     rivals = []
     random, whole = found["baselines"]["random"], found["baselines"]["full"]
     if random:
         alike = " with the same teachers' labels" if found.get("teachers") else ""
-        rivals.append(f"random real images{alike} {say(random)}")
+        kind = "pairs" if found.get("task") == "retrieval" else "images"
+        rivals.append(f"random real {kind}{alike} {say(random)}")
     if whole and aim["kind"] != "attack":
-        rivals.append(f"the whole training set {percent(whole)} after {whole['epochs']} epochs")
+        every = "all pairs" if found.get("task") == "retrieval" else "the whole training set"
+        rivals.append(f"{every} {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
     method = found.get("title") or specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if aim["kind"] == "adapt":
         where = f"from {aim['source']} to {found['dataset']}"
     what = f"{method} {where}, {found['ipc']} image(s) per class"
+    if found.get("task") == "retrieval":
+        what = f"{method} {where}, {found['pairs']} pairs, mean recall"
     hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
     if hard:
         beside = f" (random real images {say(random_hard)})" if random_hard else ""

@@ -17,7 +17,9 @@ import numpy as np
 from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.evaluation import rules
+from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.run import metrics
 from jdd.run.context import RunContext, fingerprint
 from jdd.stages.registry import BUILDERS, MAKERS
@@ -54,8 +56,13 @@ def assessed(place: Path) -> bool:
     return bool(dset.recipe["fingerprint"] == digest(dset))  # of before there was a sign
 
 
-def digest(dset: DistilledSet) -> str:
-    """Return the hash of all of a set that its accuracy depends on."""
+def digest(dset: AnyProduct) -> str:
+    """Return the hash of all of a product that the figures of its evaluation depend on."""
+    if not isinstance(dset, DistilledSet):
+        found = files.to_arrays(dset)
+        named = [[n, hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()]
+                 for n, a in sorted(found.items()) if n != "recipe"]  # fmt: skip
+        return fingerprint([named, dset.recipe["train"], dset.recipe["augment"]])
     # The inverse follows from the matrix, and a loaded set does not hold it.
     fitted = [*dset.transform[:4], dset.transform.zca_image]
     arrays = [dset.images, dset.labels, *(a for a in fitted if a is not None)]
@@ -99,7 +106,7 @@ def _without_rate(place: Path, config: Any) -> bool:
     path = place / "distilled.npz"
     if float(config.eval.lr if config.eval.lr != configs.AUTO else 0) > 0 or not path.exists():
         return False
-    return rules.rate(DistilledSet.load(path)) is None
+    return rules.rate(files.load(path)) is None
 
 
 def write_config(context: RunContext) -> None:

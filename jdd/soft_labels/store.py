@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.product.distilled_set import read_npz
+from jdd.product.arrays import read_npz
 from jdd.soft_labels import codec, modes
 from jdd.storage import settings_files
 from jdd.storage.files import write_atomic

@@ -41,6 +41,7 @@ class Spec:
         next to a spec outside the package is found there. Functions ``parts(config, problem)`` and
         ``fits(teachers)`` of the same module are used where they exist.
       title: the name that authors write; empty: ``name``.
+      task: what its product is for: "classify" (adapt and attack too) or "retrieval".
       config: the dataclass of the method's config, ``Common`` with the method's own keys.
       defaults: what 'auto' stands for outside the published table, by dotted name.
       published: the published table: (dataset, IPC) to a row of "values" by dotted name, "accuracy"
@@ -61,6 +62,7 @@ class Spec:
     make: str | Callable[..., Method]
     title: str = ""
     config: type[Common] = Common
+    task: str = "classify"
     defaults: Values = field(default_factory=dict)
     published: Rows = field(default_factory=dict)
     cross: Rows = field(default_factory=dict)

@@ -16,13 +16,16 @@ from jdd.evaluation import train_eval
 from jdd.methods import decoupled
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
-from jdd.stages import label_stores, phases
+from jdd.stages import label_stores, pairs, phases
 from jdd.stages.base import Estimate, scaled, share, timed
 from jdd.training import trainer
 
 
-def example(context: RunContext) -> DistilledSet:
+def example(context: RunContext) -> AnyProduct:
     """Return the set of step 0, made without trained experts; of recovered images, black ones."""
     if context.maker == "recover":
         count = context.config.ipc * context.data.classes
@@ -32,11 +35,20 @@ def example(context: RunContext) -> DistilledSet:
     return method.distilled(method.init(context.seeds[0]), 0)
 
 
+def _material(dset: AnyProduct) -> tuple[Any, Any]:
+    """Return the inputs of nets and what they learn, of one epoch."""
+    if isinstance(dset, PairSet):
+        return {"image": dset.images, "text": dset.text}, pairs.labels(dset)
+    if isinstance(dset, GeneratorSet):
+        return dset.images(rng.key(0, "estimate")), dset.labels
+    return dset.images, dset.labels
+
+
 def cost(context: RunContext, net: Net, n: int) -> Estimate:
     """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
     dset = example(context)
     planned, more = train_eval.plan(dset), list[Any]()
-    run, size = trainer.make(net, planned.recipe, len(dset.images)), len(dset.images)
+    run, size = trainer.make(net, planned.recipe, dset.size), dset.size
     count, batch = min(context.config.eval.at_once or n, n), min(planned.recipe.batch, size)
     few = batch
     if planned.recipe.order in ("shuffled", "stored"):
@@ -44,15 +56,15 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     steps, together = (10, count) if few == batch else (2, 1)
     # What costs too much is timed on a set of one small batch, and one net at a time.
     kept = size if few == batch else few
-    if planned.recipe.distillation is not None:
+    if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         planned = planned._replace(recipe=planned.recipe.replace(batch=few))
         planned, taught, shared = label_stores.blank(context, planned, dset.labels[:kept], steps)
         more = [shared] if shared else []
     timing = trainer.make(net, planned.recipe.replace(batch=few), kept)
     init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(together)]) for w in "io"]
-    images, labels = (
-        jnp.asarray(train_eval.repeated(a[:kept], together)) for a in (dset.images, dset.labels)
+    images, labels = jax.tree.map(
+        lambda a: jnp.asarray(train_eval.repeated(np.asarray(a)[:kept], together)), _material(dset)
     )
     if planned.recipe.distillation is not None:
         labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, together)), taught)

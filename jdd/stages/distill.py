@@ -16,16 +16,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jdd import config as configs
-from jdd import methods
+from jdd import methods, tasks
 from jdd.config.files import stage_names
 from jdd.errors import Diverged
-from jdd.evaluation import objectives, rules
+from jdd.evaluation import rules
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
 from jdd.methods.base import Method, Problem, State, full
 from jdd.pretrained import patch_selection
 from jdd.product import preview
-from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
@@ -33,6 +33,7 @@ from jdd.stages import costs, evaluate, phases
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
+from jdd.tasks.base import curve_point
 
 
 def identity(context: RunContext) -> str:
@@ -44,7 +45,7 @@ def identity(context: RunContext) -> str:
 
 def _complete(
     context: RunContext, method: Method, state: State, steps: int, seed: int
-) -> DistilledSet:
+) -> AnyProduct:
     """Return the method's set with the run's identity and its way of evaluation in the recipe."""
     found = method.distilled(state, steps)
     recipe = found.recipe | {
@@ -59,10 +60,10 @@ def _complete(
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
     if context.config.eval.lr > 0:
         recipe["train"] = recipe["train"] | {"lr": context.config.eval.lr}
-    return found._replace(recipe=recipe)
+    return found.with_recipe(recipe)
 
 
-def _save(context: RunContext, dset: DistilledSet, seed: int) -> None:
+def _save(context: RunContext, dset: AnyProduct, seed: int) -> None:
     dset.save(context.set_path(seed))
     preview.save(dset, context.set_path(seed).with_suffix(".png"))
 
@@ -87,7 +88,9 @@ def _observer(
         found = evaluate.measure(
             context, dset, context.net, config.eval.curve_n, held_out, "curve", session
         )
-        session.metrics.log(stage, at, **objectives.curve_point(found), net=context.net.name)
+        session.metrics.log(
+            stage, at, **curve_point(tasks.of(dset.recipe), found), net=context.net.name
+        )
 
     return observe
 
@@ -185,15 +188,15 @@ def retell(context: RunContext) -> None:
         dset = context.load_set(seed)
         new = rated(context, dset)
         if new is not dset or dset.recipe.get("full") != told:
-            new._replace(recipe=new.recipe | {"full": told}).save(context.set_path(seed))
+            new.with_recipe(new.recipe | {"full": told}).save(context.set_path(seed))
 
 
-def rated(context: RunContext, dset: DistilledSet) -> DistilledSet:
+def rated(context: RunContext, dset: AnyProduct) -> AnyProduct:
     """Return a set that has no rate to be trained at with ``eval.lr``, if that is one."""
     lr = context.config.eval.lr
     if not lr > 0 or rules.rate(dset) is not None:
         return dset
-    return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"lr": lr}})
+    return dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"lr": lr}})
 
 
 def _estimate(context: RunContext) -> Estimate:

@@ -15,22 +15,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd import rng
+from jdd import rng, tasks
 from jdd.data import Split, Streamed, class_names, draw_per_class
 from jdd.errors import BadInput
-from jdd.evaluation import objectives, train_eval
-from jdd.evaluation.accuracy import accuracy
+from jdd.evaluation import train_eval
 from jdd.evaluation.initial_variables import kinds, starts
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.schema.values import section
-from jdd.stages import label_stores
+from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
 from jdd.stages.registry import curve
+from jdd.tasks.base import curve_point, merged, primary, summaries
 from jdd.training.recipe import asked
 
 # What is measured beside the nets: random images by the same recipe and, of a set whose labels are
@@ -55,16 +58,19 @@ def settings(context: RunContext) -> dict[str, Any]:
     }
 
 
-def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
+def fits(dset: AnyProduct, data: Any) -> tuple[str, ...]:
     """Return notes on the classes of a set; refuse one that is not of this dataset's.
 
     Raises:
       BadInput: images of another shape, or classes that are not the dataset's, in its order.
     """
-    if tuple(dset.images.shape[1:]) != tuple(data.shape) or dset.classes != data.classes:
+    if isinstance(dset, PairSet):
+        return pairs.fits(dset, data)
+    shape = dset.architecture["shape"] if isinstance(dset, GeneratorSet) else dset.images.shape[1:]
+    if tuple(shape) != tuple(data.shape) or dset.classes != data.classes:
         raise BadInput(
             "--set",
-            f"images {dset.images.shape[1:]}, {dset.classes} classes",
+            f"images {tuple(shape)}, {dset.classes} classes",
             f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give the data "
             "that the set was made from, --config.data.path=...; of a set that does not say its "
             "dataset, --config.data.name=... too",
@@ -73,6 +79,8 @@ def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
         # Each image has lost its own mean and length: there is no way to the set's space.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
     notes = class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
+    if isinstance(dset, GeneratorSet):
+        return notes
     there = set(dset.classes_of_images.tolist())
     lacking = [name for c, name in enumerate(dset.class_names) if c not in there]
     if lacking and dset.label_kind == "hard":
@@ -83,7 +91,7 @@ def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
     return notes
 
 
-def check(context: RunContext, dset: DistilledSet, where: str = "the set's recipe") -> None:
+def check(context: RunContext, dset: AnyProduct, where: str = "the set's recipe") -> None:
     """Refuse before anything is written what the evaluation of a set would refuse later.
 
     Raises:
@@ -93,18 +101,36 @@ def check(context: RunContext, dset: DistilledSet, where: str = "the set's recip
     """
     train_eval.plan(dset, where)
     fits(dset, context.data)
+    if isinstance(dset, PairSet):
+        _check_random_pairs(context, dset)
+        return
     for name in context.config.nets:
         starts(context, dset, context.make_net(name))
-    if label_stores.stored(dset.recipe):
+    if isinstance(dset, DistilledSet) and label_stores.stored(dset.recipe):
         store = label_stores.labels(context, dset)
         if (distillation := train_eval.distillation(dset)) is not None and distillation.online:
             label_stores.teachers(context, dset, store)
     _check_random(context, dset)
 
 
-def _check_random(context: RunContext, dset: DistilledSet) -> None:
+def _check_random_pairs(context: RunContext, dset: PairSet) -> None:
+    """Refuse sets of more pairs than there are images to draw."""
+    most = len(context.data.train.images)
+    if context.config.baselines.random and dset.size > most:
+        found = f"random draws of {dset.size} pairs, of {most} images"
+        raise BadInput("config.baselines.random", found, "give --config.baselines.random=0")
+
+
+def equal(dset: DistilledSet | GeneratorSet) -> int:
+    """Return how many real images a fair baseline has: as many, or of a generator's bytes."""
+    if isinstance(dset, DistilledSet):
+        return len(dset.images)
+    return dset.classes * max(1, int(dset.recipe["ipc"]))
+
+
+def _check_random(context: RunContext, dset: DistilledSet | GeneratorSet) -> None:
     """Refuse sets that no draw of random real images is as large as."""
-    config, count = context.config, len(dset.images)
+    config, count = context.config, equal(dset)
     if not config.baselines.random and not config.scores:
         return
     labels, classes = context.data.train.labels, context.data.classes
@@ -120,7 +146,7 @@ def _check_random(context: RunContext, dset: DistilledSet) -> None:
         raise BadInput("config.baselines.random", found, allowed)
 
 
-def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
+def in_space_of(dset: AnyProduct, split: Split, data: Any) -> Split:
     """Return ``split`` in the input space of the set: its own normalisation and whitening."""
     ours, theirs = data.transform, dset.transform
     # zca_inverse is left out: it follows from the matrix, and a loaded set does not hold it.
@@ -138,10 +164,10 @@ def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
 
 def measure(
     context: RunContext,
-    dset: DistilledSet,
+    dset: AnyProduct,
     net: Net,
     n: int,
-    test: Split,
+    test: Any,
     purpose: str,
     session: Session,
     before: bool = False,
@@ -151,18 +177,26 @@ def measure(
     Nets that the recipe does not start afresh are as many as there are starts, at most; with
     ``before`` the same figures of the nets before the steps are there too, as "before".
     """
+    if isinstance(dset, PairSet):
+        return pairs.measure(context, dset, net, n, test, purpose, session)
     start = starts(context, dset, net)
     n = kinds(start, n)
-    asked = objectives.splits(dset.recipe, in_space_of(dset, test, context.data))
+    task = tasks.of(dset.recipe)
+    asked = task.problems(in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
-    lectures = None
-    if planned.recipe.distillation is not None:
+    lectures, fresh, images = None, None, None
+    if isinstance(dset, GeneratorSet):
+        fresh = drawn(dset)
+    else:
+        planned, labels = _weighted(dset, planned, labels)
+        images = train_eval.repeated(dset.images, n)
+    if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = [label_stores.labels(context, dset)] * n
         planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         net,
         planned,
-        train_eval.repeated(dset.images, n),
+        images,
         labels,
         asked,
         int(dset.recipe["seed"]),
@@ -172,20 +206,53 @@ def measure(
         context.config.eval.at_once,
         start,
         lectures,
+        fresh,
     )
-    result = objectives.summaries(asked, found)
+    result = summaries(task.metrics, found)
     if before and start is not None:
         first = jax.tree.map(lambda a: a[:n], start)
-        columns = [accuracy(net, first, split, session) for split in asked.values()]
-        result["before"] = objectives.summaries(asked, np.stack(columns, axis=1))
+        result["before"] = summaries(task.metrics, task.measure(net, first, asked, session))
     return result
+
+
+def drawn(generator: GeneratorSet) -> train_eval.Fresh:
+    """Return the images of an epoch for each of some nets, drawn from each net's own key."""
+
+    def images(keys: jax.Array, epoch: int) -> jax.Array:
+        own = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2), epoch))(keys)
+        return jax.numpy.stack([generator.images(key) for key in own])
+
+    return images
+
+
+def _weighted(
+    dset: DistilledSet, planned: train_eval.Plan, labels: np.ndarray
+) -> tuple[train_eval.Plan, np.ndarray]:
+    """Return labels whose rows are scaled by the images' weights: cross entropy is linear in them.
+
+    Raises:
+      BadInput: weights with another loss.
+    """
+    if dset.weights is None:
+        return planned, labels
+    recipe = planned.recipe
+    if recipe.loss != "cross_entropy" or recipe.distillation is not None:
+        found = f"weights with recipe.train.loss {recipe.loss!r}"
+        raise BadInput("the set's recipe", found, "cross_entropy, or a set without weights")
+    given = jax.numpy.asarray(dset.labels)
+    rows = np.asarray(losses.targets(given, dset.label_kind, dset.classes))
+    scaled = train_eval.repeated(rows * dset.weights[:, None], len(labels))
+    return planned._replace(recipe=recipe.replace(label_kind="probabilities")), scaled
 
 
 Soft = Callable[[np.ndarray], np.ndarray]
 
 
 def random_sets(
-    context: RunContext, dset: DistilledSet, draws: int, soft: Soft | None = None
+    context: RunContext,
+    dset: DistilledSet | GeneratorSet,
+    draws: int,
+    soft: Soft | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
@@ -194,7 +261,7 @@ def random_sets(
     ``[k]``, soft labels ``[k, classes]``.
     """
     classes, train = context.data.classes, context.data.train
-    per_class = len(dset.images) // classes
+    per_class = equal(dset) // classes
     seed = context.config.seed
     index = np.stack(
         [
@@ -202,19 +269,20 @@ def random_sets(
             for i in range(draws)
         ]
     )
-    if dset.recipe["train"]["order"] == "sequential":
+    if isinstance(dset, DistilledSet) and dset.recipe["train"]["order"] == "sequential":
         place = np.argsort(np.argsort(dset.classes_of_images, kind="stable"), kind="stable")
         index = index[:, place]
     split = Split(train.images[index.ravel()], train.labels[index.ravel()])
     flat = in_space_of(dset, split, context.data).images
-    labels = objectives.wanted(dset.recipe, split.labels) if soft is None else soft(index.ravel())
+    task = tasks.of(dset.recipe)
+    labels = task.wanted(split.labels) if soft is None else soft(index.ravel())
     images = flat.reshape(*index.shape, *flat.shape[1:])
     return images, labels.reshape(*index.shape, *labels.shape[1:])
 
 
 def measure_random(
     context: RunContext,
-    dset: DistilledSet,
+    dset: AnyProduct,
     draws: int,
     session: Session,
     soft: Soft | None = None,
@@ -223,14 +291,17 @@ def measure_random(
 
     Their labels are hard, or ``soft`` makes them, of the set's own kind.
     """
+    if isinstance(dset, PairSet):
+        return pairs.measure_random(context, dset, draws, session)
     images, labels = random_sets(context, dset, draws, soft)
     planned = train_eval.plan(dset)
     kind = "hard" if soft is None else dset.label_kind
     if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
-    asked = objectives.splits(dset.recipe, in_space_of(dset, context.data.test, context.data))
+    task = tasks.of(dset.recipe)
+    asked = task.problems(in_space_of(dset, context.data.test, context.data))
     lectures = None
-    if planned.recipe.distillation is not None:
+    if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = label_stores.random(context, dset, images)
         planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
@@ -247,12 +318,12 @@ def measure_random(
         starts(context, dset, context.net),
         lectures,
     )
-    return {**objectives.summaries(asked, found), "net": context.net.name}
+    return {**summaries(task.metrics, found), "net": context.net.name}
 
 
-def hardened(dset: DistilledSet) -> DistilledSet:
+def with_hard_loss(dset: AnyProduct) -> AnyProduct:
     """Return a set of stored labels whose students learn the classes instead, in the same views."""
-    return dset._replace(recipe=dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
+    return dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
 
 
 def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
@@ -285,7 +356,7 @@ def _run(context: RunContext, session: Session) -> None:
             fits(dset, context.data)
             begun = time.perf_counter()
             n, draws = context.config.eval.n, context.config.baselines.random
-            dset = hardened(dset) if name in (HARD, RANDOM_HARD) else dset
+            dset = with_hard_loss(dset) if name in (HARD, RANDOM_HARD) else dset
             if name in (RANDOM, RANDOM_HARD):
                 found = measure_random(context, dset, draws, session)
             else:
@@ -300,13 +371,14 @@ def _run(context: RunContext, session: Session) -> None:
         what: dict[str, Any] = {"baseline": name or "random"}
         if name not in BESIDE:
             what = {"net": name, "seed": seed}
-        accuracy, n = known[key]["mean"], known[key]["n"]
+        task = tasks.of(context.load_set(seed).recipe)
+        metric, n = primary(task), known[key]["n"]
         what |= session.stall("evaluate", "random")
-        session.metrics.log("evaluate", order, accuracy=accuracy, n=n, **what)
+        session.metrics.log("evaluate", order, **{metric: known[key]["mean"]}, n=n, **what)
         # The accuracy curve ends with what is reported, where both are on the same split.
         if name == context.config.net.name and context.data.val is None:
             stage, last = curve(context.stage(seed)), context.config.steps
-            session.metrics.log(stage, last, **objectives.curve_point(known[key]), net=name)
+            session.metrics.log(stage, last, **curve_point(task, known[key]), net=name)
 
 
 def measured(context: RunContext, seed: int, name: str) -> dict[str, Any] | None:
@@ -349,8 +421,8 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
         return dict(next(iter(found.values())))
     means = [one["mean"] for one in found.values()]
     spread = train_eval.summary(means)["std"]
-    merged = objectives.merged(list(found.values()))
-    return {**merged, "seeds": found, "std_over_seeds": spread}
+    both = merged(list(found.values()))
+    return {**both, "seeds": found, "std_over_seeds": spread}
 
 
 def _estimate(context: RunContext) -> Estimate:

@@ -116,7 +116,7 @@ def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("relabel")
     made, epochs = 0, context.config.eval.epochs
     for seed in context.seeds:
-        dset = context.load_set(seed)
+        dset = context.fixed_set(seed)
         for store, images in stores(context, dset, seed, keep=True):
             if not store.has(epochs):
                 _label(context, store, images(), seed, session)
@@ -203,6 +203,7 @@ class Labeller:
 
 def _estimate(context: RunContext) -> Estimate:
     dset, epochs = example(context), context.config.eval.epochs
+    assert isinstance(dset, DistilledSet)
     batch = min(context.config.eval.batch, len(dset.images))
     blank, few = _Untrained(context), share(batch, context.data.shape, context.devices)
     say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
@@ -239,7 +240,7 @@ def _done(context: RunContext) -> bool:
     for seed in context.seeds:
         if not context.set_path(seed).exists():
             return False
-        for store, _ in stores(context, context.load_set(seed), seed):
+        for store, _ in stores(context, context.fixed_set(seed), seed):
             if not store.has(epochs):
                 return False
     return True
@@ -251,7 +252,7 @@ STAGE = Stage(
         [
             store.settings
             for seed in context.seeds
-            for store, _ in stores(context, context.load_set(seed), seed)
+            for store, _ in stores(context, context.fixed_set(seed), seed)
         ]
     ),
     run=_run,

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jdd import __version__, specs
+from jdd import __version__, specs, tasks
 from jdd import report as html
 from jdd.config import published
 from jdd.config.rules import auto_depth
@@ -21,6 +21,7 @@ from jdd.run.session import Session
 from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
+from jdd.tasks.base import primary
 
 
 def peak_memory() -> int:
@@ -90,7 +91,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "ipc": int(recipe["ipc"]),
         "seed": context.config.seed,
         "objective": aim,
-        "accuracy": accuracy,
+        **_measured(recipe, accuracy),
         "baselines": {**beside, "full": full.result(context)},
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
@@ -110,6 +111,15 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "notes": list(context.notes),
         "fingerprint": _fingerprint(context),
     }
+
+
+def _measured(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics by net: under ``accuracy`` where that is the task's primary one."""
+    task = tasks.of(recipe)
+    if primary(task) == "accuracy":
+        return {"accuracy": found}
+    own = {"task": task.name, "primary": primary(task)}
+    return {"accuracy": {}, **own, "pairs": recipe.get("pairs"), "metrics": found}
 
 
 def lines(context: RunContext) -> list[str]:

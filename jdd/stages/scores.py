@@ -39,6 +39,9 @@ def fits(config: Any, kind: str) -> None:
     """
     if not config.scores:
         return
+    if config.spec.task != "classify":
+        allowed = "false: scores are of sets of labelled images"
+        raise BadInput("config.scores", f"true, of a set for {config.spec.task}", allowed)
     if kind != "distill":
         allowed = "false: scores are of sets that train fresh nets"
         raise BadInput("config.scores", f"true, of a set to {kind} trained nets", allowed)
@@ -132,7 +135,7 @@ def _measure(
 
 def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("scores")
-    dset, known = context.load_set(context.seeds[0]), context.recall("scores")
+    dset, known = context.fixed_set(context.seeds[0]), context.recall("scores")
     for step, (name, key) in enumerate(_jobs(context, dset).items(), 1):
         if key not in known:
             found = _taken(context, dset, name) or _measure(context, dset, name, session)
@@ -151,7 +154,7 @@ def results(context: RunContext) -> dict[str, Any] | None:
         or not context.set_path(context.seeds[0]).exists()
     ):
         return None
-    dset, known = context.load_set(context.seeds[0]), context.recall("scores")
+    dset, known = context.fixed_set(context.seeds[0]), context.recall("scores")
     jobs = _jobs(context, dset)
     if not all(key in known for key in jobs.values()):
         return None
@@ -185,7 +188,7 @@ def _done(context: RunContext) -> bool:
 def _estimate(context: RunContext) -> Estimate:
     """Foretell what evaluate and full have not measured."""
     dset = costs.example(context)
-    soft = dset.label_kind != "hard"
+    soft = isinstance(dset, DistilledSet) and dset.label_kind != "hard"
     nets = context.config.eval.n * (1 + soft) + _draws(context) * (1 + soft)
     one = costs.cost(context, context.net, nets)
     return one._replace(note=f"{one.note}, beyond what evaluate trains")

@@ -65,12 +65,20 @@ def _decayed(g: Tree, theta: Tree, weight_decay: float, decay: str = "all") -> T
     )
 
 
+def _rates(lr: Tree, theta: Tree) -> Tree:
+    """Return the rate of every leaf of ``theta``: one for all, or one by branch of a dict."""
+    if isinstance(lr, dict):
+        return {name: jax.tree.map(lambda _, r=lr[name]: r, theta[name]) for name in theta}
+    return jax.tree.map(lambda _: lr, theta)
+
+
 def sgd(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
     """Plain gradient descent, theta' = theta - alpha (g + wd theta)."""
 
     def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
         g = _decayed(g, theta, weight_decay, decay)
-        return jax.tree.map(lambda p, d: p - hyper["lr"] * d, theta, g), state
+        rates = _rates(hyper["lr"], theta)
+        return jax.tree.map(lambda p, d, r: p - r * d, theta, g, rates), state
 
     return InnerOptimizer(lambda theta: (), update, lambda hyper: -hyper["lr"])
 
@@ -83,7 +91,8 @@ def sgd_momentum(
     def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
         g = _decayed(g, theta, weight_decay, decay)
         velocity = jax.tree.map(lambda v, d: momentum * v + d, state, g)
-        return jax.tree.map(lambda p, v: p - hyper["lr"] * v, theta, velocity), velocity
+        rates = _rates(hyper["lr"], theta)
+        return jax.tree.map(lambda p, v, r: p - r * v, theta, velocity, rates), velocity
 
     return InnerOptimizer(lambda theta: jax.tree.map(jnp.zeros_like, theta), update)
 

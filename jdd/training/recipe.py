@@ -37,6 +37,11 @@ OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # by their names 
 DECAYS = ("all", "matrices")
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
 LOSSES = ("cross_entropy", "squared_error")  # on labels that the set holds
+# Of pairs, on the similarities of two towers, with their words.
+PAIRED = {
+    "nce": "InfoNCE, image to text and text to image",
+    "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
+}
 AS_RECIPE = "recipe"  # eval.schedule: the set's own
 
 _SHARE = Rule(
@@ -80,6 +85,8 @@ class Drop:
 
 
 def _loss_words(r: Recipe) -> str:
+    if r.loss in PAIRED:
+        return PAIRED[r.loss]
     if r.order != "stored":
         return r.loss.replace("_", " ")
     return STORED[r.loss][0].format(T=figure(r.temperature), weight=figure(r.ce_weight))
@@ -249,7 +256,11 @@ class Recipe:
         code={"turn": _drop_code},
     )  # fmt: skip
     loss: str = option(
-        LOSSES[0], one_of(*LOSSES, *STORED), row="loss", words=_loss_words, keys=("post.loss",)
+        LOSSES[0],
+        one_of(*LOSSES, *PAIRED, *STORED),
+        row="loss",
+        words=_loss_words,
+        keys=("post.loss",),
     )
     temperature: float = option(1.0, ABOVE_0, keys=("post.temperature",), stored=True)
     ce_weight: float = option(0.0, number(0), keys=("post.ce_weight",), stored=True)

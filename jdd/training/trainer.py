@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from jdd import augment, parallel
-from jdd.matching import losses
+from jdd.matching import contrastive, losses
 from jdd.nets import Net
 from jdd.training import optimisers
-from jdd.training.recipe import Recipe
+from jdd.training.recipe import PAIRED, Recipe
 
 Tree = Any
 
@@ -220,7 +220,7 @@ class _Training:
     ) -> tuple[Tree, jax.Array]:
         """Run one step: its rate, its batch, its update."""
         epoch, j = step // self.per_epoch, step % self.per_epoch
-        lr = lr[step] if jnp.ndim(lr) else lr
+        lr = jax.tree.map(lambda rate: rate[step] if jnp.ndim(rate) else rate, lr)
         if self.recipe.drop is not None and self.recipe.drop.after_epoch >= -1:
             lr, carry = self._dropped(lr, carry, epoch, j)
         return self._batch_of(carry, keys, images, labels, lr, step, epoch, j)
@@ -229,7 +229,8 @@ class _Training:
         """Return the rate and the carry as ``Recipe.drop`` leaves them at the start of a step."""
         assert self.recipe.drop is not None
         first = self.recipe.drop.after_epoch + 1
-        lr = jnp.where(epoch >= first, lr * self.recipe.drop.factor, lr)
+        factor = self.recipe.drop.factor
+        lr = jax.tree.map(lambda rate: jnp.where(epoch >= first, rate * factor, rate), lr)
         fresh = jnp.logical_and(epoch == first, j == 0)
         begun = self.optimizer.init(carry["variables"]["params"])
         state = jax.tree.map(lambda new, s: jnp.where(fresh, new, s), begun, carry["optimizer"])
@@ -246,7 +247,8 @@ class _Training:
             rows = classwise_rows(
                 draw, recipe.classes, ipc, recipe.per_class, recipe.classes_per_step
             )
-            return self._update(carry, keys, images[rows], labels[rows], lr, step)
+            x, y = _rows((images, labels), rows)
+            return self._update(carry, keys, x, y, lr, step)
         if self.fed or recipe.order == "stored":
             return self._update(carry, keys, images, labels, lr, step)
         if recipe.order == "sequential":
@@ -260,7 +262,8 @@ class _Training:
         def take(size: int) -> Callable[[], Tree]:
             def run() -> Tree:
                 index = jax.lax.dynamic_slice(order, (j * batch,), (size,))
-                return self._update(carry, keys, images[index], labels[index], lr, step)
+                x, y = _rows((images, labels), index)
+                return self._update(carry, keys, x, y, lr, step)
 
             return run
 
@@ -308,6 +311,9 @@ class _Training:
         recipe = self.recipe
         if recipe.distillation is not None:
             return recipe.distillation.view(images, labels, step)
+        if recipe.loss in PAIRED:
+            w, left, right = (labels[name] for name in ("w", "left", "right"))
+            return images, contrastive.similarity(w, left, right, left.shape[1])
         target = losses.targets(labels, recipe.label_kind, recipe.classes)
         if recipe.strategy in ("", "none"):
             return images, target
@@ -322,6 +328,9 @@ class _Training:
     def _loss(self, logits: jax.Array, target: Tree) -> jax.Array:
         if self.recipe.distillation is not None:
             return self.recipe.distillation.loss(logits, target)
+        if self.recipe.loss in PAIRED:
+            of = contrastive.nce if self.recipe.loss == "nce" else contrastive.weighted_bce
+            return of(logits, target)
         if self.recipe.loss == "squared_error":
             return losses.squared_error(logits, target)
         return losses.cross_entropy(logits, target)
@@ -338,12 +347,19 @@ class _Training:
             return self._loss(out.logits, target), {name: out.stats for name in normed}
 
         part = jax.value_and_grad(objective, has_aux=True)
+        if self.recipe.loss in PAIRED:  # every image of a batch meets every text
+            return part(params, normed, x, target)
         size = self.net.part(len(x), bool(normed))
         if self.recipe.parts > 1:
             size = min(len(x), max(1, self.batch // self.recipe.parts))
         if size == len(x):
             return part(params, normed, x, target)
         return _accumulated(functools.partial(part, params), normed, x, target, size)
+
+
+def _rows(tree: Tree, rows: jax.Array) -> Tree:
+    """Return some rows of every array of a tree."""
+    return jax.tree.map(lambda a: a[rows], tree)
 
 
 def _accumulated(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import main, methods, rng
+from jdd import main, methods, rng, tasks
 from jdd.data import Split, class_of, relabelled
 from jdd.errors import BadInput
-from jdd.evaluation import objectives
 from jdd.evaluation.initial_variables import starts
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
+from jdd.tasks.base import merged, summaries
 from tests import runs
 from tests.conftest import toy_images
 
@@ -178,8 +178,8 @@ def test_random_images_of_an_attack_carry_its_labels(attack, keys):
 
 
 def test_figures_of_several_sets_are_merged():
-    one = objectives.summaries(["accuracy", "success"], np.asarray([[0.5, 0.0], [0.7, 1.0]]))
-    both = objectives.merged([one | {"before": one}, one | {"before": one}])
+    one = summaries(["accuracy", "success"], np.asarray([[0.5, 0.0], [0.7, 1.0]]))
+    both = merged([one | {"before": one}, one | {"before": one}])
     assert both["n"] == both["before"]["success"]["n"] == 4
     np.testing.assert_allclose([both["mean"], both["success"]["mean"]], [0.6, 0.5])
 
@@ -187,9 +187,9 @@ def test_figures_of_several_sets_are_merged():
 def test_splits_of_an_attack():
     test = Split(np.zeros((4, 1, 1, 1)), np.asarray([0, 1, 2, 2]))
     recipe = {"objective": {"kind": "attack", "attack_class": 2, "target_class": 1}}
-    asked = objectives.splits(recipe, test)
+    asked = tasks.of(recipe).problems(test)
     assert asked["success"].labels.tolist() == [1, 1] and asked["others"].labels.tolist() == [0, 1]
-    assert list(objectives.splits({}, test)) == ["accuracy"]
+    assert list(tasks.of({}).problems(test)) == ["accuracy"]
 
 
 def test_classes_go_by_name_or_number():

@@ -1,0 +1,28 @@
+"""What methods that distil pairs share: their recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jdd.methods.base import Problem, recipe
+from jdd.schema.pairs import PairConfig
+
+
+def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
+    """Return how pairs are to be used, as data: ``recipe``'s entries, and those of two towers.
+
+    ``text`` says how captions become vectors, ``towers`` what the nets are.
+    """
+    found = recipe(problem, steps, **{"loss": "nce", **train})
+    return found | {
+        "schema": 2,
+        "task": "retrieval",
+        "ipc": 0,
+        "pairs": config.pairs,
+        "text": {
+            "encoder": "hashed",
+            "size": config.text.size,
+            "captions": config.text.captions,
+        },
+        "towers": {"size": config.towers.size, "tau": config.towers.tau},
+    }

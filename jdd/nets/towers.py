@@ -1,0 +1,106 @@
+"""Two towers: an image net and a text projection that meet in one embedding space.
+
+    u = f(x) / |f(x)|,  v = h(e) / |h(e)|,  logits_ij = <u_i, v_j> / tau
+    h(e) = LN(p + W2 gelu(p) + b2),  p = W1 e + b1
+
+f is any net of ``jdd/nets`` whose last layer maps to the embedding; e is the vector of a text.
+
+Source: the projection head of Wu et al. (Vision-Language Dataset Distillation, TMLR 2024); theirs
+has dropout of 0.1 and an image net without a layer to the embedding.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jdd import nets
+from jdd.nets.base import Dense, Net, Output, Taps, Variables, draw
+
+TAU = 0.07
+_LENGTH = 1e-12  # under the root of a squared length: its derivative at 0 is finite
+
+
+class TextHead(nn.Module):
+    """h of the module's text: [n, d] -> [n, size]."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, e: jax.Array) -> jax.Array:
+        p = Dense(self.size, name="in")(e)
+        x = p + Dense(self.size, name="out")(nn.gelu(p, approximate=False))
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        x = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
+        scale = self.param("scale", nn.initializers.ones, (self.size,))
+        bias = self.param("bias", nn.initializers.zeros, (self.size,))
+        return x * scale[None] + bias[None]
+
+
+@functools.lru_cache(maxsize=64)
+def two_towers(
+    name: str,
+    shape: tuple[int, int, int],
+    text_size: int,
+    size: int,
+    options: tuple[tuple[str, Any], ...] = (),
+    tau: float = TAU,
+) -> Net:
+    """Return the two towers as one net.
+
+    ``apply(variables, {"image": x, "text": e})`` gives logits ``[n, m]`` of n images x
+    ``[n, h, w, c]`` and m text vectors e ``[m, d]``, and ``embeddings`` u ``[n, size]``, v
+    ``[m, size]``; one input alone gives its embedding alone, and no logits. Parameters lie under
+    "image" and "text".
+
+    Args:
+      name: of the image net.
+      shape: (h, w, c) of an image.
+      text_size: d, the length of a text vector.
+      size: the embedding's length.
+      options: of the image net, as sorted pairs.
+      tau: the temperature of the logits.
+
+    Raises:
+      BadInput: as ``nets.make``.
+    """
+    image, head = nets.make(name, shape, size, **dict(options)), TextHead(size)
+
+    def text_shapes() -> Variables:
+        return dict(head.init(jax.random.key(0), jnp.zeros((1, text_size))))
+
+    @jax.jit
+    def init(key: jax.Array) -> Variables:
+        own = image.init(jax.random.fold_in(key, 0))
+        text = draw(jax.random.fold_in(key, 1), jax.eval_shape(text_shapes))
+        found: Variables = {"params": {"image": own["params"], "text": text["params"]}}
+        return found | {k: {"image": v} for k, v in own.items() if k != "params"}
+
+    def apply(
+        variables: Variables, x: dict[str, jax.Array], train: bool = False, taps: Taps = False
+    ) -> Output:
+        found: dict[str, jax.Array] = {}
+        stats, tapped = variables.get("batch_stats", {}), {}
+        if "image" in x:
+            own = {kind: tree["image"] for kind, tree in variables.items()}
+            out = image.apply(own, x["image"], train=train, taps=taps)
+            found["image"], tapped = _unit(out.logits), out.taps
+            stats = {"image": out.stats} if stats else stats
+        if "text" in x:
+            text = head.apply({"params": variables["params"]["text"]}, x["text"])
+            found["text"] = _unit(jnp.asarray(text))
+        both = len(found) == 2
+        logits = found["image"] @ found["text"].T / tau if both else jnp.zeros(())
+        features = found["image"] if "image" in found else found["text"]
+        return Output(logits, features, stats, tapped, found)
+
+    return Net(name, init, apply, shape)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Return rows of length 1, ``[n, size]``."""
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _LENGTH)

@@ -1,0 +1,54 @@
+"""Reading products: one file format, ``.npz`` of plain arrays, for every kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from jdd.errors import BadInput
+from jdd.product import distilled_set, generator, pairs
+from jdd.product.arrays import read_npz
+from jdd.product.base import KINDS
+from jdd.product.distilled_set import DistilledSet
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
+
+AnyProduct = DistilledSet | PairSet | GeneratorSet
+
+
+def load(path: str | os.PathLike[str]) -> AnyProduct:
+    """Read a product that its ``save`` wrote; nothing in the file is ever executed.
+
+    Raises:
+      BadInput: no such file, or it is truncated, foreign, of a newer jdd, holds pickled objects or
+        contradicts itself.
+    """
+    return from_arrays(read_npz(path), str(path))
+
+
+def to_arrays(product: AnyProduct) -> dict[str, np.ndarray]:
+    """Return a product as the named arrays of its file."""
+    if isinstance(product, PairSet):
+        return pairs.to_arrays(product)
+    if isinstance(product, GeneratorSet):
+        return generator.to_arrays(product)
+    return distilled_set.to_arrays(product)
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> AnyProduct:
+    """Build a product of its arrays; ``where`` names their file in errors.
+
+    Raises:
+      BadInput: an unknown kind, a newer schema, or arrays that contradict each other.
+    """
+    kind = str(arrays.get("kind", "images"))
+    if kind not in KINDS:
+        raise BadInput(where, f"a product of kind {kind!r}", f"one of {', '.join(KINDS)}")
+    distilled_set.check_version(arrays, where)
+    if kind == "pairs":
+        return pairs.from_arrays(arrays, where)
+    if kind == "generator":
+        return generator.from_arrays(arrays, where)
+    return distilled_set.from_arrays(arrays, where)

@@ -1,0 +1,173 @@
+"""A generator as a product: every epoch is a fresh set of labelled images."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jdd.data.transform import Transform
+from jdd.errors import BadInput
+from jdd.nets import generators
+from jdd.product import arrays as plain
+from jdd.product.distilled_set import read_recipe
+from jdd.storage.files import write_atomic
+
+Tree = Any
+
+
+class GeneratorSet(NamedTuple):
+    """A trained generator and how images are drawn from it.
+
+    Fields:
+      architecture: plain data that ``nets.generators.make`` builds the net from.
+      params: its parameters, a nested dict of float32 arrays.
+      per_class: images of each class in one epoch.
+      recipe: plain data that says how to train on the images.
+      transform: takes pixels in [0, 1] to the space of the images, and back.
+      notes: sentences on what was assumed in reading it; not saved.
+    """
+
+    architecture: dict[str, Any]
+    params: Tree
+    per_class: int
+    recipe: dict[str, Any]
+    transform: Transform
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The kind of product, one of ``base.KINDS``."""
+        return "generator"
+
+    @property
+    def label_kind(self) -> str:
+        """How its labels are to be read: classes."""
+        return "hard"
+
+    @property
+    def lr(self) -> None:
+        """The learned rate of the student: none is learned."""
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return tuple(self.recipe["class_names"])
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.recipe["class_names"])
+
+    @property
+    def size(self) -> int:
+        """The number of images of one epoch."""
+        return self.classes * self.per_class
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Classes of the images of every epoch, class by class; int32 [size]."""
+        return np.repeat(np.arange(self.classes, dtype=np.int32), self.per_class)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the parameters, in float32."""
+        return 4 * sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+    def images(self, key: jax.Array) -> jax.Array:
+        """Return the images of one epoch, float32 [size, h, w, c], drawn from ``key``."""
+        draw = _drawing(json.dumps(self.architecture, sort_keys=True), self.per_class)
+        return draw(self.params, key)
+
+    def with_recipe(self, recipe: dict[str, Any]) -> GeneratorSet:
+        """Return the same generator with another recipe."""
+        return self._replace(recipe=recipe)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the generator as ``.npz`` of plain arrays, complete or not at all.
+
+        Raises:
+          BadInput: it contradicts itself, or ``path`` cannot be written.
+        """
+        found = to_arrays(check(self, str(path)))
+        return write_atomic(path, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=16)
+def _drawing(architecture: str, per_class: int) -> Any:
+    """Return the compiled drawing of one epoch's images."""
+    described = json.loads(architecture)
+    net = generators.make(described)
+    labels = np.repeat(np.arange(described["classes"], dtype=np.int32), per_class)
+
+    def draw(params: Tree, key: jax.Array) -> jax.Array:
+        z = jax.random.normal(key, (len(labels), net.latent))
+        return net.apply(params, z, jax.numpy.asarray(labels))
+
+    return jax.jit(draw)
+
+
+def to_arrays(found: GeneratorSet) -> dict[str, np.ndarray]:
+    """Return the generator as named plain arrays of schema 2."""
+    described = found.architecture | {"per_class": found.per_class}
+    arrays = {
+        "schema_version": np.asarray(2, np.int32),
+        "kind": np.asarray("generator"),
+        "generator": np.asarray(json.dumps(described, sort_keys=True)),
+        "recipe": np.asarray(plain.recipe_json(found.recipe)),
+    }
+    arrays |= plain.transform_arrays(found.transform)
+    flat = sorted(plain.flat(found.params).items())
+    return arrays | {f"params/{path}": np.asarray(leaf, np.float32) for path, leaf in flat}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> GeneratorSet:
+    """Build a generator from the arrays of ``to_arrays``; ``where`` names their file in errors.
+
+    Raises:
+      BadInput: an array is missing, or they contradict each other.
+    """
+    plain.require(arrays, ("generator", "recipe"), where)
+    try:
+        described = json.loads(str(arrays["generator"]))
+        per_class = described.pop("per_class")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise BadInput(where, "no description of its generator", plain.EXPECTED) from None
+    params = plain.nested(
+        {n.removeprefix("params/"): a for n, a in arrays.items() if n.startswith("params/")}
+    )
+    recipe = read_recipe(str(arrays["recipe"]), where)
+    transform = plain.transform_of(arrays, recipe, where)
+    return check(GeneratorSet(described, params, per_class, recipe, transform), where)
+
+
+def check(found: GeneratorSet, where: str) -> GeneratorSet:
+    """Return the generator with its arrays in their declared types.
+
+    Raises:
+      BadInput: parameters, architecture, transform and recipe do not fit each other.
+    """
+    net = generators.make(found.architecture, where)
+    if not isinstance(found.per_class, int) or found.per_class < 1:
+        raise BadInput(where, f"per_class {found.per_class!r}", "a whole number, 1 or more")
+    if found.architecture["classes"] != found.classes or not found.classes:
+        words = f"a generator of {found.architecture['classes']} classes"
+        raise BadInput(where, f"{words}, {found.classes} class names", "a name for every class")
+    like = plain.flat(jax.eval_shape(net.init, jax.random.key(0)))
+    have = plain.flat(found.params)
+    for path in sorted({*like, *have}):
+        shape = list(np.shape(have[path])) if path in have else "missing"
+        wanted = list(like[path].shape) if path in like else "no such parameter"
+        if shape != wanted:
+            raise BadInput(where, f"params/{path} is {shape}", f"{wanted}, by its architecture")
+        plain.floats(have[path], f"params/{path}", None, where)
+    plain.check_transform(found.transform, tuple(found.architecture["shape"]), where)
+    params = jax.tree.map(lambda a: np.asarray(a, np.float32), found.params)
+    return found._replace(params=params, recipe=plain.as_read(found.recipe))

@@ -1,0 +1,45 @@
+"""Recall of every net and baseline, both ways: the table of a set of pairs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jdd.report.evidence import Evidence, Score, mapping, score
+from jdd.report.html import DASH, THIN, mean_std
+
+# Metrics of the task retrieval, in the order of its columns.
+COLUMNS = {
+    "tr1": "image→text R@1", "tr5": "R@5", "tr10": "R@10",
+    "ir1": "text→image R@1", "ir5": "R@5", "ir10": "R@10",
+}  # fmt: skip
+
+
+class Recalls(NamedTuple):
+    """The section's values: ``rows`` are (name, figures in percent)."""
+
+    note: str
+    heads: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def section(evidence: Evidence) -> Recalls | None:
+    """Return the recalls; None of a task that has none."""
+    if evidence.result.get("task") != "retrieval":
+        return None
+    rows = [(f"This set, {net}", found) for net, found in evidence.scores.items()]
+    for name, label in (("random", "Random real pairs"), ("full", "All pairs")):
+        other = evidence.baseline(name)
+        if other is not None:
+            rows.append((label, other))
+    note = (
+        f"Percent of queries whose k nearest candidates hold a right one, mean{THIN}±{THIN}"
+        "population standard deviation: an image's captions (first three columns), and a caption's "
+        "images. The mean recall is that of all six."
+    )
+    heads = [*COLUMNS.values(), "Mean"]
+    return Recalls(note, heads, [(label, _figures(found)) for label, found in rows])
+
+
+def _figures(found: Score) -> list[str]:
+    parts = [score(mapping(found.about, name)) for name in COLUMNS]
+    return [mean_std(s.mean, s.std, s.n) if s else DASH for s in (*parts, found)]

@@ -1,0 +1,97 @@
+"""A saved product of pairs, or a generator, made ready to be evaluated: its data, its config."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jdd import config as configs
+from jdd import data, specs
+from jdd.data import pairs as paired
+from jdd.errors import BadInput
+from jdd.evaluation import rules
+from jdd.product.files import AnyProduct
+from jdd.product.generator import GeneratorSet
+from jdd.product.pairs import PairSet
+from jdd.run import workdir as workdirs
+from jdd.schema.common import Common
+from jdd.stages import evaluate
+from jdd.training import recipe as recipes
+
+# Entries of ``recipe["train"]`` that keys replace.
+_TRAIN = {"eval.lr": "lr", "eval.epochs": "epochs", "eval.batch": "batch", "eval.steps": "steps"}
+# Whose keys a product has where its method is not known.
+_KEYS_OF = {"pairs": "random_pairs", "generator": "gaussian"}
+
+
+class Ready(NamedTuple):
+    """A product, the data it is tested on, the config of its evaluation and lines for the user."""
+
+    product: AnyProduct
+    dataset: Any
+    config: Common
+    notes: list[str]
+
+
+def prepare(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Any) -> Ready:
+    """Return the product with the data and the config that its recipe and the user's keys name.
+
+    Raises:
+      BadInput: the recipe or a key cannot be used, or the product is not of the data.
+    """
+    given = {k: v for k, v in configs.flat(loaded.config).items() if k in loaded.explicit}
+    given = {k: v for k, v in given.items() if v != configs.AUTO and k != "method"} | dict(
+        loaded.apart
+    )
+    train = dict(product.recipe["train"])
+    for key, entry in _TRAIN.items():
+        if given.get(key):
+            train[entry] = given[key]
+    if "eval.epochs" in given:
+        train["passes"] = given["eval.epochs"] + 1
+    product = product.with_recipe(product.recipe | {"train": train})
+    rules.check(product, "the product's recipe")
+    method = str(product.recipe.get("method") or "")
+    name = method if method in specs.names() else _KEYS_OF[product.kind]
+    spec = specs.get(name)
+    for key in given:
+        if key not in spec.keys:
+            raise BadInput(f"config.{key}", f"no key of {spec.title}", "leave it out")
+    values = {k: v for k, v in _values(product).items() if k in spec.keys} | given
+    config, told = configs.resolve(configs.fill(spec, values))
+    workdirs.check(place, config)
+    text: Any = getattr(config, "text", None)
+    dataset: Any
+    if isinstance(product, PairSet):
+        dataset = paired.load(config.data.name, text.size, text.captions, config.data.cache_dir)
+    else:
+        dataset = data.load(config.data)
+    config, told = configs.resolve(config, shape=dataset.shape)
+    notes = evaluate.fits(product, dataset)
+    dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
+    return Ready(product, dataset, config, [n for n in told if n.startswith("nets=")])
+
+
+def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
+    """Return the config's values that a recipe states, by dotted name."""
+    recipe = product.recipe
+    train, net = recipe["train"], recipe["net"]
+    found: dict[str, Any] = {f"net.{k}": v for k, v in (net.get("options") or {}).items()}
+    found |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
+    for section in ("text", "towers"):
+        found |= {f"{section}.{k}": v for k, v in (recipe.get(section) or {}).items()}
+    found |= {
+        "data.name": recipe["dataset"],
+        "net.name": net["name"],
+        "nets": (net["name"],),
+        "seed": int(recipe.get("seed") or 0),
+        "steps": int(recipe.get("steps") or 0),
+        "eval.epochs": int(train["epochs"]),
+        "eval.batch": int(train["batch"]),
+        "eval.steps": int(train["steps"] or 0),
+        "eval.lr": float(train["lr"] or 0.0),
+        "baselines.full": False,
+        **recipes.said(train),
+    }
+    if isinstance(product, PairSet):
+        return found | {"pairs": product.size}
+    return found | {"ipc": max(2, int(recipe["ipc"])), "per_class": product.per_class}

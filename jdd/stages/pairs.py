@@ -1,0 +1,117 @@
+"""Evaluating pairs: two towers trained on them, next to random pairs and all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import rng
+from jdd.data.pairs import PairDataset, PairSplit
+from jdd.errors import BadInput
+from jdd.evaluation import train_eval
+from jdd.methods.random_pairs import draw
+from jdd.nets import Net
+from jdd.product.pairs import PairSet
+from jdd.run.context import RunContext
+from jdd.run.session import Session
+from jdd.tasks import RETRIEVAL
+from jdd.tasks.base import summaries
+from jdd.training.recipe import Recipe
+
+Tree = Any
+
+
+def fits(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
+    """Return no notes; refuse pairs that are not of this dataset's shapes.
+
+    Raises:
+      BadInput: images of another shape, or text vectors of another length.
+    """
+    if tuple(pairs.images.shape[1:]) != data.shape or pairs.text.shape[1] != data.text_size:
+        found = f"images {pairs.images.shape[1:]}, text vectors of {pairs.text.shape[1]}"
+        allowed = f"{data.name} has images {data.shape}, text vectors of {data.text_size}"
+        raise BadInput("--set", found, allowed)
+    return ()
+
+
+def labels(pairs: PairSet) -> dict[str, np.ndarray]:
+    """Return the similarities of pairs as a trainer reads them: S = diag(w) + left right^T."""
+    n, s = pairs.size, pairs.similarity
+    if s is None:
+        none = np.zeros((n, 0), np.float32)
+        return {"w": np.ones(n, np.float32), "left": none, "right": none}
+    scale = np.float32(s.alpha / max(s.left.shape[1], 1))
+    return {"w": s.w, "left": scale * s.left, "right": s.right}
+
+
+def measure(
+    context: RunContext, pairs: PairSet, net: Net, n: int, test: PairSplit, purpose: str,
+    session: Session,
+) -> dict[str, Any]:  # fmt: skip
+    """Train ``n`` pairs of towers on the set by its recipe; return the summary of every recall."""
+    inputs = {"image": pairs.images, "text": pairs.text}
+    tree = jax.tree.map(lambda a: train_eval.repeated(a, n), (inputs, labels(pairs)))
+    planned = train_eval.plan(pairs)
+    return _trained(context, pairs, net, tree[0], tree[1], planned, test, purpose, session)
+
+
+def measure_random(
+    context: RunContext, pairs: PairSet, draws: int, session: Session
+) -> dict[str, Any]:
+    """Train one pair of towers on each of ``draws`` draws of as many real pairs."""
+    train, n = context.data.train, pairs.size
+    rows = [draw(rng.host(context.config.seed, "random", i), train, n) for i in range(draws)]
+    index = np.stack(rows)
+    inputs = {"image": train.images[train.image_of[index]], "text": train.text[index]}
+    plain = pairs._replace(similarity=None, rates={})
+    wanted = jax.tree.map(lambda a: train_eval.repeated(a, draws), labels(plain))
+    # At the recipe's rate, or the mean of the learned ones where it has none.
+    planned = train_eval.plan(pairs)
+    if isinstance(planned.lr, dict):
+        planned = planned._replace(lr=float(np.mean(list(planned.lr.values()))))
+    test, net = context.data.test, context.net
+    found = _trained(context, pairs, net, inputs, wanted, planned, test, "random", session)
+    return {**found, "net": net.name}
+
+
+def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str, Any]:
+    """Train one pair of towers on all training pairs, as the experts' keys say."""
+    config, train = context.config, context.data.train
+    m = len(train.captions)
+    inputs = {"image": train.images[train.image_of][None], "text": train.text[None]}
+    ones, none = np.ones((1, m), np.float32), np.zeros((1, m, 0), np.float32)
+    recipe = Recipe(
+        momentum=config.experts.momentum,
+        weight_decay=config.experts.weight_decay,
+        batch=config.experts.batch,
+        loss="nce",
+    )
+    planned = train_eval.Plan(recipe.static, config.experts.lr, epochs)
+    found = train_eval.test_nets(
+        context.net, planned, inputs, {"w": ones, "left": none, "right": none},
+        _tester(context.data.test), config.experts.seed, "full", session, context.devices,
+    )  # fmt: skip
+    return {**summaries(RETRIEVAL.metrics, found), "epochs": epochs}
+
+
+def _trained(
+    context: RunContext, pairs: PairSet, net: Net, inputs: Mapping[str, np.ndarray], wanted: Tree,
+    planned: train_eval.Plan, test: PairSplit, purpose: str, session: Session,
+) -> dict[str, Any]:  # fmt: skip
+    found = train_eval.test_nets(
+        net, planned, inputs, wanted, _tester(test), int(pairs.recipe["seed"]), purpose, session,
+        context.devices, context.config.eval.at_once,
+    )  # fmt: skip
+    return summaries(RETRIEVAL.metrics, found)
+
+
+def _tester(test: PairSplit) -> Any:
+    problems = RETRIEVAL.problems(test)
+
+    def tested(net: Net, variables: Tree, session: Session) -> np.ndarray:
+        return RETRIEVAL.measure(net, variables, problems, session)
+
+    return tested

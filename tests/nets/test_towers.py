@@ -1,0 +1,56 @@
+"""Two towers against their formula."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import nets, rng
+from jdd.nets.towers import two_towers
+
+DRAW = np.random.default_rng(1)
+X = DRAW.normal(size=(3, 8, 8, 1)).astype(np.float32)
+E = DRAW.normal(size=(4, 6)).astype(np.float32)
+
+
+def erf(x):
+    return np.vectorize(math.erf)(x)
+
+
+def test_logits_are_cosines_over_tau():
+    net = two_towers("MLP", (8, 8, 1), 6, 5, (("width", 8),), 0.07)
+    variables = net.init(rng.key(0, "towers"))
+    out = net.apply(variables, {"image": X, "text": E})
+    f = nets.make("MLP", (8, 8, 1), 5, width=8)
+    u = np.asarray(f.apply({"params": variables["params"]["image"]}, X).logits)
+    head = jax.tree.map(np.asarray, variables["params"]["text"])
+    p = E @ head["in"]["kernel"] + head["in"]["bias"]
+    x = p + 0.5 * p * (1 + erf(p / math.sqrt(2))) @ head["out"]["kernel"] + head["out"]["bias"]
+    v = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    v = v * head["scale"] + head["bias"]
+    u, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (u, v))
+    np.testing.assert_allclose(out.logits, u @ v.T / 0.07, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(out.embeddings["text"], v, rtol=1e-4, atol=1e-5)
+    alone = net.apply(variables, {"text": E})
+    np.testing.assert_array_equal(alone.embeddings["text"], out.embeddings["text"])
+
+
+def test_batch_norm_of_the_image_tower_is_carried():
+    net = two_towers("ConvNetBN", (8, 8, 1), 6, 5, (("depth", 2), ("width", 4)))
+    variables = net.init(rng.key(0, "towers"))
+    out = net.apply(variables, {"image": X, "text": E[:3]}, train=True)
+    before, after = variables["batch_stats"], out.stats
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    moved = [
+        float(jnp.abs(a - b).max())
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    ]
+    assert max(moved) > 1e-3
+
+
+def test_one_tower_object_a_kind():
+    made = [two_towers("MLP", (8, 8, 1), 6, 5, (("width", 8),)) for _ in range(2)]
+    assert made[0] is made[1]

@@ -1,0 +1,47 @@
+"""Recall against a sorted list, and of towers that cannot tell anything apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jdd.tasks import retrieval
+
+DRAW = np.random.default_rng(5)
+
+
+def unit(n, size=6):
+    x = DRAW.normal(size=(n, size))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_recall_is_that_of_sorted_lists():
+    image, text = unit(20), unit(40)
+    images, texts = DRAW.integers(0, 8, 20), DRAW.integers(0, 8, 40)
+    found = retrieval.recalls(image, text, images, texts)
+    wanted = []
+    for queries, candidates, meant, meanings in (
+        (image, text, images, texts), (text, image, texts, images),
+    ):  # fmt: skip
+        for k in (1, 5, 10):
+            hits = [
+                any(meanings[j] == meant[i] for j in np.argsort(-(candidates @ q))[:k])
+                for i, q in enumerate(queries)
+            ]
+            wanted.append(np.mean(hits))
+    np.testing.assert_allclose(found, [np.mean(wanted), *wanted])
+
+
+def test_equal_embeddings_find_nothing():
+    image = np.ones((12, 4)) / 2
+    assert retrieval.recalls(image, image, np.arange(12), np.arange(12))[1] == 0.0
+
+
+def test_right_embeddings_find_everything():
+    image = unit(12)
+    assert retrieval.recalls(image, image, np.arange(12), np.arange(12)) == [1.0] * 7
+
+
+def test_a_query_without_a_right_candidate_misses():
+    image, text = unit(3), unit(3)
+    ranked = retrieval.ranks(image, text, np.array([0, 1, 9]), np.array([0, 1, 2]))
+    assert ranked[2] == 3

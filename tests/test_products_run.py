@@ -1,0 +1,128 @@
+"""Runs whose product is no fixed set of images: made, evaluated, reported, loaded, refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import jdd
+from jdd import config as configs
+from jdd.errors import BadInput
+from jdd.main import main
+from jdd.run import pipeline
+
+FEW = {"eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full_epochs": 1}
+KEYS = {
+    "pairs": FEW | {"pairs": 12, "text.captions": 1, "text.size": 32, "towers.size": 8},
+    "generator": FEW | {"net.name": "MLP", "nets": "MLP", "per_class": 2, "ipc": 3},
+}
+CONFIGS = {"pairs": "random_pairs:digits_captions", "generator": "gaussian:digits"}
+
+
+def go(kind, place, mode="all", **keys):
+    loaded = configs.load(CONFIGS[kind], KEYS[kind] | {"progress": False} | keys)
+    return pipeline.run(loaded, str(place), mode, None, "test")
+
+
+@pytest.fixture(scope="module", params=["pairs", "generator"])
+def run(request, tmp_path_factory):
+    place = tmp_path_factory.mktemp(request.param)
+    return request.param, place, go(request.param, place)
+
+
+def test_a_run_ends_in_a_product_its_figures_and_a_page(run):
+    kind, place, result = run
+    product = jdd.load(place / "distilled.npz")
+    assert product.kind == kind and (place / "distilled.png").stat().st_size > 1000
+    page = (place / "report.html").read_text(encoding="utf-8")
+    saved = json.loads((place / "result.json").read_text())
+    figures = saved["metrics" if kind == "pairs" else "accuracy"]["MLP"]
+    assert figures["n"] == 2 and saved["baselines"]["random"]["n"] == 2
+    assert saved["baselines"]["full"]["epochs"] == 1
+    if kind == "pairs":
+        assert (saved["task"], saved["primary"], saved["accuracy"]) == ("retrieval", "recall", {})
+        six = [figures[f"{way}{k}"]["mean"] for way in ("tr", "ir") for k in (1, 5, 10)]
+        assert figures["mean"] == pytest.approx(np.mean(six))
+        assert "mean recall" in result["summary"] and "Recall both ways" in page
+        assert all(caption in page for caption in product.captions[:3])
+    else:
+        assert product.size == 20 and product.stored_bytes == 4 * 10 * 3 * 64
+        assert "Gaussian" in result["summary"] and "Images of one epoch" in page
+        assert "as many bytes as the generator" in page
+
+
+def test_the_same_seed_gives_the_same_bytes_and_figures(run, tmp_path):
+    kind, place, result = run
+    again = go(kind, tmp_path)
+    first, second = (jdd.load(p / "distilled.npz") for p in (place, tmp_path))
+    if kind == "pairs":
+        np.testing.assert_array_equal(first.images, second.images)
+        np.testing.assert_array_equal(first.text, second.text)
+    else:
+        np.testing.assert_array_equal(first.params["factors"], second.params["factors"])
+    name = "metrics" if kind == "pairs" else "accuracy"
+    assert result[name]["MLP"]["values"] == again[name]["MLP"]["values"]
+
+
+def test_a_saved_product_is_evaluated_alone(run, tmp_path):
+    kind, place, _ = run
+    words = ["--mode=evaluate", f"--set={place / 'distilled.npz'}", f"--workdir={tmp_path / 'e'}"]
+    words += ["--config.eval.n=1", "--config.baselines.random=0", "--config.progress=false"]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "e/result.json").read_text())
+    assert found["metrics" if kind == "pairs" else "accuracy"]["MLP"]["n"] == 1
+    assert main(words) == 0  # again: nothing to do
+    assert main([*words, "--config.eval.epochs=4"]) == 2  # another evaluation in its place
+
+
+def test_costs_are_estimated_and_nothing_is_written(run, tmp_path):
+    kind, _, _ = run
+    found = go(kind, tmp_path / "none", "estimate")
+    assert found["evaluate"]["seconds"] > 0 and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, keys, words",
+    [
+        ("pairs", {"pairs": 2000}, "config.pairs: 2000; 2 to 1442"),
+        ("pairs", {"data.name": "digit_captions"}, "did you mean digits_captions"),
+        ("pairs", {"steps": 3}, "real pairs are chosen"),
+        ("pairs", {"scores": True}, "config.scores"),
+        ("pairs", {"text.captions": 6}, "from 1 to 5"),
+        ("generator", {"ipc": 1}, "config.ipc"),
+        ("generator", {"ipc": 2000}, "the size of the smallest class"),
+        ("generator", {"scores": True}, "scores are of fixed sets"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_write(kind, keys, words, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        go(kind, tmp_path / "w", **keys)
+    assert not (tmp_path / "w").exists()
+
+
+def test_formats_of_fixed_sets_refuse_others(run, tmp_path):
+    kind, place, _ = run
+    for fmt in ("png", "safetensors", "ddranking", "figures"):
+        with pytest.raises(BadInput, match=f"kind '{kind}'"):
+            jdd.export(place / "distilled.npz", tmp_path / "x", fmt)
+    copied = jdd.export(place / "distilled.npz", tmp_path / "copy.npz")
+    assert jdd.load(copied).recipe == jdd.load(place / "distilled.npz").recipe
+
+
+def test_weights_scale_each_images_loss(toy, tmp_path):
+    """Weights of 0 leave an image out: the set trains as the one without it, but for its size."""
+    keys = {"data.name": "toy", "data.path": str(toy), "ipc": 2, "steps": 0, "progress": False}
+    keys |= {"net.name": "MLP", "nets": "MLP", "eval.n": 1, "eval.epochs": 2, "eval.curve": 0}
+    keys |= {"baselines.random": 0, "baselines.full": False, "data.dsa": "none", "eval.batch": 6}
+    pipeline.run(configs.load("random", keys), str(tmp_path / "r"), command="test")
+    dset = jdd.load(tmp_path / "r/distilled.npz")
+    first = np.tile([1.0, 0.0], 3).astype(np.float32)
+    few = dset._replace(weights=first)
+    half = dset._replace(images=dset.images[::2], labels=dset.labels[::2])
+    found = [
+        jdd.evaluate(one, nets="MLP", baselines={"random": 0}, progress=False)["accuracy"]["MLP"]
+        for one in (few, half)
+    ]
+    assert found[0]["values"] == found[1]["values"]
