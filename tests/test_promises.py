@@ -488,7 +488,7 @@ def test_what_a_diverged_loop_says_to_type_is_taken(method):
 @pytest.mark.parametrize(("stage", "method"), [("experts", "mtt"), ("squeeze-X", "sre2l")])
 def test_what_a_diverged_net_says_to_type_is_taken(stage, method):
     with pytest.raises(Diverged) as caught:
-        train._finite(float("nan"), stage, 0, 0.05)
+        train._finite(float("nan"), stage, 0, 0.05, stage.partition("-")[0])
     (flag,) = typed(str(caught.value))
     name, _, value = flag.removeprefix("--config.").partition("=")
     assert config.flat(config.load(method, {name: value}).config)[name] == 0.005

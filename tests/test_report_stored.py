@@ -19,7 +19,8 @@ from jdd.nets.base import Output
 from jdd.product.distilled_set import DistilledSet, merge
 from jdd.report import recipe, replay, training
 from jdd.report.evidence import gather
-from jdd.run import metrics, pipeline
+from jdd.run import metrics
+from jdd.run.result import headline
 from jdd.soft_labels import objective
 from jdd.soft_labels.store import LabelStore
 from jdd.training import schedules, trainer
@@ -339,11 +340,11 @@ def test_beside_other_runs(tmp_path: Path) -> None:
 
 def test_the_last_line_of_a_run() -> None:
     result = RESULT | SRE2L | {"objective": {"kind": "distill"}}
-    line = pipeline.headline(result, Path("x"))
+    line = headline(result, Path("x"))
     assert line.startswith("SRe2L on digits, 2 image(s) per class: ConvNet 91.8 ± 1.4 % (n=5)")
     assert "against random real images with the same teachers' labels 95.8 ± 1.4 %; " in line
     assert "with hard labels 82.1 ± 1.4 % (random real images 94.6 ± 1.4 %). Report: " in line
-    other = pipeline.headline(RESULT | {"objective": None, "method": "frepo"}, Path("x"))
+    other = headline(RESULT | {"objective": None, "method": "frepo"}, Path("x"))
     assert other.startswith("FRePo on") and "against random real images 70.4" in other
 
 

@@ -83,7 +83,7 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
         for name in one.keys:
             assert name in keys, name
             if one.rule:
-                assert keys[name].type is one.rule.type, name
+                assert keys[name].type == one.rule.type, name
     training = {k for k, key in config.COMMON.items() if key.sparse}
     assert training == {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma"}
 
