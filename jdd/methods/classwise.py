@@ -126,7 +126,7 @@ class Classwise:
 
     def part(self, images: int) -> int:
         """Return how many of a class's images go through the net at a time."""
-        return self.net.part(images, beside=threads(len(self.groups)))
+        return self.net.part(images, concurrent=threads(len(self.groups)))
 
     def over_classes(
         self, one: Callable[[jax.Array, Tree], jax.Array], synthetic: jax.Array, real: Tree
