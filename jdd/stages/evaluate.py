@@ -155,10 +155,10 @@ def measure(
     n = kinds(start, n)
     asked = objectives.splits(dset.recipe, in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
-    lectures = None
+    reader = None
     if planned.recipe.distillation is not None:
         stores = [label_stores.labels(context, dset)] * n
-        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
+        planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         net,
         planned,
@@ -171,7 +171,7 @@ def measure(
         context.devices,
         context.config.eval.at_once,
         start,
-        lectures,
+        reader,
     )
     result = objectives.summaries(asked, found)
     if before and start is not None:
@@ -229,10 +229,10 @@ def measure_random(
     if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     asked = objectives.splits(dset.recipe, in_space_of(dset, context.data.test, context.data))
-    lectures = None
+    reader = None
     if planned.recipe.distillation is not None:
         stores = label_stores.random(context, dset, images)
-        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
+        planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         context.net,
         planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
@@ -245,7 +245,7 @@ def measure_random(
         context.devices,
         context.config.eval.at_once,
         starts(context, dset, context.net),
-        lectures,
+        reader,
     )
     return {**objectives.summaries(asked, found), "net": context.net.name}
 

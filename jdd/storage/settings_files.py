@@ -29,7 +29,7 @@ def write(path: Path, settings: Mapping[str, Any]) -> None:
         write_text(path, json.dumps({"schema": 1, "settings": settings}, indent=1) + "\n")
 
 
-def check(
+def validate(
     path: Path,
     settings: Mapping[str, Any],
     unnamed: Mapping[str, Any],
