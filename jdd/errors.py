@@ -48,10 +48,10 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
 
 
 def contrast(found: Mapping[str, Any], mine: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the differing settings as text: those found, those requested; '' where none differ.
+    """Return the differing settings as text, (found, requested); ('', '') if none differ.
 
-    A name that one side lacks counts as None.
+    A name missing on one side counts as None.
     """
     wrong = [n for n in sorted({*found, *mine}) if found.get(n) != mine.get(n)]
-    told, asked = (", ".join(f"{n}={side.get(n)!r}" for n in wrong) for side in (found, mine))
-    return told, asked
+    theirs, ours = (", ".join(f"{n}={side.get(n)!r}" for n in wrong) for side in (found, mine))
+    return theirs, ours

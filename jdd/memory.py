@@ -1,8 +1,8 @@
-"""What memory is free, what does not fit into it, and one line where it ran out all the same.
+"""Free memory, refusals of what does not fit, and one-line errors if memory runs out.
 
-What can be foretold is refused before it is allocated (``need``: bad input); what is met on the way
-becomes ``OutOfMemory`` (``guarded``). Counts are what is certainly needed, so that nothing that
-would fit is refused.
+A need that is known in advance is refused before it is allocated (``need``: bad input); memory that
+runs out during a run becomes ``OutOfMemory`` (``guarded``). Counts are lower bounds of the need, so
+that nothing that fits is refused.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from typing import Any
 from jdd.errors import BadInput, OutOfMemory
 from jdd.storage.files import npy_header
 
-UNKNOWN = sys.maxsize  # this machine names no bound
+UNKNOWN = sys.maxsize  # the machine states no bound
 _UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))
 
 
 def size(count: int) -> str:
-    """Return bytes as a person reads them."""
+    """Format a number of bytes with its unit."""
     unit, shift = next((u for u in _UNITS if count < 10 << (u[1] + 10)), _UNITS[-1])
     return f"{count / 2**shift:.0f} {unit}"
 
 
 def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes that this process may still take, ``UNKNOWN`` where nothing says.
+    """Return the bytes that this process may still allocate; ``UNKNOWN`` without any bound.
 
-    The least of what the machine has (free memory and swap), what its control groups leave it (a
-    container's limit) and what ``ulimit -v`` leaves it.
+    The minimum of the machine's free memory and swap, the rest of its control groups' limits (a
+    container's) and the rest of ``ulimit -v``.
     """
     return max(0, min(_machine(proc), _ulimit(proc), *_cgroups(proc, groups)))
 
@@ -59,7 +59,7 @@ def _ulimit(proc: Path) -> int:
     return soft
 
 
-# Version 2 and version 1: limit, usage, and what of the usage are files that can be dropped.
+# Version 2 and version 1: limit, usage, and the part of the usage that is droppable file cache.
 _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable"))
 _V1 = (
     "memory.limit_in_bytes",
@@ -69,7 +69,7 @@ _V1 = (
 
 
 def _cgroups(proc: Path, top: Path) -> Iterator[int]:
-    """Yield what each control group of this process, and each above it, leaves it."""
+    """Yield the bytes that each control group of this process, and each above it, leaves free."""
     yield UNKNOWN
     lines: list[str] = []
     with contextlib.suppress(OSError):
@@ -98,7 +98,7 @@ def _left(group: Path, limit: str, usage: str, droppable: Sequence[str]) -> int:
 
 
 def room(devices: Sequence[Any]) -> int:
-    """Return the bytes that arrays may take on each of ``devices``: a CPU's are the machine's."""
+    """Return the bytes available to arrays on each of ``devices``; of a CPU the machine's."""
     limits = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
     if any(device.platform == "cpu" for device in devices):
         limits.append(available())
@@ -108,10 +108,10 @@ def room(devices: Sequence[Any]) -> int:
 def need(
     count: int, where: str, found: str, allowed: str, free: int | None = None, place: str = ""
 ) -> None:
-    """Refuse ``count`` bytes that are more than the machine (or ``place``) has free.
+    """Refuse ``count`` bytes if the machine (or ``place``) has fewer free.
 
     Raises:
-      BadInput: ``found`` followed by both sizes; ``allowed`` says what to make smaller.
+      BadInput: ``found`` followed by both sizes; ``allowed`` names what to make smaller.
     """
     has = available() if free is None else free
     if count > has:
@@ -120,10 +120,10 @@ def need(
 
 
 def exhausted(error: BaseException) -> bool:
-    """Tell whether an exception says that memory ran out: Python's, NumPy's or XLA's."""
+    """True if an exception of Python, NumPy or XLA reports that memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    # By name: the command line must not wait for JAX to say so.
+    # By name: the command line must not import JAX for this test.
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"JaxRuntimeError", "XlaRuntimeError"}) and any(
         words in str(error) for words in ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
@@ -131,7 +131,7 @@ def exhausted(error: BaseException) -> bool:
 
 
 def ran_out(error: BaseException, doing: str, smaller: str) -> OutOfMemory:
-    """Return the one line for an exception that says that memory ran out while ``doing``."""
+    """Return the one-line error for an exception that reports memory exhausted while ``doing``."""
     lines = str(error).strip().splitlines()
     detail = f" ({lines[0].strip()[:160].rstrip()})" if lines else ""
     return OutOfMemory(f"{doing}: out of memory{detail}; {smaller}")
@@ -139,7 +139,7 @@ def ran_out(error: BaseException, doing: str, smaller: str) -> OutOfMemory:
 
 @contextlib.contextmanager
 def guarded(doing: str, smaller: Callable[[], str]) -> Iterator[None]:
-    """Turn memory that runs out in the block into one line, with ``smaller()`` as what to do.
+    """Turn exhausted memory in the block into a one-line error with ``smaller()`` as the remedy.
 
     Raises:
       OutOfMemory: in place of MemoryError and XLA's RESOURCE_EXHAUSTED.
@@ -153,7 +153,7 @@ def guarded(doing: str, smaller: Callable[[], str]) -> Iterator[None]:
 
 
 def check_file(path: str | os.PathLike[str], allowed: str) -> None:
-    """Refuse a file that is read as a whole and larger than memory.
+    """Refuse a file that is larger than memory and would be read as a whole.
 
     Raises:
       BadInput: with both sizes.
@@ -162,7 +162,7 @@ def check_file(path: str | os.PathLike[str], allowed: str) -> None:
         need(os.path.getsize(path), str(path), "a file of", allowed)
 
 
-# Bytes that one byte of a compressed file can stand for, at the most, where that is known.
+# Upper bounds of the compression ratio, by method, where known.
 _RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 
 
@@ -174,11 +174,11 @@ def check_npz(
 ) -> None:
     """Refuse an ``.npz`` whose arrays are larger than the file can hold, or than memory.
 
-    Sizes are those of the headers; no array is read. What is wrong with a file in any other way is
-    left to its reader.
+    Sizes are those of the headers; no array is read. Other defects of a file are left to its
+    reader.
 
     Args:
-      allowed: what may be done about a file that is larger than memory.
+      allowed: the remedy for a file that is larger than memory.
       wanted: the arrays that will be read; None for all.
       streamed: those of them that are read a piece at a time.
 

@@ -1,4 +1,4 @@
-"""Randomness as a function of (seed, purpose, step): nothing random is ever checkpointed."""
+"""PRNG keys as a function of (seed, purpose, step): no random state is ever checkpointed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def key(seed: int, purpose: str, step: int | jax.Array = 0) -> jax.Array:
 
 
 def stream(seed: int, purpose: str) -> jax.Array:
-    """Return the key that those of (seed, purpose, step) are folded from."""
+    """Return the key of (seed, purpose), from which the keys of steps are folded."""
     return jax.random.fold_in(jax.random.key(seed), _purpose(purpose))
 
 
 def host(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
-    """Return the NumPy generator of (seed, purpose, step), for draws made on the host."""
+    """Return the NumPy generator of (seed, purpose, step), for draws on the host."""
     return np.random.default_rng([seed, _purpose(purpose), step])

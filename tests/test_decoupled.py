@@ -136,7 +136,9 @@ def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
             again = labeller.show(jnp.asarray(dset.images), index[step], view)
             np.testing.assert_array_equal(x, again)
             seen.add(np.asarray(x).tobytes())
-            said = labeller.speaker((teacher.frozen,), "eval")((teacher.variables(),), again)
+            said = labeller.compiled_answer((teacher.frozen,), "eval")(
+                (teacher.variables(),), again
+            )
             np.testing.assert_array_equal(labels["logits"][step], np.asarray(said, np.float16))
     assert len(seen) == 8
 

@@ -81,7 +81,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
     assert "mode static" in (place / "report.html").read_text(encoding="utf-8")
     context = runs.context(keys, place)
     teacher, dset = context.teachers[0], context.load_set(0)
-    said = labeller.speaker((teacher.frozen,), "eval", "mean", False)  # the run's own program
+    said = labeller.compiled_answer((teacher.frozen,), "eval", "mean", False)
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
     random = evaluate.random_sets(context, dset, 1)[0][0]
     for name, images in (("set", dset.images), ("random-0", random)):
@@ -141,10 +141,10 @@ def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path)
 
     context = runs.context(keys_of(tiny, "online", **own), tmp_path / "online")
     dset = context.load_set(0)
-    planned, lectures = label_stores.lectures(
+    planned, reader = label_stores.label_reader(
         context, dset, train_eval.plan(dset), [online], dset.labels[None]
     )
-    taught = jax.tree.map(lambda a: jnp.asarray(a[0]), lectures.at([0], 0)) | lectures.shared
+    taught = jax.tree.map(lambda a: jnp.asarray(a[0]), reader.at([0], 0)) | reader.shared
     look = jax.jit(planned.recipe.distillation.view)
     for step in range(2):
         soft = look(jnp.asarray(dset.images), taught, step)[1]["soft"]
@@ -171,7 +171,7 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     teacher, dset = context.teachers[0], context.load_set(0)
     assert store.places == (2, 2) and store.read(0)[1]["rows"].shape == (2, 4, 2)
     rows = relabel.order(0, 0, 6, 4)[0]
-    say = labeller.speaker((teacher.frozen,), "eval", "mean", True)
+    say = labeller.compiled_answer((teacher.frozen,), "eval", "mean", True)
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
     values, indices = maps.compress(say(variables, jnp.asarray(dset.images)[rows]), 2)
     each = store.read_images()

@@ -30,7 +30,7 @@ GRID: dict[str, Any] = {
 def cells(changes: dict[str, Any], **overrides: Any) -> list[study_cells.Cell]:
     """Return the cells of the small grid with other fields; None takes a field out."""
     fields = {name: value for name, value in (GRID | changes).items() if value is not None}
-    return study_cells.make(study_file.check(fields, "STUDY.py", overrides))
+    return study_cells.make(study_file.validate(fields, "STUDY.py", overrides))
 
 
 class Runs:
@@ -323,7 +323,7 @@ def table(changes: dict[str, Any], place: Path) -> study_tables.Table:
     """Return the table of the small grid, run by the fixture ``fake``."""
     fields = {name: value for name, value in (GRID | changes).items() if value is not None}
     found = jdd.study(fields, place)
-    return study_tables.build(study_file.check(fields, "STUDY.py", {}), found["cells"])
+    return study_tables.build(study_file.validate(fields, "STUDY.py", {}), found["cells"])
 
 
 def test_every_format_has_the_figures(tmp_path: Path, fake: Runs) -> None:

@@ -1,4 +1,4 @@
-"""Augmentations that gradients pass through, and those of the published evaluations.
+"""Augmentations: differentiable ones for distillation, and those of the published evaluations.
 
 A recipe names one and its operations, ``{"name": "dsa", "strategy": "color_crop", ...}``. Each is a
 module with ``names(strategy)``, ``draw_op(key, strategy)`` and ``apply(op, key, images, strategy,
@@ -19,7 +19,7 @@ def kind(name: str) -> ModuleType:
     """Return the augmentation called ``name``.
 
     Raises:
-      BadInput: there is none of that name.
+      BadInput: an unknown name.
     """
     if name not in KINDS:
         near = nearest(name, KINDS)

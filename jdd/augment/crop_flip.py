@@ -1,4 +1,4 @@
-"""The augmentation of real CIFAR images: a random crop out of a mirrored border, and a flip."""
+"""Augmentation of real CIFAR images: a random crop of the reflect-padded image, and a flip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def crop_flip(key: jax.Array, images: jax.Array, border: int = 4) -> jax.Array:
-    """Crop each image at a random place of its reflect-padded self and flip it with p = 1/2.
+    """Crop each reflect-padded image at a random place and flip it with p = 1/2.
 
     Args:
       key: PRNG key; offsets 0 .. 2 ``border`` and flips are drawn for each image.

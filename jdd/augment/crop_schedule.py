@@ -1,4 +1,4 @@
-"""CDA's curriculum: how small a crop may be, step by step."""
+"""CDA's curriculum: the smallest area of a crop, by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def crop_schedule(
     milestone: float = 1.0,
     low: float = 0.08,
 ) -> jax.Array:
-    """Return the least part of an image's area that a crop of this step may have.
+    """Return the smallest fraction of an image's area that a crop may have at a step.
 
     With r = step / (milestone total), before the milestone (r < 1):
 
@@ -25,12 +25,12 @@ def crop_schedule(
         linear  low + (1 - low) (1 - r)
         cosine  low + (1 - low) (1 + cos(pi r)) / 2
 
-    and ``low`` from there on, as with "none" always. Crops go from the whole image to its parts.
+    and ``low`` from then on; "none" is always ``low``. Crops go from the whole image to its parts.
 
     Args:
-      step: 0-based; it may be traced.
-      total: the steps of the whole recovery.
-      milestone: in 0..1, the part of them that the curriculum takes; with 0 it is "none".
+      step: 0-based; may be traced.
+      total: the number of steps of the recovery.
+      milestone: in 0..1, the fraction of steps with the curriculum; 0 is "none".
 
     Raises:
       BadInput: ``kind`` is not one of ``KINDS``.

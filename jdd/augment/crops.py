@@ -1,13 +1,13 @@
-"""Crops and flips of trained nets' images, as strategies: ``pad_flip``, ``rrc_flip``, ``flip``.
+"""Crops and flips for training nets on images, as strategies: ``pad_flip``, ``rrc_flip``, ``flip``.
 
-pad   the image's size at a random place of its self padded by an eighth of its height (4 of 32);
+pad   a crop of the image's size from the image padded by an eighth of its height (4 of 32);
 rrc   a random area of 8 to 100 % and ratio of 3/4 to 4/3, resized to the image's size;
 flip  mirrored with p = 1/2.
 
-Unlike DSA every operation of the strategy is applied, with a draw of each image's own; how, see
-``views``. Padding is zero in the space of the images, thus the mean pixel of normalised ones, where
-PyTorch's recipes, which pad before they normalise, have black, ``(0 - mean) / std``: those need
-``views.apply`` with its ``border``.
+Unlike in DSA, every operation of the strategy is applied, with one draw per image (see ``views``).
+Padding is zero in the space of the images, which is the mean pixel of normalised ones. PyTorch's
+recipes pad before they normalise, with black, ``(0 - mean) / std``: those need ``views.apply`` with
+its ``border``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def draw_op(key: jax.Array, strategy: str) -> jax.Array:
 
 
 def spec_of(strategy: str, height: int, siamese: bool = False) -> views.Spec:
-    """Return what a strategy draws for images of ``height`` pixels."""
+    """Return the ``views.Spec`` of a strategy for images of ``height`` pixels."""
     found = names(strategy)
     crop = "padded" if "pad" in found else "resized" if "rrc" in found else "none"
     flip = 0.5 if "flip" in found else 0.0
@@ -59,11 +59,11 @@ def apply(
     """Apply the strategy's operations with parameters drawn from ``key``.
 
     Args:
-      op: what ``draw_op`` gave; of no effect.
+      op: from ``draw_op``; has no effect.
       images: [n, h, w, c], normalised or whitened.
       strategy: operations joined by ``_``; "" or "none" returns the images as they are.
-      siamese: one draw for all images instead of one each.
-      align_corners: of no effect: every operation is defined in pixels.
+      siamese: one draw for all images instead of one per image.
+      align_corners: has no effect: every operation is defined in pixels.
 
     Returns:
       [n, h, w, c].

@@ -1,17 +1,17 @@
-"""The augmentation that DC's sets are evaluated with (Zhao et al., ICLR 2021, code).
+"""DC's augmentation for evaluation (Zhao et al., ICLR 2021, code).
 
-For every image one of the operations of a strategy, such as ``crop_scale_rotate``, is drawn:
+For every image, one operation of a strategy such as ``crop_scale_rotate`` is drawn:
 
 crop    the image is padded by 4 with the batch's mean pixel and cut out at offsets 0 .. 7;
-scale   it is resized to int(u h) x int(u' w), u, u' ~ U(0.8, 1.2), nearest pixel, and put in the
-        middle of a square of zeros as large as the largest of the four sides, whose middle is cut
-        out, both rounded down;
+scale   it is resized to int(u h) x int(u' w), u, u' ~ U(0.8, 1.2), nearest pixel, centred in a
+        square of zeros with the largest of the four sides, and the centre of that is cut out, both
+        offsets rounded down;
 rotate  by whole degrees of -45 .. 44 about its centre, cubic splines; outside, the batch's mean
-        over all channels. The turned image is as large as it becomes, and its middle is cut out,
-        rounded down: half a pixel off where it has grown by an odd number of pixels;
+        over all channels. The rotated image is not cropped; then its centre is cut out, offsets
+        rounded down: half a pixel off if it has grown by an odd number of pixels;
 noise   N(0, 0.001^2) is added.
 
-Only for training on a set that is finished: nothing is differentiated through it.
+Only for training on a finished set: no gradient passes through it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def apply(
     siamese: bool = False,
     align_corners: bool = True,
 ) -> jax.Array:
-    """Augment every image, [n, h, w, c], by an operation and parameters of its own.
+    """Augment every image, [n, h, w, c], by its own operation and parameters.
 
-    ``op``, ``siamese`` and ``align_corners`` are there for the signature and say nothing here.
+    ``op``, ``siamese`` and ``align_corners`` have no effect; they complete the common signature.
     """
     del op, siamese, align_corners
     chosen = names(strategy)
@@ -75,7 +75,7 @@ def apply(
 def crop(image: jax.Array, row: jax.Array, col: jax.Array, mean: jax.Array) -> jax.Array:
     """Cut the image out of its padded self at (row, col), each 0 .. 8; ``mean`` is [c]."""
     sides = ((CROP, CROP), (CROP, CROP), (0, 0))
-    # What is padded is 0 where the border is the mean: the mean is taken off before, added after.
+    # Padding is 0 and the border is the mean: the mean is subtracted before and added after.
     padded = jnp.pad(image - mean[None, None], sides)
     return jax.lax.dynamic_slice(padded, (row, col, 0), image.shape) + mean[None, None]
 
@@ -90,14 +90,14 @@ def scale(image: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
 
 
 def _resized(size: jax.Array, full: int, canvas: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the pixel that each place of an axis shows, and whether it shows one."""
+    """Return the source pixel of each place along an axis, and True where there is one."""
     place = jnp.arange(full) + (canvas - full) // 2 - (canvas - size) // 2
     source = jnp.floor(place * (full / size.astype(jnp.float32))).astype(jnp.int32)
     return jnp.clip(source, 0, full - 1), (place >= 0) & (place < size)
 
 
 def rotate(image: jax.Array, degrees: jax.Array, fill: jax.Array) -> jax.Array:
-    """Turn the image by ``degrees`` (-45 .. 44) by cubic B-splines; ``fill`` (a number) outside."""
+    """Rotate the image by ``degrees`` (-45 .. 44), cubic B-splines; ``fill`` (a number) outside."""
     h, w, _ = image.shape
     smooth_rows, smooth_cols = (jnp.asarray(_prefilter(size), image.dtype) for size in (h, w))
     coefficients = jnp.einsum("ia,jb,abc->ijc", smooth_rows, smooth_cols, image)
@@ -115,7 +115,7 @@ def rotate(image: jax.Array, degrees: jax.Array, fill: jax.Array) -> jax.Array:
     for at_row, by_row in zip(*taps[0], strict=True):
         for at_col, by_col in zip(*taps[1], strict=True):
             out = out + (by_row * by_col)[..., None] * coefficients[at_row, at_col]
-    # Rounding may put a corner that is turned onto itself a hair outside.
+    # Rounding may place a corner that is rotated onto itself slightly outside.
     near = 1e-4
     inside = (rows >= -near) & (rows <= h - 1 + near) & (cols >= -near) & (cols <= w - 1 + near)
     return jnp.where(inside[..., None], out, fill.astype(image.dtype))
@@ -141,7 +141,7 @@ def _taps(at: jax.Array, size: int) -> tuple[list[jax.Array], list[jax.Array]]:
 
 @functools.cache
 def _off_centre(height: int, width: int) -> np.ndarray:
-    """Return how far above and left of its middle a turned image is cut, [angles, 2]: 0 or 1/2."""
+    """Return the offset of the cut from a rotated image's centre, [angles, 2]: 0 or 1/2 pixel."""
     angles = np.arange(-ROTATE, ROTATE)
     cos, sin = special.cosdg(angles), np.abs(special.sindg(angles))
     grown = [
@@ -152,7 +152,7 @@ def _off_centre(height: int, width: int) -> np.ndarray:
 
 @functools.cache
 def _prefilter(size: int) -> np.ndarray:
-    """The map from samples to cubic B-spline coefficients along an axis, mirrored ends."""
+    """Return the map from samples to cubic B-spline coefficients along an axis, mirrored ends."""
     return ndimage.spline_filter1d(np.eye(size), 3, axis=0, mode="mirror")
 
 

@@ -1,10 +1,10 @@
 """Differentiable siamese augmentation (Zhao & Bilen, ICML 2021): six operations on image batches.
 
-A *strategy* names the operations allowed, e.g. ``color_crop_cutout_flip_scale_rotate``. One call
+A *strategy* names the allowed operations, e.g. ``color_crop_cutout_flip_scale_rotate``. One call
 draws one operation for the whole batch; its parameters are drawn per image, or once for all images
-(siamese). Outside the image is zero, which in normalised space is the mean pixel. Nothing is
-clamped. For given parameters every operation is linear in the images up to a constant, so their
-derivatives exist to any order.
+(siamese). Pixels outside the image are zero, the mean pixel in normalised space. Values are not
+clamped. For given parameters every operation is affine in the images, so derivatives of any order
+exist.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def names(strategy: str) -> tuple[str, ...]:
 
 
 def draw_op(key: jax.Array, strategy: str) -> jax.Array:
-    """Draw one operation uniformly: its place in the strategy, a scalar int32 (0 without any)."""
+    """Draw one operation uniformly: its index in the strategy, a scalar int32 (0 if empty)."""
     return jax.random.randint(key, (), 0, max(1, len(names(strategy))))
 
 
 class Draw(NamedTuple):
-    """What a call draws: ``op``, a place in the strategy, and ``uniform``, [3, n] or [3, 1]."""
+    """The draws of a call: ``op``, an index in the strategy, and ``uniform``, [3, n] or [3, 1]."""
 
     op: jax.Array | int
     uniform: jax.Array
 
 
 def draw(key: jax.Array, images: int, strategy: str, siamese: bool = False) -> Draw:
-    """Draw operation and parameters for a batch of ``images`` images: what ``dsa`` draws.
+    """Draw operation and parameters for a batch of ``images`` images, as ``dsa`` does.
 
-    Apart from ``augment``, so that the draws of many steps are one call of the generator.
+    Separate from ``augment``, so that the draws of many steps are one call of the generator.
     """
     op_key, key = jax.random.split(key)
     return Draw(draw_op(op_key, strategy), _draws(key, images, siamese))
@@ -70,19 +70,19 @@ def apply(
     siamese: bool = False,
     align_corners: bool = True,
 ) -> jax.Array:
-    """Apply the operation at place ``op`` of the strategy, with parameters drawn from ``key``.
+    """Apply operation ``op`` of the strategy, with parameters drawn from ``key``.
 
     The choice is a ``lax.switch`` on ``op`` alone: under ``vmap`` over key and images with one
     shared op it stays a real branch, and only the chosen operation runs.
 
     Args:
-      op: what ``draw_op`` gave.
-      key: for the parameters.
+      op: from ``draw_op``.
+      key: PRNG key of the parameters.
       images: [n, h, w, c], normalised or whitened.
       strategy: operations joined by ``_``; "" or "none" returns the images as they are.
-      siamese: one draw for all images instead of one each.
+      siamese: one draw for all images instead of one per image.
       align_corners: the grid convention of scale and rotate (DC, DSA, DM: False; MTT: True). It
-        matters for images that are not square; for square ones both give the same pixels.
+        matters only for images that are not square.
 
     Returns:
       [n, h, w, c].
@@ -100,7 +100,7 @@ def dsa(
     align_corners: bool = True,
     mode: str = "S",
 ) -> jax.Array:
-    """Augment a batch: mode "S" applies one drawn operation, "M" all of them in their order.
+    """Augment a batch: mode "S" applies one drawn operation, "M" all of them in order.
 
     Raises:
       BadInput: an unknown operation or mode.
@@ -116,7 +116,7 @@ def dsa(
     return images
 
 
-# The operations with explicit parameters, each of shape [n] (or [1]: the same for all images).
+# The operations with explicit parameters, each of shape [n] (or [1]: shared by all images).
 
 
 def color(
@@ -143,7 +143,7 @@ def crop(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
 
 
 def cutout(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
-    """Zero a hole of half the height and width around (rows, cols); borders clip it."""
+    """Set a hole of half the height and width around (rows, cols) to zero, within the image."""
     _, h, w, _ = images.shape
     hole = _hole(h, rows)[:, :, None] & _hole(w, cols)[:, None, :]
     return jnp.where(hole[..., None], jnp.zeros((), images.dtype), images)
@@ -157,8 +157,8 @@ def flip(images: jax.Array, flipped: jax.Array) -> jax.Array:
 def scale(images: jax.Array, sx: jax.Array, sy: jax.Array, align_corners: bool = True) -> jax.Array:
     """Resample bilinearly at ``s (i - centre) + centre``: s > 1 zooms out, zero outside.
 
-    Both grid conventions come to the same source pixels here: the normalised coordinate is scaled
-    about 0, the image's centre, and its unit cancels.
+    Both grid conventions give equal source pixels here: the normalised coordinate is scaled about
+    0, the image's centre, and its unit cancels.
     """
     del align_corners
     _, h, w, _ = images.shape
@@ -168,10 +168,10 @@ def scale(images: jax.Array, sx: jax.Array, sy: jax.Array, align_corners: bool =
 
 
 def rotate(images: jax.Array, angle: jax.Array, align_corners: bool = True) -> jax.Array:
-    """Resample bilinearly on a grid turned by ``angle`` (radians), zero outside.
+    """Resample bilinearly on a grid rotated by ``angle`` (radians), zero outside.
 
-    The grid is turned in normalised coordinates, so images that are not square are sheared too; by
-    how much depends on ``align_corners``, whose unit is (size - 1) / 2 instead of size / 2.
+    The grid is rotated in normalised coordinates, which shears images that are not square; by how
+    much depends on ``align_corners``, whose unit is (size - 1) / 2 instead of size / 2.
     """
     n, h, w, c = images.shape
     rows = about_centre(h, images.dtype)[None, :, None]
@@ -195,12 +195,12 @@ def _hole(size: int, centre: jax.Array) -> jax.Array:
     return (place >= first) & (place < first + side)
 
 
-# One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.
+# One branch per operation: map three uniform draws [3, n] (or [3, 1]) to parameters, and apply.
 
 
 def _draws(key: jax.Array, images: int, siamese: bool) -> jax.Array:
-    # float32 whatever the images are, so that the draw does not depend on their dtype. One draw
-    # serves all operations: a generator in every branch would be most of what XLA compiles.
+    # Always float32, so that the draw does not depend on the images' dtype. One draw serves all
+    # operations: a generator in every branch would dominate the compile time.
     return jax.random.uniform(key, (3, 1 if siamese else images), jnp.float32)
 
 
@@ -242,7 +242,7 @@ def _rotate(u: jax.Array, images: jax.Array, align_corners: bool) -> jax.Array:
 
 
 def _whole(draw: jax.Array, count: int) -> jax.Array:
-    """Turn uniform draws of [0, 1) into 0 .. count - 1."""
+    """Map uniform draws of [0, 1) to integers 0 .. count - 1."""
     return jnp.floor(draw * count).astype(jnp.int32)
 
 

@@ -1,9 +1,9 @@
-"""FRePo's augmentation of nets trained on a set (Zhou, Nezhadarya & Ba, NeurIPS 2022).
+"""FRePo's augmentation for training nets on a set (Zhou, Nezhadarya & Ba, NeurIPS 2022).
 
-As with DSA one call draws one operation of the strategy for the whole batch, with parameters of
-each image's own. The operations are others than DSA's of the same name: colours change less, a crop
-is a zoom, shifts are no whole pixels, the hole is smaller and never cut by the border. What comes
-from outside the image is its nearest pixel, not zero.
+As in DSA, one call draws one operation of the strategy for the whole batch, with parameters per
+image. The operations differ from DSA's of the same name: colours change less, a crop is a zoom,
+shifts are fractions of a pixel, the hole is smaller and lies inside the image. Outside the image,
+the nearest pixel is repeated instead of zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def names(strategy: str) -> tuple[str, ...]:
 
 
 def draw_op(key: jax.Array, strategy: str) -> jax.Array:
-    """Draw one operation uniformly: its place in the strategy, a scalar int32 (0 without any)."""
+    """Draw one operation uniformly: its index in the strategy, a scalar int32 (0 if empty)."""
     return jax.random.randint(key, (), 0, max(1, len(names(strategy))))
 
 
@@ -40,14 +40,14 @@ def apply(
     siamese: bool = False,
     align_corners: bool = True,
 ) -> jax.Array:
-    """Apply the operation at place ``op`` of the strategy, with parameters drawn from ``key``.
+    """Apply operation ``op`` of the strategy, with parameters drawn from ``key``.
 
     Args:
-      op: what ``draw_op`` gave; a ``lax.switch`` on it alone.
+      op: from ``draw_op``; a ``lax.switch`` on it alone.
       images: [n, h, w, c], normalised or whitened.
       strategy: operations joined by ``_``; "" or "none" returns the images as they are.
-      siamese: one draw for all images instead of one each.
-      align_corners: of no effect: every operation is defined in pixels.
+      siamese: one draw for all images instead of one per image.
+      align_corners: has no effect: every operation is defined in pixels.
 
     Returns:
       [n, h, w, c].
@@ -56,14 +56,14 @@ def apply(
     branches = [_BRANCHES[name] for name in names(strategy)]
     if not branches:
         return images
-    # float32 whatever the images are, so that the draw does not depend on their dtype.
+    # Always float32, so that the draw does not depend on the images' dtype.
     uniform = jax.random.uniform(key, (3, 1 if siamese else len(images)), jnp.float32)
     if len(branches) == 1:
         return branches[0](uniform, images)
     return lax.switch(op, branches, uniform, images)
 
 
-# The operations with explicit parameters, each of shape [n] (or [1]: the same for all images).
+# The operations with explicit parameters, each of shape [n] (or [1]: shared by all images).
 
 
 def zoom(images: jax.Array, by: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
@@ -99,7 +99,7 @@ def rotate(images: jax.Array, angle: jax.Array) -> jax.Array:
 
 
 def cutout(images: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
-    """Zero a hole of a quarter of height and width whose first pixel is (rows, cols)."""
+    """Set a hole of a quarter of height and width to zero; its first pixel is (rows, cols)."""
     inside = []
     for first, size in ((rows, images.shape[1]), (cols, images.shape[2])):
         place = jnp.arange(size)[None] - first[:, None]
@@ -113,13 +113,13 @@ def _side(size: int) -> int:
 
 
 def _resample(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """Read rows at ``y`` [n, h] and columns at ``x`` [n, w], the nearest pixel outside."""
+    """Sample at rows ``y`` [n, h] and columns ``x`` [n, w]; the nearest pixel outside."""
     _, h, w, _ = images.shape
     by_row, by_col = taps(jnp.clip(y, 0, h - 1), h), taps(jnp.clip(x, 0, w - 1), w)
     return separable(images, by_row, by_col)
 
 
-# One branch an operation: turn three uniform draws [3, n] (or [3, 1]) into parameters, and apply.
+# One branch per operation: map three uniform draws [3, n] (or [3, 1]) to parameters, and apply.
 
 
 def _flip(u: jax.Array, images: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Bilinear resampling that gradients pass through: places in pixels, nothing outside."""
+"""Differentiable bilinear resampling: coordinates in pixels, zero outside the image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from jax import lax
 
 
 def about_centre(size: int, dtype: jnp.dtype) -> jax.Array:
-    """Return the pixels' places along an axis, counted from its centre, ``[size]``."""
+    """Return the pixels' coordinates along an axis, relative to its centre, ``[size]``."""
     return jnp.arange(size, dtype=dtype) - (size - 1) / 2
 
 
 def taps(source: jax.Array, size: int, dtype: jnp.dtype | None = None) -> jax.Array:
-    """Return the linear weights ``[n, out, size]`` of source places ``[n, out]``; none outside."""
+    """Return linear weights ``[n, out, size]`` of source coordinates ``[n, out]``; 0 outside."""
     source = source.astype(dtype or source.dtype)
     places = jnp.arange(size, dtype=source.dtype)
     return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - places[None, None]))
@@ -31,7 +31,7 @@ def separable(images: jax.Array, by_row: jax.Array, by_col: jax.Array) -> jax.Ar
 
 
 def bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """Read images [n, h, w, c] at rows ``y`` and columns ``x``, [n or 1, h, w]; zero outside."""
+    """Sample images [n, h, w, c] at rows ``y`` and columns ``x``, [n or 1, h, w]; zero outside."""
     n, h, w, c = images.shape
     flat = images.reshape(n, h * w, c)
     top, left = jnp.floor(y), jnp.floor(x)
@@ -55,21 +55,21 @@ def crop_taps(
     size: int,
     dtype: jnp.dtype,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return linear weights along an axis that is cut to ``extent`` pixels and resized to ``size``.
+    """Return linear weights along an axis cropped to ``extent`` pixels and resized to ``size``.
 
-    Pixel i of the resized crop reads, counted from ``first``, at the place
+    Pixel i of the resized crop samples, relative to ``first``, the coordinate
 
         (i + 1/2) extent / size - 1/2, clipped to 0 .. extent - 1,
 
-    in integers up to the last division, so that extent = size reads i itself, exactly.
+    in integers up to the last division, so that extent = size gives exactly i.
 
     Args:
-      order: [n, size], the i that each output pixel shows.
-      source: [n, size], the image's pixel that lies at each place.
-      first, extent: [n], the crop; it may reach outside.
+      order: [n, size], the i of each output pixel.
+      source: [n, size], the image's pixel at each place.
+      first, extent: [n], the crop in pixels; it may reach outside.
 
     Returns:
-      Weights [n, size, size] over the image's pixels, and [n, size], the weight of what is outside.
+      Weights [n, size, size] over the image's pixels, and [n, size], the weight of the outside.
     """
     first, extent, unit = first[:, None], extent[:, None], 2 * size
     at = jnp.clip((2 * order + 1) * extent - size, 0, unit * (extent - 1))

@@ -1,4 +1,4 @@
-"""A strategy: the operations an augmentation may draw from, written as ``crop_scale_rotate``."""
+"""Strategies: the operations of an augmentation, written as ``crop_scale_rotate``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def parse(strategy: str, ops: Sequence[str], where: str) -> tuple[str, ...]:
     """Return the operations of a strategy, () for "" and "none".
 
     Args:
-      ops: the operations there are.
-      where: the key that a person would set it by.
+      ops: the known operations.
+      where: the config key that sets the strategy, for errors.
 
     Raises:
       BadInput: an unknown operation, or one named twice.
@@ -24,8 +24,8 @@ def parse(strategy: str, ops: Sequence[str], where: str) -> tuple[str, ...]:
         if name not in ops:
             close = nearest(name, ops)
             meant = f" (did you mean {close!r}?)" if close else ""
-            said = f"unknown operation {name!r} in {strategy!r}{meant}"
-            raise BadInput(where, said, f"none, or any of {', '.join(ops)} joined by _")
+            unknown = f"unknown operation {name!r} in {strategy!r}{meant}"
+            raise BadInput(where, unknown, f"none, or any of {', '.join(ops)} joined by _")
     if len(set(found)) < len(found):
         raise BadInput(where, f"an operation twice in {strategy!r}", "each at most once")
     return found

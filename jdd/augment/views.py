@@ -1,13 +1,13 @@
-"""Views: what an augmentation draws, as data that can be stored and replayed without a generator.
+"""Views: the random draws of an augmentation as data, stored and replayed without a generator.
 
 The augmentations of SRe2L (Yin, Xing & Shen, NeurIPS 2023), CDA (Yin & Shen, TMLR 2024), G-VBSM
-(Shao et al., CVPR 2024), RDED (Sun et al., CVPR 2024) and FKD (Shen & Xing, ECCV 2022). In their
-order: cells shuffled, crop and resize, flip, roll; then cutmix or mixup with another image's view.
-``draw`` makes a ``View``, ``apply`` applies it; everything before the mix is one linear map a row
-and a column, so that gradients reach the images. For a given view the same program gives the same
-bits.
+(Shao et al., CVPR 2024), RDED (Sun et al., CVPR 2024) and FKD (Shen & Xing, ECCV 2022), in this
+order: shuffle cells, crop and resize, flip, roll; then cutmix or mixup with another image's view.
+``draw`` draws a ``View``, ``apply`` applies it. Everything before the mix is one linear map of the
+rows and one of the columns, so that gradients reach the images. For a given view, one program gives
+equal bits.
 
-What a crop shows outside the image is 0 in the space of the images, the mean pixel of normalised
+Outside the image a crop shows 0 in the space of the images, which is the mean pixel of normalised
 ones, or ``border``. PyTorch pads before it normalises: its black is ``(0 - mean) / std``.
 """
 
@@ -33,11 +33,10 @@ class View(NamedTuple):
     box: [n, 4], the crop in pixels: top, left, height, width; it may reach outside.
     flip: bool [n], mirrored left and right after the crop.
     shift: [n, 2], circular shift of rows and columns (as ``np.roll``), after the flip.
-    partner: [n], the image whose view is mixed in; its own place for none.
-    patch: [n, 4], cutmix: rows lo, hi and columns lo, hi that show the partner's; lo = hi for none.
+    partner: [n], index of the image whose view is mixed in; its own index for none.
+    patch: [n, 4], cutmix: rows lo, hi and columns lo, hi taken from the partner; lo = hi for none.
     share: float32 [n], mixup: the image's own share, 1 for none.
-    rows, cols: [n, f], before the crop: the f strips of rows (columns) that are shown, in their
-        order. f = 1 for none.
+    rows, cols: [n, f], the order of f strips of rows (columns), before the crop; f = 1 for none.
     """
 
     box: jax.Array
@@ -50,7 +49,7 @@ class View(NamedTuple):
     cols: jax.Array
 
 
-# What is stored: int16 holds every pixel's place, a batch may have more images than that.
+# Stored dtypes: int16 holds every pixel's index; a batch may have more images than that.
 STORED = {
     "box": np.int16,
     "flip": np.bool_,
@@ -64,15 +63,15 @@ STORED = {
 
 
 class Spec(NamedTuple):
-    """What ``draw`` draws; hashable, thus static.
+    """Static specification of ``draw``; hashable.
 
     crop: "none"; "resized", of area ~ U(``scale``) and log width / height ~ U(log ``ratio``); or
-        "padded", the image's size out of its self padded by ``pad``.
+        "padded", a crop of the image's size from the image padded by ``pad``.
     flip: the probability of a mirrored image.
-    roll: shifts of 0 .. roll rows and columns, of -roll .. roll where ``signed``.
+    roll: shifts of 0 .. roll rows and columns; with ``signed`` of -roll .. roll.
     mix: "none", "cutmix" or "mixup", with lambda ~ Beta(``alpha``, ``alpha``).
-    shuffle: strips of rows and of columns that are permuted, 1 for none; one permutation for the
-        batch, or each image's own where ``own_shuffle``, as in RDED's code.
+    shuffle: the number of strips of rows and of columns that are permuted, 1 for none; one
+        permutation for the batch, or with ``own_shuffle`` one per image, as in RDED's code.
     shared: one box, flip and shift for the whole batch, as in SRe2L's recovery.
     """
 
@@ -99,20 +98,24 @@ def draw(
 ) -> View:
     """Draw a view of ``n`` images.
 
-    Crop, flip and shift, mix, and shuffle do not depend on what else the spec asks for.
+    Crop, flip and shift, mix, and shuffle have independent draws: none depends on whether the
+    spec has the others.
 
     Args:
+      key: PRNG key.
+      n: the number of images.
       shape: of an image, (h, w) or (h, w, c).
+      spec: the distribution of views.
       low: replaces ``spec.scale[0]``, may be traced: CDA's curriculum.
 
     Raises:
       BadInput: a spec that cannot be drawn.
     """
-    check(spec, shape)
+    validate(spec, shape)
     h, w = shape[:2]
     keys = jax.random.split(key, 3)
-    # float32 whatever the images are, so that the draw does not depend on their dtype. One draw
-    # serves all of them: generators would be most of what XLA compiles.
+    # Always float32, so that the draw does not depend on the images' dtype. One draw serves all
+    # operations: separate generators would dominate the compile time.
     u = jax.random.uniform(keys[0], (1 if spec.shared else n, 5 + 2 * TRIES), jnp.float32)
     least = -spec.roll if spec.signed else 0
     flip, shift = u[:, 0] < spec.flip, least + _whole(u[:, 1:3], spec.roll + 1 - least)
@@ -127,12 +130,16 @@ def draw(
 
 
 def _whole(uniform: jax.Array, count: jax.Array | int) -> jax.Array:
-    """Turn uniform draws of [0, 1) into 0 .. count - 1."""
+    """Map uniform draws of [0, 1) to integers 0 .. count - 1."""
     return jnp.floor(uniform * count).astype(jnp.int32)
 
 
-def check(spec: Spec, shape: tuple[int, ...]) -> None:
-    """Raise BadInput where ``spec`` cannot be drawn for images of ``shape``."""
+def validate(spec: Spec, shape: tuple[int, ...]) -> None:
+    """Refuse a spec that cannot be drawn for images of ``shape``.
+
+    Raises:
+      BadInput: naming the field that does not fit.
+    """
     for name, known in (("crop", CROPS), ("mix", MIXES)):
         if getattr(spec, name) not in known:
             found = f"{name} {getattr(spec, name)!r}"
@@ -158,11 +165,11 @@ def resized_boxes(
     ratio: tuple[float, float],
     low: jax.Array | float | None = None,
 ) -> jax.Array:
-    """Turn uniform draws [n, 2 + 2 TRIES] into boxes [n, 4] inside the image, as torchvision does.
+    """Map uniform draws [n, 2 + 2 TRIES] to boxes [n, 4] inside the image, as torchvision does.
 
-    Of ten tries with area a ~ U(scale) h w and log r ~ U(log ratio) the first whose height
-    round(sqrt(a / r)) and width round(sqrt(a r)) both fit counts, at a uniform place; if none does,
-    the largest centred box whose ratio is within bounds.
+    Ten tries with area a ~ U(scale) h w and log r ~ U(log ratio): the first whose height
+    round(sqrt(a / r)) and width round(sqrt(a r)) both fit is placed uniformly; if none fits, the
+    largest centred box whose ratio is within bounds.
     """
     least = jnp.asarray(scale[0] if low is None else low, jnp.float32)
     area = (least + uniform[:, 2 : 2 + TRIES] * (scale[1] - least)) * (h * w)
@@ -188,8 +195,8 @@ def _largest(h: int, w: int, ratio: tuple[float, float]) -> tuple[int, int]:
 def cutmix_patch(lam: jax.Array, uniform: jax.Array, h: int, w: int) -> jax.Array:
     """Return cutmix's box [4] (Yun et al., ICCV 2019): rows lo, hi, columns lo, hi.
 
-    floor(floor(S sqrt(1 - lam)) / 2) pixels on either side of a centre that ``uniform`` [2] makes
-    any pixel, on both axes, cut at the border: an odd side loses one, as in the authors' code.
+    On both axes floor(floor(S sqrt(1 - lam)) / 2) pixels on either side of a uniform centre, drawn
+    from ``uniform`` [2], clipped at the border: an odd side loses one, as in the authors' code.
     """
     sizes = jnp.array([h, w], jnp.int32)
     half = jnp.floor(jnp.sqrt(1 - lam) * sizes).astype(jnp.int32) // 2
@@ -228,11 +235,11 @@ def apply(images: jax.Array, view: View, border: jax.Array | None = None) -> jax
     """Return the view of ``images``: ``reframe``, then ``mix``; no random number is drawn.
 
     Args:
-      images: [n, h, w, c], floating; the dtype is kept.
-      border: [c], what lies outside the image, in the images' own space; None: zero.
+      images: [n, h, w, c], floating; the result has their dtype.
+      border: [c], the pixel outside the image, in the images' own space; None: zero.
 
     Raises:
-      BadInput: images that are not of floating point.
+      BadInput: images that are not floating point.
     """
     return mix(reframe(images, view, border), view)
 
@@ -240,29 +247,29 @@ def apply(images: jax.Array, view: View, border: jax.Array | None = None) -> jax
 def reframe(images: jax.Array, view: View, border: jax.Array | None = None) -> jax.Array:
     """Shuffle strips, crop and resize bilinearly, flip, roll; arguments as in ``apply``.
 
-    The crop comes first: pixels are interpolated within it, half-pixel centres, its edge repeated,
-    without antialiasing (drawn boxes only enlarge). A box of the image's own size changes no pixel.
+    Pixels are interpolated within the crop, with half-pixel centres and a repeated edge, without
+    antialiasing (drawn boxes only enlarge). A box of the image's own size changes no pixel.
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise BadInput("images of a view", str(images.dtype), "floating point")
     n, h, w, _ = images.shape
-    dtype = jnp.promote_types(images.dtype, jnp.float32)  # weights of 8 bits would blur
+    dtype = jnp.promote_types(images.dtype, jnp.float32)  # weights of 8 bits would blur the images
     row = (jnp.arange(h)[None] - view.shift[:, :1]) % h
     col = (jnp.arange(w)[None] - view.shift[:, 1:]) % w
     col = jnp.where(view.flip[:, None], w - 1 - col, col)
     top, left, height, width = view.box.T
     by_row, above = crop_taps(row, pixels(view.rows, h), top, height, h, dtype)
-    by_col, beside = crop_taps(col, pixels(view.cols, w), left, width, w, dtype)
+    by_col, aside = crop_taps(col, pixels(view.cols, w), left, width, w, dtype)
     out = separable(images.astype(dtype), by_row, by_col)
     if border is not None:
-        above, beside = above[:, :, None], beside[:, None, :]
-        outside = above + beside - above * beside
+        above, aside = above[:, :, None], aside[:, None, :]
+        outside = above + aside - above * aside
         out = out + outside[..., None] * jnp.asarray(border, dtype)[None, None, None]
     return out.astype(images.dtype)
 
 
 def pixels(strips: jax.Array, size: int) -> jax.Array:
-    """Turn the order of strips, [n, f], into that of their pixels, [n, size]; f divides it."""
+    """Map the order of strips, [n, f], to that of their pixels, [n, size]; f divides size."""
     long = size // strips.shape[1]
     places = strips[:, :, None] * long + jnp.arange(long)[None, None]
     return places.reshape(len(strips), size)
@@ -271,7 +278,7 @@ def pixels(strips: jax.Array, size: int) -> jax.Array:
 def mix(images: jax.Array, view: View) -> jax.Array:
     """Mix reframed images with their partners: ``s x + (1 - s) x[partner]``, then the patch.
 
-    The patch shows the partner alone.
+    In the patch the partner replaces the image.
     """
     _, h, w, _ = images.shape
     other = images[view.partner]
@@ -285,9 +292,9 @@ def mix(images: jax.Array, view: View) -> jax.Array:
 
 
 def own_share(view: View, shape: tuple[int, ...]) -> jax.Array:
-    """Return how much of each mixed view is the image's own, [n]: for mixing hard labels.
+    """Return the image's own share of each mixed view, [n]: the weight of its hard label.
 
-    ``share (1 - area of the patch / (h w))``, the patch as it was cut; 1 for its own partner.
+    ``share (1 - area of the patch / (h w))``, the patch after clipping; 1 if it is its own partner.
     """
     h, w = shape[:2]
     area = jnp.prod(jnp.maximum(view.patch[:, 1::2] - view.patch[:, ::2], 0), axis=1)
@@ -296,10 +303,10 @@ def own_share(view: View, shape: tuple[int, ...]) -> jax.Array:
 
 
 def pack(view: View) -> dict[str, np.ndarray]:
-    """Return the view as compact arrays by field (``STORED``), without loss; any leading axes.
+    """Return the view as compact arrays by field (``STORED``), lossless; any leading axes.
 
     Raises:
-      BadInput: a place that int16 does not hold.
+      BadInput: an index that int16 does not hold.
     """
     packed: dict[str, np.ndarray] = {}
     for name, dtype in STORED.items():
@@ -312,8 +319,9 @@ def pack(view: View) -> dict[str, np.ndarray]:
 
 
 def unpack(packed: Mapping[str, np.ndarray | jax.Array]) -> View:
-    """Return the view that was packed; other entries, such as labels beside it, are left alone.
-    JAX's arrays may be traced.
+    """Undo ``pack``; entries that are not fields of a view, such as labels, are ignored.
+
+    JAX arrays may be traced.
 
     Raises:
       BadInput: a field is missing or of another type.
@@ -331,6 +339,6 @@ def unpack(packed: Mapping[str, np.ndarray | jax.Array]) -> View:
 
 
 def stored_bytes(shuffle: int = 1) -> int:
-    """Return the bytes of one image's view in a store."""
+    """Return the stored bytes of one image's view."""
     numbers = {"box": 4, "shift": 2, "patch": 4, "rows": shuffle, "cols": shuffle}
     return sum(numbers.get(name, 1) * np.dtype(dtype).itemsize for name, dtype in STORED.items())

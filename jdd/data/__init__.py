@@ -1,4 +1,4 @@
-"""The data room: where images come from, how they are split, normalised and drawn."""
+"""Datasets: reading images, splitting, normalising and sampling them."""
 
 from __future__ import annotations
 

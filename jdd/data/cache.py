@@ -1,4 +1,4 @@
-"""Arrays kept on disk between runs: an accelerator, never a reason to fail."""
+"""Cache of arrays on disk, shared between runs: it saves time and never makes a run fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(setting: str = "") -> Path:
 
 
 def stamp(path: Path) -> list[object]:
-    """Return what identifies the present content of a file or of every file below a folder."""
+    """Return values that identify the present content of a file or of all files below a folder."""
     if not path.is_dir():
         info = path.stat()
         return [str(path.resolve()), info.st_size, info.st_mtime_ns]
@@ -36,7 +36,7 @@ def stamp(path: Path) -> list[object]:
         for name in names:
             try:
                 info = os.stat(os.path.join(top, name))
-            except OSError:  # a dangling link; reading the folder reports what matters
+            except OSError:  # a dangling link; reading the folder reports it
                 continue
             line = f"{top}/{name}/{info.st_size}/{info.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
@@ -56,10 +56,10 @@ def place(setting: str, kind: str, parts: object) -> Path:
 
 
 def fill(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a new folder that becomes ``path`` in one step; nothing if it is there.
+    """Call ``write`` on a new folder and move it to ``path`` in one step; nothing if it exists.
 
-    A second process waits for the first. Unlike arrays in the cache these files are needed: what
-    goes wrong is raised.
+    A second process waits for the first. Unlike cached arrays these files are needed, so errors
+    are raised.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "w") as lock:
@@ -78,7 +78,7 @@ def fill(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read(path: Path, names: tuple[str, ...] = ()) -> Arrays | None:
-    """Return the cached arrays, or None if there is no whole file with all of ``names``."""
+    """Return the cached arrays, or None if there is no complete file with all of ``names``."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
@@ -88,7 +88,7 @@ def read(path: Path, names: tuple[str, ...] = ()) -> Arrays | None:
 
 
 def write(path: Path, arrays: Arrays) -> str:
-    """Write the arrays in one atomic step; return "" or the words to tell when that failed."""
+    """Write the arrays in one atomic step; return "" on success, a note for the user on failure."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,6 @@ def write(path: Path, arrays: Arrays) -> str:
             os.unlink(temporary)
         reason = error.strerror or str(error)
         return (
-            f"the cache {path.parent} cannot be written ({reason}): nothing is kept for next time"
+            f"the cache {path.parent} cannot be written ({reason}): nothing is stored for next time"
         )
     return ""

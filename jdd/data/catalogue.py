@@ -1,4 +1,4 @@
-"""What is known about the well-known datasets: one table, read by everything else."""
+"""Table of known datasets: shapes, counts, class names, mean and deviation, DSA strategy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ NO_FLIP = "color_crop_cutout_scale_rotate"
 
 
 class Facts(NamedTuple):
-    """One dataset: everything that is the same for every copy of it.
+    """Facts of one dataset that are equal for every copy of it.
 
-    ``mean`` and ``std`` are per channel, of pixels in [0, 1]; empty means "computed from the
-    training split". ``class_names`` may be empty (taken from the source then). ``sizes`` are the
-    published numbers of training and test images.
+    ``mean`` and ``std`` are per channel, of pixels in [0, 1]; empty: computed from the training
+    split. ``class_names`` may be empty: taken from the source. ``sizes`` are the published numbers
+    of training and test images.
     """
 
     name: str
@@ -54,7 +54,7 @@ _PUBLISHED = "the published training and test split"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # Means and deviations are those of the DC and MTT code, so that numbers compare; MTT's code uses
-# CIFAR-10's values for CIFAR-100 without whitening, a slip that is not repeated here.
+# CIFAR-10's values for CIFAR-100 without whitening, an error that is not repeated here.
 _CIFAR10_STATS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 _TABLE = (
@@ -218,11 +218,11 @@ def lookup(name: str) -> Facts | None:
 
 
 def default_dsa(channels: int) -> str:
-    """Return the augmentation of a user's own set: grey images are often figures, never flipped."""
+    """Return the DSA strategy of a user's own set; no flips for grey images, often characters."""
     return NO_FLIP if channels == 1 else COLOUR
 
 
 def known(where: str, found: str) -> BadInput:
-    """Build the error that lists every known dataset and the way to bring one's own."""
+    """Return the error that lists every known dataset and how to use other data."""
     names = ", ".join(CATALOGUE)
     return BadInput(where, found, f"known are {names}; any other name needs config.data.path")

@@ -1,14 +1,14 @@
-"""Which class a name stands for: one rule for class folders, label files and other people's sets.
+"""Matching of names to classes: one rule for class folders, label files and foreign sets.
 
 A folder is matched to the dataset's classes by its name, in this order:
 
 1. exactly, also as jdd's export writes it (``7_a_b`` is class 7 where that class is ``a b``);
 2. loosely: without case, accents' encoding, spaces and punctuation, without a leading number,
    singular for plural, number words (``three``), a prefix such as ``class_``, and the synonyms of
-   ``SYNONYMS``; what was matched so is stated in a note;
-3. folders that are all numbers are labels, from 0.
+   ``SYNONYMS``; a note lists these matches;
+3. if all folders are numbers, they are labels, from 0.
 
-Everything else is refused: a wrong guess would train one class as another.
+Anything else is refused: a wrong guess would train one class as another.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def plain(name: str) -> str:
 
 
 def number_of(name: str) -> int | None:
-    """Return the number that a name is (``7``, ``07``, ``class_7``), None where it is none."""
+    """Return the number a name stands for (``7``, ``07``, ``class_7``), None for other names."""
     found = _NUMBER.fullmatch(name)
     return int(found[1]) if found else None
 
@@ -69,7 +69,7 @@ def ordered(folders: Iterable[str]) -> tuple[str, ...]:
 
 
 def unnumbered(folders: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of folders without leading numbers, whole where two would be the same."""
+    """Return folder names without leading numbers; unchanged if two would become equal."""
     short = [m[2] if (m := _PREFIX.fullmatch(name)) else name for name in folders]
     return tuple(short) if len(set(short)) == len(short) else tuple(folders)
 
@@ -93,10 +93,10 @@ def match(
       classes: the dataset's class names, in label order.
       where: the file or folder, for errors.
       dataset: the dataset's name, for notes and errors.
-      what: what has these names, for errors.
+      what: the kind of thing that is named, for errors.
 
     Returns:
-      the labels, and a note where anything but exact names was accepted.
+      The labels, and a note if names were accepted that are not exact.
 
     Raises:
       BadInput: names that match no class, or two that match one.
@@ -131,9 +131,9 @@ def match(
 def check_same(
     theirs: Sequence[str], classes: Sequence[str], where: str, dataset: str, numbers: bool = True
 ) -> tuple[str, ...]:
-    """Return notes on classes that are the dataset's in other words; refuse other ones.
+    """Check that ``theirs`` are the dataset's classes, possibly in other words; return notes.
 
-    Names that only number the classes (``0`` to ``n - 1``) say nothing of them: with ``numbers``
+    Names that only number the classes (``0`` to ``n - 1``) carry no information: with ``numbers``
     labels are then taken in the dataset's order, which the note states.
 
     Raises:
@@ -175,7 +175,7 @@ def _loosely(name: str, classes: Sequence[str], dataset: str) -> int | None:
     numbered = _PREFIX.fullmatch(name)
     for word in (name, numbered[2]) if numbered else (name,):
         if plain(word).isdigit() and number_of(word) is None or word != name and word.isdigit():
-            continue  # -1, 1.0, 3_5: no digit is meant for sure
+            continue  # -1, 1.0, 3_5: ambiguous as a digit
         for form in _forms(plain(word)):
             found = [c for c, known in enumerate(classes) if form in _known(known, dataset)]
             if len(found) == 1:
@@ -186,7 +186,7 @@ def _loosely(name: str, classes: Sequence[str], dataset: str) -> int | None:
 
 
 def _forms(word: str) -> list[str]:
-    """Return a word, its singular or plural, and the number that it is."""
+    """Return a word, its singular or plural, and the number it spells."""
     forms = [word, word[:-1] if word.endswith("s") else f"{word}s"]
     if word in _WORDS:
         forms.append(str(_WORDS.index(word)))

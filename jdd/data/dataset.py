@@ -33,7 +33,7 @@ from jdd.data.transform import (
 from jdd.errors import BadInput
 from jdd.schema.common import Data
 
-_SEED = 0  # of carved splits: a dataset is the same one for every seed of a run
+_SEED = 0  # of carved splits: a dataset has the same splits for every seed of a run
 
 
 class Split(NamedTuple):
@@ -70,10 +70,10 @@ class Dataset(NamedTuple):
 
 
 def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
-    """Load the dataset a ``config.data`` names.
+    """Load the dataset named by ``config.data``.
 
-    Whitening and a user's own mean and deviation are fitted on the training split alone, after
-    validation (and, where there is none, test) images were carved out of it.
+    Whitening, and the mean and deviation of a user's own set, are fitted on the training split
+    alone, after validation images (and test images, if the source has none) are split off.
 
     Args:
       data_config: ``config.data``, or a mapping. name; source (auto, digits, npz, folder, tfds);
@@ -82,13 +82,13 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
         (auto or a strategy); stream (images stay in a file in cache_dir, ``Streamed``).
       fit: False leaves a whitening that is not in the cache unfitted (``transform.fitted``), and
-        the images as they are before it: enough to foretell what a run costs.
+        the images unwhitened: enough to estimate the cost of a run.
 
     Returns:
       The Dataset, its images float32 in the net's input space.
 
     Raises:
-      BadInput: anything about the names, files or values that cannot be used.
+      BadInput: names, files or values that cannot be used.
     """
     request = request_of(data_config)
     zca = whitening_kind(setting(data_config, "zca"))
@@ -100,14 +100,14 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
     check_whitening(zca, train.shape[1:], cached=True)
     _check_floats(raw)
     digests = [_digest(*raw.splits[name], request.cache_dir) for name in sorted(raw.splits)]
-    transform, told = _transform(request, train, raw.scale, zca, digests, fit)
+    transform, fit_notes = _transform(request, train, raw.scale, zca, digests, fit)
     through = transform
     if not transform.fitted:
         through = transform._replace(zca_mean=None, zca_matrix=None, zca_image=None)
     names, channels = sorted(raw.splits), train.shape[-1]
     del train
     transformed = {}
-    for name in names:  # popped, so that the stored images of a split go as its floats come
+    for name in names:  # popped, so that a split's stored images are freed as its floats are made
         images, labels = raw.splits.pop(name)
         transformed[name] = Split(in_space(images, through, raw.scale), labels)
     dsa = str(setting(data_config, "dsa"))
@@ -122,7 +122,7 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
         transform=transform,
         dsa=dsa,
         fingerprint=_fingerprint(names, digests, raw, transform),
-        notes=raw.notes + told,
+        notes=raw.notes + fit_notes,
     )
 
 
@@ -161,7 +161,7 @@ def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
 
 
 def _check_floats(raw: Raw) -> None:
-    """Refuse images that do not fit into memory as floats, with those that are still to come.
+    """Refuse images that do not fit into memory as floats, counting the splits still to be mapped.
 
     Raises:
       BadInput: with both sizes.
@@ -191,7 +191,7 @@ def _number(data_config: Data | Mapping[str, Any], key: str) -> float:
 
 
 def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = None) -> Raw:
-    """Move a part of every class from train to a new split; both keep the order of the source."""
+    """Move a part of every class from train to a new split; both stay in the source's order."""
     images, labels = raw.splits["train"]
     groups = class_indices(labels, len(raw.class_names))
     out = np.zeros(len(labels), bool)
@@ -214,7 +214,7 @@ def _shares(groups: list[np.ndarray], fraction: float, total: int | None) -> lis
     wanted = [len(group) * fraction for group in groups]
     if total is None:
         return [max(1, round(share)) for share in wanted]
-    # Largest remainders: the counts add up to the total asked for.
+    # Largest remainders: the counts add up to the requested total.
     shares = [int(share + 1e-9) for share in wanted]
     by_remainder = sorted(range(len(groups)), key=lambda i: (shares[i] - wanted[i], i))
     for i in by_remainder[: total - sum(shares)]:
@@ -223,7 +223,7 @@ def _shares(groups: list[np.ndarray], fraction: float, total: int | None) -> lis
 
 
 def _digest(images: Any, labels: np.ndarray, cache_dir: str) -> str:
-    """Return the hash of a split's content; of streamed images it is worked out once."""
+    """Return the hash of a split's content; the hash of streamed images is cached."""
     file = None
     if isinstance(images, Streamed):
         own = hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest()
@@ -260,35 +260,35 @@ def _transform(
     names = ("mean", "matrix", "inverse", "image")[: 4 if zca == "kip" else 3]
     stated = [] if first is None else [[*map(float, first.mean), *map(float, first.std)]]
     file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS, *stated])
-    arrays, told = cache.read(file, names), ""
+    arrays, note = cache.read(file, names), ""
     if arrays is None:
         check_whitening(zca, train.shape[1:])
         if not fit:
             return unfitted(zca, train.shape[1:], first), ()
         arrays = dict(zip(names, _FITS[zca](train, scale, first), strict=True))
-        told = cache.write(file, arrays)
+        note = cache.write(file, arrays)
     mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
     fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"), first)
-    return fitted, (told,) if told else ()
+    return fitted, (note,) if note else ()
 
 
 def _stats(request: Request, train: Any, scale: float, digests: list[str]) -> tuple[Any, Any]:
-    """Return ``channel_stats`` of the training images; of streamed ones they are read once."""
+    """Return ``channel_stats`` of the training images; those of streamed images are cached."""
     if not isinstance(train, Streamed):
         return channel_stats(train, scale)
     file = cache.file(request.cache_dir, "stats", [digests, scale])
-    kept = cache.read(file, ("mean", "std"))
-    if kept is None:
-        kept = dict(zip(("mean", "std"), channel_stats(train, scale), strict=True))
-        cache.write(file, kept)
-    return kept["mean"], kept["std"]
+    stats = cache.read(file, ("mean", "std"))
+    if stats is None:
+        stats = dict(zip(("mean", "std"), channel_stats(train, scale), strict=True))
+        cache.write(file, stats)
+    return stats["mean"], stats["std"]
 
 
 def _fingerprint(names: list[str], digests: list[str], raw: Raw, transform: Transform) -> str:
-    """Hash the content, the split and the transform: the same for every copy and machine.
+    """Hash the content, the splits and the transform: equal for every copy and machine.
 
-    The whitening matrix is named by its formula, since its last bits depend on the machine's
-    linear algebra while the images decide all the rest.
+    The whitening matrix enters by its formula: its last bits depend on the machine's linear
+    algebra, and the images determine everything else.
     """
     how = NAMES[transform.kind] if transform.whitens else "normalise"
     parts = [*names, *digests, *raw.class_names, repr(raw.scale), how]

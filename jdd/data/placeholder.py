@@ -1,4 +1,4 @@
-"""A dataset that is not here but known by its shape and counts, to foretell what it costs."""
+"""Stand-in for a known dataset that is not on this machine: its shape and counts, for estimates."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FINGERPRINT = "placeholder"
 
 
 def absent(data_config: Data | Mapping[str, Any]) -> bool:
-    """Tell whether a config names a known dataset and no place, and it is not in its own.
+    """True if a config names a known dataset without a path and the dataset is not installed.
 
-    A path that was given is the person's word, and what is wrong with it is an error.
+    A path that is set is never replaced by a placeholder: a wrong path is an error.
     """
     name, path = str(setting(data_config, "name")), str(setting(data_config, "path"))
     known = table.lookup(name)
@@ -31,13 +31,13 @@ def absent(data_config: Data | Mapping[str, Any]) -> bool:
 
 
 def placeholder(data_config: Data | Mapping[str, Any]) -> Dataset:
-    """Return a known dataset with black images that take no memory: strides of zero.
+    """Return a known dataset with black images that take no memory (arrays with strides of zero).
 
-    Its counts are the published ones, each class as large as the others; its transform is the
-    published mean and deviation, or an unfitted whitening; no validation images are held out.
+    The counts are the published ones, with classes of equal size. The transform is the published
+    mean and deviation, or an unfitted whitening. No validation images are held out.
 
     Raises:
-      BadInput: a size or a whitening that a run would refuse, also for want of memory.
+      BadInput: a size or a whitening that a run would refuse, also for lack of memory.
     """
     known = table.CATALOGUE[str(setting(data_config, "name"))]
     size, (height, width, channels) = side(data_config), known.shape

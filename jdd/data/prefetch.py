@@ -1,4 +1,4 @@
-"""Reading ahead: what comes next is read in a thread while somebody is at work on what is there."""
+"""Prefetching: a thread reads the next piece while the current one is in use."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Found = TypeVar("Found")
 
 
 class Prefetcher(Generic[Piece, Found]):
-    """Iterates ``(piece, read(piece))`` in order, the next piece read in a thread meanwhile.
+    """Iterate over ``(piece, read(piece))`` in order while a thread reads the next piece.
 
-    At most two pieces are in memory beside the one in use: one that is read, one being read.
-    ``waited`` counts the seconds that the loop has waited for its input, those for the first piece
-    included; it means something where the loop waits for its device work before it asks for more.
+    At most two pieces are in memory in addition to the one in use: one that is read, one being
+    read. ``waited`` is the number of seconds the loop has waited for its input, including the first
+    piece; it is meaningful if the loop waits for its device work before it requests more.
 
     An exception of ``read`` is raised in the loop; leaving the loop, or ``close``, ends the thread.
     """
@@ -33,7 +33,7 @@ class Prefetcher(Generic[Piece, Found]):
         try:
             self._ask()
             while self._coming:
-                self._ask()  # behind the one that is waited for, so that the thread is never idle
+                self._ask()  # queued behind the awaited piece, so that the thread is never idle
                 piece, future = self._coming.popleft()
                 asked = time.perf_counter()
                 found = future.result()
@@ -50,7 +50,7 @@ class Prefetcher(Generic[Piece, Found]):
                 return
 
     def close(self) -> None:
-        """End the thread; what it has read is dropped."""
+        """End the thread and drop the pieces it has read."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self._coming.clear()

@@ -1,4 +1,4 @@
-"""Images as a file would hold them: eight bits a channel, and JPEG's losses."""
+"""Quantisation of images to 8 bits per channel, optionally with JPEG's losses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ QUALITY = 75  # Pillow's default, which the published sets were saved with
 
 
 def quantised(images: np.ndarray, transform: Transform, how: str) -> np.ndarray:
-    """Return images ``[n, h, w, c]`` of a net's input space after a way through 8-bit pixels.
+    """Convert images ``[n, h, w, c]`` in a net's input space to 8-bit pixels and back.
 
-    Pixels are held to [0, 1] and become p = round(255 x) or, with 'truncate' and 'jpeg',
-    floor(255 x); 'jpeg' then codes and decodes each image at quality 75. 'none' changes nothing.
+    Pixels are clipped to [0, 1] and become p = round(255 x) or, with 'truncate' and 'jpeg',
+    floor(255 x); 'jpeg' then encodes and decodes each image at quality 75. 'none' changes nothing.
 
     Raises:
       BadInput: ``how`` is not one of ``WAYS``.

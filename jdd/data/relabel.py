@@ -1,4 +1,4 @@
-"""Classes by the name a person types, and labels that say one class where they mean another."""
+"""Class lookup by name, and labels with one class replaced by another (targeted attacks)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jdd.errors import BadInput, nearest
 
 
 def class_of(word: str, class_names: Sequence[str], where: str) -> int:
-    """Return the label of the class that ``word`` names; a number is a label where no name is it.
+    """Return the label of the class ``word``: a class name or, if no name matches, a label.
 
     Raises:
       BadInput: no class has that name or number.
@@ -27,5 +27,5 @@ def class_of(word: str, class_names: Sequence[str], where: str) -> int:
 
 
 def relabelled(labels: np.ndarray, attacked: int, target: int) -> np.ndarray:
-    """Return ``labels`` with class ``attacked`` called ``target``: int [n]."""
+    """Return ``labels`` with class ``attacked`` replaced by ``target``: int [n]."""
     return np.where(labels == attacked, np.asarray(target, labels.dtype), labels)

@@ -1,4 +1,4 @@
-"""Rows of an array that are named now and read when their turn comes."""
+"""Lazy selection of rows: indices now, values when an item is read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Rows:
-    """``array[rows]``, of which ``[i]`` reads an item and ``[lo:hi]`` still reads nothing.
+    """Lazy ``array[rows]``: ``[i]`` reads one item, ``[lo:hi]`` stays lazy, np.asarray reads all.
 
-    ``np.asarray`` reads all. So a step that takes its items in turn need not hold the real images
-    of all of them: of 200 classes of 256 images, 64 x 64 x 3, these are 2.5 GB.
+    A step that processes its items one after another need not hold the real images of all of them
+    (200 classes of 256 images of 64 x 64 x 3 take 2.5 GB).
 
     Args:
       array: ``[n, ...]``.
@@ -37,5 +37,5 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that the rows name."""
+        """Bytes of all selected rows."""
         return math.prod(self.shape) * self.dtype.itemsize

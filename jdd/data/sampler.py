@@ -15,7 +15,7 @@ def class_indices(labels: np.ndarray, classes: int) -> list[np.ndarray]:
       classes: the number of classes C.
 
     Returns:
-      C integer arrays, which together hold 0..n-1 once each; empty where a class has no image.
+      C integer arrays that partition 0..n-1; empty for a class without images.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")

@@ -1,4 +1,4 @@
-"""The dataset that pretrained nets come from, where it is not the one that is distilled."""
+"""The source dataset of domain adaptation: pretrained nets are trained on it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from jdd.data.dataset import Dataset, load
 from jdd.errors import BadInput
 from jdd.schema.values import section
 
-KEYS = ("name", "source", "path")  # config.source.KEY is said as config.data.KEY is
+KEYS = ("name", "source", "path")  # config.source.KEY takes the values of config.data.KEY
 
 
 def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
-    """Return the dataset that ``config.source`` names, ``data`` itself where it names none.
+    """Return the dataset named by ``config.source``; ``data`` if it names none.
 
-    It is brought to the size of ``data``, and normalised (or whitened) by its own images.
+    Its images are resized to the size of ``data`` and normalised (or whitened) by their own
+    statistics.
 
     Args:
       config: a resolved config; methods without a second dataset have no ``source``.
@@ -25,19 +26,19 @@ def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
     Raises:
       BadInput: it cannot be read, or its images or classes are not those of ``data``.
     """
-    said = getattr(config, "source", None)
-    if not said or not said.name:
+    source = getattr(config, "source", None)
+    if not source or not source.name:
         return data
     height, width, _ = data.shape
-    asked = section(config.data) | {name: getattr(said, name) for name in KEYS}
-    asked |= {"val": 0.0, "size": height if height == width else 0}
+    wanted = section(config.data) | {name: getattr(source, name) for name in KEYS}
+    wanted |= {"val": 0.0, "size": height if height == width else 0}
     try:
-        found = load(asked, fit)
+        found = load(wanted, fit)
     except BadInput as error:
         raise _renamed(error) from None
     classes = _check(found, data)
-    told = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images", *classes)
-    return found._replace(notes=told + tuple(f"{found.name}: {note}" for note in found.notes))
+    notes = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images", *classes)
+    return found._replace(notes=notes + tuple(f"{found.name}: {note}" for note in found.notes))
 
 
 def _check(found: Dataset, data: Dataset) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def _check(found: Dataset, data: Dataset) -> tuple[str, ...]:
 
 
 def _renamed(error: BadInput) -> BadInput:
-    """Return an error of the loader with the keys as this dataset's are called."""
+    """Return a loader's error with ``config.data`` keys renamed to ``config.source``."""
     words = [error.where, error.found, error.allowed]
     for name in KEYS:
         words = [word.replace(f"config.data.{name}", f"config.source.{name}") for word in words]

@@ -1,4 +1,4 @@
-"""Images that stay on disk as 8-bit pixels; a row becomes floats when somebody asks for it."""
+"""Images that stay on disk as 8-bit pixels; rows are converted to floats when they are read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jdd.data.transform import Transform
 class Streamed:
     """``array[rows]`` over a memory-mapped file of images: ``[n, h, w, c]``.
 
-    Indexing reads what it names and no more, whatever n is; ``np.asarray`` reads all. Without a
-    transform the rows are the file's own uint8 pixels, with one they are float32, in the space it
-    maps to: x = transform.forward(pixels, 255), worked out of these rows alone. So normalised rows
-    are the bits that the whole array in memory would have; whitened ones are equal to rounding, as
-    products of matrices of another number of rows are.
+    Indexing reads only the selected rows; ``np.asarray`` reads all. Without a transform rows are
+    the file's uint8 pixels. With one they are float32 in a net's input space, x =
+    transform.forward(pixels, 255), computed from these rows alone: normalised rows equal those of
+    the whole array in memory bit for bit; whitened rows equal them up to rounding, since the
+    matrix products have another number of rows.
 
     Args:
       pixels: uint8 ``[m, h, w, c]``, such as a ``numpy.memmap``.
       rows: integers ``[n]``, the rows of ``pixels`` in their order; None for all.
-      transform: what a row goes through.
-      name: stands for the content of ``pixels``.
+      transform: the map from pixels to a net's input space.
+      name: identifies the content of ``pixels``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Streamed:
         return np.asarray(self[:], dtype)
 
     def part(self, which: Any) -> Streamed:
-        """Return the images that ``which`` (mask, integers or slice) names; nothing is read."""
+        """Return the images that ``which`` (mask, integers or slice) selects; reads nothing."""
         return Streamed(self._pixels, self._rows[which], self._transform, self._name)
 
     def through(self, transform: Transform) -> Streamed:
@@ -67,18 +67,18 @@ class Streamed:
 
     @property
     def identity(self) -> list[str]:
-        """What stands for the pixels of these rows."""
+        """The identity of these rows' pixels: the name of the file and the selection."""
         rows = np.ascontiguousarray(self._rows, "<i8")
         return [self._name, hashlib.sha256(rows.data).hexdigest()]
 
 
 def part(images: Any, which: np.ndarray) -> Any:
-    """Return the images that a mask or integers name: a copy, or of streamed ones no bytes yet."""
+    """Return the images that a mask or integers select: a copy, or a lazy part of streamed ones."""
     return images.part(which) if isinstance(images, Streamed) else images[which]
 
 
 def in_space(images: Any, transform: Transform, scale: float) -> Any:
-    """Return stored images as ``transform`` maps them; streamed ones when they are read."""
+    """Apply ``transform`` to stored images; to streamed images when they are read."""
     if isinstance(images, Streamed):
         return images.through(transform)
     return transform.forward(images, scale)

@@ -1,4 +1,4 @@
-"""From pixels in [0, 1] to a net's input and back: per-channel normalisation or ZCA whitening.
+"""Maps from pixels in [0, 1] to a net's input space and back: normalisation or ZCA whitening.
 
 Three published whitenings are kinds of ``config.data.zca``; they are not interchangeable:
 
@@ -22,24 +22,23 @@ from jdd.errors import BadInput
 
 ZCA_EPS = 0.1
 KINDS = ("none", "kornia", "kip", "frepo")
-# What the recipe of a set calls them.
+# Their names in a set's recipe.
 NAMES = {"none": "none"} | {kind: f"{kind}_zca eps={ZCA_EPS}" for kind in KINDS[1:]}
-_ROWS = 2048  # images a chunk: bounds the temporaries, large enough for a full-speed product
-_NUMBERS = 1 << 25  # in a chunk, at most: 222 images of 224 x 224 x 3
+_ROWS = 2048  # images per chunk: bounds the temporaries, large enough for a full-speed product
+_NUMBERS = 1 << 25  # floats per chunk, at most: 222 images of 224 x 224 x 3
 
 
 class Transform(NamedTuple):
-    """The map of a dataset, d = h * w * c; affine but for ``zca_image``.
+    """Map from pixels to a net's input space, d = h * w * c; affine except with ``zca_image``.
 
-    ``mean`` (c,) and ``std`` (c,) normalise; with whitening the flattened image then goes through
-    ``zca_mean`` (d,) and the symmetric ``zca_matrix`` (d, d). Only kind 'frepo' has both, with the
-    others mean and std are 0 and 1. ``zca_inverse`` is the matrix's inverse; None means it is
-    computed when it is needed.
+    ``mean`` (c,) and ``std`` (c,) normalise; whitening then applies ``zca_mean`` (d,) and the
+    symmetric ``zca_matrix`` (d, d) to the flattened image. Only kind 'frepo' uses both; the other
+    whitenings have mean 0 and std 1. ``zca_inverse`` is the inverse of the matrix; None: computed
+    on demand.
 
-    ``zca_image`` (2,) says that every image is first centred by its own mean m and divided by its
-    own length r = |p - m| (kind 'kip'). It holds the training images' mean m and mean r, which
-    stand in for an image's own on the way back: contrast and brightness of the pictures are those
-    of an average image.
+    With ``zca_image`` (2,), kind 'kip', every image is first centred by its own mean m and divided
+    by its own length r = |p - m|. It holds the mean m and mean r of the training images, which
+    ``inverse`` uses for every image: pictures have the contrast and brightness of an average image.
     """
 
     mean: np.ndarray
@@ -51,12 +50,12 @@ class Transform(NamedTuple):
 
     @property
     def whitens(self) -> bool:
-        """Whether images are whitened rather than normalised."""
+        """True if images are whitened rather than normalised."""
         return self.zca_matrix is not None
 
     @property
     def fitted(self) -> bool:
-        """Whether the matrix is a fitted one, not that of ``unfitted``."""
+        """True unless the matrix is the placeholder of ``unfitted``."""
         return self.zca_matrix is None or any(self.zca_matrix.strides)
 
     @property
@@ -80,11 +79,11 @@ class Transform(NamedTuple):
           scale: the value that means white: 1 for floats, 255 for uint8.
 
         Returns:
-          float32 [n, h, w, c]; worked out in chunks of images, so uint8 input never becomes a
+          float32 [n, h, w, c]; computed in chunks of images, so that uint8 input never needs a
           second float copy of the whole set.
 
         Raises:
-          ValueError: the images are of another size than the whitening matrix.
+          ValueError: the images have another size than the whitening matrix.
         """
         out = np.empty(pixels.shape, np.float32)
         for at in chunks(pixels):
@@ -108,17 +107,17 @@ class Transform(NamedTuple):
     def inverse(self, x: np.ndarray) -> np.ndarray:
         """Map a net's inputs back to pixels: the inverse of ``forward``, not clipped.
 
-        It is exact but for 'kip', where it gives back an image up to its own mean and length,
-        which ``forward`` does not read.
+        Exact except for 'kip', which restores an image only up to its own mean and length;
+        ``forward`` is invariant to both.
 
         Args:
           x: [n, h, w, c] in the net's input space.
 
         Returns:
-          float32 [n, h, w, c]; in [0, 1] where x came from an image, beyond it where it did not.
+          float32 [n, h, w, c]; in [0, 1] if x came from an image, otherwise unbounded.
 
         Raises:
-          ValueError: the images are of another size than the whitening matrix.
+          ValueError: the images have another size than the whitening matrix.
         """
         x = np.asarray(x, np.float32)
         if self.zca_matrix is not None and self.zca_mean is not None:
@@ -153,9 +152,9 @@ def whitening(
     image: np.ndarray | None = None,
     first: Transform | None = None,
 ) -> Transform:
-    """Return the ZCA transform, after the normalisation ``first`` where one is given ('frepo').
+    """Return the ZCA transform, applied after the normalisation ``first`` if given ('frepo').
 
-    Otherwise mean and std are the identity, so nobody applies them twice.
+    Otherwise mean is 0 and std is 1.
     """
     if first is None:
         first = Transform(np.zeros(channels, np.float32), np.ones(channels, np.float32))
@@ -163,7 +162,7 @@ def whitening(
 
 
 def unfitted(kind: str, shape: tuple[int, ...], first: Transform | None) -> Transform:
-    """Return a whitening of ``kind`` with zeros that take no memory, to foretell what it costs."""
+    """Return a whitening of ``kind`` whose zeros take no memory, for estimates of cost."""
     size = math.prod(shape)
     mean, matrix, image = (np.broadcast_to(np.float32(0), s) for s in (size, (size, size), 2))
     own = image if kind == "kip" else None
@@ -171,7 +170,7 @@ def unfitted(kind: str, shape: tuple[int, ...], first: Transform | None) -> Tran
 
 
 def whitening_kind(value: bool | str) -> str:
-    """Return one of ``KINDS``; true and false are what older configs and callers say.
+    """Return one of ``KINDS``; older configs and callers pass true or false.
 
     Raises:
       BadInput: anything else.
@@ -182,8 +181,8 @@ def whitening_kind(value: bool | str) -> str:
     return kind
 
 
-# Bytes a place of the d x d matrix: of the covariance, LAPACK's copy of it and its two workspaces,
-# and the eigenvectors, all float64; then of the matrix and its inverse, float32.
+# Bytes per entry of the d x d matrix: the covariance, LAPACK's copy of it and its two workspaces,
+# and the eigenvectors, all float64; then the matrix and its inverse, float32.
 FIT_BYTES, HELD_BYTES = 40, 8
 
 
@@ -191,10 +190,10 @@ def check_whitening(kind: str, shape: tuple[int, ...], cached: bool = False) -> 
     """Refuse a whitening of images of ``shape`` whose matrices do not fit into memory.
 
     Args:
-      cached: the matrix may be there already, and is not fitted then.
+      cached: the matrix may be in the cache already and then needs no fit.
 
     Raises:
-      BadInput: with the size of the matrix, and the largest images that would do.
+      BadInput: with the size of the matrix, and the largest images that fit.
     """
     if kind == "none":
         return
@@ -218,7 +217,7 @@ def own_scale(rows: np.ndarray) -> np.ndarray:
 
 
 def chunks(images: Any) -> Iterator[slice]:
-    """Yield the pieces in which images ``[n, ...]`` are read, of a size that memory holds."""
+    """Yield slices of images ``[n, ...]`` that bound the memory of one chunk."""
     rows = max(1, min(_ROWS, _NUMBERS // max(1, math.prod(images.shape[1:]))))
     for start in range(0, len(images), rows):
         yield slice(start, start + rows)
@@ -255,8 +254,8 @@ def fit_zca(
         W = U diag(s + eps)^(-1/2) U^T,      W^-1 = U diag(s + eps)^(1/2) U^T
 
     The regulariser is absolute, added to the variances of pixels p in [0, 1]; other published
-    whitenings are relative and are not interchangeable with this one. C and its eigenvectors are
-    float64, since small variances drown in float32 sums.
+    whitenings have relative ones and are not interchangeable with it. C and its eigenvectors are
+    float64, since small variances are lost in float32 sums.
 
     Args:
       images: [n, h, w, c] training images, n >= 2, in [0, scale]; flattened in (h, w, c) order.
@@ -333,17 +332,18 @@ def fit_kip_zca(
 def fit_frepo_zca(
     images: np.ndarray, scale: float, first: Transform, eps: float = ZCA_EPS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit ZCA whitening as FRePo uses it, of images that ``first`` has normalised by channel.
+    """Fit ZCA whitening as FRePo uses it, to images normalised per channel by ``first``.
 
         q = (p - mean) / std,  mu = mean of q,  C = sum (q - mu)^T (q - mu) / n
         C + eps tr(C) / d I = U diag(s) U^T,    W = U diag(s)^(-1/2) U^T
 
-    With fewer images than pixels the d - n smallest s count as 1: nothing is known along them.
+    With fewer images than pixels the d - n smallest s are set to 1: the images do not determine
+    them.
 
     Args:
       images: [n, h, w, c] training images, in [0, scale]; flattened in (h, w, c) order.
       scale: the value that means white.
-      first: the normalisation by channel.
+      first: the normalisation per channel.
       eps: the relative regulariser.
 
     Returns:

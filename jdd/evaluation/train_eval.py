@@ -29,7 +29,7 @@ from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
 from jdd.run.session import Session
 from jdd.soft_labels import objective
-from jdd.soft_labels.reader import Lectures
+from jdd.soft_labels.reader import LabelReader
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
@@ -135,7 +135,7 @@ def test_nets(
     devices: Sequence[jax.Device],
     at_once: int = 0,
     start: Tree = None,
-    lectures: Lectures | None = None,
+    reader: LabelReader | None = None,
     fresh: Fresh | None = None,
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the test accuracies ``[k]`` (fractions).
@@ -150,7 +150,7 @@ def test_nets(
       seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
       at_once: nets at a time, 0 for all.
       start: stacked variables that the nets start from, in turn; None for fresh ones.
-      lectures: the stored labels of the ``k`` sets, in place of ``labels``.
+      reader: the stored labels of the ``k`` sets, in place of ``labels``.
       fresh: ``(keys [k], epoch) -> images``, a set for every epoch of each net, in place of images.
     """
     count, n = jax.tree.leaves(labels)[0].shape[:2]
@@ -163,7 +163,7 @@ def test_nets(
         else jnp.asarray(planned.lr, jnp.float32)
     )
     unit = 1 if planned.steps else run.steps_per_epoch
-    shared = (lectures.shared,) if lectures and lectures.shared else ()
+    shared = (reader.shared,) if reader and reader.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))
     found: list[np.ndarray] = []
     for lo in range(0, count, size):
@@ -176,10 +176,10 @@ def test_nets(
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
         worst = 0.0
-        pieces: Iterable[tuple[int, int]] = lectures.pieces() if lectures else ((0, total),)
+        pieces: Iterable[tuple[int, int]] = reader.pieces() if reader else ((0, total),)
         if fresh:
             pieces = epochs(total, run.steps_per_epoch)
-        read = functools.partial(_taught, lectures, labels, members)
+        read = functools.partial(_taught, reader, labels, members)
         begun, coming = time.perf_counter(), Prefetcher(read, pieces)
         for (first, last), y in coming:
             if fresh:
@@ -188,7 +188,7 @@ def test_nets(
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
                 bar.update(b // unit, f"loss {worst:.3f}")
-        if lectures:
+        if reader:
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
@@ -205,12 +205,10 @@ def test_nets(
 
 
 def _taught(
-    lectures: Lectures | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
+    reader: LabelReader | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
 ) -> Tree:
     """Return on the device what some nets are taught from a piece's first step on."""
-    taught = (
-        lectures.at(members, piece[0]) if lectures else jax.tree.map(lambda a: a[members], labels)
-    )
+    taught = reader.at(members, piece[0]) if reader else jax.tree.map(lambda a: a[members], labels)
     return jax.block_until_ready(jax.tree.map(jnp.asarray, taught))
 
 

@@ -1,4 +1,4 @@
-"""Sets made by other programs, and jdd's sets for other programs."""
+"""Import of distilled sets from other programs, export for other programs."""
 
 from jdd.interop.exchange import FORMATS, export, load
 from jdd.interop.figures import Written

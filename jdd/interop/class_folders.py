@@ -1,4 +1,4 @@
-"""A distilled set as a folder (or archive) of images, one folder a class."""
+"""A distilled set as a folder (or archive) of images, one subfolder per class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYOUT = "one folder of png or jpg images a class is needed"
 
 
 class Folders(NamedTuple):
-    """Images read from class folders: uint8 [n, h, w, c], each with its file's path inside."""
+    """Images read from class folders: uint8 [n, h, w, c], and the relative path of each file."""
 
     pixels: np.ndarray
     files: tuple[str, ...]
@@ -35,7 +35,7 @@ class Folders(NamedTuple):
 
 
 def read(path: Path) -> Folders:
-    """Read a directory, .zip or .tar of class folders; files that are no images are passed over.
+    """Read a directory, .zip or .tar of class folders; files that are not images are ignored.
 
     Raises:
       BadInput: no images, a damaged one, several sizes, or an entry that points outside.
@@ -67,9 +67,9 @@ def read(path: Path) -> Folders:
 def write(dataset: DistilledSet, path: Path) -> Path:
     """Write ``path/<class>/<number>.png`` and ``path/recipe.json``, all or nothing.
 
-    Values are rounded to 256 levels and clipped to what a picture can show: an image folder is to
-    be looked at and passed on; the ``.npz`` is what the accuracy was measured on. Soft labels and
-    the recipe are in ``recipe.json``.
+    Values are rounded to 256 levels and clipped to [0, 255]: the folder is for viewing and sharing,
+    while the accuracy was measured on the ``.npz``. ``recipe.json`` holds soft labels and the
+    recipe.
 
     Raises:
       BadInput: ``path`` exists and is not empty, or cannot be written.
@@ -78,7 +78,7 @@ def write(dataset: DistilledSet, path: Path) -> Path:
     files = [""] * len(values)
     with new_folder(path) as part:
         for c, group in enumerate(preview.by_class(dataset)):
-            # The number keeps label order for readers that sort the folders.
+            # The number preserves label order for readers that sort the folders.
             folder = f"{c:0{digits}d}_{safe(dataset.class_names[c])}"
             (part / folder).mkdir(parents=True)
             for place, index in enumerate(group):

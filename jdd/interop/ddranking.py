@@ -1,4 +1,4 @@
-"""The layout that DD-Ranking's demos read: a folder of images.pt, labels.pt and lr.pt."""
+"""DD-Ranking's format: a folder of images.pt, labels.pt and lr.pt, as its demos read it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TINY = 1e-12  # a probability of 0 as a logit
 
 
 def labels(dataset: DistilledSet) -> np.ndarray:
-    """Return the labels as the package takes them: int64 [n], or logits float32 [n, classes].
+    """Convert labels to DD-Ranking's form: int64 [n], or logits float32 [n, classes].
 
-    Its soft labels are what a teacher's last layer says. Probabilities p become log p, whose
-    softmax they are (divided by their sum where that is not 1).
+    Its soft labels are the logits of a teacher. Probabilities p become log p, whose softmax is p
+    (divided by its sum if that is not 1).
 
     Raises:
-      BadInput: targets of a squared error, which are no logits.
+      BadInput: targets of a squared error, which are not logits.
     """
     if dataset.label_kind == "hard":
         return np.asarray(dataset.labels, np.int64)
@@ -39,13 +39,13 @@ def labels(dataset: DistilledSet) -> np.ndarray:
 def write(dataset: DistilledSet, path: Path) -> Path:
     """Write the folder, all or nothing.
 
-    images.pt: float32 [n, c, h, w] as nets take them, normalised or whitened, class after class.
-    labels.pt: see ``labels``. lr.pt: the recipe's rate, a number. recipe.json: the set's recipe and
-    kind of labels, for people.
+    images.pt: float32 [n, c, h, w] in a net's input space, normalised or whitened, class-major.
+    labels.pt: see ``labels``. lr.pt: the recipe's learning rate, a number. recipe.json: the set's
+    recipe and label kind, for readers.
 
     Raises:
-      BadInput: no PyTorch; the set has a rate a step, classes of different sizes, centred labels or
-        KIP's whitening; or ``path`` is not empty or cannot be written.
+      BadInput: PyTorch is missing; the set has a learning rate per step, classes of different
+        sizes, centred labels or KIP's whitening; or ``path`` is not empty or cannot be written.
     """
     torch, where = torch_files.package(str(path)), "--format=ddranking"
     rate = dataset.recipe["train"]["lr"]

@@ -1,4 +1,4 @@
-"""Load what others saved, save for others."""
+"""Load distilled sets of any supported format; export them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
 
 
 def load(path: str | os.PathLike, **known: Any) -> AnyProduct:
-    """Load a distilled set from whatever it was saved as.
+    """Load a distilled set from a file or folder of any supported format.
 
-    Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
-    learning rate beside it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders
-    of images (a directory, .zip or .tar). ``known`` are fields of ``Known``: what they say of
-    training replaces what a set says itself; what its images are, a jdd set knows best. What was
-    taken from the look of foreign images is in the recipe, as ``notes``.
+    Args:
+      path: a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with labels and learning
+        rate next to it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders of
+        images (a directory, .zip or .tar).
+      known: fields of ``Known``. Fields on training replace those of the set's recipe; fields on
+        the images may not contradict a jdd set.
+
+    Returns:
+      The set. Assumptions made from the values of foreign images are listed in ``notes`` of its
+      recipe.
 
     Raises:
-      BadInput: the file cannot be read, would need unpickling, holds numbers that only damage or a
-        run that diverged leaves, or not enough is known of it.
+      BadInput: the file cannot be read, would need unpickling, holds numbers that result only from
+        damage or a diverged run, or too little is known of it.
     """
     for name in known:
         if name not in foreign.Known._fields:
@@ -88,7 +93,7 @@ def _read(path: Path, facts: foreign.Known) -> AnyProduct:
 def export(dataset: AnyProduct, path: str | os.PathLike, fmt: str | None = None) -> Path:
     """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
 
-    - 'npz': what jdd itself saves.
+    - 'npz': jdd's own format.
     - 'png': class folders of pictures and a ``recipe.json`` (rounded to 256 levels).
     - 'safetensors': the same arrays as the .npz, recipe and label kind in the metadata.
     - 'pt': a dict with images [n, c, h, w], labels, label_kind, lr, recipe (JSON text), mean, std
@@ -130,7 +135,7 @@ def export(dataset: AnyProduct, path: str | os.PathLike, fmt: str | None = None)
 
 
 def _folder(path: Path) -> foreign.Found:
-    """Read class folders, with the ``recipe.json`` that jdd's own export leaves there."""
+    """Read class folders, and the ``recipe.json`` of jdd's own export if there is one."""
     read = class_folders.read(path)
     images = read.pixels.astype(np.float32) / 255.0
     side = read.sidecar

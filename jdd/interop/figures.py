@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE, BARS, GRID = "accuracy_curve", "comparison", "images"
-# Without dates and versions, the same numbers are the same bytes.
+# Without dates and versions, equal numbers give equal bytes.
 METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "png": {"Software": None},
@@ -25,7 +25,7 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 class Written(NamedTuple):
-    """The folder, the names of its files, and in words what was left out of it and why."""
+    """The folder, the names of its files, and notes on omitted figures with the reason."""
 
     folder: Path
     files: tuple[str, ...]
@@ -44,8 +44,8 @@ def write(dataset: DistilledSet, path: Path, source: Path | None = None) -> Writ
     Args:
       dataset: the set whose images are drawn.
       path: the folder; it must not exist, or be empty.
-      source: the file that the set was loaded from. The curve and the bars are drawn where it is
-        the ``distilled.npz`` of a working directory that holds their numbers.
+      source: the file that the set was loaded from. The curve and the bars are drawn if it is the
+        ``distilled.npz`` of a working directory that holds their numbers.
 
     Raises:
       BadInput: matplotlib is missing, or ``path`` exists, is not empty or cannot be written.
@@ -67,7 +67,7 @@ def write(dataset: DistilledSet, path: Path, source: Path | None = None) -> Writ
 def drawings(
     dataset: DistilledSet, source: Path | None
 ) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
-    """Return what draws each figure that can be drawn, by file name, and why others cannot."""
+    """Return the drawing function of each available figure by file name; reasons for the others."""
     found: dict[str, Callable[[], Figure]] = {}
     reasons = []
     evidence = _evidence(source)
@@ -93,7 +93,7 @@ def drawings(
 
 
 def _evidence(source: Path | None) -> Evidence | None:
-    """Return what the working directory holds that ``source`` is the set of; None if it is none."""
+    """Return the evidence of the working directory whose set is ``source``, else None."""
     if source is None or source.name != "distilled.npz":
         return None
     folder = source.parent

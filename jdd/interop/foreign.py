@@ -1,4 +1,4 @@
-"""Sets that do not say how they were made: what is found in them and what is known about them."""
+"""Foreign sets, without a recipe: combine the file's content with facts given by the caller."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from jdd.product import distilled_set
 from jdd.product.arrays import check_transform
 from jdd.product.distilled_set import DistilledSet
 
-# Learned pixels leave [0, 1] by a little; values like these are 0 to 255.
+# Learned pixels exceed [0, 1] slightly; larger values are on the scale 0 to 255.
 _BRIGHT = 32.0
-_ROUNDING = 1e-6  # of a probability: what lies this little below 0 is 0
+_ROUNDING = 1e-6  # of a probability: values down to -1e-6 count as 0
 
 
 class NeedsTransform(BadInput):
-    """The set's own space is not in its file: it follows from the real data."""
+    """The set's transform is not in its file and has to be computed from the real data."""
 
 
 class Known(NamedTuple):
-    """What a person says about a set that does not say it itself; None is 'not said'.
+    """Facts about a set, given by the caller; None: not given.
 
     Fields:
       dataset: name in jdd's table of datasets: class names, mean, std, DSA strategy.
       class_names: instead of the dataset's, in label order.
-      transform: of the real data as the set's makers used it; needed for whitening.
+      transform: of the real data, as the set's authors used it; needed for whitening.
       zca: how the images are whitened: none, kornia, kip or frepo; True is kornia, False none.
       space: 'net' (normalised or whitened: MTT's and DC's tensors) or 'pixels' (from 0 to 1, or
-        whole numbers from 0 to 255). Not needed of whole-number types, which are pixels, and of
-        floats below 0 too, which are 'net'; floats without any below 0 are refused without it.
+        whole numbers from 0 to 255). Required only for floats without a value below 0: integer
+        types are pixels, and floats with values below 0 are 'net'.
       method, net, net_options, lr, epochs, steps, batch: of the evaluation recipe.
       dsa: strategy such as 'color_crop_cutout_flip_scale_rotate', 'none', or 'auto': the dataset's.
       align_corners: of DSA; MTT's code has True, DC's False.
       label_kind: 'probabilities', 'logits' or 'centred' for soft labels.
       label_order: of a set without labels: 'class' (0 0 1 1 ..) or 'cycle' (0 1 .. 0 1 ..).
-      item: which run of a DC file that holds several, from 0.
+      item: 0-based index of the run in a DC file that holds several.
     """
 
     dataset: str | None = None
@@ -62,14 +62,14 @@ class Known(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a foreign file itself holds."""
+    """Content of a foreign file."""
 
     images: np.ndarray  # float32 or whole numbers, [n, h, w, c]
     labels: np.ndarray | None = None
     folders: tuple[str, ...] | None = None  # the class folder of each image
     siblings: tuple[str, ...] = ()  # files next to it that may be other parts of the same set
     lr: float | None = None
-    space: str = ""  # 'net' or 'pixels', where the file says it
+    space: str = ""  # 'net' or 'pixels'; "": not stated in the file
     align_corners: bool = True
     label_kind: str = ""
     recipe: dict[str, Any] | None = None
@@ -77,9 +77,9 @@ class Found(NamedTuple):
 
 
 def adopt(found: Found, known: Known, where: str) -> DistilledSet:
-    """Make a set of foreign images and of what is known about them.
+    """Build a set from foreign images and known facts.
 
-    What was taken from the images' own look is in the recipe, as ``notes``.
+    Assumptions made from the images' values are listed in ``notes`` of the recipe.
     """
     if 0 in found.images.shape:
         raise BadInput(where, f"images of shape {list(found.images.shape)}", "at least one image")
@@ -135,10 +135,10 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
 def _in_nets_space(
     found: Found, known: Known, transform: Transform, where: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Return the images as nets are fed them, and what was taken from their values, in words.
+    """Return the images in a net's input space, and notes on what was inferred from their values.
 
     Raises:
-      BadInput: the values fit neither space, or both, and nobody has said which it is.
+      BadInput: the values fit neither space, or both and ``known.space`` is not given.
     """
     if known.space not in (None, "net", "pixels"):
         raise BadInput("space", f"{known.space!r}", "net or pixels")
@@ -153,7 +153,7 @@ def _in_nets_space(
         assumed, space = [f"{seen}: taken as pixels, divided by 255 and normalised"], "pixels"
         images = images.astype(np.float32) / np.float32(255)
     elif not space and low >= 0 and high > 0:
-        # What is normalised or whitened has values on both sides of 0.
+        # Normalised or whitened images have values on both sides of 0.
         raise BadInput(
             where,
             f"{seen}, none below 0, as pixels have them",
@@ -174,12 +174,12 @@ def _in_nets_space(
 
 
 def _bytes(images: np.ndarray, high: float) -> bool:
-    """Whether pixels without one below 0 are on the scale to 255 rather than to 1."""
+    """True if non-negative pixels are on the scale to 255 rather than to 1."""
     return high <= 255 and (high > _BRIGHT or bool((images == np.floor(images)).all()))
 
 
 def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
-    """Lay what is known over the recipe of a jdd set; refuse what contradicts its images."""
+    """Override a jdd set's recipe with known facts; refuse facts that contradict its images."""
     recipe = dataset.recipe
     if known.dataset not in (None, recipe["dataset"]):
         raise BadInput(
@@ -189,8 +189,8 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
         )
     kind = dataset.transform.kind
     if known.zca is not None and whitening_kind(known.zca) != kind:
-        said = f"whitened ({kind})" if dataset.transform.whitens else "not whitened"
-        raise BadInput(where, f"its images are {said}", f"leave out zca={known.zca}")
+        found = f"whitened ({kind})" if dataset.transform.whitens else "not whitened"
+        raise BadInput(where, f"its images are {found}", f"leave out zca={known.zca}")
     for name in ("class_names", "space", "label_kind", "label_order", "item"):
         if getattr(known, name) is not None:
             raise BadInput(where, f"a jdd set says its {name} itself", f"leave out {name}")
@@ -202,7 +202,7 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
 
 
 def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
-    """Replace in the recipe what ``known`` says about training on the set."""
+    """Replace the recipe's training options by those in ``known``."""
     recipe = distilled_set.merge(dataset.recipe, {})
     train, augment, lr = recipe["train"], recipe["augment"], dataset.lr
     if known.method is not None:
@@ -220,7 +220,7 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
     if known.batch is not None:
         train["batch"] = int(known.batch)
     if known.epochs is not None:
-        # The published schedule: E + 1 passes, the rate drops after pass E // 2 + 1.
+        # The published schedule: E + 1 epochs, the rate drops after epoch E // 2 + 1.
         extra = 0 if train["order"] == "stored" else 1
         train["epochs"], train["passes"] = int(known.epochs), int(known.epochs) + extra
         if train["drop"]:
@@ -243,7 +243,7 @@ def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:
 def _labels(
     found: Found, known: Known, names: tuple[str, ...], classes: int, where: str
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Return labels, class names and notes, from whichever of them the set has."""
+    """Return labels, class names and notes, from the parts of them that the set has."""
     labels = found.labels
     if found.folders is not None:
         return _folder_labels(found.folders, names, known.dataset or "", where)
@@ -283,7 +283,7 @@ def _labels(
 def _folder_labels(
     folders: tuple[str, ...], names: tuple[str, ...], dataset: str, where: str
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Number class folders by the class names, where there are none by sorting."""
+    """Number class folders by the class names, or in sorted order without class names."""
     present = class_names.ordered(folders)
     if names:
         found = class_names.match(present, names, where, dataset or "the set")
@@ -305,13 +305,13 @@ def _label_kind(labels: np.ndarray, known: Known, found: Found, where: str) -> s
 
 
 def _transform(found: Found, known: Known, facts: Facts | None, where: str) -> Transform:
-    """Return the way from pixels to the space of the set, from what was given or the table."""
+    """Return the transform from pixels to the set's space: as given, or from the table."""
     given = known.transform
     if known.zca is not None:
         kind = whitening_kind(known.zca)
     elif found.recipe is not None:
-        said = found.recipe["whitening"]
-        kind = next((kind for kind, name in NAMES.items() if name == said), "kornia")
+        stated = found.recipe["whitening"]
+        kind = next((kind for kind, name in NAMES.items() if name == stated), "kornia")
     else:
         kind = "none" if given is None else given.kind
     if kind != "none":

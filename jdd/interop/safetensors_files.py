@@ -1,4 +1,4 @@
-"""The safetensors form of a set: its arrays, with recipe and label kind in the metadata."""
+"""A set as a safetensors file: its arrays, with recipe and label kind in the metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXPECTED = "a set exported by jdd is needed"
 def write(dataset: DistilledSet, path: Path) -> Path:
     save = _package(str(path)).numpy.save
     arrays = distilled_set.to_arrays(dataset)
-    # Metadata takes text, tensors take numbers.
+    # Metadata holds only text, tensors only numbers.
     words = ("recipe", "label_kind", "schema_version")
     metadata = {name: str(arrays.pop(name)) for name in words}
     data = save(arrays, {"format": "jdd", **metadata})
@@ -32,7 +32,7 @@ def read(path: Path) -> DistilledSet:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except (package.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        # AttributeError: a type of number that NumPy lacks, such as float8_e4m3fn.
+        # AttributeError: a dtype that NumPy lacks, such as float8_e4m3fn.
         raise BadInput(where, f"not a whole safetensors file ({error})", EXPECTED) from error
     for name in ("recipe", "label_kind"):
         if name in metadata:

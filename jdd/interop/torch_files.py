@@ -1,4 +1,4 @@
-"""PyTorch's files: the releases of MTT, DC and their relatives, and our own ``.pt`` export."""
+"""PyTorch files: releases of MTT, DC and related methods, and jdd's ``.pt`` export."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SWAPPED = "the tensor is [n, h, w, c]: its last axis was taken as the channels"
 
 
 class Tensors(NamedTuple):
-    """Images [n, h, w, c] and what lies beside them; ``pixels``: the file's name calls them so.
+    """Images [n, h, w, c], labels, rate; ``pixels``: the name of the file indicates pixels.
 
-    Images are float32 or of the whole numbers that the file holds; ``notes`` say what was guessed.
+    Images are float32, or integers of the file's own type; ``notes`` state what was guessed.
     """
 
     images: np.ndarray
@@ -37,13 +37,13 @@ class Tensors(NamedTuple):
 
 
 def read(path: Path, item: int | None = None) -> DistilledSet | Tensors:
-    """Read a ``.pt`` file by PyTorch's restricted reader: tensors and plain data, no objects.
+    """Read a ``.pt`` file with PyTorch's restricted reader: tensors and plain data, no objects.
 
     Args:
-      path: jdd's export, a tensor of images as MTT saves it (labels and learning rate are found
-        beside it: ``images_best.pt``, ``labels_best.pt``, ``lr.pt``), a pair [images, labels],
-        or the ``res_*.pt`` of DC, DSA and DM.
-      item: which run of a ``res_*.pt``; the first when None.
+      path: jdd's export, a tensor of images as MTT saves it (labels and learning rate are read
+        from files next to it: ``images_best.pt``, ``labels_best.pt``, ``lr.pt``), a pair
+        [images, labels], or the ``res_*.pt`` of DC, DSA and DM.
+      item: index of the run in a ``res_*.pt``; None: the first.
 
     Raises:
       BadInput: PyTorch is missing, or the file is damaged or holds anything else.
@@ -67,11 +67,11 @@ def read(path: Path, item: int | None = None) -> DistilledSet | Tensors:
         return _pair(pair, where)._replace(lr=None if lr is None else _number(lr, where))
     if isinstance(content, list | tuple):
         return _pair(content, where)
-    return _beside(*_images(content, where), path)
+    return _with_siblings(*_images(content, where), path)
 
 
 def find(folder: Path) -> Path | None:
-    """Return the images of an MTT-like release folder, or None where it is not one."""
+    """Return the file of images in an MTT-like release folder, or None for other folders."""
     for name in ("images_best.pt", "images.pt"):
         if (folder / name).is_file():
             return folder / name
@@ -79,7 +79,7 @@ def find(folder: Path) -> Path | None:
 
 
 def siblings(path: Path) -> tuple[str, ...]:
-    """Return files next to a ``.pt`` file that are named as it is but for a number or ``part``."""
+    """Return files next to a ``.pt`` file whose names differ only by a number or ``part``."""
 
     def stem(name: str) -> str:
         return re.sub(r"\d+", "#", name)
@@ -134,16 +134,16 @@ def _from_export(content: Mapping[str, Any], where: str) -> DistilledSet:
 
 
 def _channels_first(shape: tuple[int, ...]) -> np.ndarray:
-    """Return the places of [h, w, c] flattened, in the order of [c, h, w] flattened."""
+    """Return the indices into flattened [h, w, c], in the order of flattened [c, h, w]."""
     return np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 0, 1).ravel()
 
 
 def _plain(value: Any, where: str) -> np.ndarray:
-    """Return a tensor, a number or a text of an export as an array."""
+    """Convert a tensor, a number or a text of an export to an array."""
     return np.asarray(value) if isinstance(value, Real | str) else _array(value, where)
 
 
-def _beside(images: np.ndarray, notes: tuple[str, ...], path: Path) -> Tensors:
+def _with_siblings(images: np.ndarray, notes: tuple[str, ...], path: Path) -> Tensors:
     """Complete ``images_TAG.pt`` with ``labels_TAG.pt`` and ``lr_TAG.pt``, or without the tag."""
     # MTT's images_zca_TAG.pt are the pictures: whitening already undone.
     pixels = path.stem.startswith("images_zca")
@@ -167,7 +167,7 @@ def _pair(pair: Any, where: str) -> Tensors:
 
 
 def _images(value: Any, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return images [n, h, w, c], and a note where the tensor has them in this order itself."""
+    """Return images [n, h, w, c], and a note if the tensor already has this order."""
     images = _array(value, where)
     if images.ndim != 4:
         raise BadInput(where, f"a tensor of shape {list(images.shape)}", EXPECTED)
@@ -177,17 +177,17 @@ def _images(value: Any, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _labels(labels: np.ndarray | None) -> np.ndarray | None:
-    """Return labels in the two forms that a set has: class numbers [n], or rows [n, classes].
+    """Convert labels to the two forms of a set: class indices [n], or soft labels [n, classes].
 
-    Whole numbers saved as floats become whole numbers, a column [n, 1] becomes [n], and rows of
-    whole numbers with a single 1 become floats.
+    Integers saved as floats become integers, a column [n, 1] becomes [n], and one-hot rows of
+    integers become floats.
     """
     if labels is None:
         return None
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 1 and labels.dtype.kind == "f":
-        # Beyond 2^31 (or NaN) it is no class: refused as the float that it is.
+        # Beyond 2^31 (or NaN) it is no class: left a float, which is refused later.
         whole = (np.abs(labels) < 2**31).all() and np.array_equal(labels, np.floor(labels))
         return labels.astype(np.int64) if whole else labels
     if labels.ndim == 2 and labels.dtype.kind in "iu":
@@ -197,10 +197,10 @@ def _labels(labels: np.ndarray | None) -> np.ndarray | None:
 
 
 def _array(value: Any, where: str, floats: str = "float32") -> np.ndarray:
-    """Return a tensor as an array: floats of any width as ``floats``, whole numbers as they are.
+    """Convert a tensor to an array: floats of any width to ``floats``, integers unchanged.
 
     Raises:
-      BadInput: no tensor, or one whose values are not plain real numbers, one for every place.
+      BadInput: not a tensor, or not a dense one of real numbers.
     """
     torch = package(where)
     if not isinstance(value, torch.Tensor):
@@ -231,7 +231,7 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if hasattr(value, "detach"):
-        # The rate that was saved, not the nearest float32.
+        # In double precision: the rate as it was saved, not the nearest float32.
         value = _array(value, where, "float64").ravel().tolist()
         value = value[0] if len(value) == 1 else value
     if isinstance(value, list | tuple):
@@ -240,7 +240,7 @@ def _number(value: Any, where: str) -> float:
         raise BadInput(where, f"a {type(value).__name__} for a learning rate", RATE)
     try:
         return float(value)
-    except OverflowError as error:  # a whole number of hundreds of digits
+    except OverflowError as error:  # an integer of hundreds of digits
         raise BadInput(where, "a learning rate that no float holds", RATE) from error
 
 
@@ -262,13 +262,13 @@ def _load(path: Path) -> Any:
     try:
         damaged = _damaged(path)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of the sparse tensors in beta for one
+            warnings.simplefilter("ignore")  # of torch, for example on sparse tensors
             content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:
-        # The unpickler does what the bytes say, so damage ends in any type of exception, from
-        # TypeError (a dict as a key) to AssertionError: whatever it is, the file is at fault.
+        # The unpickler executes the bytes: a damaged file may raise any exception, from TypeError
+        # (a dict as a key) to AssertionError.
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise BadInput(
                 where,
@@ -287,17 +287,17 @@ def _load(path: Path) -> Any:
 
 
 def _damaged(path: Path) -> str | None:
-    """Return the first part of the file whose checksum is wrong: torch.load does not look."""
+    """Return the first part of the file with a wrong checksum: torch.load does not check them."""
     if not zipfile.is_zipfile(path):
-        return None  # PyTorch's format of before 1.6 has no checksums
+        return None  # the format of PyTorch before 1.6 has no checksums
     with zipfile.ZipFile(path) as archive:
         return archive.testzip()
 
 
 def _numpy_scalars() -> list[Any]:
-    """Allow NumPy numbers, which DC's accuracy lists are made of: they hold no code.
+    """Return the NumPy scalar types that the reader may load: DC's accuracy lists consist of them.
 
-    Under the names of both NumPy 1 and NumPy 2.
+    They hold no code. Both NumPy 1's and NumPy 2's names are included.
     """
     scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")

@@ -16,13 +16,13 @@ def density(images: jax.Array, tau: float = 4.0, size: int = 32) -> jax.Array:
         l_c = eigenvalues(X_c X_c^T / d)
         loss = sum_c KL( stop(softmax(l_c / tau)) || softmax(l_c) )
 
-    A flat spectrum, n images that share no direction, has loss 0; so has a single image, whatever
-    it shows. The eigenvalues count as a set: equal ones have finite derivatives.
+    A flat spectrum (n images without a common direction) has loss 0; so has a single image. The
+    loss is symmetric in the eigenvalues, so equal ones have finite derivatives.
 
     Args:
       images: ``[classes, n, h, w, c]``, class-major.
-      tau: how much flatter the target's softmax is; 1 asks for nothing.
-      size: sides larger than this are pooled to it, others stay.
+      tau: temperature of the target's softmax; 1 gives loss 0.
+      size: larger sides are pooled to this number of pixels.
 
     Source: G-VBSM (Shao et al., CVPR 2024), data densification. The division by d is jdd's: without
     it eigenvalues grow with the number of pixels and the softmax sees only the largest.

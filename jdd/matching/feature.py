@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def mean_distance(real: jax.Array, synthetic: jax.Array) -> jax.Array:
-    """Return || real - synthetic ||^2 summed over features, and over classes where there are any.
+    """Return || real - synthetic ||^2 summed over features, and over classes if there are any.
 
     Args:
       real, synthetic: mean embeddings, ``[d]`` or ``[classes, d]``.

@@ -1,12 +1,12 @@
-"""Gradient matching: distances between gradients of weights, and their derivative by the images.
+"""Gradient matching: distances between weight gradients, differentiable in the images.
 
-The gradient of a distance D(A(S), B) by the synthetic images S, where A is a gradient itself, takes
-two derivatives. With v = dD/dA held fixed,
+The derivative of a distance D(A(S), B) with respect to the synthetic images S, where A is itself a
+gradient, takes two derivatives. With v = dD/dA held fixed,
 
     dD/dS = d/dS <v, grad_theta l(S; theta)> = d/dS [ d/de l(S; theta + e v) at e = 0 ],
 
-reverse mode over one forward pass in direction v: nothing of the backward pass is differentiated,
-and as l is a mean over images, so is the result: it is taken for a part of the images at a time.
+reverse mode over one forward pass in direction v: the backward pass is not differentiated. As l is
+a mean over images, so is the result, which is computed for a part of the images at a time.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ EPS = 1e-6
 def per_unit(a: Tree, b: Tree) -> jax.Array:
     """Return sum over layers, sum over output units i of 1 - <A_i, B_i> / (|A_i| |B_i| + 1e-6).
 
-    A layer's output unit is the last axis of its kernel (or, of a normalisation over space too, its
-    channel). Vectors, that is biases and per-channel scales, do not count.
+    The output units of a layer are the last axis of its kernel (of a normalisation over space too,
+    the channels). Vectors, that is biases and per-channel scales, do not count.
 
     Args:
       a, b: gradients of the parameters, trees of one structure.
 
     Returns:
-      Scalar, 0 for parallel gradients, 1 a unit for orthogonal ones. A unit of gradient 0 counts 1;
-      its derivative there, -B_i / 1e-6, is large and, as in the authors' code, meets only what does
-      not depend on the images.
+      Scalar, 0 for parallel gradients, 1 per unit for orthogonal ones. A unit of gradient 0 counts
+      1; its derivative there, -B_i / 1e-6, is large and, as in the authors' code, is multiplied
+      only by terms that do not depend on the images.
 
     Source: DC (Zhao et al., ICLR 2021), section 3.
     """
@@ -66,14 +66,14 @@ DISTANCES: dict[str, Callable[[Tree, Tree], jax.Array]] = {
 
 
 def length(x: jax.Array) -> jax.Array:
-    """Return the norms of x along axis 0; where one is 0 so is its derivative."""
+    """Return the norms of x along axis 0; if a norm is 0, so is its derivative."""
     squares = jnp.sum(jnp.square(x), 0)
     there = squares > 0
     return jnp.where(there, jnp.sqrt(jnp.where(there, squares, 1.0)), 0.0)
 
 
 Loss = Callable[[Tree, Tree], jax.Array]
-MOST_PADDING = 0.1  # rows that are only there to fill a part, of all rows
+MOST_PADDING = 0.1  # largest fraction of padding rows
 
 
 def weight_gradient(loss: Loss, params: Tree, rows: Tree, part: int) -> Tree:
@@ -81,7 +81,7 @@ def weight_gradient(loss: Loss, params: Tree, rows: Tree, part: int) -> Tree:
 
     Args:
       loss: ``(params, rows) -> scalar``, additive over the rows on axis 0 of ``rows``.
-      part: a divisor of their number.
+      part: the rows per pass, a divisor of their number.
     """
     gradient = jax.grad(loss)
     pieces, count = _pieces(rows, part)
@@ -93,14 +93,15 @@ def weight_gradient(loss: Loss, params: Tree, rows: Tree, part: int) -> Tree:
 def both_gradients(
     loss: Loss, params: Tree, first: Tree, second: Tree, parts: tuple[int, int]
 ) -> tuple[Tree, Tree]:
-    """Return ``weight_gradient`` of two batches; where it costs little, by one loop over a part.
+    """Return ``weight_gradient`` of two batches, by one loop if little padding is needed.
 
-    Compiling a net forward and back is most of what compiling a matching step takes, in time and
-    memory: the smaller batch is filled up with rows of weight 0 to parts of the larger one's size.
+    Compiling a net's forward and backward pass dominates the compilation of a matching step, in
+    time and memory: the smaller batch is padded with rows of weight 0 to parts of the larger one's
+    size, so that both share one program.
 
     Args:
-      loss: as there; rows of ``weight`` 0 give nothing.
-      parts: the parts of either batch.
+      loss: as in ``weight_gradient``; rows of ``weight`` 0 contribute nothing.
+      parts: the rows per pass of each batch.
     """
     sizes = [len(rows["weight"]) for rows in (first, second)]
     part = max(parts)
@@ -119,14 +120,16 @@ def both_gradients(
 def matched(
     loss: Loss, distance: Callable[[Tree, Tree], jax.Array], parts: tuple[int, int]
 ) -> Callable[[Tree, Tree, Tree, Tree], jax.Array]:
-    """Return ``f(images, rest, params, real) = D(grad_params loss of images, of real)``, flat in
-    memory. Its derivative, by ``images`` alone, is the module's forward-over-reverse form.
+    """Return ``f(images, rest, params, real) = D(grad_params loss of images, of real)``.
+
+    Memory does not grow with the number of images. The derivative, with respect to ``images``
+    alone, has the forward-over-reverse form of the module docstring.
 
     Args:
       loss: ``(params, rows) -> scalar``, additive over rows ``{"images", "weight", ...}``; ``rest``
-        is all of them but the images, ``real`` a batch of its own.
-      distance: one of ``DISTANCES``, or the like.
-      parts: rows at a time, of ``images`` and of ``real``, divisors of their numbers.
+        is the rows without the images, ``real`` a second batch.
+      distance: one of ``DISTANCES``, or a function of the same signature.
+      parts: rows per pass, of ``images`` and of ``real``, divisors of their numbers.
     """
 
     def forward(images: Tree, rest: Tree, params: Tree, real: Tree) -> tuple[Any, Any]:
@@ -134,8 +137,8 @@ def matched(
         value, direction = jax.value_and_grad(distance)(own, wanted)
         return value, (images, rest, params, direction)
 
-    def backward(kept: Tree, cotangent: jax.Array) -> tuple[Any, None, None, None]:
-        images, rest, params, direction = kept
+    def backward(residuals: Tree, cotangent: jax.Array) -> tuple[Any, None, None, None]:
+        images, rest, params, direction = residuals
 
         def along(piece: Tree) -> jax.Array:
             def slope(images: jax.Array) -> jax.Array:
@@ -168,7 +171,7 @@ def _filled(rows: Tree, to: int) -> Tree:
 
 
 def _summed(gradient: Loss, params: Tree, pieces: Tree, lo: Any, hi: Any) -> Tree:
-    # From zero, not from the first piece's: the program of a piece is compiled once.
+    # Starting at zero, not at the first piece's value: a piece is compiled only once.
     def add(i: jax.Array, total: Tree) -> Tree:
         return jax.tree.map(jnp.add, total, gradient(params, jax.tree.map(lambda x: x[i], pieces)))
 

@@ -28,10 +28,11 @@ def targets(labels: jax.Array, kind: str, classes: int) -> jax.Array:
 
 
 def centred(labels: jax.typing.ArrayLike, classes: int) -> jax.Array:
-    """Return (one-hot - 1/C) / sqrt(C/10), the targets that FRePo's labels start from.
+    """Return (one-hot - 1/C) / sqrt(C/10), the initial values of FRePo's labels.
 
     Args:
       labels: ``[n]``, 0 .. C-1.
+      classes: C.
 
     Returns:
       ``[n, classes]``; a row sums to 0.
@@ -42,7 +43,7 @@ def centred(labels: jax.typing.ArrayLike, classes: int) -> jax.Array:
 
 
 def centre(probabilities: jax.typing.ArrayLike) -> jax.Array:
-    """Return (p - 1/C) / sqrt(C/10) of rows of probabilities ``[n, C]``, as ``centred`` does."""
+    """Return (p - 1/C) / sqrt(C/10) of probabilities ``[n, C]``, as ``centred`` of one-hot rows."""
     p = jnp.asarray(probabilities)
     classes = p.shape[-1]
     return (p - 1 / classes) / math.sqrt(classes / 10)
@@ -59,11 +60,11 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def cross_entropy_sum(logits: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return sum_i weight_i (-sum_k target_ik log softmax(logits_i)_k), for losses taken in parts.
+    """Return sum_i weight_i (-sum_k target_ik log softmax(logits_i)_k), for losses summed in parts.
 
     Args:
       logits, target: ``[n, classes]``.
-      weight: ``[n]``, of the whole batch's rows summing to 1 for its mean.
+      weight: ``[n]``; weights that sum to 1 over the whole batch give its mean.
     """
     return -jnp.sum(weight * jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 

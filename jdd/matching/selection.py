@@ -1,8 +1,8 @@
-"""Which real images stand for a class: rules on features, exact and free of chance.
+"""Selection of real images per class: deterministic rules on features.
 
-Features are float [n, d], one row an image; rules return rows in the order they are chosen. Equal
-images have equal features: distances are summed directly, row by row, not expanded into products,
-so that ties are exact and go to the lowest row.
+Features are float [n, d], one row per image; rules return rows in the order of choice. Distances
+are summed directly, row by row, not expanded into products: equal images have equal distances, so
+ties are exact and go to the lowest row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Rule = Callable[[np.ndarray, int], np.ndarray]
 
 
 def herding(features: np.ndarray, count: int) -> np.ndarray:
-    """Choose ``count`` rows one by one, each the one that brings their mean nearest to the mean.
+    """Choose ``count`` rows one by one, each to bring their mean nearest to the overall mean.
 
         i_k = argmin_i || mean(f) - (f_{i_1} + ... + f_{i_{k-1}} + f_i) / k ||,  i not yet chosen
 
@@ -32,7 +32,7 @@ def herding(features: np.ndarray, count: int) -> np.ndarray:
     chosen = np.zeros(count, np.int64)
     free, total = np.ones(len(rows), bool), np.zeros_like(mean)
     for k in range(count):
-        distance = _squared(rows, (k + 1) * mean - total)  # the factor 1/k orders nothing
+        distance = _squared(rows, (k + 1) * mean - total)  # the factor 1/k keeps the order
         chosen[k] = np.argmin(np.where(free, distance, np.inf))
         free[chosen[k]] = False
         total += rows[chosen[k]]
@@ -40,18 +40,18 @@ def herding(features: np.ndarray, count: int) -> np.ndarray:
 
 
 def kcenter(features: np.ndarray, count: int) -> np.ndarray:
-    """Choose ``count`` rows: the nearest to the mean, then always the farthest from those chosen.
+    """Choose ``count`` rows: the nearest to the mean, then each the farthest from those chosen.
 
         i_1 = argmin_i ||f_i - mean(f)||,  i_k = argmax_i min_{j < k} ||f_i - f_{i_j}||
 
     Greedy farthest points: the largest distance of a row to its nearest chosen one is at most twice
-    the smallest possible (Gonzalez 1985). Memory is one distance a row.
+    the smallest possible (Gonzalez 1985). Memory is one distance per row.
 
     Returns:
       int64 [count].
 
-    Source: k-center as Sener and Savarese (ICLR 2018) use it for core-sets; the start at the mean
-    is jdd's reading.
+    Source: k-center as Sener and Savarese (ICLR 2018) use it for core-sets; starting at the mean is
+    jdd's choice.
     """
     rows, mean = _start(features, count)
     chosen = np.zeros(count, np.int64)
@@ -59,7 +59,7 @@ def kcenter(features: np.ndarray, count: int) -> np.ndarray:
     nearest = np.full(len(rows), np.inf)
     for k in range(1, count):
         nearest = np.minimum(nearest, _squared(rows, rows[chosen[k - 1]]))
-        nearest[chosen[k - 1]] = -np.inf  # never twice, not even where all others are its copies
+        nearest[chosen[k - 1]] = -np.inf  # never twice, not even if all others are its copies
         chosen[k] = np.argmax(nearest)
     return chosen
 

@@ -1,10 +1,10 @@
-"""Statistics of what a trained net's layers read, for images that are to look real to it.
+"""Statistics matching: losses between statistics of a trained net's layer inputs.
 
-A hook is a layer whose input is looked at: a batch norm, which knows the mean and variance of real
-images by its running statistics, or a convolution, whose targets are averaged over real batches.
-``order(net, kinds)`` of ``jdd/nets/order.py`` names a net's hooks in the order in which they run,
-and ``Output.taps`` holds their inputs. Several functions take the names of the hooks for their
-order: the first hook counts more, and a dict that passed through jit has lost which it is.
+A hook is a layer whose input is measured: a batch norm, whose running statistics are the targets,
+or a convolution, whose targets are averages over real batches. ``order(net, kinds)`` of
+``jdd/nets/order.py`` names a net's hooks in execution order, and ``Output.taps`` holds their
+inputs. Several functions take the names of the hooks for their order: the first hook has its own
+weight, and jit sorts dicts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jdd.errors import BadInput
 from jdd.matching.gradient import length
 from jdd.nets.base import wide
 
-# Of one hook: "mean" and "var" by channel, of a convolution "patch_mean" and "patch_var" too.
+# Of one hook: "mean" and "var" per channel, of a convolution also "patch_mean" and "patch_var".
 Statistics = dict[str, jax.Array]
 Hooks = dict[str, Statistics]
 Keep = dict[str, jax.Array]
@@ -30,8 +30,8 @@ REDUCES = ("norm", "mse")
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the mean and biased variance of each channel, ``[n, h, w, c]`` to ``[c]`` twice.
 
-    For first derivatives: deviations sum to 0, so that the variance's does not see the mean's, and
-    a reduction is saved. A second derivative would.
+    Correct for first derivatives only: deviations sum to 0, so the derivative of the variance does
+    not depend on the mean's, and a reduction is saved. Second derivatives would be wrong.
     """
     mean = x.mean((0, 1, 2))
     centred = x - jax.lax.stop_gradient(wide(mean, x))
@@ -39,13 +39,14 @@ def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def patch_moments(x: jax.Array, patch: int) -> tuple[jax.Array, jax.Array]:
-    """Return the mean and biased variance of each place that a patch can be cut at.
+    """Return the mean and biased variance of each patch position.
 
-    A map is made larger, bilinearly, until ``patch`` divides its sides, and cut into squares of
-    ``patch`` pixels; both statistics are over images, channels and the square's own pixels.
+    A map is enlarged bilinearly until ``patch`` divides its sides and cut into squares of ``patch``
+    pixels; both statistics are over images, channels and the pixels of a square.
 
     Args:
       x: ``[n, h, w, c]``.
+      patch: the side of a square in pixels.
 
     Returns:
       ``[ceil(h / patch), ceil(w / patch)]``, twice.
@@ -66,13 +67,13 @@ def patch_moments(x: jax.Array, patch: int) -> tuple[jax.Array, jax.Array]:
 def distance(
     mean: jax.Array, var: jax.Array, target_mean: jax.Array, target_var: jax.Array
 ) -> jax.Array:
-    """Return ||mean - target_mean||_2 + ||var - target_var||_2, norms and not their squares.
+    """Return ||mean - target_mean||_2 + ||var - target_var||_2 (norms, not their squares).
 
     Args:
       mean, var, target_mean, target_var: ``[c]``.
 
     Returns:
-      Scalar; where a norm is 0 so is its derivative.
+      Scalar; if a norm is 0, so is its derivative.
 
     Source: SRe2L (Yin, Xing & Shen, NeurIPS 2023), the recover step.
     """
@@ -85,8 +86,8 @@ def hook_statistics(
     """Return the statistics of each hook's input.
 
     Args:
-      taps: ``Output.taps``, of ``taps="all"`` where there are ``convs``.
-      convs: convolutions; they have the statistics of patches too.
+      taps: ``Output.taps``, of ``taps="all"`` if there are ``convs``.
+      convs: convolutions, which also have patch statistics.
       norms: batch norms.
       patch: the side of a patch (G-VBSM: 4 up to 64 pixels, 16 at 224).
 
@@ -127,10 +128,10 @@ def statistics_loss(
 
     Args:
       found, targets: S and T, of the same hooks and shapes; T is a constant.
-      names: the hooks, in the order in which they run.
-      first: w of the first of ``names``, kept or not; of the others it is 1.
-      keep: 0 or 1 for hooks that may be left out of a step; 0 leaves neither value nor gradient.
-        Hooks that are not in it count.
+      names: the hooks, in execution order.
+      first: w of the first of ``names``, whatever its ``keep``; of the others w is 1.
+      keep: 0 or 1 for hooks that may be omitted in a step; 0 removes value and gradient. Hooks not
+        in it have 1.
       reduce: "norm", or "mse" for the mean of the squared differences in place of the norm.
 
     Returns:
@@ -166,7 +167,7 @@ def batch_norm_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return sum_l w_l (||mean_l - running mean_l||_2 + ||var_l - running var_l||_2).
 
-    l runs over batch norms, mean_l and the biased var_l are of what enters them.
+    l runs over batch norms; mean_l and the biased var_l are those of their inputs.
 
     Args:
       taps: ``net.apply(variables, x, taps=True).taps``, batch norms reading running statistics.
@@ -187,8 +188,8 @@ class Average(NamedTuple):
     """A moving average of hooks' statistics.
 
     Attributes:
-      value: as ``hook_statistics`` gives them; 0 at the start.
-      seen: bool by hook, whether it has had statistics yet.
+      value: in the form of ``hook_statistics``; 0 at the start.
+      seen: bool by hook, True once it has had statistics.
     """
 
     value: Hooks
@@ -196,7 +197,7 @@ class Average(NamedTuple):
 
 
 def start(found: Hooks) -> Average:
-    """Return an average over nothing yet, for statistics like ``found`` (arrays or shapes)."""
+    """Return an empty average, for statistics like ``found`` (arrays or shapes)."""
     value = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found)
     return Average(value, {name: jnp.zeros((), bool) for name in found})
 
@@ -212,14 +213,14 @@ def moving(
 
         A' = alpha A + (1 - alpha) S,    value = S + stop(A' - S)
 
-    A small batch's statistics S are noisy, their average A' is not; d value / d S is 1.
+    The statistics S of a small batch are noisy, their average A' is less so; d value / d S is 1.
 
     Args:
       average: A, from ``start`` or the last step.
       new: S.
-      alpha: what of A stays (G-VBSM: 0.8 up to 64 pixels, 0.4 at 224).
-      keep: as in ``statistics_loss``; a hook with 0 leaves its average as it is.
-      zero_start: let A start at 0, as the authors' code does; else a hook's A' is its first S.
+      alpha: the weight of A (G-VBSM: 0.8 up to 64 pixels, 0.4 at 224).
+      keep: as in ``statistics_loss``; the average of a hook with 0 does not change.
+      zero_start: A starts at 0, as in the authors' code; else a hook's first A' is its first S.
 
     Source: G-VBSM (Shao et al., CVPR 2024), alpha of generalised statistics matching.
     """

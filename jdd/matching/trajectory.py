@@ -11,7 +11,7 @@ Tree = Any
 
 
 def squared_distance(a: Tree, b: Tree) -> jax.Array:
-    """Return ||a - b||^2 over every leaf of two trees of one structure (scalar)."""
+    """Return ||a - b||^2 over all leaves of two trees of one structure (scalar)."""
     parts = jax.tree.map(lambda x, y: jnp.sum(jnp.square(x - y)), a, b)
     return jax.tree.reduce(jnp.add, parts)
 

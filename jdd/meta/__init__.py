@@ -1,1 +1,1 @@
-"""Differentiating through training."""
+"""Differentiation through unrolled training."""

@@ -1,30 +1,30 @@
-"""How to differentiate through training.
+"""Unrolled training, differentiable in data, rates and initial weights.
 
     (theta_{j+1}, s_{j+1}) = update(grad_theta L(theta_j; S, xi_j), s_j, theta_j, h_j),   j < M
 
-S is what the outer loop moves (images, labels), h_j the learned rates of step j, xi_j what is fixed
-(batch indices, augmentation keys), s_j the optimiser's state. What is estimated:
+S is the data that the outer loop learns (images, labels), h_j the learned rates of step j, xi_j the
+constants (batch indices, augmentation keys), s_j the optimiser's state. Estimators:
 
 ``exact``      the gradient of theta_M.
-``truncated``  the exact gradient of the last W steps of the unroll, theta_{M-W} taken as given.
+``truncated``  the exact gradient of the last W steps of the unroll, theta_{M-W} constant.
 ``tesla``      the exact gradient with the adjoint frozen in the weights: the inner gradient's
                dependence on theta_j is dropped, so that an image's influence on later gradients is
-               not counted (docs/methods/tesla.md shows what that costs). About 9 forward passes a
+               not counted (docs/methods/tesla.md shows what that costs). About 9 forward passes per
                step instead of 11, the memory of ``mixed``.
 
-How the exact part is computed: three ways, equal to rounding error:
+The exact part is computed in one of three ways, equal up to rounding:
 
 ``mixed``    default. Each step has its own reverse rule. With the cotangent v of the inner gradient
              the rule needs H v and (d^2 L / dS dtheta)^T v, and one forward-over-reverse pass
-             jvp((L, grad_{theta,S} L); v) gives both, because the Hessian is symmetric. v . grad L,
-             which comes with it, is all that SGD's rates need; other optimisers keep the inner
+             jvp((L, grad_{theta,S} L); v) gives both, because the Hessian is symmetric. It also
+             gives v . grad L, which is sufficient for SGD's rates; other optimisers store the inner
              gradient g_j.
-             Kept from the forward pass: theta_j, s_j (and g_j); activations live for one step, or
+             Stored from the forward pass: theta_j, s_j (and g_j); activations live for one step, or
              for one part of its images. Memory M |theta| (SGD), M (2 |theta| + |s|) (others) + one
-             part; time about 11 forward passes a step.
+             part; time about 11 forward passes per step.
 ``remat``    reverse over reverse, with jax.checkpoint around each step: memory M (|theta| + |s|) +
-             one step's second-order graph; about 12 forward passes a step.
-``reverse``  plain reverse over reverse: keeps every step's activations; about 9 forward passes.
+             one step's second-order graph; about 12 forward passes per step.
+``reverse``  plain reverse over reverse: stores every step's activations; about 9 forward passes.
 
 Only ``mixed`` and ``tesla`` take a step's rows in parts (``Inner.part``).
 
@@ -55,9 +55,9 @@ ESTIMATORS = ("exact", "truncated", "tesla")
 class Inner(NamedTuple):
     """The inner loss of a step: ``loss(theta, batch(data, fixed), fixed) -> scalar``.
 
-    ``batch`` makes what the loss reads from what is moved: the rows of a step, augmented, and their
-    targets. With ``part`` rows at a time (0: all) the loss has to be a sum over axis 0 of the
-    batch's leaves, and ``part`` to divide their number.
+    ``batch`` computes the inputs of the loss from the learned data: the rows of a step, augmented,
+    and their targets. With ``part`` rows at a time (0: all) the loss must be a sum over axis 0 of
+    the batch's leaves, and ``part`` must divide their number.
     """
 
     loss: Loss
@@ -72,7 +72,7 @@ class Inner(NamedTuple):
 def _over_parts(
     fn: Callable[[Tree], tuple[Tree, Tree]], rows: Tree, part: int
 ) -> tuple[Tree, Tree]:
-    """Return the sum over parts of fn's first result, and its second one joined again."""
+    """Return the sum over parts of fn's first result, and the concatenation of its second one."""
     count = jax.tree.leaves(rows)[0].shape[0] if part else 0
     if count <= part:
         return fn(rows)
@@ -97,7 +97,7 @@ def _plain_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
 
 
 def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Any) -> Step:
-    """Return the step with a reverse rule that keeps no activations.
+    """Return the step with a custom reverse rule that stores no activations.
 
     ``second_order(theta, rows, fixed, w) -> ((w . grad L, H w), mixed)`` for a part of the rows,
     with mixed = (d^2 L / drows dtheta)^T w.
@@ -118,8 +118,8 @@ def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Any) -
         g = gradient(theta, data, fixed)
         return optimizer.update(g, state, theta, hyper), (args, None if optimizer.slope else g)
 
-    def backward(kept: tuple[Tree, Tree], cotangent: tuple[Tree, Tree]) -> tuple[Tree, ...]:
-        (theta, state, hyper, data, fixed), g = kept
+    def backward(residuals: tuple[Tree, Tree], cotangent: tuple[Tree, Tree]) -> tuple[Tree, ...]:
+        (theta, state, hyper, data, fixed), g = residuals
         g = jax.tree.map(jnp.zeros_like, theta) if optimizer.slope else g
         pull = jax.vjp(optimizer.update, g, state, theta, hyper)[1]
         v, d_state, d_theta, d_hyper = pull(cotangent)
@@ -155,7 +155,7 @@ def _tesla_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
         def along(rows: Tree) -> jax.Array:
             return jax.jvp(lambda t: inner.loss(t, rows, fixed), (theta,), (w,))[1]
 
-        # d/dS of w . grad_theta L; what theta_j itself did to that gradient is left out.
+        # d/dS of w . grad_theta L; the dependence of that gradient on theta_j is dropped.
         value, mixed_w = jax.value_and_grad(along)(rows)
         return (value, jax.tree.map(jnp.zeros_like, theta)), mixed_w
 
@@ -187,19 +187,19 @@ def unroll(
 ) -> Tree:
     """Return theta after the inner steps, differentiable in ``theta``, ``hyper`` and ``data``.
 
-    All M steps are run, unless ``estimator`` is 'truncated': then ``start`` steps without a
-    gradient and ``window`` steps with one, and those after them not at all.
+    All M steps run, unless ``estimator`` is 'truncated': then ``start`` steps run without a
+    gradient, ``window`` steps with one, and later steps do not run.
 
     Args:
-      inner: the inner loss of one step; ``loss(theta, data, fixed_j) -> scalar`` will do.
+      inner: the inner loss of one step, or a function ``loss(theta, data, fixed_j) -> scalar``.
       optimizer: inner optimiser.
-      theta: start weights, any tree.
-      hyper: the optimiser's rates, each leaf ``[M, ...]``, one a step.
-      data: what every step shares and the outer loop moves.
-      fixed: what is not differentiated, each leaf ``[M, ...]``.
-      how: one of ``WAYS``; 'tesla' has a way of its own.
-      constant: what is neither differentiated nor different from step to step, but traced (a rule
-        of its own may not close over it); if given, the inner loss gets ``(fixed_j, constant)``.
+      theta: initial weights, any tree.
+      hyper: the optimiser's rates, each leaf ``[M, ...]``, one entry per step.
+      data: learned by the outer loop and shared by all steps.
+      fixed: not differentiated, each leaf ``[M, ...]``.
+      how: one of ``WAYS``; ignored by 'tesla'.
+      constant: not differentiated and equal for all steps, but traced (a custom rule may not close
+        over it); if given, the inner loss gets ``(fixed_j, constant)``.
       estimator: one of ``ESTIMATORS``.
       window: W, the steps that 'truncated' differentiates through, 1 .. M; static.
       start: the first of them, 0 .. M - W, may be traced; M - W if not given.

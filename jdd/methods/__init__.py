@@ -1,4 +1,4 @@
-"""The methods: their code, found by the specs (``jdd.specs``)."""
+"""Methods: their code, which the specs (``jdd.specs``) refer to."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ METHODS = specs.names()
 
 
 def make(config: Common, problem: Problem, *part: Any) -> Method:
-    """Build the method of a resolved config, or that of one of its ``parts`` where it is given.
+    """Build the method of a resolved config, or of one of its ``parts`` if given.
 
     Raises:
-      BadInput: its spec names no function that exists.
+      BadInput: its spec names a function that does not exist.
     """
     return config.spec.build(config, problem, *part)
 
 
 def parts(config: Common, problem: Problem) -> list[Any]:
-    """Return the parts that a method makes its set in, one after another; [] for all at once.
+    """Return the parts in which a method makes its set, in order; [] for all at once.
 
-    Parts of one ``form`` are made by the same programs; ``name`` is a part's in names of files.
+    Parts of equal ``form`` share compiled programs; ``name`` identifies a part in file names.
     """
     found = getattr(config.spec.module, "parts", None)
     return list(found(config, problem)) if found else []
 
 
-def fits(config: Common, teachers: Sequence[Any]) -> None:
-    """Refuse teachers that a method cannot work with, before they are trained.
+def validate_teachers(config: Common, teachers: Sequence[Any]) -> None:
+    """Refuse teachers that a method cannot use, before they are trained.
 
     Raises:
-      BadInput: it cannot.
+      BadInput: from ``validate_teachers`` of the method's module, if it has one.
     """
-    check = getattr(config.spec.module, "fits", None)
-    if check:
-        check(teachers)
+    validate = getattr(config.spec.module, "validate_teachers", None)
+    if validate:
+        validate(teachers)

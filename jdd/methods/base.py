@@ -1,4 +1,4 @@
-"""What a method is: pure functions over explicit state; and the problem it is made for."""
+"""The interface of a method, pure functions over explicit state, and of the problem it solves."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
 
 
 class State(NamedTuple):
-    """``variables``: what the outer optimiser moves; ``aux``: all else that changes the future."""
+    """``variables``: learned by the outer optimiser; ``aux``: all other state of the run."""
 
     variables: Tree
     aux: Tree
 
 
 class Problem(NamedTuple):
-    """The immutable rest: data, nets by role, expert store (or None), resolved config, and the
-    ``experts.teachers.Teacher`` that the dataset is squeezed into, where a method has them.
+    """Immutable inputs of a method: data, nets by role, expert store (or None), resolved config.
 
-    ``phases`` holds the output of the method's own phases that are finished, by name
+    ``teachers`` are the ``pretrained.teachers.Teacher``s of methods that squeeze the dataset.
+    ``phases`` holds the outputs of the method's own finished phases, by name
     (``jdd.stages.registry.Phase``).
     """
 
@@ -50,13 +50,13 @@ class Problem(NamedTuple):
     phases: Mapping[str, State] = MappingProxyType({})
 
     def gather(self, indices: dict[str, Any]) -> dict[str, Any]:
-        """Return the arrays that a method's indices stand for, items on axis 0.
+        """Replace a step's indices by the arrays they select, items on axis 0.
 
         ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
-        stacked variables; ``real`` holds rows of training images, ``[k, b]``, and becomes their
-        ``images``, read item by item (``data.Rows``), and ``labels``; ``shared`` holds nothing but
-        such a ``real``, of what all items of the step share: axis 0 is nothing special, and it is
-        read at once. Everything else passes through.
+        stacked variables. ``real`` holds rows of training images, ``[k, b]``, and becomes their
+        ``images``, read lazily per item (``data.Rows``), and ``labels``. ``shared`` holds only
+        such a ``real``, common to all items of the step: axis 0 is not items, and it is read at
+        once. Everything else passes through.
         """
         apart = ("snapshots", "real", "shared")
         batch = {name: value for name, value in indices.items() if name not in apart}
@@ -74,27 +74,28 @@ class Problem(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A method that optimises a synthetic set; or, where ``objective`` is None, chooses one.
+    """A method that optimises a synthetic set or, if ``objective`` is None, selects one.
 
     init:      ``(seed) -> State``.
     sample:    ``(seed, step) -> indices``, on the host, small; never the arrays.
-    objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` what of
-               ``aux`` is different afterwards: a mean over the items, as the loss is. ``aux`` holds
-               what the step's ``shared`` indices stand for, too. None: there are no steps.
-    prepare:   ``(aux) -> new``: what of ``aux`` changes before a step's items are looked at, once.
+    objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` the changed
+               entries of ``aux``, averaged over the items like the loss. ``aux`` also holds the
+               arrays of the step's ``shared`` indices. None: there are no steps.
+    prepare:   ``(aux) -> new``: the entries of ``aux`` that change once per step, before its items.
     advance:   ``(state, key) -> state`` between steps.
     distilled: ``(state, steps) -> product``: a set, pairs, or a generator (``jdd/product``).
     optimizer: the outer optimiser over ``variables``.
-    accept:    ``(loss) -> bool array``; False skips the update of one step, the step counts.
-    valid:     ``(state) -> bool array``; False stops the run before the state is taken over.
-    constants: what the objective finds in its ``aux`` beside the state's and no step changes: it is
-               in no checkpoint.
-    simple:    the objective has no derivative and no training in it (``parallel.compiled``).
-    merged:    a device but a CPU takes its items as one vmapped program: there are few of them, and
-               what is large is shared by all.
+    accept:    ``(loss) -> bool array``; False skips the update of a step, which still counts.
+    valid:     ``(state) -> bool array``; False stops the run before it adopts the state.
+    constants: entries of the objective's ``aux`` in addition to the state's; constant over the run
+               and not in checkpoints.
+    simple:    True if the objective contains no inner differentiation; selects XLA's default CPU
+               emitter (``parallel.compiled``).
+    merged:    on accelerators, vmap over a step's items instead of looping; for few items with
+               large shared inputs.
 
-    Among the indices of ``sample``, ``keys`` are integers, one an item, that the items' keys are
-    folded from in place of their places in the step.
+    If the indices of ``sample`` have ``keys``, integers, one per item, the items' PRNG keys are
+    folded from these instead of the items' indices in the step.
     """
 
     init: Callable[[int], State]
@@ -112,13 +113,14 @@ class Method(NamedTuple):
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
-    """Return a method without steps: real images, chosen once, with their labels.
+    """Return a method without steps: real images, selected once, with their labels.
 
-    The rows are in the recipe as ``selected``: rows of the training split, in the order that the
-    dataset of ``data_fingerprint`` has.
+    The recipe stores the rows as ``selected``: rows of the training split of the dataset with
+    ``data_fingerprint``.
 
     Args:
-      select: ``(seed) -> rows`` of ``data.train``, ``[classes ipc]``, class by class.
+      problem: the problem.
+      select: ``(seed) -> rows`` of ``data.train``, ``[classes ipc]``, class-major.
     """
     train = problem.data.train
 
@@ -146,13 +148,13 @@ def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
 
 
 def all_finite(tree: Tree) -> jax.Array:
-    """Tell whether every number of a tree is finite (boolean scalar)."""
+    """Return True (boolean scalar) if every number of a tree is finite."""
     leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(leaves))
 
 
 def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransformation:
-    """Return SGD over a dict of variables, ``name -> (rate, momentum)``, as PyTorch's.
+    """Return SGD over a dict of variables, ``name -> (rate, momentum)``, as in PyTorch.
 
     v <- m v + g,  x <- x - rate v;  optax's trace form equals it.
     """
@@ -163,8 +165,8 @@ def outer_sgd(rates: dict[str, tuple[float, float]]) -> optax.GradientTransforma
 def student_loss(net: Net) -> Callable[[Tree, Tree, Tree], jax.Array]:
     """Return the inner loss of an ``unroll.Inner`` whose constant holds the net's other variables.
 
-    sum_i weight_i CE(net(images_i), target_i) over the rows; the weights of a batch sum to 1, so
-    that a row of weight 0 is padding.
+    sum_i weight_i CE(net(images_i), target_i) over the rows; the weights of a batch sum to 1, and
+    padding has weight 0.
     """
 
     def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
@@ -177,7 +179,7 @@ def student_loss(net: Net) -> Callable[[Tree, Tree, Tree], jax.Array]:
 def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np.ndarray, int]:
     """Return the rows ``[min(batch, n)]`` of one step of a shuffled loader, and its epoch.
 
-    An epoch is a permutation cut into whole batches; what is left over waits for the next one.
+    An epoch is a permutation cut into full batches; the remainder is dropped.
     """
     batch = min(batch, n)
     epoch, place = divmod(step, n // batch)
@@ -186,7 +188,7 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
 
 
 def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.ndarray:
-    """Return the images of step 0, class by class: real ones or N(0, 1), ``[classes ipc, ...]``."""
+    """Return the images of step 0, class-major: real ones or N(0, 1), ``[classes ipc, ...]``."""
     data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, purpose)
@@ -196,27 +198,27 @@ def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.n
 
 
 def net_options(config: Common) -> dict[str, Any]:
-    """Return the options of the run's own net: those it takes, where they are not its default."""
+    """Return the options of the run's own net that differ from their defaults."""
     takes = nets.options_of(config.net.name)
     given = {k: v for k, v in section(config.net).items() if k in takes and v != "auto"}
     return {k: v for k, v in given.items() if (k, v) != ("init", nets.init_of(config.net.name))}
 
 
 def full(config: Common) -> dict[str, Any]:
-    """Return how the whole training set is trained that a set is held to: one set, one ceiling."""
+    """Return the training recipe of the whole-set baseline, one for all sets of a method."""
     return {name: getattr(config.experts, name) for name in FULL} | {
         "full_epochs": config.baselines.full_epochs
     }
 
 
 def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
-    """Return how the set is to be used, as data: the published protocol, then ``train``'s changes.
+    """Return the recipe of a set: the published protocol, overridden by ``train``.
 
-    Settings of ``config.eval`` that are not at their default go over both: ``steps``, and the
+    Settings of ``config.eval`` that differ from their default override both: ``steps``, and the
     options of ``training.recipe.asked``.
     """
     config, data = problem.config, problem.data
-    said = {
+    options = {
         **protocol(config.eval.epochs, config.eval.batch).to_json(),
         "init": {"kind": "fresh"},
         **train,
@@ -234,7 +236,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "seed": config.seed,
         "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
-        "train": asked(said, section(config.eval)),
+        "train": asked(options, section(config.eval)),
         "augment": {
             "name": "none" if strategy == "none" else "dsa",
             "strategy": "" if strategy == "none" else strategy,
@@ -253,8 +255,8 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
 
 
 def _data(config: Common) -> dict[str, Any]:
-    """Return where the real images come from, as a set's recipe holds it."""
+    """Return the source of the real images, as a recipe's section."""
     out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
-    if out.get("layout") == "structure":  # newer than older sets: named only where it is used
+    if out.get("layout") == "structure":  # newer than some sets: named only if used
         del out["layout"]
     return out

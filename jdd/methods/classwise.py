@@ -1,7 +1,7 @@
-"""What the methods share that match class by class (DC, DSA, DM).
+"""Matching per class, shared by DC, DSA and DM.
 
-Classes go through in groups of ``classes_at_once``, in one ``vmap`` each, so that memory is a
-choice; a group is an item of the step, and groups are shared among devices.
+Classes are processed in groups of ``classes_at_once``, each in one ``vmap``, which bounds the
+memory; a group is an item of the step, and groups are distributed over devices.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from jdd.parallel import memory, pick, threads
 from jdd.schema.common import ClassMatched
 
 Tree = Any
-KEPT = 8  # times an image and what a forward pass taps of it: what its gradient keeps
-MOST = 32  # classes at once, where nobody says how many
+STORED = 8  # memory of a gradient, in multiples of an image and its taps of a forward pass
+MOST = 32  # classes at once, unless configured
 
 
 def groups(at_once: int, classes: int, devices: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes ``[items, k]`` of a step's items, and weights, 0 where one is padding.
+    """Return the classes ``[items, k]`` of a step's items, and weights, 0 for padding.
 
     Args:
-      at_once: no more than that are in an item; items are of one size, and as many on each of
-        ``devices``, as far as there are classes.
+      at_once: the largest number of classes per item; items have one size, and each of ``devices``
+        gets equally many, if there are enough classes.
+      classes: the number of classes.
+      devices: the number of devices.
     """
     rounds = -(-classes // (max(1, at_once) * devices))
     k = -(-classes // min(classes, rounds * devices))
@@ -42,17 +44,17 @@ def groups(at_once: int, classes: int, devices: int = 1) -> tuple[np.ndarray, np
 
 
 def fitting(net: Net, images: int, room: int) -> int:
-    """Return how many classes of ``images`` images each go through ``net`` at once.
+    """Return how many classes of ``images`` images each to process at once.
 
-    One on a CPU, which works on what its caches hold; elsewhere as many as ``room`` bytes hold of
-    what a class keeps (an estimate, on the safe side), from 1 to ``MOST``.
+    One on a CPU, so that the caches hold a step's data; elsewhere as many as fit into ``room``
+    bytes by a conservative estimate, from 1 to ``MOST``.
     """
     if jax.default_backend() == "cpu":
         return 1
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
     an_image = 4 * math.prod(net.shape) + net.activations(1)
-    return max(1, min(MOST, room // (KEPT * images * an_image + 4 * weights)))
+    return max(1, min(MOST, room // (STORED * images * an_image + 4 * weights)))
 
 
 def real_rows(
@@ -60,7 +62,7 @@ def real_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``batch`` different images of every class: rows ``[classes, b]``, weights summing to 1.
 
-    Classes with fewer images give all of theirs, then some again with weight 0; b is the largest
+    Classes with fewer images give all of theirs, padded with repeats of weight 0; b is the largest
     number drawn.
     """
     width = min(batch, max(len(rows) for rows in by_class))
@@ -74,9 +76,9 @@ def real_rows(
 
 
 class Classwise:
-    """The rows, items and augmentation of a problem that is matched class by class.
+    """Rows, items and augmentation of a problem that is matched per class.
 
-    ``whole`` puts all classes into one item.
+    ``whole``: all classes in one item.
     """
 
     def __init__(
@@ -107,13 +109,13 @@ class Classwise:
             "real_weight": weight[self.groups],
             "classes": self.groups.astype(np.int32),
             "weight": self.group_weight,
-            # Seeds, not keys of the item: how classes are grouped does not change the draws.
+            # Seeds per class, not keys of the item: draws do not depend on the grouping.
             "seed": draw.integers(0, 2**31, self.classes, np.int32)[self.groups],
         }
 
     def item(self, images: jax.Array, item: Tree) -> tuple[jax.Array, Tree]:
         """Return the synthetic images of an item's classes, ``[k, ipc, h, w, c]``, and its real
-        ones with all that goes with them: images, weight, class and seed, each ``[k, ...]``.
+        batch: images, weight, class and seed, each ``[k, ...]``.
         """
         by_class = images.reshape(self.classes, self.ipc, *images.shape[1:])
         real = {
@@ -125,8 +127,8 @@ class Classwise:
         return by_class[item["classes"]], real
 
     def part(self, images: int) -> int:
-        """Return how many of a class's images go through the net at a time."""
-        return self.net.part(images, beside=threads(len(self.groups)))
+        """Return how many of a class's images the net processes at a time."""
+        return self.net.part(images, concurrent=threads(len(self.groups)))
 
     def over_classes(
         self, one: Callable[[jax.Array, Tree], jax.Array], synthetic: jax.Array, real: Tree
@@ -137,7 +139,7 @@ class Classwise:
         return jax.vmap(one)(synthetic, real)
 
     def augment(self, seed: jax.Array, images: jax.Array) -> jax.Array:
-        """Augment a class's images, all alike: real and synthetic ones share seed and draws."""
+        """Augment a class's images identically: real and synthetic ones share seed and draws."""
         if self.strategy in ("", "none"):
             return images
         drawn = dsa.draw(jax.random.key(seed), len(images), self.strategy, siamese=True)

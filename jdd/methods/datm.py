@@ -7,10 +7,10 @@ MTT's loss on flat experts (as FTD's), with three changes:
           easy patterns, late ones hard patterns, which only larger sets have room for;
   labels  z of the set are learned: logits, l is cross-entropy with softmax(z),
           z <- SGD(label_momentum) step of rate lr_y with dL/dz;
-  start   images are real ones that an expert at its end classifies right, and z is the mean of the
-          logits of those experts, at their end, that do.
+  start   images are real ones that a fully trained expert classifies correctly, and z is the mean
+          logits of the fully trained experts that do.
 
-A step whose loss is above ``threshold`` changes nothing.
+A step whose loss is above ``threshold`` is skipped.
 
 Differs from the authors' code: what MTT's differs in (``methods/mtt.py``); a class in which the
 experts together classify fewer images right than are needed is filled with those of highest mean
@@ -59,13 +59,15 @@ def final_logits(problem: Problem) -> Logits:
 def correct_rows(
     draw: np.random.Generator, logits: Logits, data: Any, ipc: int, experts: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose ``ipc`` images of each class that an expert classifies right.
+    """Choose ``ipc`` images of each class that an expert classifies correctly.
 
-    A class is gone through in random order; the first expert's are taken before the second's, and
-    so on. Where all experts together have too few, the rest is ranked by its mean log-probability.
+    Images of a class are visited in random order, those of the first expert before those of the
+    second, and so on. If all experts together have too few, the rest is taken by mean
+    log-probability.
 
     Returns:
-      rows of ``data.train`` [classes * ipc], class-major; and how many of each class were ranked.
+      Rows of ``data.train`` [classes * ipc], class-major, and the number taken by log-probability
+      per class.
     """
     images = data.train.images
     chosen, filled = [], np.zeros(data.classes, int)
@@ -75,9 +77,9 @@ def correct_rows(
         for expert in range(experts):
             for lo in range(0, len(order), BATCH):
                 part = order[lo : lo + BATCH]
-                said = logits(expert, images[part])
-                score[lo : lo + BATCH] += said[:, c] - np.logaddexp.reduce(said, axis=1)
-                right = part[np.argmax(said, axis=1) == c]
+                z = logits(expert, images[part])
+                score[lo : lo + BATCH] += z[:, c] - np.logaddexp.reduce(z, axis=1)
+                right = part[np.argmax(z, axis=1) == c]
                 rows = np.concatenate([rows, right[~np.isin(right, rows)]])
                 if len(rows) >= ipc:
                     break
@@ -91,7 +93,7 @@ def correct_rows(
 
 
 def mean_logits(logits: Logits, images: np.ndarray, hard: np.ndarray, experts: int) -> np.ndarray:
-    """Return each image's mean logits over the experts that classify it right; over all if none.
+    """Return each image's mean logits over the experts that classify it correctly, else over all.
 
     Args:
       images: ``[n, h, w, c]``.
@@ -101,9 +103,9 @@ def mean_logits(logits: Logits, images: np.ndarray, hard: np.ndarray, experts: i
     right_sum: Any = 0.0
     all_sum: Any = 0.0
     for expert in range(experts):
-        said = np.asarray(logits(expert, images), np.float64)
-        right = (np.argmax(said, axis=1) == hard)[:, None]
-        right_sum, all_sum, count = right_sum + right * said, all_sum + said, count + right
+        z = np.asarray(logits(expert, images), np.float64)
+        right = (np.argmax(z, axis=1) == hard)[:, None]
+        right_sum, all_sum, count = right_sum + right * z, all_sum + z, count + right
     return np.where(count > 0, right_sum / np.maximum(count, 1), all_sum / experts)
 
 
@@ -116,15 +118,15 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
     data, ipc, experts = problem.data, config.ipc, config.experts.count
     logits, train = final_logits(problem), data.train
     rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
-    # Nets that nobody has trained would be searched to the last for images that they have right.
+    # Untrained nets classify few images correctly, and all would be searched.
     if config.pix_init == "real" or not problem.experts.trained:
         return train.images[rows], logits(0, train.images[rows])
     draw = rng.host(seed, "datm/correct")
     rows, filled = correct_rows(draw, logits, data, ipc, experts)
     if filled.any() and config.progress:
-        told = ", ".join(f"{data.class_names[c]}: {filled[c]}" for c in np.flatnonzero(filled))
+        counts = ", ".join(f"{data.class_names[c]}: {filled[c]}" for c in np.flatnonzero(filled))
         print(
-            f"start: the experts classify too few images right; taken though wrong: {told}",
+            f"start: the experts classify too few images right; taken though wrong: {counts}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
     return train.images[rows], mean_logits(logits, train.images[rows], train.labels[rows], experts)

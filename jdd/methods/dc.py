@@ -8,13 +8,13 @@ With S_c the synthetic and R_c a batch of real images of class c, theta a net's 
         S <- SGD(0.5) step of rate lr_img with dL/dS
         theta <- E epochs of SGD on S                                        (not after t = T)
 
-l is cross-entropy, D the distance by output units (``matching/gradient.py``); A_c is nothing, or in
-DSA (``methods/dsa.py``) one Siamese augmentation a class and step. A step of the run is one
-(k, t): K T in all.
+l is cross-entropy, D the distance by output units (``matching/gradient.py``); A_c is the identity,
+or in DSA (``methods/dsa.py``) one Siamese augmentation per class and step. A step of the run is one
+(k, t): K T in total.
 
 Differs from the authors' code: T and E have a rule for every IPC (theirs stops outside 1, 10, 20,
-30, 40, 50); gradients and the derivative by the images are taken for a part of the images at a
-time; batches of classes that have fewer real images than a batch hold each of them once.
+30, 40, 50); gradients and the derivative by the images are computed for a part of the images at a
+time; batches of classes with fewer real images than a batch hold each of them once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
 Tree = Any
-BN_IMAGES = 16  # real images of a class in the forward pass that renews a net's batch statistics
+BN_IMAGES = 16  # real images per class in the forward pass that updates a net's batch statistics
 
 
 def _objective(own: Classwise, name: str) -> Any:
@@ -104,7 +104,7 @@ def build(config: Matching, problem: Problem, augmented: bool) -> Method:
         return indices
 
     def renewed(aux: Tree) -> Tree:
-        """Move the running statistics by one pass of real images of all classes."""
+        """Update the running statistics by one pass of real images of all classes."""
         stats = net.apply(aux["net"], aux["real"]["images"], train=True).stats
         return {"net": {**aux["net"], "batch_stats": stats}}
 

@@ -1,22 +1,22 @@
 """DD: dataset distillation (Wang, Zhu, Torralba, Efros 2018).
 
-With S batches X_0 .. X_{S-1} of k images a class, E passes over them, T = S E:
+With S batches X_0 .. X_{S-1} of k images per class, E passes over them, T = S E:
 
     theta_0 ~ p(theta_0)
     theta_{t+1} = theta_t - eta_t grad_theta l(X_{t mod S}, y; theta_t),      t = 0 .. T-1
     L = l(real batch; theta_T)
     X, r <- Adam(0.01, betas 0.5, 0.999) with dL/dX, dL/dr;   eta_t = softplus(r_t)
 
-Adapting (``objective=adapt``), theta_0 is pretrained on another dataset than the real batch is of.
-Attacking (``attack``), real images of a class K count as class T:
+With ``objective=adapt``, theta_0 is pretrained on another dataset than that of the real batch. With
+``objective=attack``, real images of a class K get the label of class T:
 
-    L = l(real batch, with labels K called T; theta_T)
+    L = l(real batch, labels K replaced by T; theta_T)
 
-l is cross-entropy, y are fixed hard labels, every step has a rate of its own. Both rates of Adam
-halve every 40 epochs of the real loader. p is the net's random initialisation, one fixed draw of
+l is cross-entropy, y are fixed hard labels, every step has its own rate. Both rates of Adam are
+halved every 40 epochs of the real loader. p is the net's random initialisation, one fixed draw of
 it, or the last snapshots of a pool of pretrained nets (``init``).
 
-A set is stored batch by batch, as it is used: image (s, c, i) is number (s C + c) k + i.
+A set is stored batch by batch, in the order of use: image (s, c, i) has index (s C + c) k + i.
 
 Differs from the authors' code: memory does not grow with activations (``config.unroll``); the
 starts averaged in one step (``inits``) share its real batch; the fixed start is a function of the
@@ -53,24 +53,24 @@ def raw_rate(rate: float) -> float:
 
 
 def labels_of(classes: int, per_class: int, batches: int) -> np.ndarray:
-    """Return the labels of a set, batch by batch and class by class within: int32 [n]."""
+    """Return the labels of a set, batch by batch and class-major within: int32 [n]."""
     return np.tile(np.repeat(np.arange(classes, dtype=np.int32), per_class), batches)
 
 
 def pool(config: Config) -> tuple[range, range]:
-    """Return the experts that are distilled with, and those kept for the test."""
+    """Return the experts used for distillation, and those held out for evaluation."""
     count, last = config.experts.count, config.held_out
     return range(count - last), range(count - last, count)
 
 
 def objective_of(config: Config, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return what the steps are for, as the recipe says it.
+    """Return the evaluation objective, as the recipe stores it.
 
     ``{"kind": "distill"}``, ``{"kind": "adapt", "source": dataset}`` or ``{"kind": "attack",
     "attack_class": K, "target_class": T}``, classes as labels.
 
     Raises:
-      BadInput: there is no class of that name.
+      BadInput: an unknown class name.
     """
     found: dict[str, Any] = {"kind": config.objective}
     if config.objective == "adapt":
@@ -81,18 +81,18 @@ def objective_of(config: Config, class_names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _wanted(labels: jax.Array, aim: dict[str, Any]) -> jax.Array:
-    """Return the labels that the trained net shall give: those of the attacker, if there is one."""
-    if aim["kind"] != "attack":
+def _wanted(labels: jax.Array, goal: dict[str, Any]) -> jax.Array:
+    """Return the labels that the trained net should predict; in an attack, K replaced by T."""
+    if goal["kind"] != "attack":
         return labels
-    return jnp.where(labels == aim["attack_class"], aim["target_class"], labels)
+    return jnp.where(labels == goal["attack_class"], goal["target_class"], labels)
 
 
 def _objective(config: Config, problem: Problem, labels: np.ndarray) -> Any:
     net, data = problem.nets["student"], problem.data
     batches = config.distill_steps
     steps = batches * config.distill_epochs
-    aim = objective_of(config, data.class_names)
+    goal = objective_of(config, data.class_names)
     target = targets(jnp.asarray(labels[: len(labels) // batches]), "hard", data.classes)
 
     def rows(moved: Tree, step: Tree) -> Tree:
@@ -120,7 +120,7 @@ def _objective(config: Config, problem: Problem, labels: np.ndarray) -> Any:
             {"rest": rest, "target": target.astype(images.dtype)},
             config.estimator, config.window,
         )  # fmt: skip
-        real, truth = item["real"]["images"], _wanted(item["real"]["labels"], aim)
+        real, truth = item["real"]["images"], _wanted(item["real"]["labels"], goal)
         if config.real_augment == "crop_flip":
             real = crop_flip(augment_key, real)
         out = net.apply({**rest, "params": theta}, real, train=False)
@@ -143,9 +143,9 @@ def adam(config: Config, per_epoch: int) -> optax.GradientTransformation:
 
 
 def starts(config: Config, store: Any) -> dict[str, Any]:
-    """Return what the nets of an evaluation start from, for the set's recipe.
+    """Return the initial variables of an evaluation's nets, as the recipe stores them.
 
-    Nets of an expert store come with its settings, by which the store is known again.
+    Nets of an expert store have the store's settings, which identify it.
     """
     if config.init == "random":
         return {"kind": "fresh"}

@@ -1,4 +1,4 @@
-"""The recipe of sets whose labels come after their images: squeezed, recovered, relabelled."""
+"""Recipe and views of decoupled methods, whose images are labelled afterwards (relabel)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from jdd.training.schedules import Cosine
 
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
-    """Return a class-major set with the classes as its labels, until its views are labelled."""
+    """Return a class-major set with hard labels; its recipe refers to the stored soft labels."""
     config, data = problem.config, problem.data
     labels = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
-    said = recipe(problem, steps, **training(config)) | more
-    said["augment"] = {"name": "none", "strategy": "", "align_corners": False}  # views say it all
-    said["labels"] = {
+    made = recipe(problem, steps, **training(config)) | more
+    # Augmentations are part of the stored views.
+    made["augment"] = {"name": "none", "strategy": "", "align_corners": False}
+    made["labels"] = {
         "kind": "stored",
         "store": "labels/set",
         "mode": config.relabel.mode,
@@ -35,11 +36,11 @@ def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> Di
         "k": config.relabel.k,
         "teachers": [teacher.word for teacher in problem.teachers],
     }
-    return DistilledSet(images, labels, "hard", None, said, data.transform)
+    return DistilledSet(images, labels, "hard", None, made, data.transform)
 
 
 def training(config: Decoupled) -> dict[str, Any]:
-    """Return how a student is trained, as the recipe has it."""
+    """Return the training of a student as a recipe's section ``train``."""
     epochs = config.eval.epochs
     return Recipe(
         **of_keys(post=section(config.post)),
@@ -54,11 +55,11 @@ def training(config: Decoupled) -> dict[str, Any]:
 
 
 def places(config: Decoupled, teachers: Sequence[Any]) -> tuple[int, ...]:
-    """Return height and width of the teachers' label maps, () where labels are no maps.
+    """Return height and width of the teachers' label maps, () in other label modes.
 
     Raises:
-      BadInput: a teacher has none, theirs are of several sizes, or the strips that are shuffled
-        are not whole places of them.
+      BadInput: a teacher has no label map, their sizes differ, or the shuffled strips do not divide
+        them.
     """
     if config.relabel.mode != "map":
         return ()
@@ -70,19 +71,19 @@ def places(config: Decoupled, teachers: Sequence[Any]) -> tuple[int, ...]:
         allowed = f"static, or nets that do in config.squeeze.nets: {', '.join(averaging())}"
         raise BadInput(where, found, allowed)
     if len(set(sizes.values())) != 1:
-        told = ", ".join(f"{word} {'x'.join(map(str, size or ()))}" for word, size in sizes.items())
-        raise BadInput(where, f"map, of teachers whose maps differ: {told}", "maps of one size")
+        each = ", ".join(f"{word} {'x'.join(map(str, size or ()))}" for word, size in sizes.items())
+        raise BadInput(where, f"map, of teachers whose maps differ: {each}", "maps of one size")
     found_size = next(iter(sizes.values())) or ()
     strips = config.relabel.shuffle
     if any(size % strips for size in found_size):
-        told = f"{strips}, and the label maps have {'x'.join(map(str, found_size))} places"
+        found = f"{strips}, and the label maps have {'x'.join(map(str, found_size))} places"
         allowed = "a number that divides both, or --config.relabel.mode=static, views or online"
-        raise BadInput("config.relabel.shuffle", told, allowed)
+        raise BadInput("config.relabel.shuffle", found, allowed)
     return found_size
 
 
 def spec(config: Decoupled, shape: tuple[int, ...]) -> views.Spec:
-    """Return the views that the teachers label and the students see: each image has its own.
+    """Return the spec of the views that teachers label and students train on, one per image.
 
     A padded crop shifts by an eighth of the side: 4 pixels of 32, 8 of 64.
     """

@@ -1,14 +1,14 @@
 """DM: dataset condensation with distribution matching (Zhao & Bilen, WACV 2023).
 
 With psi the embedding of a fresh net (the features its classifier reads), S_c the synthetic and R_c
-a batch of real images of class c, A_c one Siamese augmentation a class and step:
+a batch of real images of class c, A_c one Siamese augmentation per class and step:
 
     psi ~ p(psi)
     L = sum_c || mean_{x in R_c} psi(A_c(x)) - mean_{s in S_c} psi(A_c(s)) ||^2
     S <- SGD(0.5) step of rate lr_img with dL/dS
 
-No net is ever trained. Classes go through in groups (``methods/classwise.py``), but for a net with
-batch norm: all real images, and all synthetic ones, then pass together in training mode, so that
+No net is trained. Classes are processed in groups (``methods/classwise.py``), except for a net with
+batch norm: then all real images, and all synthetic ones, pass together in training mode, so that
 its statistics are over all classes.
 
 Differs from the authors' code: any IPC is allowed (theirs stops outside DC's table, which DM does
@@ -74,7 +74,7 @@ def _objective(own: Classwise, together: bool) -> Any:
 
         if part == len(images):
             return piece((images, weight))
-        # Recomputed on the way back: what is kept is a part's activations.
+        # Recomputed in the backward pass: only one part's activations are stored.
         return jnp.sum(jax.lax.map(jax.checkpoint(piece), tuple(pieces)), 0)
 
     def one(variables: Tree, synthetic: jax.Array, real: Tree) -> jax.Array:

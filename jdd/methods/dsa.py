@@ -5,8 +5,8 @@ DC (``methods/dc.py``) in which, for each class and step, one operation with one
 
     L = sum_c D( grad_theta l(A_c(S_c); theta), grad_theta l(A_c(R_c); theta) )
 
-The net is trained on the synthetic images with augmentations of each image's own, and so are the
-nets that the set is evaluated with.
+The net is trained on the synthetic images with augmentations per image, and so are the nets of the
+evaluation.
 
 Differs from the authors' code: as DC; the draw of A_c is a function of seed, step and class, not of
 the clock.

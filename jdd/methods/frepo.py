@@ -1,7 +1,7 @@
 """FRePo: neural feature regression with pooling (Zhou, Nezhadarya & Ba, NeurIPS 2022).
 
-phi_theta are a net's features, all but its last layer; X, Y the synthetic images and labels. With a
-net of a pool, theta, and a real batch x_t with y_t = one-hot - 1/C:
+phi_theta are a net's features, the input of its last layer; X, Y the synthetic images and labels.
+With a net of a pool, theta, and a real batch x_t with y_t = one-hot - 1/C:
 
     K = phi(X) phi(X)^T,   K_t = phi(x_t) phi(X)^T
     p = K_t (K + 1e-6 tr(K)/n I)^-1 Y
@@ -10,18 +10,18 @@ net of a pool, theta, and a real batch x_t with y_t = one-hot - 1/C:
     theta <- Adam step with grad_theta mean_j 0.5 |f_theta(X_j) - Y_j|^2
     theta' = any net of the pool, for the next step
 
-No gradient passes through training: theta counts as given. A net is replaced by a fresh one once it
-has taken more than ``pool_steps`` steps; the counters start spread out evenly. With ``flip`` the
-mirror images of X, with the same labels, take part in the regression alone. Labels are learned,
-from (one-hot - 1/C) / sqrt(C/10).
+No gradient passes through training: theta is a constant. A net is replaced by a fresh one after
+more than ``pool_steps`` steps; the counters start evenly spread. With ``flip`` the mirror images of
+X, with the same labels, are used in the regression only. Labels are learned, starting from
+(one-hot - 1/C) / sqrt(C/10).
 
-The pool (weights, running statistics, Adam's moments, counters and the member that is next) is the
-state's ``aux``: it is checkpointed, and every draw is a function of seed and step.
+The pool (weights, running statistics, Adam's moments, counters and the index of the next member) is
+the state's ``aux``: it is checkpointed, and every draw is a function of seed and step.
 
-Differs from the authors' code: a net is replaced in the step that takes its counter past
-``pool_steps``, theirs the next time it is drawn, once X has been matched on it one step older; a
-resumed run has its pool again and equals an uninterrupted one to the bit; the length of the
-schedule is ``decay_steps``. ``docs/methods/frepo.md`` has the rest.
+Differs from the authors' code: a net is replaced in the step in which its counter exceeds
+``pool_steps``, theirs at its next draw, after one more matching step of X; a resumed run restores
+its pool and equals an uninterrupted one bit for bit; the length of the schedule is ``decay_steps``.
+``docs/methods/frepo.md`` has the rest.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ STEPS = {10: 1000, 100: 2000, 200: 20000, 400: 5000, 500: 5000, 1000: 10000, 200
 
 
 def test_steps(n: int) -> int:
-    """Return how many steps a net is trained on ``n`` images: those of the nearest published n.
+    """Return the training steps on ``n`` images: those of the published n nearest by ratio.
 
-    Near by ratio, of two as near the larger.
+    Ties go to the larger n.
     """
     return STEPS[min(STEPS, key=lambda known: (abs(np.log(n / known)), -known))]
 
 
 def features(net: Net, variables: Tree, images: jax.Array) -> jax.Array:
-    """Return a net's features ``[n, d]`` by its running statistics, so many images at a time."""
+    """Return a net's features ``[n, d]`` with running statistics, in parts of the images."""
     part = net.part(len(images))
     if part == len(images):
         return net.apply(variables, images).features
@@ -83,14 +83,14 @@ def pool_net(config: Config, problem: Problem) -> Net:
 
 
 class Pool:
-    """The nets that X is matched on: stacked members, their optimiser, counters and who is next."""
+    """Pool of nets to match X on: stacked members, optimiser, counters, the next member."""
 
     def __init__(self, net: Net, size: int, most: int, rate: float, batch: int):
         self.net, self.size, self.most, self.rate, self.batch = net, size, most, rate, batch
         self._adam = optimisers.adam()
 
     def init(self, key: jax.Array) -> Tree:
-        """Return fresh nets with counters 0, most/size, 2 most/size, ...; the first is next."""
+        """Return fresh nets with counters 0, most/size, 2 most/size, ...; next is the first."""
         members = jax.vmap(self._fresh)(jax.random.split(key, self.size))
         count = jnp.arange(self.size, dtype=jnp.int32) * self.most // self.size
         return {"members": members, "count": count, "at": jnp.zeros((), jnp.int32)}
@@ -100,14 +100,14 @@ class Pool:
         return {"variables": variables, "adam": self._adam.init(variables["params"])}
 
     def current(self, pool: Tree) -> Tree:
-        """Return the variables of the member that is next."""
+        """Return the variables of the next member."""
         return jax.tree.map(lambda a: a[pool["at"]], pool["members"]["variables"])
 
     def advance(self, pool: Tree, images: jax.Array, labels: jax.Array, key: jax.Array) -> Tree:
-        """Train the current member one step, reset it when it is past its time, choose the next.
+        """Train the next member one step, reset it beyond ``pool_steps``, choose another.
 
         Args:
-          images, labels: the whole set; with more images than ``batch`` a random part is taken.
+          images, labels: the whole set; a random part if it has more images than ``batch``.
         """
         fresh_key, rows_key, next_key = jax.random.split(key, 3)
         at = pool["at"]
@@ -172,7 +172,7 @@ def lamb(config: Config) -> optax.GradientTransformation:
 
     u = m^ / (sqrt(v^) + eps),   X <- X - rate_t (|X| / |u|) u,   |.| over the whole of X, or of Y
 
-    rate_t falls from the rate to a tenth of it over ``decay_steps`` by a cosine, and stays there.
+    rate_t decreases from the rate to a tenth of it over ``decay_steps`` by a cosine, then stays.
 
     Source: You et al., Large Batch Optimization for Deep Learning, ICLR 2020, algorithm 2.
     """
@@ -187,7 +187,7 @@ def lamb(config: Config) -> optax.GradientTransformation:
 
 
 def training(config: Config, n: int) -> dict[str, Any]:
-    """Return how nets are trained on ``n`` images, as a recipe's section ``train``."""
+    """Return the training on ``n`` images as a recipe's section ``train``."""
     steps = config.eval.steps or test_steps(n)
     return {
         "optimizer": "adam",

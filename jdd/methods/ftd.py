@@ -5,10 +5,10 @@ MTT's loss, sampling and optimisers. What is new:
   experts    follow the direction of adaptive GSAM in place of the gradient (``experts.sam_rho``,
              ``experts.sam_alpha``; ``training/trainer.py:flat_gradient``), so that a student that
              starts near the expert ends near it;
-  images     that are saved are the average E <- d E + (1 - d) S over the steps, d = ``ema``; the
-             S that is optimised is not touched by it.
+  images     saved are the average E <- d E + (1 - d) S over the steps, d = ``ema``; the average
+             does not affect the optimised S.
 
-Differs from the authors' code: what MTT's differs in (``methods/mtt.py``).
+Differs from the authors' code: as MTT (``methods/mtt.py``).
 """
 
 from __future__ import annotations

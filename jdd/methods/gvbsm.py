@@ -1,21 +1,21 @@
-"""G-VBSM: images that several nets find real, by what all of their layers read (Shao et al., CVPR
-2024).
+"""G-VBSM: images recovered by matching layer statistics of several nets (Shao et al., CVPR 2024).
 
-Nets f_1 .. f_M of different architectures are trained on the whole dataset (squeeze). Step t moves
-a batch of images X of labels y, A(X) a crop, a flip and a shift of all of them, by the gradient of
+Nets f_1 .. f_M of different architectures are trained on the whole dataset (squeeze). Step t
+updates a batch of images X of labels y, A(X) a crop, a flip and a shift of all of them, by the
+gradient of
 
     L = CE(f_m(A(X)), y) + r_bn sum_l k_l w_l sum_s |E_ls - T_ls| + density D(X),    m = t mod M
-    E_ls <- ema E_ls + (1 - ema) S_ls(A(X)),    its derivative by S_ls taken for 1
+    E_ls <- ema E_ls + (1 - ema) S_ls(A(X)),    its derivative by S_ls set to 1
 
-l runs over the convolutions and batch norms of f_m in the order in which they run, w_1 = first_bn,
-other w_l = 1; S_ls are mean and variance of what enters l, of a convolution those of patches too
+l runs over the convolutions and batch norms of f_m in execution order, w_1 = first_bn, other
+w_l = 1; S_ls are mean and variance of the input of l, of a convolution also those of patches
 (``matching/statistics.py``). T are a batch norm's running statistics; a convolution's are means
 over real batches (``pretrained/feature_statistics.py``). k_l is 0 with probability ``drop`` for a
-convolution, and E_ls then stays as it is; else 1. D asks the images of a class to be unlike each
-other (``matching/density.py``). Every net has its own E for every batch of images.
+convolution, and E_ls then does not change; else 1. D increases the diversity of the images of a
+class (``matching/density.py``). Every net has its own E for every batch of images.
 
-Differs from the authors' code: E starts as its first S, theirs at 0 (``ref_bugs`` does as they do);
-t and E start again with every batch of images, theirs go on from one to the next, so that batches
+Differs from the authors' code: E starts as its first S, theirs at 0 (``ref_bugs``: as theirs); t
+and E restart with every batch of images, theirs continue from one to the next, so that batches
 depend on their order; D has symmetric eigenvalues, divided by the number of pixels, and is of the
 images themselves; draws are a function of seed, batch and step.
 """
@@ -45,15 +45,15 @@ parts = recovery.parts
 KINDS = ("conv", "batch")
 
 
-def fits(teachers: Sequence[Any]) -> None:
-    """Refuse teachers without a layer that has statistics."""
+def validate_teachers(teachers: Sequence[Any]) -> None:
+    """Refuse teachers without a convolution or batch norm."""
     for teacher in teachers:
         recovery.hooks(teacher.net, KINDS)
 
 
 def make(config: Config, problem: Problem, part: recovery.Part | None = None) -> Method:
-    """Build G-VBSM for ``problem``; of the whole set or one part."""
-    fits(problem.teachers)
+    """Build G-VBSM for ``problem``: the whole set or one part."""
+    validate_teachers(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
     targets = [feature_statistics.targets(t, problem.data, config.patch) for t in problem.teachers]
     looks = [
@@ -72,7 +72,7 @@ def make(config: Config, problem: Problem, part: recovery.Part | None = None) ->
         averages = {m: own[item["place"]] for m, own in aux["averages"].items()}
         constants = {name: aux[name] for name in ("teachers", "targets")}
         fixed = (jax.lax.stop_gradient(x), labels, averages, constants, drop_key)
-        # The derivative is taken within a branch: else there were room for what all nets keep.
+        # The derivative is taken within a branch: else memory would hold all nets' activations.
         (value, (averages, metrics)), slope = jax.lax.switch(
             aux["step"] % len(looks), [jax.value_and_grad(look, has_aux=True) for look in looks],
             *fixed,
@@ -100,7 +100,7 @@ Look = Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
 def packed(tree: Tree) -> jax.Array:
     """Return all numbers of a tree as one vector, flags as 0 and 1.
 
-    The averages of five nets are a thousand arrays: to take these through a step one by one costs
+    The averages of five nets are a thousand arrays: passing them through a step one by one costs
     60 ms of a CPU core (docs/speed.md).
     """
     leaves = [jnp.ravel(x) for x in jax.tree.leaves(tree)]
@@ -108,7 +108,7 @@ def packed(tree: Tree) -> jax.Array:
 
 
 def unpacked(vector: jax.Array, like: Tree) -> Tree:
-    """Return the tree that ``packed`` was given, of the shapes of ``like``."""
+    """Undo ``packed``: return the tree of the shapes of ``like``."""
     leaves, tree = jax.tree.flatten(like)
     ends = np.cumsum([leaf.size for leaf in leaves])
     pairs = zip(leaves, ends, strict=True)
@@ -146,9 +146,10 @@ def _look(config: Config, net: Net, name: str, like: statistics.Hooks) -> Look:
 
 
 def _placed(own: Tree, place: jax.Array, count: int, dtype: Any) -> Tree:
-    """Return what has ``own`` as its mean over the ``count`` batches of a part, at ``place``.
+    """Return zeros except for ``count`` times ``own`` at index ``place``.
 
-    The loop takes means of what items return: each returns ``count`` times its own beside zeros.
+    The loop averages the results of the ``count`` batches of a part: the mean holds each batch's
+    own values.
     """
 
     def put(x: jax.Array) -> jax.Array:

@@ -8,15 +8,15 @@ One outer step, with theta* an expert's weights and S the synthetic images:
     S    <- SGD(0.5) step of rate lr_img  with dL/dS
     beta <- SGD(0.5) step of rate lr_lr   with dL/dbeta
 
-l is cross-entropy with fixed hard labels, A_j is DSA with one operation a batch and parameters of
-each image's own. Both gradients are exact, through all N steps (``meta/unroll.py``), by default.
+l is cross-entropy with fixed hard labels, A_j is DSA with one operation per batch and parameters
+per image. By default both gradients are exact, through all N steps (``meta/unroll.py``).
 
-What FTD, TESLA and DATM change is a ``Variation`` of this file; estimator and way of computing it
-are keys of their own (``config.estimator``, ``config.unroll``).
+FTD, TESLA and DATM are ``Variation``s of this module; ``config.estimator`` and ``config.unroll``
+select the gradient's estimator and how it is computed.
 
 Differs from the authors' code: expert and start epoch are drawn independently each step (theirs
-goes through a shuffled file of experts); a rate beta <= 0 counts as divergence, with its advice,
-instead of a failure at evaluation; several segments may be averaged in a step (``segments``).
+iterates over a shuffled file of experts); a rate beta <= 0 counts as divergence, with its advice,
+instead of failing at evaluation; several segments may be averaged in a step (``segments``).
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ Tree = Any
 
 
 def chunks(draw: np.random.Generator, n: int, batch: int, steps: int) -> tuple[Any, Any]:
-    """Return the student's batches: rows ``[steps, batch]`` and weights, 0 where a chunk is short.
+    """Return the student's batches: rows ``[steps, batch]`` and weights, 0 for padding.
 
-    A permutation is cut into chunks that are used from its end, the short one first; when it is
-    used up a new one is drawn.
+    A permutation is cut into chunks, which are used from its end, the short one first; then a new
+    one is drawn.
     """
     rows, weights = [], []
     waiting: list[np.ndarray] = []
@@ -70,11 +70,11 @@ def chunks(draw: np.random.Generator, n: int, batch: int, steps: int) -> tuple[A
 
 
 class Variation(NamedTuple):
-    """What a trajectory-matching method changes of MTT; the defaults are MTT.
+    """Differences of a trajectory-matching method from MTT; the defaults are MTT.
 
-    start:       ``(seed) -> (images, labels)`` to begin with; None for ``pix_init``'s, hard labels.
-    label_kind:  kind of the labels that ``start`` returns and the set is saved with.
-    label_rate:  rate and momentum of the labels' SGD; None for labels that are not learned.
+    start:       ``(seed) -> (images, labels)`` of step 0; None: by ``pix_init``, hard labels.
+    label_kind:  kind of the labels of ``start`` and of the saved set.
+    label_rate:  rate and momentum of the labels' SGD; None for fixed labels.
     teacher:     the labels of a step are softmax(f(S; theta*_{t+M})), without a gradient.
     epochs:      ``(step) -> (low, high)``: start epochs are drawn from low .. high - 1.
     most:        a step whose loss is above this is skipped.
@@ -113,8 +113,8 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
         if vary.label_rate is not None:
             moved["target"] = targets(variables["labels"], vary.label_kind, data.classes)
         elif vary.teacher:
-            said = net.apply(item["target"], variables["images"], train=False).logits
-            frozen["target"] = jax.lax.stop_gradient(jax.nn.softmax(said))
+            logits = net.apply(item["target"], variables["images"], train=False).logits
+            frozen["target"] = jax.lax.stop_gradient(jax.nn.softmax(logits))
             new = {"labels": frozen["target"]}
         else:
             frozen["target"] = targets(jnp.asarray(labels), vary.label_kind, data.classes)

@@ -1,11 +1,11 @@
-"""Random real images: what every method is held to.
+"""Random real images: the baseline of every method.
 
-    S_c = ipc images of class c, drawn without replacement, each set as likely as any other
+    S_c = ipc images of class c, drawn uniformly without replacement
 
-The draw is a function of the seed (``jdd/rng.py``). No net is asked and no step taken. The random
-baseline beside every run is drawn afresh for each net; this method's set is one draw, kept.
+The draw is a function of the seed (``jdd/rng.py``), without nets or steps. The random baseline of a
+run is drawn afresh for each net; this method's set is a single draw.
 
-Differs from the authors' code: there is none to differ from.
+Differs from the authors' code: there is none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jdd.specs.random import Config
 
 
 def make(config: Config, problem: Problem) -> Method:
-    """Build the choice for a resolved config and its problem."""
+    """Build the selection for a resolved config and its problem."""
     data, ipc = problem.data, config.ipc
     return chosen(
         problem,

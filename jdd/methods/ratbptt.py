@@ -7,13 +7,13 @@ One outer step, with S, y the synthetic images and labels, T steps in the unroll
     L = l(A(X), Y; theta_{s+W}),                                                 X, Y a real batch
     S <- Adam step with clip(dL/dS),   y <- max(0, Adam step with dL/dy)
 
-The gradient passes the last W steps alone, Adam's moments included; theta_s and the moments there
-count as given. What comes after the window is not run. l is cross-entropy, A one augmentation a
-batch with parameters of each image's own. With g = dL/dS over all images,
+The gradient passes through the last W steps only, Adam's moments included; theta_s and the moments
+there are constants. Steps after the window do not run. l is cross-entropy, A one augmentation per
+batch with parameters per image. With g = dL/dS over all images,
 
     m <- 0.9 m + 0.1 |g|,   clip(g) = g min(1, 2 m / |g|),       m starts as the first |g|
 
-s is drawn once an epoch of the real images, as in the authors' commands; ``window_draw=step``
+s is drawn once per epoch of the real images, as in the authors' commands; ``window_draw=step``
 draws it at every step, ``window_draw=end`` fixes it at T - W.
 
 Differs from the authors' code: several (theta_0, s), each with a real batch of its own, may be
@@ -54,8 +54,8 @@ class ClipState(NamedTuple):
 def clip_by_mean_norm(factor: float, decay: float) -> optax.GradientTransformation:
     """Return the clipping of a gradient at ``factor`` times the running mean of its norm.
 
-    m <- decay m + (1 - decay) |g| with the present norm first, then |g| <= factor m; m starts as
-    the first norm. ``factor`` 0 clips nothing.
+    m <- decay m + (1 - decay) |g| with the current norm first, then |g| <= factor m; m starts as
+    the first norm. ``factor`` 0 disables clipping.
     """
 
     def init(params: Tree) -> ClipState:
@@ -84,7 +84,7 @@ def class_rows(
 
 
 def first_images(config: Config, problem: Problem, seed: int) -> np.ndarray:
-    """Return the images of step 0: N(0, 1) brought to unit L2 norm each, or real ones."""
+    """Return the images of step 0: N(0, 1) scaled to unit L2 norm each, or real ones."""
     data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, "ratbptt/init")
@@ -152,7 +152,7 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
 
 
 def _sizes(config: Config, classes: int) -> tuple[int, int]:
-    """Return classes a batch and images of each, with 0 (all) worked out."""
+    """Return the classes per batch and the images of each, with 0 (all) resolved."""
     ipc = config.ipc
     some, each = config.classes_per_step or classes, config.per_class or ipc
     if some > classes:
@@ -163,7 +163,7 @@ def _sizes(config: Config, classes: int) -> tuple[int, int]:
 
 
 def training(config: Config, classes: int) -> dict[str, Any]:
-    """Return the inner loop, T steps of it, as a recipe's section ``train``."""
+    """Return T steps of the inner loop as a recipe's section ``train``."""
     some, each = _sizes(config, classes)
     whole = (some, each) == (classes, config.ipc)
     return {
@@ -184,7 +184,7 @@ def make(config: Config, problem: Problem) -> Method:
     """Build RaT-BPTT for a resolved config and its problem.
 
     Raises:
-      BadInput: a step asks for more classes or images than there are.
+      BadInput: a step has more classes or images than the set.
     """
     data = problem.data
     ipc, classes, k = config.ipc, data.classes, config.inits

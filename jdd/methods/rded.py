@@ -1,14 +1,14 @@
-"""RDED: images put together from the crops that a teacher finds most real (Sun et al., CVPR 2024).
+"""RDED: images tiled from the crops of lowest cross entropy to a teacher (Sun et al., CVPR 2024).
 
-No image is optimised. Of each class up to ``candidates`` real images are drawn, and ``crops``
-random crops of each; of these the one that the squeezed net has the lowest cross entropy on stands
-for its image. The ipc * factor^2 best fill ipc images, factor by factor crops each, the best one of
-an image in its first cell. With factor 1 (CIFAR, Tiny-ImageNet) a crop is an image.
+No image is optimised. For each class up to ``candidates`` real images are drawn, and ``crops``
+random crops of each; the crop of lowest cross entropy to the squeezed net represents its image. The
+ipc * factor^2 best crops fill ipc images, factor by factor crops each, an image's best crop in its
+first cell. With factor 1 (CIFAR, Tiny-ImageNet) a crop is an image.
 
-Differs from the authors' code: a crop becomes the cell's size by averaging the pixels of a crop at
-full size, theirs by antialiased resizing (with factor 1 the same); the evaluation's last iterate
-counts, not the best of its last fifth; a student's step moves the running statistics of batch norms
-once (``ref_bugs``: twice, as theirs).
+Differs from the authors' code: crops are resized to cells by averaging the pixels of a crop at full
+size, theirs by antialiased resizing (equal for factor 1); the evaluation uses the last iterate, not
+the best of its last fifth; a student's step updates the running statistics of batch norms once
+(``ref_bugs``: twice, like theirs).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def make(config: Config, problem: Problem) -> Method:
 
 
 def tiles(cells: np.ndarray, ipc: int, factor: int) -> np.ndarray:
-    """Put ``ipc factor^2`` cells, the best first, into ``ipc`` images.
+    """Tile ``ipc factor^2`` cells, the best first, into ``ipc`` images.
 
     Cell k of image i is crop k ipc + i, k counting row by row.
     """

@@ -1,9 +1,9 @@
-"""What SRe2L, CDA and G-VBSM share: images recovered from teachers, an image batch at a time.
+"""Recovery of images from teachers, in batches; shared by SRe2L, CDA and G-VBSM.
 
-A batch is a rectangle of the set, some classes by some images of each; it is optimised by itself,
-for all steps. Batches of one size go through the loop together, ``batches_at_once`` of them: a part
-of the set. So memory does not grow with the set, and a run resumes at the batch it was at. Parts of
-one ``form`` are made by the same programs: of a part the objective knows its form and no more.
+A batch is a rectangle of the set, some classes by some images of each; it is optimised separately,
+for all steps. ``batches_at_once`` batches of one size are optimised together: a part of the set. So
+memory does not grow with the set, and a run resumes at its current part. Parts of equal ``form``
+share compiled programs: the objective depends on a part only through its form.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Tree = Any
 
 
 class Batch(NamedTuple):
-    """Images recovered together: ``number`` among all, rows of the set ``[classes, of each]``."""
+    """Images recovered together: the batch's ``number``, rows of the set ``[classes, of each]``."""
 
     number: int
     rows: np.ndarray
@@ -48,30 +48,30 @@ class Batch(NamedTuple):
 
 
 class Part(tuple[Batch, ...]):
-    """Batches that go through the loop together."""
+    """Batches that are optimised together."""
 
     @property
     def form(self) -> tuple[int, ...]:
-        """What the programs that make a part depend on: how many batches, of what shape."""
+        """The key of a part's compiled programs: the number of batches and their shape."""
         return len(self), *self[0].rows.shape
 
     @property
     def name(self) -> str:
-        """The numbers of its batches; of many the first, the last and a hash of all."""
+        """The numbers of its batches; if there are many, the first, the last and a hash of all."""
         numbers = [str(batch.number) for batch in self]
-        told = "-".join(numbers)
-        if len(told) <= NAME:
-            return told
-        return f"{numbers[0]}-{numbers[-1]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+        name = "-".join(numbers)
+        if len(name) <= NAME:
+            return name
+        return f"{numbers[0]}-{numbers[-1]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-NAME = 100  # of the 255 characters that a file's name may have
+NAME = 100  # characters, of the 255 allowed in a file's name
 
 
 def batches(classes: int, ipc: int, size: int, of_class: int) -> list[Batch]:
     """Cut a class-major set into batches of at most ``size`` images, ``of_class`` of one class.
 
-    The pieces of either side are as equal as can be; a row is class * ipc + image.
+    The pieces of either side are as equal as possible; a row is class * ipc + image.
     """
     found: list[Batch] = []
     each = min(of_class, ipc, size)
@@ -86,7 +86,7 @@ def _equal(n: int, most: int) -> list[np.ndarray]:
 
 
 def parts(config: Recover, problem: Problem) -> list[Part]:
-    """Return the parts of the set: batches of one shape, as many as are in work at a time."""
+    """Return the parts of the set: batches of one shape, ``batches_at_once`` per part."""
     every = batches(problem.data.classes, config.ipc, config.image_batch, config.class_images)
     devices = parallel.pick(config.devices)
     found: list[Part] = []
@@ -109,14 +109,17 @@ def build(
     constants: Tree,
     extra: Callable[[Part], Tree] = lambda part: {},
 ) -> Method:
-    """Return the recovery of a part of the set; ``part`` None: of all of it, at once.
+    """Return the recovery of a part of the set; ``part`` None: of the whole set at once.
 
-    The images of a batch move by Adam(0.5, 0.9) at lr_img (1 + cos(pi t / steps)) / 2 and are held
-    to what pixels can be after each step.
+    The images of a batch are optimised by Adam(0.5, 0.9) at lr_img (1 + cos(pi t / steps)) / 2 and
+    clipped to the range of pixels after each step.
 
     Args:
+      problem: the problem.
+      part: the part.
       loss: ``(images [b, ...], labels [b], aux, item, key) -> (loss, (new, metrics))`` of a batch.
-      extra: what else is in the state's ``aux``, for a part.
+      constants: see ``Method.constants``.
+      extra: further entries of the state's ``aux``, for a part.
     """
     config, data = problem.config, problem.data
     every = parts(config, problem)
@@ -150,7 +153,7 @@ def build(
         return decoupled.dataset(problem, images, steps)
 
     rate = optax.cosine_decay_schedule(config.lr_img, max(config.steps, 1))
-    # The loop takes a mean over the batches, which have nothing to do with each other.
+    # The loop averages over the batches, which are independent.
     optimizer = optax.chain(optax.scale(float(len(mine))), optax.adam(rate, b1=0.5, b2=0.9))
     return Method(
         init, sample, objective, distilled, optimizer, advance=advance, constants=constants,
@@ -159,7 +162,7 @@ def build(
 
 
 def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
-    """Return the images that a batch starts from: ``[b, h, w, c]``."""
+    """Return the initial images of a batch: ``[b, h, w, c]``."""
     config, data, ipc = problem.config, problem.data, problem.config.ipc
     if config.pix_init == "patch":
         found, own = (
@@ -176,7 +179,7 @@ def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
 
 
 def bounds(transform: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what black and white pixels are in the space of the images: ``[c]`` each."""
+    """Return black and white pixels in the space of the images: ``[c]`` each."""
     ends = (np.full((1, *shape), v, np.float32) for v in (0.0, 1.0))
     low, high = (transform.forward(end)[0, 0, 0] for end in ends)
     return low, high
@@ -195,7 +198,7 @@ def spec(config: Recover, shape: tuple[int, ...]) -> views.Spec:
 
 
 def hooks(net: Net, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the layers of a teacher that have statistics, in the order in which they run.
+    """Return the layers of a teacher that have statistics, in execution order.
 
     Raises:
       BadInput: it has none of these ``kinds`` (``nets/order.py``).
@@ -216,5 +219,5 @@ def variables_of(problem: Problem) -> list[Tree]:
 
 
 def named(sequence: Sequence[Tree]) -> dict[str, Tree]:
-    """Return a list as a dict of places, for trees that keep names alone."""
+    """Return a list as a dict of indices, for trees of dicts only."""
     return {str(i): value for i, value in enumerate(sequence)}

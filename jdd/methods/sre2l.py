@@ -1,14 +1,14 @@
 """SRe2L: squeeze, recover and relabel (Yin, Xing & Shen, NeurIPS 2023).
 
 A net theta with batch norm is trained on the whole dataset (squeeze). With its weights and its
-statistics fixed, images X of labels y move along the gradient of
+statistics fixed, images X of labels y are optimised by the gradient of
 
     L = CE(f(A(X)), y) + r_bn sum_l w_l (|mu_l(A(X)) - mu^_l| + |s2_l(A(X)) - s2^_l|)
 
-with mu_l and s2_l the mean and variance of what enters batch norm l, over images and places, mu^_l
+with mu_l and s2_l the mean and variance of the input of batch norm l, over images and places, mu^_l
 and s2^_l its running statistics, norms over channels, w_1 = first_bn, other w_l = 1. A is one crop,
 one flip and one circular shift for the whole batch. Then the net labels every view of the images
-that a student will be shown (``stages/relabel.py``).
+in a student's training (``stages/relabel.py``).
 
 Differs from the authors' code: the images' total-variation and L2 terms, of weight 0 in all of its
 scripts, are left out; draws are a function of seed, batch and step; rates follow the step.
@@ -34,13 +34,13 @@ Tree = Any
 parts = recovery.parts
 
 
-def fits(teachers: Sequence[Any]) -> None:
-    """Refuse a first teacher without batch norm, whose statistics images are recovered from."""
+def validate_teachers(teachers: Sequence[Any]) -> None:
+    """Refuse a first teacher without batch norm: images are recovered from its statistics."""
     recovery.hooks(teachers[0].net, ["batch"])
 
 
 def make(config: Recover, problem: Problem, part: recovery.Part | None = None) -> Method:
-    """Build SRe2L, or CDA with a curriculum, for ``problem``; of the whole set or one part."""
+    """Build SRe2L, or CDA with a curriculum, for ``problem``: the whole set or one part."""
     net, classes, steps = problem.teachers[0].frozen, problem.data.classes, config.steps
     drawn = recovery.spec(config, problem.data.shape)
     falls = config if isinstance(config, cda.Config) and config.curriculum != "none" else None

@@ -5,17 +5,17 @@ G = sum_j g_j, r = theta*_t - theta*_{t+M} and D = ||r||^2,
 
     L = ||r - beta G||^2 / D
 
-and a gradient in which every theta_j, and G wherever it meets an image, count as given:
+and a gradient in which every theta_j, and G in products with images, are constants:
 
     dL/dS_{b_j} ~ (2 / D) d/dS (beta^2 G - beta r) . g_j(theta_j; S),
     dL/dbeta    ~ (2 / D) (beta G - r) . G
 
-That is reverse mode with the adjoint of theta_N kept for every step (``estimator=tesla`` in
+That is reverse mode with the adjoint of theta_N used at every step (``estimator=tesla`` in
 ``meta/unroll.py``); ``estimator=exact`` computes the same loss's own gradient. With
 ``teacher_label`` the labels of a step are softmax(f(S; theta*_{t+M})).
 
-Differs from the authors' code: the factor 2 of the image gradient, which theirs loses, is there,
-so that their lr_img is halved in ``jdd/specs/tesla.py``; one pass each way instead of two forward.
+Differs from the authors' code: the image gradient has the factor 2 that theirs lacks, so their
+lr_img is halved in ``jdd/specs/tesla.py``; one pass each way instead of two forward.
 """
 
 from __future__ import annotations

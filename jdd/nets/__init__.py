@@ -25,7 +25,7 @@ from jdd.nets.shufflenet import ShuffleNetV2
 from jdd.nets.vgg import VGG11
 from jdd.nets.wideresnet import WideResNet
 
-# name -> (module, what the name fixes, what may be chosen)
+# name -> (module, options fixed by the name, options that may be set)
 _BN18 = {"norm": "batch"}
 _BN50 = {"norm": "batch", "blocks": (3, 4, 6, 3), "bottleneck": True}
 _CONVNET = ("width", "depth", "norm", "act", "pool")
@@ -54,7 +54,7 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
 }
 _WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init": INITS}
 
-# What 'auto' is for nets whose options a config resolves, and what a net starts from by itself.
+# Values of 'auto' for nets whose options a config resolves, and each net's own initialisation.
 OWN: dict[str, dict[str, Any]] = {
     "ConvNet": {"width": 128, "norm": "instance"},
     "FRePoNet": {"width": 128, "norm": "none", "init": "lecun"},
@@ -72,15 +72,15 @@ def make(
 
     ``frozen``: the same function, compiled for constant weights; use it for inference.
 
-    Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, others
-    in proportion (of ShuffleNetV2 the first stage's, an even number); and for ConvNet ``depth`` (a
-    number, or "auto": 3 up to 32 pixels, 4 up to 64, then 5), ``norm`` (instance, batch, group,
-    layer, none), ``act`` (relu, sigmoid, leaky, swish), ``pool`` (avg, max, none). FRePoNet takes
-    ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet ``norm``. All take ``init`` (torch, xavier,
-    lecun).
+    Options (``options_of(name)`` lists a net's): ``width``, the channels of the first layer, the
+    others in proportion (of ShuffleNetV2 those of the first stage, an even number); for ConvNet
+    ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64, then 5), ``norm`` (instance,
+    batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish), ``pool`` (avg, max, none).
+    FRePoNet takes ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet ``norm``. All take ``init``
+    (torch, xavier, lecun).
 
     Raises:
-      BadInput: an unknown net or option, a value an option cannot have, images too small.
+      BadInput: an unknown net or option, an invalid value of an option, images too small.
     """
     if name not in _TABLE:
         close = nearest(name, NAMES)
@@ -117,19 +117,19 @@ def make(
 
 
 def averaging() -> tuple[str, ...]:
-    """Return the nets whose head reads the mean of their last map: they have label maps."""
+    """Return the nets whose head reads the mean of the last feature map: they have label maps."""
     nets = (MobileNetV2, ResNet, ShuffleNetV2, WideResNet)
     found = ((name, *entry) for name, entry in _TABLE.items())
     return tuple(n for n, module, fixed, _ in found if module in nets and "pooled" not in fixed)
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Return the options that ``make`` takes for a net."""
+    """Return the names of the options that ``make`` takes for a net."""
     return (*_TABLE[name][2], "init")
 
 
 def init_of(name: str) -> str:
-    """Return the ``init`` a net has where none is chosen."""
+    """Return the default ``init`` of a net."""
     return str(OWN.get(name, {}).get("init", INITS[0]))
 
 

@@ -16,7 +16,7 @@ from jdd.nets.conv import overlapping_max_pool
 def local_response(
     x: jax.Array, size: int = 4, alpha: float = 0.001 / 9, beta: float = 0.75, k: float = 1.0
 ) -> jax.Array:
-    """Divide by (k + alpha / size * sum of the squares of ``size`` channels around)^beta.
+    """Divide by (k + alpha / size * sum of the squares of ``size`` neighbouring channels)^beta.
 
     Channel c's window is c - size // 2 .. c + (size - 1) // 2, zeros outside, as PyTorch's.
     """
@@ -29,7 +29,7 @@ def local_response(
 
 
 class AlexCifarNet(nn.Module):
-    """conv5(64) pool LRN, conv5(64) LRN pool, 384, 192, classes; widths go with ``width=64``."""
+    """conv5(64) pool LRN, conv5(64) LRN pool, 384, 192, classes; widths scale with ``width=64``."""
 
     classes: int
     width: int = 64

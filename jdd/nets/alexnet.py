@@ -11,7 +11,7 @@ from jdd.nets.norm import norm
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, three poolings, one linear layer; no normalisation but in the BN form.
+    """Five convolutions, three poolings, one linear layer; normalisation only in the BN form.
 
     Widths are given for ``width=128`` and scale with it.
     """

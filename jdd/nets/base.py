@@ -1,8 +1,8 @@
-"""What a net is to the rest of jdd: two pure functions; and the layers all nets are made of.
+"""The interface of a net, two pure functions, and the layers that all nets are made of.
 
-Every weight and bias starts as PyTorch's default, ``U(-1/sqrt(fan_in), 1/sqrt(fan_in))``: the
-published settings were tuned from there. Nothing in a forward pass fixes a dtype: variables and
-images in float64 give float64.
+Weights and biases are initialised as by PyTorch, ``U(-1/sqrt(fan_in), 1/sqrt(fan_in))``, since the
+published settings were tuned for that. A forward pass fixes no dtype: float64 variables and images
+give float64.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Taps = bool | Literal["all", "map"]
 
 
 class Output(NamedTuple):
-    """What a forward pass yields.
+    """Result of a forward pass.
 
     Attributes:
       logits: [n, classes].
-      features: [n, d], flattened, what the classifier reads.
-      stats: the batch statistics to carry on (updated when training), {} without batch norm.
+      features: [n, d], flattened, the input of the classifier.
+      stats: the new batch statistics (updated when training), {} without batch norm.
       taps: with ``taps=True`` the inputs of the normalisations, named by module path as their
-        parameters are, and the outputs of the blocks ("block1", ...); with ``taps="all"`` the
-        inputs of the convolutions too ("conv1", "stage2_1/conv1"); with ``taps="map"`` the last map
-        [n, h, w, d] alone ("map"), of nets whose head reads its mean; else {}. A dict that passes
-        through jit is sorted: the order in which the layers run is ``order.py``'s to say.
+        parameters are, and the outputs of the blocks ("block1", ...); with ``taps="all"`` also the
+        inputs of the convolutions ("conv1", "stage2_1/conv1"); with ``taps="map"`` only the last
+        map [n, h, w, d] ("map"), of nets whose head reads its mean; else {}. jit sorts dicts:
+        ``order.py`` gives the order in which the layers run.
       embeddings: unit vectors by input ("image", "text") of two towers; {} of other nets.
     """
 
@@ -43,7 +43,7 @@ class Output(NamedTuple):
     embeddings: dict[str, jax.Array] = {}
 
 
-PART = 20 << 20  # bytes of activations of one part of a batch, on CPU
+PART = 20 << 20  # bytes of activations per part of a batch, on CPU
 
 
 class Net(NamedTuple):
@@ -60,7 +60,7 @@ class Net(NamedTuple):
     shape: tuple[int, int, int] = (0, 0, 0)
 
     def activations(self, images: int) -> int:
-        """Return the bytes of what ``taps=True`` hands out of one forward pass, in float32."""
+        """Return the bytes of the ``taps=True`` outputs of one forward pass, in float32."""
 
         def taps(x: jax.Array) -> dict[str, jax.Array]:
             return self.apply(self.init(jax.random.key(0)), x, train=True, taps=True).taps
@@ -68,33 +68,37 @@ class Net(NamedTuple):
         found = jax.eval_shape(taps, jax.ShapeDtypeStruct((images, *self.shape), jnp.float32))
         return 4 * sum(leaf.size for leaf in jax.tree.leaves(found))
 
-    def part(self, images: int, whole: bool = False, beside: int = 1) -> int:
-        """Return how many of a batch's images go through at a time, a divisor of their number.
+    def part(self, images: int, whole: bool = False, concurrent: int = 1) -> int:
+        """Return how many of a batch's images to process at a time, a divisor of their number.
 
-        All of them, but on CPU, where a step works on what the caches hold: there the largest
-        divisor whose activations take at most ``PART`` bytes, unless it is a poor one (of 37
-        images it would be 1). ``whole`` says that they have to go together (batch norm), ``beside``
-        how many such batches are in work at a time and share the caches.
+        On accelerators: all of them. On CPU: the largest divisor whose activations take at most
+        ``PART`` bytes, which the caches hold, unless it is too small to be efficient (of 37 images
+        it would be 1).
+
+        Args:
+          images: the number of images in a batch.
+          whole: the images depend on each other (batch norm) and have to stay together.
+          concurrent: the number of batches processed at a time, which share the caches.
         """
         if whole or jax.default_backend() != "cpu":
             return images
-        most = max(1, PART // beside // self.activations(1))
+        most = max(1, PART // concurrent // self.activations(1))
         divisors = [size for size in range(1, images + 1) if images % size == 0]
         found = max(size for size in divisors if size <= most)
         return found if 4 * found >= min(most, images) else min(s for s in divisors if s > found)
 
 
 def wide(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """Give a per-channel vector the rank of ``like``, so that no rank is promoted silently."""
+    """Reshape a per-channel vector to the rank of ``like``: no rank is promoted silently."""
     return vector.reshape((1,) * (like.ndim - vector.ndim) + vector.shape)
 
 
-# Layers only declare their variables; ``draw`` gives them their values.
+# Layers only declare their variables; ``draw`` initialises them.
 declared = nn.initializers.zeros_init()
 
 
 class Conv(nn.Module):
-    """Square convolution; ``few``: one of few in its net (``conv.py``)."""
+    """Square convolution; ``few``: its net has few convolutions (``conv.py``)."""
 
     features: int
     size: int = 3
@@ -124,7 +128,7 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         tap(self, "input", x, "convs")
-        # The 1 is a place's inputs: with it fan_in is size * size, as PyTorch counts it.
+        # The 1 counts the inputs per place: fan_in is size * size, as in PyTorch.
         kernel = self.param("kernel", declared, (self.size, self.size, 1, x.shape[-1]))
         return depthwise(x, kernel, self.stride, self.padding)
 
@@ -141,9 +145,9 @@ class Dense(nn.Module):
 
 
 def tap(module: nn.Module, name: str, value: jax.Array, where: str = "taps") -> None:
-    """Hand a tensor out under ``name``; free unless the caller asked for ``where``.
+    """Output a tensor under ``name``; free unless the caller requests ``where``.
 
-    What convolutions read is apart, in "convs": memory is planned by what is in "taps".
+    Inputs of convolutions are separate, in "convs": memory is planned by the "taps".
     """
     module.sow(where, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
@@ -160,17 +164,17 @@ def flatten(x: jax.Array) -> jax.Array:
 
 
 INITS = ("torch", "xavier", "lecun")
-_CUT = 0.87962566103423978  # deviation of a normal number that is cut off at 2
+_CUT = 0.87962566103423978  # standard deviation of a normal variable truncated at 2
 
 
 def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
-    """Give declared variables their starting values, float32.
+    """Initialise declared variables, float32.
 
-    A layer with a kernel draws it and its bias from U(-b, b), b = 1 / sqrt(fan_in); scales and
-    running variances are 1, other biases and running means 0. There is one draw for the whole net:
-    XLA needs seconds to compile a draw for every layer. With ``start='xavier'`` a kernel is
-    N(0, 2 / (fan_in + fan_out)) and its bias 0 (Glorot & Bengio 2010, gain 1). With 'lecun' it has
-    variance 1 / fan_in, normal and cut off at 2 deviations, and its bias 0 (flax's default).
+    ``start='torch'``: kernels and their biases from U(-b, b), b = 1 / sqrt(fan_in); scales and
+    running variances are 1, other biases and running means 0. 'xavier': kernels from
+    N(0, 2 / (fan_in + fan_out)), their biases 0 (Glorot & Bengio 2010, gain 1). 'lecun': kernels
+    normal of variance 1 / fan_in, truncated at 2 deviations, their biases 0 (flax's default). One
+    draw serves the whole net: XLA needs seconds to compile a draw for every layer.
     """
 
     def values(layer: Variables) -> int:
@@ -220,14 +224,15 @@ def _flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, jax.Arr
         if isinstance(value, dict):
             flat |= _flat(value, (*path, name))
         else:
-            # A layer taps what it reads as "input": the tap then carries the layer's own path.
+            # A layer taps its input as "input": the tap then has the layer's own path.
             flat["/".join((*path, name) if name != "input" else path)] = value
     return flat
 
 
 def build(name: str, module: nn.Module, shape: tuple[int, int, int], start: str = "torch") -> Net:
-    """Wrap a Linen module ``(x, train) -> (logits, features)`` as a Net for images of ``shape``;
-    ``start``, one of ``INITS``, is how it is initialised.
+    """Wrap a Linen module ``(x, train) -> (logits, features)`` as a Net for images of ``shape``.
+
+    ``start``: the initialisation, one of ``INITS``.
     """
 
     def declare() -> Variables:

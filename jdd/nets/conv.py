@@ -1,17 +1,17 @@
-"""The only convolutions of jdd, and its poolings.
+"""Convolutions and poolings of all nets.
 
-On CPU the fastest form of a 3x3 convolution of many channels is Winograd's (``winograd.py``), which
-takes long to compile: nets of few layers, which are trained for many steps, ask for it. For the
-rest, what is fast depends on which product of the three it is. XLA's own convolution is the
-fastest forward and for the input's gradient, a correlation of the cotangent with the turned kernel;
-for the kernel's gradient, and for nets of different kernels under ``vmap``, it falls back to plain
-loops, tens of times slower. So on CPU the convolution is a primitive of its own: bilinear, with a
-second one for the kernel's gradient, each the other's derivative, so that every order of
-differentiation stays within the fast forms. Elsewhere the library convolution is the right choice.
+On CPU the fastest form of a 3x3 convolution of many channels is Winograd's (``winograd.py``). It
+takes long to compile: only nets of few layers, which are trained for many steps, use it. Otherwise
+the fastest form depends on the product. XLA's own convolution is the fastest forward and for the
+input's gradient, a correlation of the cotangent with the rotated kernel; for the kernel's gradient,
+and for nets of different kernels under ``vmap``, it falls back to plain loops, tens of times
+slower. So on CPU the convolution is a custom primitive: bilinear, with a second one for the
+kernel's gradient, each the other's derivative, so that every order of differentiation uses the fast
+forms. On accelerators the library convolution is used.
 
-A kernel a channel (``depthwise``) leaves no product to be made: on CPU it is a sum of weighted
-shifts of the image, which XLA fuses into one loop; its own grouped convolution takes 10 times as
-long there, and more for the gradients.
+One kernel per channel (``depthwise``) leaves no matrix product: on CPU it is a sum of weighted
+shifts of the image, which XLA fuses into one loop; XLA's grouped convolution takes 10 times as long
+there, and more for the gradients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jdd.nets import winograd
 
 
 class TooSmall(ValueError):
-    """A map has become too small for the next layer; ``nets.make`` says so to the user."""
+    """A map is too small for the next layer; ``nets.make`` reports it to the user."""
 
 
 LOWERINGS = ("auto", "winograd", "split", "patches", "library")
@@ -52,7 +52,7 @@ def conv(
       padding: zeros added on each of the four sides, in pixels.
       lowering: "library" (XLA's convolution), "patches" (static slices and one product), "split"
         (this module's primitives: float32, stride 1, square kernels), "winograd" (3x3, stride 1,
-        padding 1) or "auto": on CPU what is fastest there (``_on_cpu``); elsewhere library.
+        padding 1) or "auto": on CPU the fastest (``_on_cpu``); elsewhere library.
       few: the net has few convolutions: "auto" may take winograd on CPU.
 
     Returns:
@@ -60,7 +60,7 @@ def conv(
 
     Raises:
       TooSmall: the kernel does not fit into the padded image.
-      ValueError: an unknown lowering, or winograd for what it is not.
+      ValueError: an unknown lowering, or winograd for an unsupported convolution.
     """
     if lowering not in LOWERINGS:
         raise ValueError(f"lowering: {lowering!r}; one of {', '.join(LOWERINGS)}")
@@ -87,7 +87,9 @@ def conv(
 def depthwise(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0, lowering: str = "auto"
 ) -> jax.Array:
-    """Correlate each channel with its own: ``y[n,i,j,c] = sum_ab x[n,si+a-p,sj+b-p,c] k[a,b,0,c]``.
+    """Correlate each channel with its own kernel:
+
+        y[n,i,j,c] = sum_ab x[n,si+a-p,sj+b-p,c] k[a,b,0,c]
 
     Args:
       x: images, [n, h, w, c].
@@ -125,12 +127,12 @@ def _check_fit(x: jax.Array, kernel: jax.Array, padding: int) -> None:
 
 def _on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int, few: bool) -> str:
     square = kernel.shape[0] == kernel.shape[1] > 1 and stride == 1
-    # With few channels the 36 products are too small to pay for the transforms.
+    # With few channels the 36 products are too small to outweigh the transforms.
     large = min(kernel.shape[2:]) >= 64 and min(x.shape[1:3]) >= 7
     exact = x.dtype == kernel.dtype and x.dtype in (jnp.float32, jnp.float64)
     if few and exact and square and kernel.shape[0] == 3 and padding == 1 and large:
         return "winograd"
-    # XLA's fast CPU convolution is float32's; a 1x1 kernel is a plain product already.
+    # XLA's fast CPU convolution is float32 only; a 1x1 kernel is a plain product already.
     return "split" if square and x.dtype == kernel.dtype == jnp.float32 else "patches"
 
 
@@ -148,7 +150,7 @@ def _library(
 
 
 def patches(x: jax.Array, kh: int, kw: int, stride: int, padding: int) -> jax.Array:
-    """Return the input under each place of the kernel, ``[n, rows, cols, kh kw c]``."""
+    """Return the input at each place of the kernel, ``[n, rows, cols, kh kw c]``."""
     slices = _shifts(_padded(x, padding), kh, kw, stride)
     return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
 
@@ -161,7 +163,7 @@ def _padded(x: jax.Array, padding: int, value: float = 0.0) -> jax.Array:
 
 
 def _shifts(x: jax.Array, kh: int, kw: int, stride: int) -> list[jax.Array]:
-    """Return what is under each place of the kernel, in reading order, each [n, rows, cols, c]."""
+    """Return the input at each place of the kernel, row-major, each [n, rows, cols, c]."""
     n, h, w, channels = x.shape
     rows, cols = (h - kh) // stride + 1, (w - kw) // stride + 1
     return [
@@ -179,9 +181,8 @@ def _shifts(x: jax.Array, kh: int, kw: int, stride: int) -> list[jax.Array]:
 # The two primitives, with stride 1, x [n, h, w, c], k [s, s, c, o], y [n, h', w', o]:
 #   y  = conv(x, k)      y[n,i,j,o]  = sum_abc x[n,i+a-p,j+b-p,c] k[a,b,c,o]
 #   dk = conv_k(x, g)    dk[a,b,c,o] = sum_nij x[n,i+a-p,j+b-p,c] g[n,i,j,o]
-# Both are bilinear, and dx = conv(g, turned k) with padding s - 1 - p.
-
-_CHUNK = 8 << 20  # bytes of patches at a time: what is much larger goes through main memory
+# Both are bilinear, and dx = conv(g, rotated k) with padding s - 1 - p.
+_CHUNK = 8 << 20  # bytes of patches at a time, so that they stay in the caches
 
 
 def _turned(kernel: jax.Array) -> jax.Array:
@@ -193,7 +194,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, padding: int) -> jax.Array:
     _, rows, cols, out = g.shape
     size = h + 2 * padding - rows + 1
 
-    turned = c >= out  # patches of the cotangent make the faster product, and no larger ones
+    turned = c >= out  # then patches of the cotangent are no larger and give the faster product
 
     def part(x: jax.Array, g: jax.Array) -> jax.Array:
         if turned:
@@ -216,7 +217,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, padding: int) -> jax.Array:
         pair = (lax.dynamic_slice_in_dim(a, i * many, many) for a in (x, g))
         return total + part(*pair)
 
-    # What does not divide comes first; a whole part where all does.
+    # The remainder comes first; a full part if there is none.
     first = part(x[whole:], g[whole:]) if whole < n else part(x[:many], g[:many])
     return shaped(lax.fori_loop(int(whole == n), whole // many, add, first))
 
@@ -237,8 +238,8 @@ def _bilinear(name: str, fn: Any) -> Primitive:
 
 def _forward(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     _, h, w, c = x.shape
-    # A map smaller than the kernel on both sides: XLA exchanges the two, and takes up to 130 times
-    # as long as the product of patches (2x2 maps of 512 channels, VGG11's last).
+    # For a map smaller than the kernel on both sides XLA swaps the two and takes up to 130 times as
+    # long as the product of patches (2x2 maps of 512 channels, VGG11's last).
     if max(h, w) < kernel.shape[0]:
         size = kernel.shape[0]
         return patches(x, size, size, 1, padding) @ kernel.reshape(size * size * c, -1)
@@ -272,7 +273,7 @@ ad.defbilinear(_conv_k, _dk_x, _dk_g)
 def _one_by_one(
     primitive: Primitive, args: Sequence[jax.Array], axes: Sequence[Any], padding: int
 ) -> tuple[jax.Array, int]:
-    # One after another, each on all cores, beats XLA's grouped convolution by far.
+    # A loop, each convolution on all cores, is far faster than XLA's grouped convolution.
     moved = [
         a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True)
     ]
@@ -316,7 +317,7 @@ def _windows(x: jax.Array) -> jax.Array:
 def avg_pool(x: jax.Array) -> jax.Array:
     """Average over 2x2 windows, stride 2; odd sizes are floored.
 
-    A sum of four places and no ``mean``, whose derivative XLA fuses into what reads it in a form
+    A sum of four places instead of ``mean``, whose derivative XLA fuses into its consumer in a form
     that takes twice as long on a CPU.
     """
     windows = _windows(x)
@@ -327,9 +328,9 @@ def avg_pool(x: jax.Array) -> jax.Array:
 def max_pool(x: jax.Array) -> jax.Array:
     """Maximum over 2x2 windows, stride 2; odd sizes are floored.
 
-    The gradient goes to the first maximum of a window, as in PyTorch. It is chosen by comparisons
-    and not by ``max``, whose derivative looks for the place that equals the result: where XLA
-    computes x a second time with another rounding there is none, and the gradient is NaN.
+    The gradient goes to the first maximum of a window, as in PyTorch. Comparisons select it, not
+    ``max``, whose derivative searches for the place that equals the result: if XLA recomputes x
+    with another rounding there is none, and the gradient is NaN.
     """
     windows = _windows(x)
     rows = [greater(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1)]
@@ -340,7 +341,7 @@ def overlapping_max_pool(x: jax.Array) -> jax.Array:
     """Maximum over 3x3 windows, stride 2, one pixel of padding that never wins.
 
     [n, h, w, c] -> [n, (h + 1) // 2, (w + 1) // 2, c]. The gradient goes to the first maximum of a
-    window in reading order, as in PyTorch; ``max_pool`` says why by comparisons.
+    window in row-major order, as in PyTorch; by comparisons, as in ``max_pool``.
     """
     if min(x.shape[1:3]) < 2:
         raise TooSmall(f"a map of {x.shape[1]}x{x.shape[2]} cannot be pooled by 3x3")
@@ -351,5 +352,5 @@ def overlapping_max_pool(x: jax.Array) -> jax.Array:
 
 
 def greater(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Return the elementwise maximum; the gradient goes to the first of equals, NaN is kept."""
+    """Return the elementwise maximum; ties send the gradient to the first, NaN stays NaN."""
     return jnp.where((second > first) | jnp.isnan(second), second, first)

@@ -27,7 +27,7 @@ POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "max": max_pool,
     "none": lambda x: x,
 }
-# The same over the four places of a window on axis 1, as ``folded.py`` gives them.
+# The same over the four places of a window on axis 1, the layout of ``folded.py``.
 WINDOW_POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "avg": lambda x: 0.25 * ((x[:, 0] + x[:, 1]) + (x[:, 2] + x[:, 3])),
     "max": lambda x: greater(greater(x[:, 0], x[:, 1]), greater(x[:, 2], x[:, 3])),
@@ -40,10 +40,10 @@ def first_padding(channels: int) -> int:
 
 
 class ConvNet(nn.Module):
-    """ConvNet as the module's text defines it.
+    """ConvNet (see the module docstring).
 
     ``pool="none"`` does not reduce the maps. ``frozen`` selects convolutions that are fast for
-    constant weights; their derivative by the weights may be slow.
+    constant weights; derivatives with respect to the weights may be slow.
     """
 
     classes: int
@@ -70,7 +70,7 @@ class ConvNet(nn.Module):
         return Dense(self.classes, name="head")(features), features
 
     def _folds(self, x: jax.Array, padding: int) -> bool:
-        """Tell whether the first block is faster as one product: on CPU, nothing of it tapped."""
+        """True if the first block is faster as one product: on CPU, without taps."""
         grown = [side + 2 * padding - 2 for side in x.shape[1:3]]
         return (
             jax.default_backend() == "cpu"

@@ -7,12 +7,12 @@ quadratic form of the patches' covariance, [d, d]:
     Q = P - mean(P),   C = Q^T Q / places,   var_o = K_o^T C K_o
     y = Q (K scale / sqrt(var + eps)) + bias
 
-so that no pass over [places, o] is needed to find either, forward or back; b drops out. With three
-channels d is 27 where o is 128.
+so that neither needs a pass over [places, o], forward or backward; b cancels. With three channels d
+is 27, while o is 128.
 
-In float32 the result is as near the truth as the plain form's for noise and random kernels; for a
-kernel that cancels most of the image (a Laplacian on a smooth one) the quadratic form loses one or
-two digits, to about 1e-5.
+In float32 the result is as accurate as the plain form for noise and random kernels; for a kernel
+that cancels most of the image (a Laplacian on a smooth one) the quadratic form loses one or two
+digits, to about 1e-5.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def conv_instance_norm(
     """Return ``scale (conv(x, kernel) - mean) / std + bias``, window by window.
 
     Args:
-      x: images [n, h, w, c]; the output's sides have to be even.
+      x: images [n, h, w, c]; the output's sides must be even.
       kernel: [kh, kw, c, o].
       scale, bias: [o], of the normalisation.
       padding: zeros on each side.

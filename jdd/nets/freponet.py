@@ -2,10 +2,10 @@
 
     x -> conv1 -> ReLU -> pool -> [norm -> conv -> ReLU -> pool] ... -> flatten -> linear
 
-Convolutions are 3x3 with bias, the pool averages 2x2. A normalisation stands before a convolution,
-not behind it, and never before the first. Sets are made with batch norm and tested without any.
-The running statistics are flax's at momentum 0.1: nine tenths of a step's are new, the variance is
-the biased one. Images of one channel get padding 3 in the first convolution.
+Convolutions are 3x3 with bias, the pool averages 2x2. A normalisation precedes every convolution
+except the first. Sets are distilled with batch norm and evaluated without normalisation. The
+running statistics are flax's at momentum 0.1: a step's own statistics have weight 0.9, the variance
+is biased. Images of one channel get padding 3 in the first convolution.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jdd.nets.norm import BatchNorm, norm
 
 
 class FRePoNet(nn.Module):
-    """See the module's text; block i has ``width * 2^(i-1)`` channels."""
+    """FRePo's net (see the module docstring); block i has ``width * 2^(i-1)`` channels."""
 
     classes: int
     width: int = 128

@@ -1,4 +1,4 @@
-"""Several nets by one word, as ``config.nets`` takes them: the papers' evaluation pools, or all."""
+"""Groups of nets under one name, for ``config.nets``: the papers' evaluation pools, or all nets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jdd.errors import BadInput, nearest
 from jdd.nets import NAMES, make
 
-# The nets that each paper tests on (DC 2021; DM 2023, all with batch norm; MTT 2022).
+# The evaluation nets of each paper (DC 2021; DM 2023, all with batch norm; MTT 2022).
 POOLS: dict[str, tuple[str, ...]] = {
     "all": NAMES,
     "dc": ("MLP", "ConvNet", "LeNet", "AlexNet", "VGG11", "ResNet18"),
@@ -16,11 +16,11 @@ POOLS: dict[str, tuple[str, ...]] = {
 }
 
 
-def check(where: str, words: Sequence[str], pools: bool = True) -> None:
-    """Refuse a word that is no net's name and, where these are allowed, no pool's.
+def validate_names(where: str, words: Sequence[str], pools: bool = True) -> None:
+    """Refuse words that name neither a net nor, with ``pools``, a pool.
 
     Raises:
-      BadInput: with the nearest word that there is.
+      BadInput: with the nearest known name.
     """
     for word in words:
         if word in NAMES or pools and word in POOLS:
@@ -34,19 +34,20 @@ def check(where: str, words: Sequence[str], pools: bool = True) -> None:
 def chosen(
     own: str, words: Sequence[str], shape: tuple[int, ...] | None
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Check ``own``, the net distilled with, and the ``words``, and return what ``expand`` does."""
-    check("config.net.name", [own], pools=False)
-    check("config.nets", words)
+    """Validate ``own``, the net used for distillation, and ``words``; return ``expand`` of them."""
+    validate_names("config.net.name", [own], pools=False)
+    validate_names("config.nets", words)
     return expand(words, shape, own)
 
 
 def expand(
     words: Sequence[str], shape: tuple[int, ...] | None, own: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the nets that ``words`` stand for, each once, and a line for what a pool stood for.
+    """Return the nets that ``words`` stand for, each once, and a note for each pool.
 
-    A pool leaves out nets that are too large for images of ``shape`` (h, w, c), and says so; a net
-    that was named stays, as does ``own``, the net distilled with. Without a shape pools stay words.
+    A pool omits nets that are too large for images of ``shape`` (h, w, c), and its note lists them;
+    nets named explicitly stay, and so does ``own``, the net used for distillation. Without a shape
+    pools are not expanded.
 
     Raises:
       BadInput: a pool of which no net fits.
@@ -60,7 +61,8 @@ def expand(
         if word not in POOLS:
             names.append(word)
             continue
-        fitting = [name for name in POOLS[word] if name in words or name == own or fits(name, size)]
+        named = {own, *words}
+        fitting = [name for name in POOLS[word] if name in named or takes(name, size)]
         left = [name for name in POOLS[word] if name not in fitting]
         small = f"images of {size[0]}x{size[1]} are too small for {', '.join(left)}"
         if not fitting:
@@ -70,8 +72,8 @@ def expand(
     return tuple(dict.fromkeys(names)), lines
 
 
-def fits(name: str, shape: tuple[int, int, int]) -> bool:
-    """Tell whether a net can be made for images of ``shape``."""
+def takes(name: str, shape: tuple[int, int, int]) -> bool:
+    """True if a net can be made for images of ``shape`` (h, w, c)."""
     try:
         make(name, shape, 2)
     except BadInput:

@@ -1,9 +1,9 @@
 """MobileNetV2 (Sandler et al. 2018, Table 2): a teacher and a student of G-VBSM and RDED.
 
-A block widens by a 1x1 convolution, convolves each channel by itself and narrows again; its narrow
-ends are linear. Images below 64 pixels would be used up by the published strides: for them the stem
-and the second stage have stride 1, as is usual for CIFAR. Without the dropout before the head that
-torchvision adds.
+A block widens by a 1x1 convolution, convolves each channel separately and narrows again; its narrow
+ends are linear. For images below 64 pixels the stem and the second stage have stride 1, as is usual
+for CIFAR, since the published strides would leave no map. No dropout before the head (torchvision
+adds one).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-SMALL = 64  # pixels of the shorter side, below which the strides are those for small images
+SMALL = 64  # pixels; below it on the shorter side, the strides are those for small images
 
 
 def relu6(x: jax.Array) -> jax.Array:
-    """min(max(x, 0), 6); at 0 and 6 the gradient is 0, as PyTorch's, not a half; NaN is kept."""
+    """min(max(x, 0), 6); at 0 and 6 the gradient is 0, as in PyTorch, not 1/2; NaN stays NaN."""
     return jnp.where(x >= 6, 6.0, nn.relu(x))
 
 
 def rounded(channels: float) -> int:
-    """Return the nearest multiple of 8, 8 at least; the next one where that takes more than 10%."""
+    """Return the nearest multiple of 8, at least 8; the next higher if it removes more than 10%."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near + 8 if near < 0.9 * channels else near
 
@@ -42,7 +42,7 @@ def rounded(channels: float) -> int:
 class InvertedResidual(nn.Module):
     """1x1 (not for expansion 1), depthwise 3x3, 1x1: [n, h, w, c] -> [n, h / s, w / s, features].
 
-    There is a shortcut where the stride is 1 and the channels stay.
+    With a shortcut if the stride is 1 and the number of channels stays.
     """
 
     features: int
@@ -60,15 +60,15 @@ class InvertedResidual(nn.Module):
         y = relu6(BatchNorm(name="norm2")(y, train))
         y = Conv(self.features, 1, padding=0, bias=False, name="conv3")(y)
         y = BatchNorm(name="norm3")(y, train)
-        # By the stride: a map of 1x1 keeps its shape at stride 2 too.
+        # Decided by the stride: a map of 1x1 has the same shape at stride 2 too.
         return x + y if self.stride == 1 and x.shape[-1] == self.features else y
 
 
 class MobileNetV2(nn.Module):
     """Stem, seven stages of 17 blocks, a 1x1 convolution, the mean over the map, one linear layer.
 
-    ``width`` over 32 is the paper's multiplier, by which all channels go, ``rounded``; those of the
-    last convolution, 1280, only upwards.
+    ``width`` / 32 is the paper's width multiplier, applied to all channels and ``rounded``; the
+    1280 channels of the last convolution never get fewer.
     """
 
     classes: int

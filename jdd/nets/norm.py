@@ -1,7 +1,7 @@
-"""Normalisations whose second derivatives can be trusted.
+"""Normalisation layers with accurate second derivatives.
 
 The variance is the mean of squared deviations (two passes): the one-pass form E[x^2] - E[x]^2 loses
-digits in float32, and a derivative of a derivative shows it. eps is 1e-5 everywhere, as PyTorch's.
+digits in float32, visibly so in second derivatives. eps is 1e-5 everywhere, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def standardise(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 class GroupNorm(nn.Module):
     """Normalise each image over space and groups of channels, then scale and shift by channel.
 
-    ``groups=0`` is one group a channel: instance normalisation.
+    ``groups=0`` is one group per channel: instance normalisation.
     """
 
     groups: int = 0
@@ -60,7 +60,8 @@ class LayerNorm(nn.Module):
 class BatchNorm(nn.Module):
     """PyTorch's batch norm: biased variance to normalise, unbiased in the running average (0.1).
 
-    ``momentum`` is the part of a step's own in the running average; flax counts the other part.
+    ``momentum`` is the weight of a step's own statistics in the running average; flax's is 1 minus
+    that.
     """
 
     momentum: float = 0.1

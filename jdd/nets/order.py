@@ -1,4 +1,4 @@
-"""In which order the layers of a net run: taps are a dict, and jit sorts dicts."""
+"""Execution order of a net's layers (jit sorts the dict of taps, which loses it)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def order(net: Net, kinds: Sequence[str] = tuple(KINDS)) -> tuple[str, ...]:
-    """Return the names of a net's convolutions ("conv") and batch norms ("batch"), in the order in
-    which they run; they are their inputs' names among ``Output.taps``.
+    """Return the names of a net's convolutions ("conv") and batch norms ("batch"), as executed.
 
-    The net is traced once, without work on a device; a layer that runs twice counts where it runs
-    first. () where it has none of them.
+    These are the names of their inputs in ``Output.taps``. The net is traced once, without work on
+    a device; a layer that runs twice counts at its first run. () if it has none.
     """
     return tuple(name for name, kind in _layers(net) if kind in kinds)
 
@@ -44,6 +43,6 @@ def _layers(net: Net) -> tuple[tuple[str, str], ...]:
     variables = jax.eval_shape(net.init, jax.random.key(0))
     image = jax.ShapeDtypeStruct((1, *net.shape), jnp.float32)
     with nn.intercept_methods(record):
-        # With taps no two layers are run as one (``folded.py``): each is seen.
+        # With taps no two layers are fused (``folded.py``): each one is recorded.
         jax.eval_shape(lambda v, x: net.apply(v, x, taps="all"), variables, image)
     return tuple(found.items())

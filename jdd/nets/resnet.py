@@ -2,8 +2,8 @@
 
 The stem is a 3x3 convolution of stride 1, or, for ImageNet, the paper's: 7x7 of stride 2 and a 3x3
 max pooling of stride 2. A bottleneck has its stride in the 3x3 convolution, as torchvision's has.
-In the AP form a convolution of stride 2 is one of stride 1 followed by an average pooling, and the
-last map is flattened instead of averaged.
+In the AP form a convolution of stride 2 is replaced by one of stride 1 and an average pooling, and
+the last map is flattened instead of averaged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jdd.nets.norm import norm
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution if the shape changes."""
 
     features: int
     stride: int
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and a widening 1x1 convolution beside a shortcut: [n, h, w, c] -> 4 ``features``."""
+    """1x1, 3x3 and a widening 1x1 convolution with a shortcut: [n, h, w, c] -> 4 ``features``."""
 
     features: int
     stride: int

@@ -1,6 +1,6 @@
 """ShuffleNetV2 (Ma et al. 2018, Table 5): a teacher of G-VBSM.
 
-A unit convolves one half of the channels, hands the other on, and interleaves the two. For images
+A unit convolves one half of the channels, passes the other on, and interleaves the two. For images
 below 64 pixels the stem has stride 1 and no max pooling, as is usual for CIFAR.
 """
 
@@ -15,8 +15,8 @@ from jdd.nets.conv import overlapping_max_pool
 from jdd.nets.norm import BatchNorm
 
 BLOCKS = (4, 8, 4)  # of stages 2, 3 and 4
-STEM, LAST = 24, 1024  # channels, of x0.5 and x1.0 alike
-SMALL = 64  # pixels of the shorter side, below which the stem keeps the size
+STEM, LAST = 24, 1024  # channels, for both x0.5 and x1.0
+SMALL = 64  # pixels; below it on the shorter side, the stem does not reduce the map
 
 
 def shuffle(x: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def shuffle(x: jax.Array) -> jax.Array:
 
 
 class Unit(nn.Module):
-    """Figure 3: with stride 1 half of the channels passes (c); with stride 2 both are made (d).
+    """Figure 3: stride 1 passes half of the channels on (c); stride 2 computes both halves (d).
 
     [n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), ``features``].
     """

@@ -12,7 +12,7 @@ from jdd.nets.norm import BatchNorm
 class Preactivated(nn.Module):
     """Norm, ReLU and 3x3 convolution, twice, added to the input.
 
-    Where the shape changes, a 1x1 convolution of the input stands in for it, after norm and ReLU.
+    If the shape changes, a 1x1 convolution replaces the identity, after norm and ReLU.
     """
 
     features: int

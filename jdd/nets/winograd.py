@@ -4,14 +4,14 @@ A 4x4 tile of the output needs a 6x6 tile of the input, d. With k a 3x3 kernel,
 
     y = A^T [ (G k G^T) * (B^T d B) ] A
 
-where * multiplies elementwise and sums over the input's channels: at each of the 36 places one
-product of matrices, [tiles, c] by [c, o]. Here the three transforms are linear primitives, each
-with its transpose as another one, and the 36 products are JAX's own. So every derivative of every
-order is products of the same shapes, and a transform that two of them need is made once: a
-forward-over-reverse pass has 8 products and 8 transforms of maps, where it has 8 convolutions.
+where * multiplies elementwise and sums over the input's channels: one matrix product, [tiles, c] by
+[c, o], at each of the 36 places. The three transforms are linear primitives, each with its
+transpose as another primitive, and the 36 products are JAX's own. So derivatives of every order are
+products of the same shapes, and a transform used twice is computed once: a forward-over-reverse
+pass has 8 products and 8 transforms of maps for its 8 convolutions.
 
-The points of interpolation are 0, +-2/3, +-4/3 and infinity: in float32 the result is off by 1.1e-6
-of its root mean square, against 0.4e-6 for sums of products and 2.3e-6 for the usual 0, +-1, +-2.
+The points of interpolation are 0, +-2/3, +-4/3 and infinity: in float32 the error is 1.1e-6 of the
+result's root mean square, against 0.4e-6 for sums of products and 2.3e-6 for the usual 0, +-1, +-2.
 
 Source: Winograd 1980; Lavin & Gray, CVPR 2016, for networks; the matrices are the Cook-Toom
 construction, section 5 there.
@@ -60,7 +60,7 @@ def _combine(weights: Any, parts: Sequence[jax.Array]) -> jax.Array:
 
 
 def _shifted(x: jax.Array, axis: int, by: int) -> jax.Array:
-    """Return x with its slices along an axis moved by one place, zeros coming in."""
+    """Return x with its slices along an axis moved by one place, filled with zeros."""
     edges = [(0, 0, 0)] * x.ndim
     edges[axis] = (1, -1, 0) if by > 0 else (-1, 1, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
@@ -73,7 +73,7 @@ def _reach(blocks: Sequence[jax.Array], axis: int) -> list[jax.Array]:
 
 
 def _overlap(lines: Sequence[jax.Array], axis: int) -> list[jax.Array]:
-    """Transpose ``_reach``: add what six lines under each tile give to the four of its block."""
+    """Transpose of ``_reach``: add the six lines under each tile to the four of its block."""
     first, last = _shifted(lines[5], axis, 1), _shifted(lines[0], axis, -1)
     return [lines[1] + first, lines[2], lines[3], lines[4] + last]
 
@@ -144,7 +144,7 @@ def _kernel_in(kernel: jax.Array) -> list[jax.Array]:
 
 
 def _kernel_in_transposed(places: Sequence[jax.Array]) -> jax.Array:
-    # One product: sums of stacked sums XLA would work out anew for every element of what follows.
+    # One product: XLA would recompute sums of stacked sums for every element of the consumer.
     c, o = places[0].shape
     both = jnp.asarray(np.kron(_G, _G).T, places[0].dtype)  # [9, 36]
     stacked = jnp.concatenate(places).reshape(SIDE * SIDE, c * o)
@@ -159,11 +159,11 @@ def _pair(
     unfold: Callable[[jax.Array, int], jax.Array],
     sized: bool,
 ) -> tuple[Primitive, Primitive]:
-    """Make primitives of two linear maps that are each other's transpose.
+    """Return primitives of two linear maps that are each other's transpose.
 
     ``split`` takes one array to the 36 places, ``join`` 36 places (and, if ``sized``, the map's
-    size) to one array. ``fold`` and ``unfold`` put a vmapped axis 0 into the array's own axes and
-    take it out again; the rows of a place carry it in front.
+    size) to one array. ``fold`` and ``unfold`` merge a vmapped axis 0 into the array's own axes and
+    split it off again; the rows of a place have it in front.
     """
     apart, together = Primitive(f"jdd_winograd_{name}"), Primitive(f"jdd_winograd_{name}_t")
     apart.multiple_results = True
@@ -249,7 +249,7 @@ _kernel, _ = _pair("kernel", _kernel_in, _kernel_in_transposed, _channels, _chan
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Correlate [n, h, w, c] with [3, 3, c, o], stride 1, padding 1: [n, h, w, o].
 
-    Sides that are no multiple of 4 are filled up with zeros and cut again.
+    Sides that are not multiples of 4 are padded with zeros, and the result is cropped.
     """
     _, h, w, _ = x.shape
     below, right = -h % TILE, -w % TILE

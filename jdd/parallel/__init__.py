@@ -1,9 +1,9 @@
-"""Many devices: the only room that calls pmap.
+"""Parallel execution over devices: the only package that calls pmap.
 
-Work that is a list of equal items (experts, evaluation nets, expert segments) is split over the
-devices; what all items share is replicated. A list that does not divide is padded with copies of
-its last item, whose results are dropped (or weigh nothing in a mean).
-A single training has its batches split instead (``batch.py``).
+A list of equal items (experts, evaluation nets, expert segments) is split over the devices; shared
+inputs are replicated. A list whose length the devices do not divide is padded with copies of its
+last item, whose results are dropped (or have weight 0 in a mean). A single training splits its
+batches instead (``batch.py``).
 """
 
 from __future__ import annotations

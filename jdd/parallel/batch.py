@@ -1,8 +1,8 @@
-"""One training whose batches several devices share: a program over all of them, not one each.
+"""Data parallelism: one training with its batches split over several devices, as one program.
 
-XLA splits the program by where its arrays lie: what is computed of images is split as they are,
-gradients and batch statistics meet where they are summed, all else is done by every device alike.
-So batch norm has the statistics of the whole batch, and N devices give what 1 gives, to rounding.
+XLA partitions the program by the layout of its arrays: computations on images are split as they
+are, gradients and batch statistics are reduced across devices, everything else is replicated. So
+batch norm has the statistics of the whole batch, and N devices agree with 1 up to rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tree = Any
 
 
 def shared_out(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
-    """Split arrays along axis 0 over devices, inside a program; of less than two: as they are."""
+    """Split arrays along axis 0 over devices, inside a program; unchanged for fewer than two."""
     if len(devices) < 2:
         return tree
     place = sharding(devices, True)
@@ -27,7 +27,7 @@ def shared_out(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
 
 
 def everywhere(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
-    """Lay a tree's arrays whole on each of some devices; of less than two: where arrays lie."""
+    """Replicate a tree's arrays on each of some devices; unchanged for fewer than two."""
     if len(devices) < 2:
         return jax.tree.map(jnp.asarray, tree)
     return jax.device_put(tree, sharding(devices, False))
@@ -38,10 +38,12 @@ def over_batch(
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled for a single item, as a program over all ``devices``.
 
-    Arguments and results lie on every device; ``fn`` says by ``shared_out`` what they split.
+    Arguments and results are replicated; ``fn`` marks what is split by ``shared_out``.
 
     Args:
-      items: for each argument, whether the item is its only slice on axis 0, as in the results.
+      fn: the function of one item.
+      items: for each argument, True if axis 0 has the item as its only slice, as in the results.
+      devices: the devices to use.
     """
     whole = sharding(devices, False)
 
@@ -53,12 +55,12 @@ def over_batch(
         return jax.tree.map(lambda x: x[None], fn(*own))
 
     program = jax.jit(one, out_shardings=whole)
-    kept = once(lambda tree: jax.device_put(tree, whole))
+    replicated = once(lambda tree: jax.device_put(tree, whole))
 
     def call(*args: Tree) -> Tree:
         pairs = enumerate(zip(args, items, strict=True))
         return program(
-            *(jax.device_put(a, whole) if item else kept(i, a) for i, (a, item) in pairs)
+            *(jax.device_put(a, whole) if item else replicated(i, a) for i, (a, item) in pairs)
         )
 
     return call

@@ -1,4 +1,4 @@
-"""Devices and what is laid out over them; the compiler's options and what it plans."""
+"""Devices, layouts of arrays over them, compiler options and planned memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 from jdd.errors import BadInput
 
 Tree = Any
-UNTOLD = 8 << 30  # bytes of a device that does not say what it has
+ASSUMED = 8 << 30  # bytes assumed for a device that does not report its memory
 
 
 def pick(count: int = 0) -> list[jax.Device]:
     """Return the first ``count`` local devices (0: all).
 
     Raises:
-      BadInput: more are asked for than there are.
+      BadInput: ``count`` exceeds the number of devices.
     """
     _few_heaps()  # before JAX starts its threads
     devices = jax.local_devices()
@@ -33,13 +33,13 @@ def pick(count: int = 0) -> list[jax.Device]:
 
 
 def memory(devices: Sequence[jax.Device]) -> int:
-    """Return the bytes JAX may take on each of ``devices``; ``UNTOLD`` where one does not say."""
-    told = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
-    return min(limit if limit > 0 else UNTOLD for limit in told)
+    """Return the bytes JAX may use on each of ``devices``; ``ASSUMED`` where not reported."""
+    limits = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
+    return min(limit if limit > 0 else ASSUMED for limit in limits)
 
 
 def threads(items: int) -> int:
-    """Return how many of ``items`` run at a time on a lone CPU: as many as there are cores."""
+    """Return how many of ``items`` run at a time on a single CPU device: at most one per core."""
     may = getattr(os, "sched_getaffinity", None)  # not on macOS
     return min(items, len(may(0)) if may else os.cpu_count() or 1)
 
@@ -57,23 +57,23 @@ def split(tree: Tree, parts: int) -> Tree:
 
 
 def join(tree: Tree, length: int) -> Tree:
-    # On the host: reshaping what lies across devices is a program over all of them for every array,
-    # and on simulated devices such programs can wait for each other for ever.
+    # On the host: reshaping arrays across devices runs one program over all of them per array, and
+    # on simulated devices such programs can deadlock.
     return jax.tree.map(
         lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:length], jax.device_get(tree)
     )
 
 
 def layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
-    """Return ``f(tree, split)`` that lays arrays out over devices as pmap wants to find them."""
+    """Return ``f(tree, split)`` that places arrays on devices in the layout that pmap expects."""
     places = {split: sharding(devices, split) for split in (True, False)}
     return lambda tree, split: jax.device_put(tree, places[split])
 
 
 def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:
-    """Return ``f(place, tree)``, what ``lay`` makes of a tree: done once while it stays the same.
+    """Return ``f(place, tree) = lay(tree)``, cached per place as long as the tree is the same.
 
-    The training images come with every call: so they travel to the devices once.
+    The training images are an argument of every call: the cache transfers them only once.
     """
     there: dict[int, tuple[Tree, Tree]] = {}
 
@@ -86,20 +86,22 @@ def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:
 
 
 def sharding(devices: Sequence[jax.Device], split: bool) -> jax.sharding.NamedSharding:
-    """Return how arrays lie over devices: ``split`` on axis 0, or whole on each."""
+    """Return the sharding of arrays over devices: ``split`` on axis 0, or replicated."""
     mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
     spec = jax.sharding.PartitionSpec
     return jax.sharding.NamedSharding(mesh, spec("devices") if split else spec())
 
 
-# The older of XLA's two CPU code generators takes two thirds of the memory to compile a meta-step,
-# whose code is as fast to 10 %; of a derivative through Winograd's transforms it is faster by half.
+# The older of XLA's two CPU code generators needs two thirds of the memory to compile a meta-step,
+# and its code is within 10 %; for derivatives through Winograd's transforms its code is faster by
+# half.
 _CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
 def compiled(lowered: Any, simple: bool = False) -> Any:
-    """Compile a program; ``simple``: a plain gradient, of which the newer generator's code is
-    faster, by 16 % for a ConvNet.
+    """Compile a program; ``simple``: a plain first-order gradient, on XLA's default CPU emitter.
+
+    Its code is faster for these, by 16 % for a ConvNet.
     """
     if simple or jax.default_backend() != "cpu":
         return lowered.compile()
@@ -110,11 +112,11 @@ def compiled(lowered: Any, simple: bool = False) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):
             raise
-        return lowered.compile()  # a JAX that has only one of them
+        return lowered.compile()  # a JAX version with only one code generator
 
 
 def _trim() -> None:
-    """Give back what the compiler has left behind: 100 MB a net, which glibc would keep."""
+    """Return the compiler's freed memory to the system: 100 MB per net, which glibc would hold."""
     _glibc("malloc_trim", 0)
 
 
@@ -123,19 +125,19 @@ _ARENA_MAX = -8  # glibc's name for the setting
 
 @functools.cache
 def _few_heaps() -> None:
-    """Have threads share a heap for every four cores, where the person has not said otherwise.
+    """Limit glibc to one heap per four cores, unless the environment sets the number.
 
-    Freed memory stays with the heap it came from, and glibc has up to eight a core, one a thread of
-    the compiler's: on 2 cores they held 115 MB more than they used while a step of DC was compiled.
-    Threads that have a heap keep it, and where there are many already glibc does not listen.
+    Freed memory stays with its heap, and glibc has up to eight heaps per core, one for each thread
+    of the compiler: on 2 cores they held 115 MB more than they used while a step of DC was
+    compiled. The setting has no effect on threads that have a heap, nor once there are many heaps.
     """
-    said = "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
-    if not said:
+    is_set = "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if not is_set:
         _glibc("mallopt", _ARENA_MAX, max(1, (os.cpu_count() or 1) // 4))
 
 
 def _glibc(name: str, *args: int) -> None:
-    """Call a function of glibc's, where it is what Python runs on."""
+    """Call a function of glibc; does nothing on other C libraries."""
     if sys.platform == "linux":
         found = getattr(ctypes.CDLL(None), name, None)
         if found is not None:
@@ -143,6 +145,6 @@ def _glibc(name: str, *args: int) -> None:
 
 
 def temporaries(compiled: Any) -> int:
-    """Return the bytes of temporaries XLA plans for a compiled program (0 if it does not say)."""
+    """Return the bytes of temporaries XLA plans for a compiled program (0 if not reported)."""
     analysis = compiled.memory_analysis()
     return int(getattr(analysis, "temp_size_in_bytes", 0) or 0)

@@ -1,4 +1,4 @@
-"""The mean of a step's items and its gradient, in flat memory, over devices."""
+"""Mean loss of a step's items and its gradient, over devices, in memory constant in the items."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from jdd.parallel.devices import compiled, layout, pad, split, temporaries, thre
 
 Tree = Any
 ROUND = 1 << 28  # bytes of images read at a time, for each device
-TOGETHER = 1 << 30  # bytes of temporaries of gradients that run side by side on a CPU
+TOGETHER = 1 << 30  # bytes of temporaries of concurrent gradients on a CPU
 
 
 class MeanGradient:
     """``f(variables, aux, batch, keys) -> ((loss, extra), gradient)``, means over items.
 
     ``batch`` and ``keys`` have the items on axis 0; ``objective(variables, aux, item, key)``
-    returns ``(loss, extra)``. Within a device the items run one after another, on a lone CPU as
-    many at a time as there are cores and ``TOGETHER`` bytes hold, so that memory does not grow with
-    their number. Neither does it with what is read of ``data.Rows`` among the leaves: an item a
-    thread there; elsewhere as many items as ``ROUND`` bytes a device hold, one at least, and as
-    many more on the host while these are at work. Items that are ``merged`` are one vmapped program
-    in each device instead, but on a lone CPU. Across devices the sums meet in one psum a round.
-    1 device and N devices agree to rounding error. ``temporaries`` is what XLA plans for the
-    programs in use at a time, in bytes. ``simple``: see ``compiled``.
+    returns ``(loss, extra)``. Within a device the items run one after another; on a single CPU
+    device as many at a time as there are cores and as fit into ``TOGETHER`` bytes. Memory does not
+    grow with the number of items, nor with the size of lazy ``data.Rows`` among the leaves: on a
+    single CPU device each thread reads one item; elsewhere a round has as many items as fit into
+    ``ROUND`` bytes per device, at least one, and the host reads the next round meanwhile. Across
+    devices the sums are reduced by one psum per round. 1 device and N devices agree up to rounding.
+    ``temporaries`` is the memory XLA plans for the programs in use at a time, in bytes.
+
+    Args:
+      objective: the loss of one item.
+      devices: the devices to use.
+      simple: see ``compiled``.
+      merged: on accelerators, vmap over a device's items instead of looping.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class MeanGradient:
 
     def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
         items = keys.shape[0]
-        use = min(len(self._devices), items)  # an idle device beats one that repeats another's work
+        use = min(len(self._devices), items)  # an idle device is better than one that repeats work
         if use == 1 and items > 1 and self._devices[0].platform == "cpu":
             return self._side_by_side((variables, aux), batch, keys)
         rounds = _rounds(batch, items, use)
@@ -59,7 +64,7 @@ class MeanGradient:
             shared = layout(self._devices[:use])(shared, False)
         total: Tree = None
         for part in rounds:
-            # Read while the last round is at work; laid out on the devices when that is done.
+            # Read while the previous round runs; placed on the devices when that is done.
             mine = (batch, keys) if len(rounds) == 1 else _slice((batch, keys), part)
             here = _read(mine[0]), mine[1]
             jax.block_until_ready(total)
@@ -70,7 +75,7 @@ class MeanGradient:
     def _round(
         self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree, items: int, use: int, size: int
     ) -> Tree:
-        """Return what some of the ``items``, filled up to ``size``, give of their mean."""
+        """Return the contribution of some ``items``, padded to ``size``, to the mean."""
         count = keys.shape[0]
         to = -(-size // use) * use
         weight = (np.arange(to) < count).astype(np.float32)
@@ -82,13 +87,13 @@ class MeanGradient:
             self._programs[to] = compiled(mapped.lower((*shared, *own)), self._simple)
             self.temporaries = temporaries(self._programs[to])
         mean = self._programs[to]((*shared, *own))
-        # A round that is the whole batch is the mean; others give their share of it.
+        # A round of the whole batch gives the mean; others give their share of it.
         return mean if count == items else _portion(mean, *map(jnp.asarray, (count, items)))
 
     def _side_by_side(self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree) -> Tree:
-        """Return the means by one program an item, whose serial parts so fill each other's gaps."""
+        """Return the means, one program per item: the serial parts of some overlap with others."""
         items = keys.shape[0]
-        # What is no array yet is read by the thread that wants it, and gone after it.
+        # Lazy rows are read by the thread that uses them and freed after it.
         pieces = [(_lazy(batch, i), keys[i]) for i in range(items)]
         if items not in self._programs:
             lowered = jax.jit(self._value_and_grad).lower(*shared, *_read_one(pieces[0]))
@@ -97,7 +102,7 @@ class MeanGradient:
         one = temporaries(program)
         at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
         self.temporaries = one * at_once
-        # The same threads every time: memory that is free again belongs to the thread that had it.
+        # Reused threads: freed memory stays with the thread that allocated it.
         if at_once not in self._pools:
             self._pools[at_once] = ThreadPoolExecutor(at_once)
         pool = self._pools[at_once]
@@ -105,7 +110,7 @@ class MeanGradient:
             pool.submit(lambda p: jax.block_until_ready(program(*shared, *_read_one(p))), piece)
             for piece in pieces
         ]
-        try:  # in their order, whoever is done first
+        try:  # in the order of the items, not of completion
             total = functools.reduce(_add, (call.result() for call in calls))
         finally:
             for call in calls:
@@ -114,12 +119,12 @@ class MeanGradient:
 
     @property
     def programs(self) -> int:
-        """How many programs were compiled: one for each size of a round."""
+        """The number of compiled programs: one for each size of a round."""
         return len(self._programs)
 
     def _across(self, use: int) -> Any:
-        # One tuple, not five arguments: where the arguments happen to have five leaves in all,
-        # pmap's ``lower`` takes in_axes for the axes of the leaves.
+        # One tuple, not five arguments: if the arguments have five leaves in total, pmap's
+        # ``lower`` takes in_axes for the axes of the leaves.
         return jax.pmap(
             lambda args: self._mean(args, axis="devices"),
             axis_name="devices",
@@ -141,7 +146,7 @@ class MeanGradient:
         if weight.shape[0] > 1 and self._merged:
             sums = jax.value_and_grad(self._sum, has_aux=True)(variables, aux, batch, keys, weight)
         elif weight.shape[0] > 1:
-            # From zero, not from the first item's: the program of an item is compiled once.
+            # Starting at zero, not at the first item's value: an item is compiled only once.
             like = jax.eval_shape(lambda: item(0))
             sums = jax.lax.fori_loop(
                 0,
@@ -156,10 +161,10 @@ class MeanGradient:
         return jax.tree.map(lambda x: x / count.astype(x.dtype), sums)
 
     def _sum(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree, weight: Tree) -> Tree:
-        """Return the sums of what the items' objectives return, whose derivative is one for all."""
+        """Return the sums of the items' objectives, which share one derivative."""
         found = jax.vmap(self._objective, (None, None, 0, 0))(variables, aux, batch, keys)
 
-        def total(x: jax.Array) -> jax.Array:  # no product of matrices, which TF32 would round
+        def total(x: jax.Array) -> jax.Array:  # not a matrix product, which TF32 would round
             own = weight.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
             return jnp.sum(own * x, axis=0)
 
@@ -171,7 +176,7 @@ def _slice(tree: Tree, i: int | slice) -> Tree:
 
 
 def _lazy(tree: Tree, i: int) -> Tree:
-    """Return item i; what is not read yet stays so, with a length of 1."""
+    """Return item i; lazy rows stay lazy, with a length of 1."""
     return jax.tree.map(lambda x: x[i : i + 1] if isinstance(x, Rows) else x[i], tree)
 
 
@@ -180,13 +185,14 @@ def _read(tree: Tree) -> Tree:
 
 
 def _read_one(tree: Tree) -> Tree:
-    """Read the items that ``_lazy`` has left unread."""
+    """Read the rows that ``_lazy`` left lazy."""
     return jax.tree.map(lambda x: x[0] if isinstance(x, Rows) else x, tree)
 
 
 def _rounds(batch: Tree, items: int, use: int) -> list[slice]:
-    """Return the items that go together: as many as ``ROUND`` holds, all rounds but the last alike,
-    multiples of ``use``.
+    """Return the slices of items per round: as many as fit into ``ROUND`` bytes.
+
+    All rounds except the last have equal sizes, multiples of ``use``.
     """
     lazy = [x for x in jax.tree.leaves(batch) if isinstance(x, Rows)]
     a_device = -(-items // use)

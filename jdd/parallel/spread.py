@@ -1,4 +1,4 @@
-"""Independent items (experts, evaluation nets) over devices, within them, or side by side."""
+"""Mapping of a function over independent items (experts, evaluation nets), over all devices."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ def spread(
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    pmap across devices; within a device one item after another, or vmap where they go ``together``.
-    On a lone CPU items run side by side, a thread each, so that small nets too use all cores. On
-    one device the results stay there; from several they come as host arrays.
+    pmap across devices; within a device a loop over items, or vmap if ``together``. On a single
+    CPU device items run concurrently, one thread each, so that small nets use all cores too. The
+    results of one device stay on it; those of several are host arrays.
 
     Args:
-      in_axes: for each argument 0 (one slice an item), "device" (axis 0 has one slice a device,
+      fn: the function of one item.
+      in_axes: for each argument 0 (one slice per item), "device" (axis 0 has one slice per device,
         shared by that device's items) or None (shared by all).
+      devices: the devices to use.
+      together: vmap over the items of a device instead of looping.
     """
     if len(devices) == 1 and not together and devices[0].platform == "cpu":
         return _SideBySide(fn, in_axes)
@@ -48,7 +51,7 @@ def spread(
 def _across(
     mapped: Callable[..., Tree], in_axes: Sequence[int | str | None], devices: Sequence[jax.Device]
 ) -> Callable[..., Tree]:
-    """Return ``mapped`` over equal parts of the items, a device each."""
+    """Return ``mapped`` over equal parts of the items, one part per device."""
     outer = [None if axis is None else 0 for axis in in_axes]
     across = jax.pmap(mapped, in_axes=tuple(outer), devices=list(devices))
     lay = layout(devices)
@@ -69,7 +72,7 @@ def _across(
 
 
 def _in_turn(fn: Callable[..., Tree], in_axes: Sequence[int | None]) -> Callable[..., Tree]:
-    """Return what ``jax.vmap`` computes, one item after another."""
+    """Return a function equal to ``jax.vmap(fn)`` that loops over the items."""
 
     def mapped(*args: Tree) -> Tree:
         def one(items: list[Tree]) -> Tree:
@@ -93,7 +96,7 @@ def _slice(tree: Tree, i: int) -> Tree:
 
 
 class _SideBySide:
-    """What ``jax.vmap`` computes, an item a call of one program, as many calls as cores."""
+    """Equal to ``jax.vmap(fn)``: one call of a program per item, as many at a time as cores."""
 
     def __init__(self, fn: Callable[..., Tree], in_axes: Sequence[int | str | None]):
         self._one = jax.jit(fn)
@@ -101,7 +104,7 @@ class _SideBySide:
         self._programs: dict[Any, Any] = {}
 
     def __call__(self, *args: Tree) -> Tree:
-        # Compiled and sliced here: a thread of its own knows nothing of this one's jax settings.
+        # Compiled and sliced here: other threads do not have this thread's jax settings.
         args = jax.tree.map(jnp.asarray, args)
         program, length = self._program(args), self._length(args)
         items = [self._item(args, i) for i in range(length)]
@@ -110,14 +113,14 @@ class _SideBySide:
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     def planned(self, *args: Tree) -> int:
-        """Return the bytes of temporaries of the calls that run at a time."""
+        """Return the bytes of temporaries of the concurrent calls."""
         args = jax.tree.map(jnp.asarray, args)
         return temporaries(self._program(args)) * threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
         item = self._item(args, 0)
         leaves, tree = jax.tree.flatten(item)
-        # What is compiled by hand has to be kept apart by hand: precision is no one's argument.
+        # Precision is no argument of a program, so it is part of the key of a compiled one.
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         kind = (tree, precision, *((x.shape, x.dtype) for x in leaves))
         if kind not in self._programs:
@@ -134,7 +137,7 @@ class _SideBySide:
 
 
 def planned(call: Any, *args: Tree) -> int:
-    """Return the bytes of temporaries planned for a call that ``spread`` made for one device."""
+    """Return the bytes of temporaries planned for a call of a ``spread`` function on one device."""
     if isinstance(call, _SideBySide):
         return call.planned(*args)
     return temporaries(call.lower(*args).compile())

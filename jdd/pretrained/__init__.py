@@ -1,1 +1,1 @@
-"""Nets trained on real images: expert trajectories and teachers, and what is read from them."""
+"""Nets trained on real images: expert trajectories, teachers, and quantities computed from them."""

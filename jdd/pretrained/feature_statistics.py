@@ -1,8 +1,8 @@
-"""What a trained net's layers read of real images, kept beside its weights.
+"""Statistics of a trained net's layer inputs on real images, stored next to its weights.
 
-    <store>/statistics-p<patch>.npz    "<layer>:<statistic>" each
+    <store>/statistics-p<patch>.npz    arrays named "<layer>:<statistic>"
 
-A pass over the training images is made once: whoever asks again reads the file.
+The training images are passed through once; later calls read the file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from jdd.pretrained.teachers import Teacher
 from jdd.storage import npz_cache
 
 Tree = Any
-_APART = ":"  # no part of a layer's path
+_APART = ":"  # separator; does not occur in a layer's path
 
 
 def targets(teacher: Teacher, data: Any, patch: int) -> Hooks:
     """Return the statistics of real images at every hook of a teacher, float32.
 
-    A batch norm's are its running ones. A convolution's are the mean of ``hook_statistics`` over
-    the batches that the training images are cut into, ``squeeze.batch`` images each but for the
+    Those of a batch norm are its running statistics. Those of a convolution are the mean of
+    ``hook_statistics`` over batches of the training images, of ``squeeze.batch`` images except the
     last, weighted by their sizes; images are augmented as in squeeze, the net is in eval mode. So
-    variances are those within a batch. Of a teacher that nobody has trained they are 0.
+    variances are those within a batch. Those of an untrained teacher are 0.
     """
     convs, norms = order(teacher.net, ["conv"]), order(teacher.net, ["batch"])
     variables = teacher.variables()
@@ -46,11 +46,11 @@ def targets(teacher: Teacher, data: Any, patch: int) -> Hooks:
         return found
     path = teacher.store.directory / f"statistics-p{patch}.npz"
     settings = {**teacher.settings, "patch": patch}
-    kept = _read(path, settings, convs)
-    if kept is None:
-        kept = _measured(teacher, variables, data, patch)
-        _write(path, settings, kept)
-    return found | kept
+    measured = _read(path, settings, convs)
+    if measured is None:
+        measured = _measured(teacher, variables, data, patch)
+        _write(path, settings, measured)
+    return found | measured
 
 
 @lru_cache(maxsize=16)
@@ -69,7 +69,7 @@ def _reader(net: Net, strategy: str, patch: int) -> Any:
 
 def _measured(teacher: Teacher, variables: Tree, data: Any, patch: int) -> Hooks:
     images, batch, seed = data.train.images, teacher.recipe.batch, int(teacher.settings["seed"])
-    # Batches of mixed classes: files often have one class after another.
+    # Batches of mixed classes: files are often sorted by class.
     rows = rng.host(seed, "statistics/order").permutation(len(images))
     read = _reader(teacher.frozen, teacher.recipe.strategy, patch)
     variables, total = jax.tree.map(jnp.asarray, variables), None
@@ -92,7 +92,7 @@ def _write(path: Path, settings: dict[str, Any], hooks: Hooks) -> None:
 
 
 def _read(path: Path, settings: dict[str, Any], convs: tuple[str, ...]) -> Hooks | None:
-    """Return what ``path`` keeps; None where it is not there, cut, or of another teacher."""
+    """Return the statistics in ``path``; None if missing, truncated or of another teacher."""
     hooks: dict[str, dict[str, Any]] = {}
     for word, value in (npz_cache.read(path, settings) or {}).items():
         name, key = word.split(_APART)

@@ -1,10 +1,10 @@
-"""Crops of real images, in the order in which a trained net finds them real.
+"""Selection of crops of real images by a teacher's cross entropy, easiest first.
 
-Of each class up to ``candidates`` images are drawn, and ``crops`` random square crops of each, a
-crop being the part of the image that is enlarged to its size. One crop stands for its image, the
-one of the lowest cross entropy with the class; images in the order of these are the easiest first.
+For each class up to ``candidates`` images are drawn, and ``crops`` random square crops of each; a
+crop is enlarged to the image's size. Each image is represented by its crop of lowest cross entropy
+with the class, and images are ordered by it.
 
-    <store>/crops-i<ipc>-s<seed>.npz    those of ``medium``, rows and boxes; made once
+    <store>/crops-i<ipc>-s<seed>.npz    rows and boxes of ``medium``, computed once
 
 Source: RDED (Sun et al., CVPR 2024), section 3.2; the start of images in SRe2L++ (Cui et al.,
 "Dataset Distillation via Committee Voting", 2025), whose code has its patches ready-made.
@@ -27,15 +27,15 @@ from jdd.pretrained.teachers import Teacher
 from jdd.storage import npz_cache
 
 Tree = Any
-BATCH = 200  # crops that a teacher looks at together
+BATCH = 200  # crops per forward pass of a teacher
 
 
 class Rule(NamedTuple):
-    """Which crops are looked at, and which are taken; hashable.
+    """Rule for candidate and selected crops; hashable.
 
-    ``min_scale`` is the smallest area of a crop, the largest is 1. The teacher sees a crop shrunk
-    ``factor`` times, with zeros around it (``padded``). ``part`` is "best", the first of the order,
-    or "middle": of n images the k from (n - k) // 2 on.
+    ``min_scale`` is the smallest area of a crop as a fraction of the image, the largest is 1. The
+    teacher's input is a crop shrunk by ``factor`` and padded with zeros (``padded``). ``part`` is
+    "best", the first in the order, or "middle": of n images the k from (n - k) // 2 on.
     """
 
     candidates: int = 300
@@ -49,8 +49,8 @@ MEDIUM = Rule(part="middle")
 
 
 class Crops(NamedTuple):
-    """Rows of the training images [n], class by class, and the box of each, int32 [n, 4]: top,
-    left, height and width in pixels.
+    """Rows of the training images [n], class-major, and the box of each, int32 [n, 4]: top, left,
+    height and width in pixels.
     """
 
     rows: np.ndarray
@@ -60,8 +60,8 @@ class Crops(NamedTuple):
 def select(teacher: Teacher, data: Any, seed: int, wanted: int, rule: Rule) -> Crops:
     """Return ``wanted`` crops of every class, the easiest of them first.
 
-    A class of fewer images gives its images several times, with other crops. Of a teacher that
-    nobody has trained: images as they are drawn, whole.
+    A class with fewer images gives its images several times, with other crops. For an untrained
+    teacher: whole images in the order of the draw.
     """
     variables = jax.tree.map(jnp.asarray, teacher.variables())
     found = []
@@ -74,16 +74,16 @@ def select(teacher: Teacher, data: Any, seed: int, wanted: int, rule: Rule) -> C
             whole = np.tile(np.array([0, 0, *data.shape[:2]], np.int32), (wanted, 1))
             found.append(Crops(drawn[:wanted], whole))
             continue
-        box, scores = _looked_at(teacher.frozen, variables, data, seed, label, drawn, rule)
+        box, scores = _candidates(teacher.frozen, variables, data, seed, label, drawn, rule)
         image, crop = taken(scores, wanted, rule.part)
         found.append(Crops(drawn[image], box[image, crop]))
     return Crops(*(np.concatenate(own) for own in zip(*found, strict=True)))
 
 
 def taken(scores: np.ndarray, wanted: int, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images that are taken and the crop of each, [wanted], by scores [images, crops].
+    """Return the selected images and the crop of each, [wanted], by scores [images, crops].
 
-    Equal ones keep their order.
+    Ties stay in their order.
     """
     order = np.argsort(scores.min(1), kind="stable")
     first = (len(order) - wanted) // 2 if part == "middle" else 0
@@ -92,7 +92,7 @@ def taken(scores: np.ndarray, wanted: int, part: str) -> tuple[np.ndarray, np.nd
 
 
 def medium(teacher: Teacher, data: Any, seed: int, ipc: int) -> Crops:
-    """Return ``select`` by the rule ``MEDIUM``, worked out once and kept beside the teacher."""
+    """Return ``select`` by the rule ``MEDIUM``, computed once and stored next to the teacher."""
     if teacher.store is None:
         return select(teacher, data, seed, ipc, MEDIUM)
     path = teacher.store.directory / f"crops-i{ipc}-s{seed}.npz"
@@ -108,7 +108,7 @@ def medium(teacher: Teacher, data: Any, seed: int, ipc: int) -> Crops:
 
 @jax.jit
 def cut(images: jax.Array, box: jax.Array) -> jax.Array:
-    """Return what boxes [n, 4] show of images [n, h, w, c], enlarged to [n, h, w, c]."""
+    """Return the crops of images [n, h, w, c] at boxes [n, 4], enlarged to [n, h, w, c]."""
     shape, plain = images.shape[1:3], views.Spec(flip=0.0)
     whole = views.draw(jax.random.key(0), len(images), shape, plain)
     return views.apply(images, whole._replace(box=box))
@@ -122,15 +122,15 @@ def shrunk(images: jax.Array, factor: int) -> jax.Array:
 
 
 def padded(cells: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return cells [n, h, w, c] in the middle of images of ``shape`` (height, width), zeros around.
+    """Centre cells [n, h, w, c] in images of ``shape`` (height, width), padded with zeros.
 
-    Of an odd number of zeros the one more is below and on the right.
+    Odd padding has the extra zero below and on the right.
     """
     spare = [whole - own for whole, own in zip(shape, cells.shape[1:3], strict=True)]
     return jnp.pad(cells, ((0, 0), *((n // 2, n - n // 2) for n in spare), (0, 0)))
 
 
-def _looked_at(
+def _candidates(
     net: Net, variables: Tree, data: Any, seed: int, label: int, drawn: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes of all crops, [images, crops, 4], and their cross entropies."""

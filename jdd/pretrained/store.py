@@ -1,13 +1,13 @@
 """Expert trajectories on disk, one Orbax item per (group, epoch).
 
-    <store>/store.json            the settings all experts in it were made with
+    <store>/store.json            the settings that all its experts were made with
     <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
-    <store>/g0003/state0007/      their optimiser's state there, where it has one: the last epoch's
+    <store>/g0003/state0007/      their optimiser's state, if it has one; only the last epoch's
 
-A group is trained at once (small nets off a CPU in one vmap); its bits may depend on its size, so
-the size is one of the settings. The number of experts and of epochs is not: a store grows in both
-directions. An item appears whole or not at all (Orbax renames it into place), so what exists is
-what is done.
+A group is trained at once (on accelerators small nets in one vmap). Its bits may depend on its
+size, so the size is one of the settings. The numbers of experts and of epochs are not: a store
+grows in both directions. Items are written atomically (Orbax renames them into place): items that
+exist are complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jdd.storage import checkpoints, settings_files
 
 Tree = Any
 
-# What a store means by a setting that it does not name.
+# Values of settings that older stores do not name.
 _UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0}
 
 
@@ -35,14 +35,14 @@ class Store:
     """A directory of expert snapshots made with one set of settings.
 
     Args:
-      directory: where it lies or will lie.
-      settings: JSON-able; what the experts are made with (dataset, whitening, net, recipe, group).
+      directory: the folder of the store, which need not exist.
+      settings: JSON-able; all that the experts depend on (dataset, whitening, net, recipe, group).
       like: abstract variables of one expert.
-      cache_bytes: how much of what was read stays in memory.
-      key: the config's key that says where it lies.
+      cache_bytes: the size of the cache of read items in memory.
+      key: the config key of the directory, for errors.
 
     Raises:
-      BadInput: the directory holds experts made with other settings; they are named.
+      BadInput: the directory holds experts made with other settings, which are named.
     """
 
     trained = True
@@ -70,7 +70,7 @@ class Store:
 
     def _check(self) -> None:
         again = f"another --config.{self.key}, and a new --workdir"
-        settings_files.check(
+        settings_files.validate(
             self.directory / "store.json",
             self.settings,
             _UNNAMED,
@@ -81,26 +81,26 @@ class Store:
         )
 
     def create(self) -> None:
-        """Write the settings file, or check the one that is there."""
+        """Write the settings file, or check the existing one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._check()  # another run may have made it since
+        self._check()  # another run may have written it in the meantime
         settings_files.write(self.directory / "store.json", self.settings)
 
     def path(self, group: int, epoch: int) -> Path:
-        """Return where a group's snapshot after ``epoch`` epochs lies."""
+        """Return the path of a group's snapshot after ``epoch`` epochs."""
         return self.directory / f"g{group:04d}" / f"e{epoch:04d}"
 
     def epochs(self, group: int) -> int:
-        """Return the last epoch a group has a snapshot of, -1 for none."""
+        """Return the last epoch of which a group has a snapshot, -1 for none."""
         found = (self.directory / f"g{group:04d}").glob("e[0-9]*")
         return max((int(p.name[1:]) for p in found if p.name[1:].isdigit()), default=-1)
 
     def has(self, groups: int, epochs: int) -> bool:
-        """Tell whether the first ``groups`` groups are there up to ``epochs``."""
+        """True if the first ``groups`` groups have ``epochs`` epochs."""
         return all(self.epochs(g) >= epochs for g in range(groups))
 
     def write(self, group: int, epoch: int, variables: Tree) -> None:
-        """Save a group's stacked variables ``[G, ...]``."""
+        """Write a group's stacked variables ``[G, ...]``."""
         checkpoints.save(self.path(group, epoch), variables)
 
     def read_group(self, group: int, epoch: int) -> Tree:
@@ -118,7 +118,7 @@ class Store:
         return jax.tree.map(lambda x: np.asarray(x[expert % self.group]), stacked)
 
     def digest(self, group: int, epoch: int) -> str:
-        """Return 16 hex digits that stand for a group's variables after ``epoch`` epochs."""
+        """Return a 16-digit hex hash of a group's variables after ``epoch`` epochs."""
         if (group, epoch) not in self._digests:
             found = hashlib.sha256()
             for leaf in jax.tree.leaves(self.read_group(group, epoch)):
@@ -127,8 +127,9 @@ class Store:
         return self._digests[group, epoch]
 
     def forget(self, group: int, before: int, snapshots: bool) -> None:
-        """Delete a group's optimiser states of less than ``before`` epochs; ``snapshots``: these
-        too, for training that needs only its last one.
+        """Delete a group's optimiser states of epochs below ``before``.
+
+        ``snapshots``: delete the snapshots too, for training that needs only the last one.
         """
         for path in (self.directory / f"g{group:04d}").iterdir():
             kind = path.name.rstrip("0123456789")
@@ -141,13 +142,13 @@ class Store:
         return self.path(group, epoch).with_name(f"state{epoch:04d}")
 
     def has_state(self, group: int, epoch: int) -> bool:
-        """Tell whether the optimiser's state after ``epoch`` epochs is there; at 0 it is none."""
+        """True if the optimiser's state after ``epoch`` epochs is stored; epoch 0 needs none."""
         return epoch == 0 or self._state(group, epoch).exists()
 
     def write_state(self, group: int, epoch: int, state: Tree) -> None:
-        """Save the stacked state of a group's optimiser ``[G, ...]``."""
+        """Write the stacked state of a group's optimiser ``[G, ...]``."""
         checkpoints.save(self._state(group, epoch), state)
 
     def read_state(self, group: int, epoch: int, like: Tree) -> Tree:
-        """Return the stacked state of a group's optimiser; its shapes are those of ``like``."""
+        """Return the stacked state of a group's optimiser, of the shapes of ``like``."""
         return checkpoints.restore(self._state(group, epoch), like)

@@ -1,4 +1,4 @@
-"""Nets that a dataset is squeezed into: one of each architecture, its last weights kept."""
+"""Teachers: nets trained on the real images (squeeze), one per architecture, final weights only."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ Tree = Any
 
 
 class Teacher(NamedTuple):
-    """One net, how it is trained, and where its weights lie; ``frozen`` is the net as one reads it
-    that does not train it: the same function of the same variables.
+    """One net, its training recipe, and the store of its weights.
+
+    ``frozen``: the same function, compiled for constant weights; use it for inference.
     """
 
-    word: str  # as squeeze.nets has it
+    word: str  # its name in squeeze.nets
     net: Net
     frozen: Net
     recipe: Recipe
     settings: dict[str, Any]
     epochs: int
-    store: Store | None  # None: nobody has trained it
+    store: Store | None  # None: untrained
 
     @property
     def trained(self) -> bool:
-        """Tell whether all its epochs are done."""
+        """True if all its epochs are trained."""
         return self.store is not None and self.store.epochs(0) >= self.epochs
 
     def variables(self) -> Tree:
-        """Return its weights and batch statistics; of an untrained one, fresh ones."""
+        """Return its weights and batch statistics; fresh ones if it is untrained."""
         if self.store is None:
             return jax.device_get(self.net.init(rng.key(0, "estimate")))
         return self.store.read(0, self.epochs)
 
     def digest(self) -> str:
-        """Return 16 hex digits that stand for its weights; '' while nobody has trained it."""
+        """Return a 16-digit hex hash of its weights; '' if it is untrained."""
         return self.store.digest(0, self.epochs) if self.store is not None and self.trained else ""
 
     def rates(self, images: int) -> Sequence[float]:
@@ -62,10 +63,10 @@ class Teacher(NamedTuple):
 
 
 def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
-    """Return the teachers of a config, in order; ``folder`` None: as nobody has trained them.
+    """Return the teachers of a config, in order; ``folder`` None: untrained ones.
 
     Raises:
-      BadInput: an unknown net, images too small for it, or the folder holds other teachers.
+      BadInput: an unknown net, images too small for it, or ``folder`` holds other teachers.
     """
     return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
 
@@ -122,7 +123,7 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
         "seed": squeeze.seed,
         "group": 1,
     }
-    # Named only where they are used: teachers of before there were these stay what they were.
+    # Named only if used, so that the settings of older teachers stay equal.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts
     if by_adam:
@@ -133,11 +134,13 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
 
 
 def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:
-    """Return a teacher that has labelled images, its net (``Teacher.frozen``) and its variables.
+    """Return a teacher that labelled images: its net (``Teacher.frozen``) and its variables.
 
     Args:
-      settings: what it was made with, and the digest of its "weights": labels say both.
-      data: what it was trained on, or what has the same shape and classes.
+      word: its name in squeeze.nets.
+      settings: the teacher's settings and the digest of its "weights", from the label store.
+      data: the dataset it was trained on, or one of the same shape and classes.
+      folder: the folder of the teachers.
 
     Raises:
       BadInput: it is not in ``folder``, or another one is.
@@ -147,7 +150,7 @@ def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> 
     net = _net(str(made["net"]), tuple(data.shape), int(data.classes), True, options)
     store, epochs = _store(folder, word, net, made), int(made["epochs"])
     if store.epochs(0) < epochs:
-        allowed = "the folder squeeze/ of its run beside the set: its teachers label as nets learn"
+        allowed = "the folder squeeze/ of its run next to the set: its teachers label as nets learn"
         raise BadInput(f"teacher {word}", f"not in {store.directory}", allowed)
     if store.digest(0, epochs) != settings["weights"]:
         raise BadInput(str(store.directory), "other weights than labelled", "those of the same run")
@@ -163,11 +166,11 @@ def _store(folder: Path, word: str, net: Net, settings: dict[str, Any]) -> Store
 def _net(
     name: str, shape: tuple[int, int, int], classes: int, frozen: bool, options: tuple[Any, ...]
 ) -> Net:
-    # One object a net: compiled programs are found again by it.
+    # One object per net: it is the key of compiled programs.
     return nets.make(name, shape, classes, frozen, **dict(options))
 
 
 def right(teacher: Teacher, split: Any, session: Any = None) -> float:
-    """Return the fraction of ``split`` that a teacher labels right."""
+    """Return the accuracy of a teacher on ``split``, a fraction."""
     variables = jax.tree.map(lambda a: np.asarray(a)[None], teacher.variables())
     return float(accuracy(teacher.net, variables, split, session)[0])

@@ -1,8 +1,8 @@
-"""Trains expert trajectories, a group at once, groups in parallel over devices.
+"""Training of expert trajectories in groups, groups in parallel over devices.
 
-Only the epochs a method will read are trained; a snapshot is taken at initialisation and after
-each epoch. An interrupted group goes on from its last whole epoch; where its optimiser has a state
-of its own (momentum, Adam's moments), that of the last epoch lies beside the snapshots.
+Only the epochs that a method reads are trained; a snapshot is written at initialisation and after
+each epoch. An interrupted group resumes from its last complete epoch; if its optimiser has a state
+(momentum, Adam's moments), that of the last epoch is stored next to the snapshots.
 
 Source: MTT (Cazenavette et al. 2022), section 3.1 and appendix: SGD without momentum.
 """
@@ -31,7 +31,7 @@ Tree = Any
 
 
 def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the keys of the groups' experts: init and own ``[g * G]``, shared ops ``[g]``."""
+    """Return the PRNG keys of groups: init and own keys ``[g * G]``, shared ops keys ``[g]``."""
     members = [g * size + i for g in groups for i in range(size)]
     init = jnp.stack([rng.key(seed, "expert/init", i) for i in members])
     own = jnp.stack([rng.key(seed, "expert/own", i) for i in members])
@@ -43,10 +43,10 @@ def keys(seed: int, groups: Sequence[int], size: int) -> tuple[jax.Array, jax.Ar
 def advance(
     train: trainer.Fit, devices: tuple[jax.Device, ...], fed: bool = False, shared: bool = False
 ) -> Any:
-    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one a device.
+    """Return ``f(carry, own, ops, images, labels, lr, lo, hi)`` over groups, one per device.
 
-    ``fed``: images and labels are each net's own batches, as ``feed.Feed`` has them. ``shared``:
-    there is one net, of whose batches each device takes its part.
+    ``fed``: images and labels are each net's own batches, from ``input_pipeline.Feed``.
+    ``shared``: there is one net, and each device takes a part of its batches.
     """
 
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
@@ -74,18 +74,18 @@ def train(
     keep_all: bool = True,
     named: str = "experts",
 ) -> None:
-    """Bring the first ``groups`` groups of ``store`` to ``epochs`` epochs.
+    """Train the first ``groups`` groups of ``store`` up to ``epochs`` epochs.
 
     Args:
       data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space. The
-        training images go to the devices as a whole, or batch by batch where they are ``Streamed``.
-      lr: constant learning rate; with ``recipe.rates`` one for every step.
-      keep_all: False keeps only a group's last snapshot.
-      named: the group of config keys that has the rate and the folder of these nets; '' for none.
+        training images are moved to the devices as a whole, or by batches if they are ``Streamed``.
+      lr: constant learning rate; with ``recipe.rates`` one per step.
+      keep_all: False deletes all snapshots except a group's last.
+      named: the group of config keys with the rate and the folder of these nets; '' for none.
 
     Raises:
       Diverged: the loss of an epoch is not finite; that epoch is not stored.
-      Interrupted: a signal arrived; whole epochs are stored.
+      Interrupted: a signal arrived; complete epochs are stored.
     """
     store.create()
     rates = jnp.asarray(lr, jnp.float32)
@@ -93,7 +93,7 @@ def train(
     if store.has(groups, epochs):
         return
     fed = input_pipeline.fed(data.train)
-    # One net alone has its batches split over the devices, many nets are a group a device.
+    # A single net has its batches split over the devices; many nets are one group per device.
     shared = groups * store.group == 1 and len(devices) > 1
     over = tuple(devices) if shared else ()
     run = trainer.make(net, recipe, len(data.train.labels), fed, over)
@@ -104,7 +104,7 @@ def train(
         whole = input_pipeline.Whole(*arrays, steps, session)
     bar = session.bar(groups * epochs * steps, stage)
     for lowest in range(0, groups, len(devices)):
-        # The same groups meet in one program whenever the run is started again: the same bits.
+        # The same groups share a program whenever the run is resumed: equal bits.
         now = list(range(groups))[lowest : lowest + len(devices)]
         if all(store.epochs(g) >= epochs for g in now):
             continue
@@ -137,7 +137,7 @@ def train(
 
 
 def _begin(store: Store, run: trainer.Fit, now: Sequence[int], seed: int) -> tuple[Tree, int]:
-    """Return what groups go on from, and how many of their epochs are done."""
+    """Return the carry that groups resume from, and the number of their completed epochs."""
     carry = jax.jit(jax.vmap(run.init))(keys(seed, now, store.group)[0])
     begin = min(store.epochs(g) for g in now)
     stateful = bool(jax.tree.leaves(carry["optimizer"]))
@@ -154,8 +154,8 @@ def _begin(store: Store, run: trainer.Fit, now: Sequence[int], seed: int) -> tup
 def _keep(
     store: Store, now: Sequence[int], epoch: int, carry: Tree, stateful: bool, keep_all: bool
 ) -> None:
-    """Store groups after ``epoch`` epochs, and forget what is no longer gone on from."""
-    if stateful:  # first: a snapshot says that all before it is there
+    """Store groups after ``epoch`` epochs, and delete states that are no longer needed."""
+    if stateful:  # first: a snapshot implies that its state exists
         _write(store, now, epoch, carry, "optimizer")
     _write(store, now, epoch, carry)
     for g in now:

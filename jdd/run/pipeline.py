@@ -121,7 +121,7 @@ def prepare(
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = context.store  # refuses a store made with other settings
-    methods.fits(context.config, context.teachers)  # as does looking at the teachers
+    methods.validate_teachers(context.config, context.teachers)  # as does looking at the teachers
     if "relabel" in [stage.name for stage in stages(config)]:
         relabel.fits(context)
     return context

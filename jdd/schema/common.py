@@ -1,7 +1,7 @@
-"""The keys of a config: type, default, unit and what is allowed.
+"""Keys of a config: type, default, unit and allowed values.
 
-``Common`` are every run's; the classes after it those of a family of methods. A method adds its own
-in its spec, ``jdd/specs/NAME.py``, as a subclass.
+``Common`` has the keys of every run; the classes after it those of a family of methods. A method
+adds its own in its spec, ``jdd/specs/NAME.py``, as a subclass.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Net:
-    """The net that is distilled with: of experts and students."""
+    """The net used for distillation: of experts and students."""
 
-    # The net that is distilled with: experts and students.
+    # The net used for distillation: experts and students.
     name: str = option("ConvNet", "net of the experts and students")
     width: int = option(
         AUTO,
@@ -58,7 +58,7 @@ class Data:
         choices=("digits", "npz", "folder", "tfds"),
         resumable=True,
     )
-    # Data that moved is still the same data; the expert store knows it by its content.
+    # Moved data is still the same data; the expert store identifies it by its content.
     path: str = option("", "file, folder or archive; for tfds its data_dir", resumable=True)
     size: int = option(0, "resize images to this many pixels a side (0: as they are)", minimum=0)
     zca: str = option(
@@ -77,7 +77,7 @@ class Data:
         maximum=0.9,
     )
     cache_dir: str = option(
-        "", "decoded arrays are kept here ('': $JDD_CACHE or ~/.cache/jdd)", resumable=True
+        "", "folder of decoded arrays ('': $JDD_CACHE or ~/.cache/jdd)", resumable=True
     )
     stream: bool = option(
         False,
@@ -97,12 +97,12 @@ class Data:
 @with_options
 @dataclass(frozen=True)
 class Eval:
-    """How nets are trained on the set to measure it."""
+    """Evaluation: training of nets on the set."""
 
-    # What the set is worth.
+    # Evaluation of the set.
     n: int = option(
         5,
-        "nets trained per architecture; 5 or more for a spread worth printing",
+        "nets trained per architecture; 5 or more for a meaningful spread",
         resumable=True,
         minimum=1,
     )
@@ -137,7 +137,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Baselines:
-    """What the set is compared with."""
+    """Baselines that the set is compared with."""
 
     random: int = option(
         5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
@@ -152,7 +152,7 @@ class Baselines:
 class Experts:
     """Nets trained on real images, whose trajectories are matched."""
 
-    # The nets trained on real images whose trajectories are matched.
+    # Nets trained on real images, whose trajectories are matched.
     dir: str = option("", "expert store, shared between runs ('': experts/ in the workdir)")
     count: int = option(100, "expert trajectories", minimum=1)
     epochs: int = option(
@@ -174,7 +174,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class Common:
-    """The keys that every run has; a method's config is a subclass with its own.
+    """Keys of every run; a method's config is a subclass with its own.
 
     Until ``config.resolve`` a field may hold 'auto', whatever its annotation.
     """
@@ -203,15 +203,15 @@ class Common:
     eval: Eval = group(Eval)
     baselines: Baselines = group(Baselines)
     scores: bool = option(
-        False, "HLR, IOR, LRS, ARS beside accuracy (docs/scores.md)", resumable=True
+        False, "HLR, IOR, LRS, ARS in addition to accuracy (docs/scores.md)", resumable=True
     )
     scores_weight: float = option(0.5, "w of LRS", resumable=True, minimum=0, maximum=1)
     scores_gamma: float = option(0.5, "gamma of ARS", resumable=True, minimum=0, maximum=1)
     experts: Experts = group(Experts)
-    # How the run goes; nothing here changes what it computes, but for precision.
+    # Execution of the run; apart from precision, nothing here changes its results.
     log_every: int = option(10, "steps between metrics lines", resumable=True, minimum=1)
     checkpoint_every: int = option(100, "steps between checkpoints", resumable=True, minimum=1)
-    keep: int = option(2, "checkpoints kept", resumable=True, minimum=1)
+    keep: int = option(2, "checkpoints to keep", resumable=True, minimum=1)
     devices: int = option(0, "devices used (0: all)", resumable=True, minimum=0)
     precision: str = option(
         "highest",
@@ -226,7 +226,7 @@ class Common:
 
     @property
     def spec(self) -> Spec:
-        """The spec of the config's method, which may lie outside the package."""
+        """The spec of the config's method, which may be outside the package."""
         if self._spec is None:
             raise TypeError("a config without a spec: jdd.config.load and fill make one")
         return self._spec
@@ -245,7 +245,7 @@ class Unrolled(Common):
 
 @dataclass(frozen=True)
 class Estimated(Unrolled):
-    """Keys of those whose meta-gradient may be estimated."""
+    """Keys of the methods whose meta-gradient may be estimated."""
 
     estimator: str = option(
         "exact",
@@ -257,7 +257,7 @@ class Estimated(Unrolled):
 
 @dataclass(frozen=True)
 class ClassMatched(Common):
-    """Keys of the methods that match class by class (DC, DSA, DM)."""
+    """Keys of the methods that match per class (DC, DSA, DM)."""
 
     align_corners: bool = like(Common, "align_corners", default=False)
     pix_init: str = option(AUTO, "images start as real ones or as noise", choices=("real", "noise"))
@@ -274,8 +274,8 @@ class ClassMatched(Common):
 
 COMMON = keys_of(Common)
 
-# What 'auto' means where neither a method nor a dataset says otherwise. An eval.lr of 0 is the
-# rate the set has learned, which is not known before it is distilled.
+# Values of 'auto' unless a method or a dataset has others. An eval.lr of 0 is the learned rate of
+# the set, which is unknown before distillation.
 FALLBACK: dict[str, Any] = {
     "steps": 1000,
     "data.zca": "none",

@@ -1,6 +1,6 @@
-"""Keys of the methods that squeeze a dataset into nets, recover images from these and relabel them.
+"""Keys of the decoupled methods: squeeze, recover (or select) and relabel.
 
-Facts behind the defaults: each method's page under docs/methods.
+The sources of the defaults are on each method's page under docs/methods.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jdd.schema.key import AUTO, group, like, option
 
 @dataclass(frozen=True)
 class Squeeze:
-    """Teachers: nets that are trained on the whole dataset."""
+    """Teachers: nets trained on the whole dataset."""
 
     nets: tuple[str, ...] = option(
         ("ResNet18BN",), "teachers: nets trained on the real images, NET or NET:WIDTH"
@@ -47,7 +47,7 @@ class Squeeze:
 
 @dataclass(frozen=True)
 class Relabel:
-    """What the teachers say of every view that a student will see."""
+    """Soft labels of the teachers for every view of a student's training."""
 
     mode: str = option(
         "views",
@@ -83,13 +83,13 @@ class Relabel:
         choices=("logits", "topk_marginal", "topk_renormalised", "smoothing", "hard"),
     )
     k: int = option(
-        5, "classes kept of a label, for the topk forms; at each place of a map", minimum=1
+        5, "classes stored per label, for the topk forms; at each place of a map", minimum=1
     )
 
 
 @dataclass(frozen=True)
 class Post:
-    """How a student learns from these labels. Epochs, batch, rate and nets are eval's."""
+    """Training of a student on these labels; epochs, batch, rate and nets are eval's."""
 
     optimizer: str = option(AUTO, "optimiser", choices=("adamw", "sgd"))
     momentum: float = option(0.9, "momentum of SGD", minimum=0, maximum=1)
@@ -128,7 +128,7 @@ class StudentNet(Net):
 
 @dataclass(frozen=True)
 class StudentEval(Eval):
-    """How students are trained. The labels come after the images: no accuracy on the way."""
+    """Training of students; labels are made after the images, so there is no accuracy before."""
 
     batch: int = like(Eval, "batch", default=AUTO)
     lr: float = like(Eval, "lr", help="learning rate of the students at first")
@@ -137,7 +137,7 @@ class StudentEval(Eval):
 
 @dataclass(frozen=True)
 class HardBaselines(Baselines):
-    """What the set is compared with; hard labels are one more."""
+    """Baselines that the set is compared with, hard labels among them."""
 
     random: int = like(Baselines, "random", default=3)
     hard: bool = option(
@@ -147,10 +147,10 @@ class HardBaselines(Baselines):
 
 @dataclass(frozen=True)
 class Decoupled(Common):
-    """Keys of the methods that relabel: recovered images (SRe2L) and chosen patches (RDED)."""
+    """Keys of the methods that relabel: recovered images (SRe2L) and selected patches (RDED)."""
 
     nets: tuple[str, ...] = like(Common, "nets", default=("ResNet18BN",))
-    # A schedule over all steps: more of them would be another run.
+    # The schedule spans all steps: with more of them it would be another run.
     steps: int = like(Common, "steps", resumable=False)
     net: StudentNet = group(StudentNet)
     eval: StudentEval = group(StudentEval)

@@ -1,4 +1,4 @@
-"""What a key of a config is, and how a value becomes one: every value passes through here.
+"""Keys of a config, and conversion of values to their types: every value passes through here.
 
 Keys are declared as fields of frozen dataclasses, one class for each group of keys:
 
@@ -25,20 +25,20 @@ AUTO = "auto"
 
 
 class Key(NamedTuple):
-    """One key of the config: what it may hold, what it holds by default, what it means."""
+    """One key of the config: type, allowed values, default and meaning."""
 
     type: Any  # int, float, bool, str, or a tuple of str, int or float
     default: Any
     help: str
     choices: tuple[str, ...] = ()
     auto: bool = False  # 'auto' is allowed, and replaced by config.resolve
-    resumable: bool = False  # may change when a run is started again
+    resumable: bool = False  # may change when a run is resumed
     minimum: float | None = None
     maximum: float | None = None
-    later: bool = False  # newer than sets that were made: at its default in no identity
-    stands: tuple[tuple[str, str], ...] = ()  # other words for the choices, in lower case
-    above: float | None = None  # more than this, which itself is not allowed
-    sparse: bool = False  # config.json names it only where it is not at its default
+    later: bool = False  # newer than some sets: at its default in no identity
+    stands: tuple[tuple[str, str], ...] = ()  # synonyms of the choices, in lower case
+    above: float | None = None  # exclusive lower bound
+    sparse: bool = False  # config.json has it only if it differs from its default
 
 
 Strings = tuple[str, ...]
@@ -54,7 +54,7 @@ _TYPE_WORDS = {
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
-# Annotations of a field, as text, with the type that values are turned into.
+# Annotations of a field, as text, with the type that values are converted to.
 _TYPES: dict[str, Any] = {
     "int": int,
     "float": float,
@@ -84,15 +84,15 @@ def option(
     """Declare a key as a dataclass field.
 
     Args:
-      default: its value where nothing sets it. ``AUTO`` leaves it to the published table, the
-        dataset or a rule; the annotation names the type after ``resolve``.
-      help: what it means, with the unit; printed by ``--help``.
-      choices, minimum, maximum, above: the values allowed (``above``: that value itself is not).
+      default: its value if nothing sets it. ``AUTO`` leaves it to the published table, the dataset
+        or a rule; the annotation is the type after ``resolve``.
+      help: its meaning, with the unit; printed by ``--help``.
+      choices, minimum, maximum, above: the allowed values (``above`` is an exclusive bound).
       auto: 'auto' is allowed though it is not the default.
       resumable: may change when a run is resumed.
       later: newer than saved sets: at its default it is part of no identity.
-      stands: other words for the choices, in lower case.
-      sparse: config.json names it only where it is not at its default.
+      stands: synonyms of the choices, in lower case.
+      sparse: config.json has it only if it differs from its default.
     """
     settings = Key(
         None,
@@ -112,20 +112,20 @@ def option(
 
 
 def like(kind: type, name: str, **changes: Any) -> Any:
-    """Declare a key as ``kind`` declares it, with some arguments of ``option`` changed."""
+    """Declare a key as in ``kind``, with some arguments of ``option`` changed."""
     found = next(f for f in dataclasses.fields(kind) if f.name == name)
     settings: Key = found.metadata[_OPTION]._replace(**changes)
     return dataclasses.field(default=settings.default, metadata={_OPTION: settings})
 
 
 def group(kind: type, **defaults: Any) -> Any:
-    """Declare a group of keys, of the dataclass ``kind``; ``defaults`` replace those it has."""
+    """Declare a group of keys, of the dataclass ``kind``; ``defaults`` replace its own."""
     return dataclasses.field(default_factory=functools.partial(kind, **defaults))
 
 
 @functools.cache
 def keys_of(kind: type) -> MappingProxyType[str, Key]:
-    """Return the keys that a dataclass declares, by dotted name, in the order of its fields.
+    """Return the keys of a dataclass by dotted name, in the order of its fields.
 
     Raises:
       BadInput: a field has no ``option`` or an annotation that no key can have.
@@ -159,7 +159,7 @@ def _named(annotation: Any) -> str:
 
 
 def coerce(name: str, key: Key, value: Any) -> Any:
-    """Return ``value`` (text or Python value) as the type of ``key``.
+    """Convert ``value`` (text or Python value) to the type of ``key``.
 
     Raises:
       BadInput: naming config.<name>, what was given and what is allowed.
@@ -186,14 +186,14 @@ def coerce(name: str, key: Key, value: Any) -> Any:
 
 
 def checked(name: str, value: Any, keys: Mapping[str, Key]) -> Any:
-    """Return ``value`` in the type of key ``name``, or say what is wrong with either."""
+    """Convert ``value`` to the type of key ``name``; refuse an unknown name or a wrong value."""
     if name not in keys:
         raise unknown(name, keys)
     return coerce(name, keys[name], value)
 
 
 def unknown(name: str, keys: Iterable[str]) -> BadInput:
-    """Return the error for a key that does not exist, with the nearest that does."""
+    """Return the error for an unknown key, with the nearest known one."""
     names = list(keys)
     group = [key for key in names if key.startswith(f"{name}.")]
     if group:
@@ -208,7 +208,7 @@ def unknown(name: str, keys: Iterable[str]) -> BadInput:
 
 
 def allowed(key: Key) -> str:
-    """Say in words what ``key`` may hold."""
+    """Return the allowed values of ``key`` in words."""
     words = _TYPE_WORDS[key.type]
     if key.choices:
         words = "one of " + ", ".join(key.choices)
@@ -222,7 +222,7 @@ def allowed(key: Key) -> str:
 
 
 def show(value: Any) -> str:
-    """Write a value as one would type it on the command line."""
+    """Format a value as on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -238,7 +238,7 @@ def _int(value: Any) -> int:
         try:
             return int(value)
         except ValueError:
-            value = float(value)  # 1e3 is a fair way to write a thousand
+            value = float(value)  # 1e3 is an integer too
     if int(value) != value:
         raise ValueError
     return int(value)

@@ -1,4 +1,4 @@
-"""Running a Python file that a user gives: a config, or a method's code."""
+"""Execution of a user's Python file: a config, or a method's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def execute(path: Path) -> ModuleType:
     """Run a file and return it as a module.
 
     Raises:
-      BadInput: it cannot be read or fails, with the line where it does.
+      BadInput: the file cannot be read or fails, with the line of the failure.
     """
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module = ModuleType(f"jdd_config_{path.stem}_{digest}")

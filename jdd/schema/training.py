@@ -1,6 +1,6 @@
-"""Keys of options of training, made from their declarations in ``jdd/training/recipe.py``.
+"""Config keys of training options, generated from their declarations in ``jdd/training/recipe.py``.
 
-They hold for every method whose set nets are trained on, and go over the method's own recipe.
+They exist for every method whose set is evaluated by training, and override the method's recipe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCHEDULE = option(
 
 
 def _declared() -> dict[str, Option]:
-    """Return the options that a config sets by a key made here, by that key."""
+    """Return the options with a key generated here, by that key."""
     kinds = [schedules.KINDS[name] for name in schedules.OFFERED]
     return {one.keys[0]: one for cls in (Recipe, *kinds) for one in options(cls) if one.help}
 
@@ -41,7 +41,7 @@ def _field(one: Option) -> Any:
 
 
 def with_options(group: type[T]) -> type[T]:
-    """Return the group ``eval`` with a field for every option that is set by a key made here."""
+    """Return the group ``eval`` with a field for every option that has a key generated here."""
     fields: list[tuple[str, Any, Any]] = [("schedule", str, _SCHEDULE)]
     for key, one in _declared().items():
         assert one.rule is not None

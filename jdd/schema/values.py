@@ -1,4 +1,4 @@
-"""Values of a config: nested, by dotted names, and as the typed config that code reads."""
+"""Values of a config in three forms: nested, by dotted names, and as the typed config."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tree(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def nested(values: Mapping[str, Any]) -> ConfigDict:
     """Return dotted names as a nested ConfigDict, as config files return it."""
-    # Not type safe: 'auto' gives way to numbers. The schema is what keeps the types.
+    # Not type safe: numbers replace 'auto'. The schema enforces the types.
     return ConfigDict(tree(values), type_safe=False)
 
 
@@ -66,7 +66,7 @@ def build(spec: Spec, values: Mapping[str, Any]) -> Common:
 
     Args:
       spec: of the method; the config carries it.
-      values: by dotted name, already in the type of their keys; others are at their default.
+      values: by dotted name, already of the types of their keys; missing ones take their default.
     """
     return _filled(spec.config(_spec=spec), tree({"method": spec.name, **values}))
 

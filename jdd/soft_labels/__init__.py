@@ -1,1 +1,1 @@
-"""Soft labels of teachers: made, stored, read, learned from."""
+"""Soft labels of teachers: computing, storing, reading and training on them."""

@@ -1,4 +1,4 @@
-"""The forms in which a teacher's answer to one view is stored, and what each takes.
+"""Storage formats of a teacher's label of one view, and their sizes.
 
 With p = softmax(z / T) of the logits z of C classes:
 
@@ -8,9 +8,9 @@ With p = softmax(z / T) of the logits z of C classes:
 ``smoothing``          the largest p, and (1 - p) / (C - 1): ``topk_marginal`` with k = 1;
 ``hard``               the class of the largest p, one-hot.
 
-All but the first are of the temperature they were made at. Only the largest p are stored, as
+All except the first depend on the temperature T of their making. Only the largest p are stored, as
 float16: relative error 2^-11, more below 2^-14, and 0 below 2^-25, so a large k at a small T
-stores zeros. All of softmax(z) in float16 is no form: most of it would underflow.
+stores zeros. There is no form with all of softmax(z) in float16: most of it would underflow.
 
 Source: FKD (Shen & Xing, ECCV 2022), section 3; full logits in float16 as SRe2L (Yin, Xing & Shen,
 NeurIPS 2023) stores them.
@@ -31,8 +31,8 @@ FORMS = ("logits", "topk_marginal", "topk_renormalised", "smoothing", "hard")
 Array = Any  # of NumPy or of JAX
 
 
-def check(form: str, classes: int, k: int = 0, temperature: float = 1.0) -> None:
-    """Refuse a form that cannot be made; ``k`` counts in the topk forms alone.
+def validate(form: str, classes: int, k: int = 0, temperature: float = 1.0) -> None:
+    """Refuse invalid settings of a form; ``k`` matters for the topk forms only.
 
     Raises:
       BadInput: an unknown form, fewer than two classes, k outside 1 .. C, T not above 0.
@@ -56,8 +56,8 @@ def half(values: np.ndarray, where: str) -> np.ndarray:
     """Return values as float16.
 
     Raises:
-      BadInput: one is NaN, infinite or beyond 65504. They are not clipped: a teacher that gives
-        such logits is broken, and its labels would hide it.
+      BadInput: one is NaN, infinite or beyond 65504. Such values are not clipped: the teacher is
+        broken, and clipped labels would hide it.
     """
     most = np.abs(values).max(initial=0)
     if not most <= 65504:
@@ -69,9 +69,9 @@ def layout(form: str, classes: int, k: int = 0) -> dict[str, tuple[tuple[int, ..
     """Return the arrays of one view's label: name -> (shape, dtype).
 
     Raises:
-      BadInput: as ``check``.
+      BadInput: as ``validate``.
     """
-    check(form, classes, k)
+    validate(form, classes, k)
     if form == "logits":
         return {"logits": ((classes,), np.dtype(np.float16))}
     count = k if form.startswith("topk") else 1
@@ -85,22 +85,22 @@ def layout(form: str, classes: int, k: int = 0) -> dict[str, tuple[tuple[int, ..
 def top(values: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the k largest along the last axis, largest first, [.., k].
 
-    Of equal values the one of the lower index comes first.
+    Ties go to the lower index.
     """
     return np.argsort(-values, axis=-1, kind="stable")[..., :k]
 
 
 def encode(logits: Array, form: str, k: int = 0, temperature: float = 1.0) -> dict[str, np.ndarray]:
-    """Return the arrays of ``layout`` for ``logits`` [.., C], each with their leading axes.
+    """Return the arrays of ``layout`` for ``logits`` [.., C], with the leading axes of ``logits``.
 
     Softmax and sums are in float64.
 
     Raises:
-      BadInput: as ``check``; logits that are not finite, or beyond 65504 where they are stored.
+      BadInput: as ``validate``; logits that are not finite, or beyond 65504 where they are stored.
     """
     z = np.asarray(logits).astype(np.float64)
     classes = z.shape[-1]
-    check(form, classes, k, temperature)
+    validate(form, classes, k, temperature)
     if form == "logits":
         return {"logits": half(z, "the teacher's logits")}
     if not np.isfinite(z).all():
@@ -118,11 +118,11 @@ def encode(logits: Array, form: str, k: int = 0, temperature: float = 1.0) -> di
 
 
 def decode(stored: Mapping[str, Array], form: str, classes: int) -> tuple[str, Array]:
-    """Return ("logits" or "probabilities", float32 [.., C]) of what ``encode`` gave.
+    """Undo ``encode``: return ("logits" or "probabilities", float32 [.., C]).
 
-    Probabilities sum to 1: where the float16 values sum to more, they are divided by their sum and
-    the rest is 0; so they are where there is no rest. NumPy arrays give NumPy; JAX's give JAX, and
-    may be traced.
+    Probabilities sum to 1: if the float16 values sum to more, or if there is no rest, they are
+    divided by their sum and the rest is 0. NumPy arrays give NumPy arrays; JAX arrays give JAX
+    arrays, and may be traced.
 
     Raises:
       BadInput: an unknown form.
@@ -160,7 +160,7 @@ def _module(array: Array) -> Any:
 
 
 def label_bytes(form: str | None, classes: int, k: int = 0) -> int:
-    """Return the bytes of one view's label; form None: it has none."""
+    """Return the bytes of one view's label; form None: no label."""
     arrays = layout(form, classes, k).values() if form is not None else ()
     return sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for shape, dtype in arrays)
 
@@ -187,7 +187,7 @@ def expected_bytes(
     Args:
       view_bytes: of the view of one image.
       batch: b; the padding of a short last batch counts. 0: all images, one step.
-      step_bytes: of view arrays that have one entry a step.
+      step_bytes: of view arrays that have one entry per step.
     """
     b = min(batch or images, images)
     steps = -(-images // b)

@@ -1,4 +1,4 @@
-"""Several teachers' answers to the same views as one."""
+"""Ensembles of teachers: combination of their logits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ HOWS = ("mean", "equal_norm")
 def combine(
     logits: Sequence[jax.Array], how: str = "mean", by: Sequence[jax.Array] | None = None
 ) -> jax.Array:
-    """Return one batch of logits [b, C] of M teachers' logits Z_m [b, C].
+    """Combine the logits Z_m [b, C] of M teachers to one batch of logits [b, C].
 
         mean        (1/M) sum_m Z_m
         equal_norm  (1/M) sum_m (r / |Z_m|) Z_m,   r = (1/M) sum_m |Z_m|
 
-    with Frobenius norms over the batch as given: a teacher of large logits does not outvote the
-    others, and their scale stays. Logits that are all 0 stay so. Padding would count: leave it out.
-    ``by``: what the norms are of, where they are not of what is combined: label maps are scaled as
-    their logits are.
+    with Frobenius norms over the whole batch: a teacher of large logits does not dominate, and the
+    average scale is preserved. All-zero logits stay zero. Padding would enter the norms: remove it
+    first. ``by``: arrays to take the norms of, if not of ``logits``: label maps are scaled by the
+    norms of their logits.
 
     Raises:
       BadInput: no teacher, teachers whose shapes differ, or an unknown ``how``.

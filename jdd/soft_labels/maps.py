@@ -1,8 +1,8 @@
-"""Label maps: one map of logits an image, from which the label of any crop is read.
+"""Label maps: one map of logits per image, from which the label of any crop is computed.
 
-A net whose head averages its features over places and is then linear has logits that are the mean
-over places of the head applied at each. The map of those, with its k largest classes at each
-place, stands in for the labels of all views of an image.
+If a net's head is an average over places followed by a linear layer, its logits are the mean of the
+linear layer applied at each place. The map of these, with its k largest classes at each place,
+replaces the labels of all views of an image.
 
 Source: ReLabel (Yun, Oh, Heo, Han, Choe & Chun, CVPR 2021), section 3.
 """
@@ -23,13 +23,13 @@ from jdd.errors import BadInput
 from jdd.nets import Net
 from jdd.soft_labels.codec import Array, half, index_dtype, place, top
 
-# Of a place of the map: what float32 loses of a box in relative coordinates.
+# In places of the map: the float32 rounding of a box in relative coordinates.
 SLACK = 1e-4
 
 
 @lru_cache(maxsize=64)
 def places(net: Net) -> tuple[int, int] | None:
-    """Return height and width of a net's label map; None if its head reads no mean of a map."""
+    """Return height and width of a net's label map; None if its head does not average a map."""
 
     def found(x: jax.Array) -> dict[str, jax.Array]:
         return net.apply(net.init(jax.random.key(0)), x, taps="map").taps
@@ -39,18 +39,18 @@ def places(net: Net) -> tuple[int, int] | None:
 
 
 def answer(net: Net, variables: Any, x: jax.Array, train: bool = False) -> jax.Array:
-    """Return the label map [n, h, w, C] of images x; the net has to have one (``places``)."""
+    """Return the label map [n, h, w, C] of images x, for a net that has one (``places``)."""
     tapped = net.apply(variables, x, train=train, taps="map").taps
     head = variables["params"]["head"]
     return label_map(tapped["map"], head["kernel"], head["bias"])
 
 
 def label_map(features: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Return the head's answer at every place, [n, h, w, C]; its mean over places is the logits.
+    """Apply the head at every place, [n, h, w, C]; the mean over places is the logits.
 
     Args:
-      features: [n, h, w, d], what the head averages.
-      kernel, bias: [d, C] and [C], the linear layer behind the average.
+      features: [n, h, w, d], the map that the head averages.
+      kernel, bias: [d, C] and [C], the linear layer after the average.
     """
     found = jnp.einsum("nhwd,dc->nhwc", features, kernel, precision=lax.Precision.HIGHEST)
     return found + jnp.reshape(bias, (1, 1, 1, -1))
@@ -73,9 +73,10 @@ def compress(maps: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expand(values: Array, indices: Array, classes: int) -> Array:
-    """Return maps float32 [n, h, w, C] of what ``compress`` gave, of NumPy or of JAX.
+    """Undo ``compress``: return maps float32 [n, h, w, C], as NumPy or JAX arrays.
 
-    Classes that were not stored have the logit 0, as published: not the least one, nor -infinity.
+    Classes that are not stored have logit 0, as published: neither the smallest logit nor
+    -infinity.
     """
     values = values.astype(np.float32).transpose(0, 2, 3, 1)
     return place(values, indices.transpose(0, 2, 3, 1), 0 * values[..., :1], classes)
@@ -96,7 +97,7 @@ def crop(maps: jax.Array, box: jax.Array) -> jax.Array:
 
     Args:
       maps: [n, h, w, C].
-      box: [n, 4], top, left, height, width in parts of the image; height and width up to 1.
+      box: [n, 4], top, left, height, width as fractions of the image; height and width up to 1.
     """
     box = jnp.asarray(box, maps.dtype)
     by_row = _weights(box[:, 0], box[:, 2], maps.shape[1])
@@ -107,11 +108,11 @@ def crop(maps: jax.Array, box: jax.Array) -> jax.Array:
 
 
 def of_views(maps: jax.Array, view: views.View, shape: tuple[int, ...]) -> jax.Array:
-    """Return the logits of each image's own view, before it is mixed: [n, C] of maps [n, h, w, C].
+    """Return the logits [n, C] of each image's own view, before mixing, of maps [n, h, w, C].
 
-    Strips of the map are shuffled as those of the image are, which their number has to allow: f
-    divides h and w. Then the crop, or what lies within the image of it: of what is outside nothing
-    is known. A mirrored view has the label of its box; a shifted one (``views.View.shift``) too.
+    Strips of the map are shuffled like those of the image; their number f must divide h and w. Then
+    the part of the crop that lies within the image is pooled: the map does not cover the outside.
+    Mirrored and shifted views (``views.View.shift``) have the label of their box.
 
     Args:
       shape: of an image in pixels, (h, w).
@@ -130,9 +131,9 @@ def of_views(maps: jax.Array, view: views.View, shape: tuple[int, ...]) -> jax.A
 
 
 def _weights(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
-    """Return how much each of ``size`` places counts in the mean, [n, size]."""
+    """Return the weight of each of ``size`` places in the mean, [n, size]."""
     extent = jnp.maximum(length * size, 1)[:, None]
-    # A box rounded to a hair above a whole number of places must not take one more sample.
+    # A box rounded to slightly above an integer number of places must not get one more sample.
     m = jnp.ceil(extent - SLACK)
     i = jnp.arange(size, dtype=extent.dtype)[None]  # m <= size, since length <= 1
     at = start[:, None] * size - 0.5 + (i + 0.5) * extent / m

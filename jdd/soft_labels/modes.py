@@ -1,11 +1,11 @@
-"""How students are labelled: what a store holds of each view, and what of each image.
+"""Label modes: what a store holds per view and per image.
 
-``views``   what the teachers said of each view, in one of the forms of ``forms.py``;
-``static``  one label an image, what they said of the whole of it: logits, float16;
-``map``     one label map an image (``maps.py``), its k largest logits at each place;
-``online``  nothing: the teachers run in the student's step, on the views it is shown.
+``views``   the teachers' label of each view, in one of the forms of ``codec.py``;
+``static``  one label per image, of the whole image: logits, float16;
+``map``     one label map per image (``maps.py``), its k largest logits at each place;
+``online``  no labels: the teachers run in the student's step, on its views.
 
-Views are stored in every mode, so that the students of all see the same pixels.
+Views are stored in every mode, so that students of all modes train on equal pixels.
 
 Source: FKD (Shen & Xing, ECCV 2022) for views; ReLabel (Yun et al., CVPR 2021) for maps.
 """
@@ -21,7 +21,7 @@ MODES = ("views", "static", "map", "online")
 Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
-def check(
+def validate(
     mode: str,
     form: str,
     classes: int,
@@ -29,17 +29,17 @@ def check(
     temperature: float = 1.0,
     places: tuple[int, ...] = (),
 ) -> None:
-    """Refuse labels that cannot be made; ``places`` are a label map's (h, w).
+    """Refuse invalid settings of labels; ``places`` is the size (h, w) of a label map.
 
     Raises:
-      BadInput: an unknown mode; as ``forms.check``; a form but logits in other modes than views; of
-        maps, k outside 1 .. C or no size.
+      BadInput: an unknown mode; as ``codec.validate``; a form other than logits in modes other than
+        views; of maps, k outside 1 .. C or no size.
     """
     if mode not in MODES:
         raise BadInput("mode of the labels", repr(mode), f"one of {', '.join(MODES)}")
     if mode != "views" and form != "logits":
         raise BadInput("form of the labels", f"{form} in mode {mode}", "logits, or the mode views")
-    codec.check(form, classes, k, temperature)
+    codec.validate(form, classes, k, temperature)
     if mode == "map" and not 1 <= k <= classes:
         raise BadInput("k of the label maps", str(k), f"1 to {classes}")
     if mode == "map" and (len(places) != 2 or min(places) < 1):
@@ -75,15 +75,15 @@ def expected_bytes(
     batch: int = 0,
     places: tuple[int, ...] = (),
 ) -> int:
-    """Return the bytes of the arrays of a whole store, without the files' heads.
+    """Return the bytes of the arrays of a whole store, without the files' headers.
 
         E S b (4 + view_bytes + [mode views] the label's) + n (the image's)
 
-    with 2 C an image in mode static and h w k (2 + the bytes of an index) in mode map; arguments
-    as in ``forms.expected_bytes``.
+    with 2 C per image in mode static and h w k (2 + the bytes of an index) in mode map; arguments
+    as in ``codec.expected_bytes``.
     """
     each = of_image(mode, classes, k, places).values()
     own = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in each)
-    said = form if mode == "views" else None
-    views = codec.expected_bytes(images, epochs, classes, said, k, view_bytes, batch)
+    view_form = form if mode == "views" else None
+    views = codec.expected_bytes(images, epochs, classes, view_form, k, view_bytes, batch)
     return views + images * own

@@ -1,7 +1,7 @@
-"""What a student is taught in a step whose view is stored: labels stored with it, or made of it.
+"""Distillation loss of a student's step on stored views and the teachers' labels.
 
-The images of the set are cropped, mirrored and mixed as the store says. The labels are what the
-teachers said of just these views, or of the images, or say now (``soft_labels/modes.py``).
+The images of the set are cropped, mirrored and mixed by the stored views. The labels are those of
+the views, those of the images, or computed in the step (``soft_labels/modes.py``).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Tree = Any
 
 
 class DistillationLoss(NamedTuple):
-    """How labels are read, and what is lost on them; hashable.
+    """Loss on a teacher's labels, and how they are read; hashable.
 
     ``mode`` and ``form`` are the store's (``soft_labels/modes.py``, ``soft_labels/codec.py``);
-    ``teachers``, ``bn`` and ``combine`` say who labels in mode online, and how
-    (``teacher.answer``). ``recipe`` is that of the training (its options ``loss``, ``temperature``
-    and ``ce_weight``). Its ``loss`` is
+    ``teachers``, ``bn`` and ``combine`` are the arguments of ``teacher.answer`` in mode online.
+    ``recipe`` is the training recipe (its options ``loss``, ``temperature`` and ``ce_weight``).
+    Its ``loss`` is
 
     ``kl``          mean KL(softmax(z_T / T) || softmax(z_S / T)), T = ``temperature``
     ``kl_squared``  T^2 times that
     ``mse_gt``      mean (z_S - z_T)^2 + ``ce_weight`` CE(z_S, the image's own class)
-    ``hard``        CE with the classes of the image and of what is mixed into it, by their shares:
-                    the same views without the teachers
+    ``hard``        CE with the classes of the image and of its partner, weighted by their shares:
+                    the same views without teachers
 
-    In modes static and map an image of logits z' that is mixed into one of z by 1 - s, s =
-    ``views.own_share``, makes s softmax(z / T) + (1 - s) softmax(z' / T) the label, and for mse_gt
-    s z + (1 - s) z': with either the gradient is that of the two images' losses mixed by s.
+    In modes static and map, if an image of logits z' is mixed into one of logits z with share
+    1 - s, s = ``views.own_share``, the label is s softmax(z / T) + (1 - s) softmax(z' / T), and for
+    mse_gt s z + (1 - s) z': the gradient is that of the two images' losses, weighted by s.
 
     Source: SRe2L (Yin et al., NeurIPS 2023), section 3.3; G-VBSM (Shao et al., CVPR 2024),
     section 3.4 (``mse_gt``).
@@ -52,18 +52,19 @@ class DistillationLoss(NamedTuple):
 
     @property
     def online(self) -> bool:
-        """Whether teachers run in the student's step."""
+        """True if teachers run in the student's step."""
         return self.mode == "online" and self.recipe.loss != "hard"
 
     def view(self, images: jax.Array, labels: Mapping[str, Tree], step: Tree) -> tuple[Tree, Tree]:
-        """Return the images of a step as they are shown, and what is to be learned of them.
+        """Return the views of a step and the targets for ``loss``.
 
         Args:
           images: the set, ``[n, h, w, c]``.
-          labels: ``first``, the step that the rest begins with; ``classes``, int ``[n]``; of every
-            step, ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, as the store has them; of
-            every image, ``[n, ...]``: ``each``, as it has them; in mode online ``teachers``, the
-            variables of each.
+          labels: ``first``, the first step of the piece; ``classes``, int ``[n]``; per step,
+            ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, in the store's form; per image,
+            ``[n, ...]``: ``each``, in the store's form; in mode online ``teachers``, the variables
+            of each.
+          step: the number of the step.
         """
         at = step - labels["first"]
         row = jax.tree.map(lambda a: a[at], {k: labels[k] for k in ("index", "views", "soft")})
@@ -80,7 +81,7 @@ class DistillationLoss(NamedTuple):
     def _soft(
         self, labels: Mapping[str, Tree], row: Tree, view: views.View, x: jax.Array, share: Tree
     ) -> jax.Array:
-        """Return what the teachers say of the views, ``[b, classes]``, of the kind ``_said``."""
+        """Return the teachers' labels of the views, ``[b, classes]``, of type ``_kind``."""
         if self.mode == "views":
             return codec.decode(row["soft"], self.form, self.classes)[1]
         if self.mode == "online":
@@ -95,7 +96,7 @@ class DistillationLoss(NamedTuple):
         return share * own + (1 - share) * own[view.partner]
 
     @property
-    def _said(self) -> str:
+    def _kind(self) -> str:
         direct = self.mode in ("views", "online") or self.recipe.loss == "mse_gt"
         return "logits" if self.form == "logits" and direct else "probabilities"
 
@@ -107,5 +108,5 @@ class DistillationLoss(NamedTuple):
             return targets.mse_gt(logits, target["soft"], target["own"], self.recipe.ce_weight)
         squared = self.recipe.loss == "kl_squared"
         return targets.kl(
-            target["soft"], logits, self.recipe.temperature, self._said, squared=squared
+            target["soft"], logits, self.recipe.temperature, self._kind, squared=squared
         )

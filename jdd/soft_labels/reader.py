@@ -1,6 +1,6 @@
-"""Stored soft labels on their way to the students: read from disk some epochs at a time.
+"""Reader of stored soft labels for training students, a few epochs at a time.
 
-The next piece is read while the students learn from the present one (``data/prefetch.py``).
+With ``data/prefetch.py`` the next piece is read while the students train on the current one.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from jdd.soft_labels.store import LabelStore
 
 Tree = Any
-ROOM = 128 << 20  # bytes of labels in a piece; three are in memory at most
+ROOM = 128 << 20  # bytes of labels per piece; at most three pieces are in memory
 
 
-class Lectures:
-    """What ``k`` students are taught, each from a store of its own or all from one.
+class LabelReader:
+    """Reads the stored labels of ``k`` students in pieces; holds at most ``ROOM`` bytes per piece.
 
     Args:
-      stores: ``k`` stores of the same form, batch and number of epochs.
+      stores: ``k`` stores of one form, batch size and number of epochs; they may be one object.
       classes: the images' classes, int ``[k, n]``.
-      epochs: how many epochs are read.
-      shared: what all students and all steps have in common (``soft_labels/objective.py``).
+      epochs: the number of epochs to read.
+      shared: inputs common to all students and steps (``soft_labels/objective.py``).
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class Lectures:
         self.per_epoch = int(first["index"].shape[0])
         one = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
         most = max(1, ROOM // (one * len(self._stores)))
-        # A divisor: every piece has the same shape, and the step is compiled once.
+        # A divisor: all pieces have one shape, so that the step is compiled once.
         self._together = max(d for d in range(1, epochs + 1) if epochs % d == 0 and d <= most)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield the steps ``lo .. hi`` that are read at a time."""
+        """Yield the steps ``lo .. hi`` of each piece."""
         size = self._together * self.per_epoch
         for lo in range(0, self.epochs * self.per_epoch, size):
             yield lo, lo + size
 
     def at(self, members: Sequence[int], lo: int) -> Tree:
-        """Return the labels of the piece from step ``lo`` on, of some students, on axis 0."""
+        """Return the labels of the piece that starts at step ``lo``; students on axis 0."""
         epoch = lo // self.per_epoch
         read = functools.cache(lambda i: self._piece(self._stores[i], epoch))
         same = {id(store): i for i, store in enumerate(self._stores)}

@@ -1,21 +1,21 @@
-"""Soft labels on disk: what a teacher said to every view a student will see, a file an epoch.
+"""Store of soft labels on disk: the views of a student's training and their labels, by epoch.
 
-    <store>/labels.json    the settings all labels in it were made with
+    <store>/labels.json    the settings that all its labels were made with
     <store>/e0007.npz      epoch 7, plain arrays with the steps as leading axis:
         index              int32 [steps, b], the images of each step, -1 for padding
-        view/NAME          [steps, ...], what a view is; the store does not look into it
-        label/NAME         [steps, b, ...], see ``forms.layout``; in mode views
+        view/NAME          [steps, ...], the fields of views, opaque to the store
+        label/NAME         [steps, b, ...], see ``codec.layout``; in mode views
     <store>/images.npz     in modes static and map:
         label/NAME         [n, ...], a label of each image, see ``modes.of_image``
 
-Images and views are stored beside the labels, so that a student replays them without drawing a
-random number; FKD's files leave the images to be drawn again in the same order. All steps have b
-rows. Where b does not divide the images, the last step of an epoch may end in padding: index -1,
-label of zero logits (the relabel stage has none: it fills up with further views). Padding has no
-weight in a loss (``rows`` of ``targets``), and has to be cut off where rows see each other: batch
-statistics, mixing.
+Image indices and views are stored next to the labels, so that a student replays them without random
+numbers (with FKD's files the images are drawn again in the same order). All steps have b rows. If b
+does not divide the number of images, the last step of an epoch may end in padding: index -1, label
+of zero logits (the relabel stage adds further views instead). Padding has weight 0 in a loss
+(``rows`` of ``targets``) and must be removed before operations across rows: batch statistics,
+mixing.
 
-A file appears whole or not at all, and ``labels.json`` before any: what exists is done.
+Files are written atomically, ``labels.json`` first: files that exist are complete.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from jdd.storage import settings_files
 from jdd.storage.files import write_atomic
 
 AGAIN = "delete it, and its labels are made again"
-# What a store means by a setting that it does not name: there have not always been modes.
+# Values of settings that older stores do not name: they had no modes.
 _UNNAMED = {"mode": "views"}
 
 
@@ -45,14 +45,14 @@ class LabelStore:
     """A directory of soft labels made with one set of settings.
 
     Args:
-      directory: where it lies or will lie.
-      settings: JSON-able; all that the labels depend on (images, teachers, views, batch, epochs,
-        seed, ...). Of these the store itself reads ``classes``, ``form``, ``mode`` (views, if it is
-        not there), and ``k``, ``temperature`` and ``places`` where form or mode needs them.
+      directory: the folder of the store, which need not exist.
+      settings: JSON-able; everything the labels depend on (images, teachers, views, batch, epochs,
+        seed, ...). The store itself reads ``classes``, ``form``, ``mode`` (default: views), and
+        ``k``, ``temperature`` and ``places`` if the form or mode needs them.
 
     Raises:
-      BadInput: the directory holds labels made with other settings; they are named. A form or mode
-        that cannot be made.
+      BadInput: the directory holds labels made with other settings, which are named; an invalid
+        form or mode.
     """
 
     def __init__(self, directory: str | os.PathLike[str], settings: Mapping[str, Any]):
@@ -60,21 +60,21 @@ class LabelStore:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.classes, self.form = int(settings["classes"]), str(settings["form"])
         self.k = int(settings.get("k") or 0)
-        soft = self.form not in ("logits", "hard")  # these two are of no temperature
+        soft = self.form not in ("logits", "hard")  # these two do not depend on the temperature
         self.temperature = float(settings.get("temperature") or 0) if soft else 1.0
         self.mode = str(settings.get("mode", _UNNAMED["mode"]))
         self.places = tuple(int(size) for size in settings.get("places") or ())
-        modes.check(self.mode, self.form, self.classes, self.k, self.temperature, self.places)
+        modes.validate(self.mode, self.form, self.classes, self.k, self.temperature, self.places)
         self._of_view = modes.of_view(self.mode, self.form, self.classes, self.k)
         self._of_image = modes.of_image(self.mode, self.classes, self.k, self.places)
         self._check()
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> LabelStore:
-        """Return the store that is at ``directory``, with the settings that it was made with.
+        """Return the existing store at ``directory``, with its own settings.
 
         Raises:
-          BadInput: there is none.
+          BadInput: there is no store.
         """
         path = Path(directory) / "labels.json"
         found = settings_files.read(path)
@@ -85,7 +85,7 @@ class LabelStore:
             raise BadInput(str(path), "no label store's settings", allowed) from error
 
     def _check(self) -> None:
-        settings_files.check(
+        settings_files.validate(
             self.directory / "labels.json",
             self.settings,
             _UNNAMED,
@@ -96,33 +96,33 @@ class LabelStore:
         )
 
     def create(self) -> None:
-        """Write the settings file, or check the one that is there."""
+        """Write the settings file, or check the existing one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._check()  # another run may have made it since
+        self._check()  # another run may have written it in the meantime
         settings_files.write(self.directory / "labels.json", self.settings)
 
     def path(self, epoch: int) -> Path:
-        """Return where the labels of an epoch lie."""
+        """Return the path of an epoch's file."""
         return self.directory / f"e{epoch:04d}.npz"
 
     @property
     def images_path(self) -> Path:
-        """Where the labels of images lie, in modes that have them."""
+        """The path of the images' labels, in modes that have them."""
         return self.directory / "images.npz"
 
     def epochs(self) -> int:
-        """Return how many epochs, from 0 on, are there in whole; a truncated file is not."""
+        """Return the number of complete epochs from 0 on; a truncated file is not complete."""
         epoch, needed = 0, ["index", *(f"label/{name}" for name in self._of_view)]
         while _whole(self.path(epoch), needed):
             epoch += 1
         return epoch
 
     def has(self, epochs: int) -> bool:
-        """Tell whether the first ``epochs`` epochs are there, and the images' labels."""
+        """True if the first ``epochs`` epochs and the images' labels are complete."""
         return self.has_images() and self.epochs() >= epochs
 
     def has_images(self) -> bool:
-        """Tell whether the images' labels are there in whole, or the mode has none."""
+        """True if the images' labels are complete, or the mode has none."""
         needed = [f"label/{name}" for name in self._of_image]
         return not needed or _whole(self.images_path, needed)
 
@@ -133,16 +133,16 @@ class LabelStore:
         views: Mapping[str, np.ndarray],
         logits: np.ndarray | None = None,
     ) -> None:
-        """Save an epoch, in place of what is there.
+        """Write an epoch, replacing an existing one.
 
         Args:
           index: integers [steps, b], -1 for padding.
           views: plain arrays [steps, ...].
-          logits: [steps, b, C] in mode views, else None; what they hold at padding is of no effect.
+          logits: [steps, b, C] in mode views, else None; values at padding are ignored.
 
         Raises:
           BadInput: shapes that do not fit; padding not at the end; views that are not numbers;
-            logits that ``forms.encode`` refuses; a folder that cannot be written.
+            logits that ``codec.encode`` refuses; a folder that cannot be written.
         """
         where, index = f"labels of epoch {epoch}", np.asarray(index)
         if index.ndim != 2 or index.dtype.kind not in "iu" or not _padded_last(index):
@@ -171,7 +171,7 @@ class LabelStore:
             raise BadInput(where, f"logits of shape {list(found) if found else found}", wanted)
         if logits is None:
             return {}
-        # A step at a time: the softmax of a whole epoch in float64 may not fit.
+        # One step at a time: the softmax of a whole epoch in float64 may not fit into memory.
         parts = [
             codec.encode(np.where(i[:, None] < 0, z.dtype.type(0), z),
                          self.form, self.k, self.temperature)
@@ -180,10 +180,10 @@ class LabelStore:
         return {f"label/{name}": np.stack([part[name] for part in parts]) for name in parts[0]}
 
     def write_images(self, labels: Mapping[str, np.ndarray]) -> None:
-        """Save the labels of the images, arrays [n, ...] as of ``modes.of_image``.
+        """Write the labels of the images, arrays [n, ...] in the layout of ``modes.of_image``.
 
         Raises:
-          BadInput: arrays that are not these; a folder that cannot be written.
+          BadInput: arrays of another layout; a folder that cannot be written.
         """
         arrays = {f"label/{name}": np.asarray(a) for name, a in labels.items()}
         self._fit_images(f"labels of images in {self.directory}", arrays, "")
@@ -212,7 +212,7 @@ class LabelStore:
         _fit(where, arrays, wanted, then)
 
     def read(self, epoch: int) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return (index, views, labels) of an epoch; ``forms.decode`` opens the labels.
+        """Return (index, views, labels) of an epoch; ``codec.decode`` decodes the labels.
 
         Raises:
           BadInput: there is no such file, or it is truncated, damaged or not of this store.
@@ -244,9 +244,9 @@ class LabelStore:
         yield "images", self.read_images()
 
     def digest(self) -> str:
-        """Return 16 hex digits of the settings and of every array of the whole epochs.
+        """Return a 16-digit hex hash of the settings and of every array of the complete epochs.
 
-        All files are read. The digits depend on contents alone, not on how NumPy packs them.
+        Reads all files. The hash depends on the contents alone, not on how NumPy packs them.
 
         Raises:
           BadInput: as ``read``.
@@ -260,7 +260,7 @@ class LabelStore:
 
 
 def _whole(path: Path, needed: Sequence[str]) -> bool:
-    """Tell by the directory at a file's end, which a truncated one lacks."""
+    """True if a file has the directory at its end, which a truncated one lacks."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{name}.npy" for name in needed} <= set(archive.namelist())
@@ -278,7 +278,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 def _fit(
     where: str, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Any], then: str
 ) -> None:
-    """Refuse arrays that are not of the shapes and types ``wanted`` by name."""
+    """Refuse arrays whose names, shapes or dtypes differ from ``wanted``."""
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise BadInput(where, f"has no array {', '.join(missing)}", then or "all of the mode's")
@@ -291,7 +291,7 @@ def _fit(
 
 
 def _padded_last(index: np.ndarray) -> bool:
-    """Tell whether -1 stands nowhere but at the end, where no step is without an image."""
+    """True if -1 occurs only at the end, and every step has an image."""
     flat = index.ravel()
     real = int((flat >= 0).sum())
     steps = index.size > 0 and real > index.size - index.shape[1]

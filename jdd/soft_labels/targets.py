@@ -1,8 +1,8 @@
 """Losses of a student on a teacher's labels.
 
-``rows`` are weights [b] that sum to 1, 0 for padding; None is 1/b each. ``kind`` says what the
-teacher's [b, C] are: "logits", to which the temperature is applied here, or "probabilities", which
-are at that temperature already; ``codec.decode`` returns it.
+``rows`` are weights [b] that sum to 1, 0 for padding; None: 1/b each. ``kind`` is the type of the
+teacher's labels [b, C], as ``codec.decode`` returns it: "logits", to which the temperature is
+applied here, or "probabilities", which are at that temperature already.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def kl(
     rows: jax.Array | None = None,
     squared: bool = False,
 ) -> jax.Array:
-    """Return sum_i rows_i KL(p_i || softmax(s_i / T)) (nats), times T^2 where ``squared``.
+    """Return sum_i rows_i KL(p_i || softmax(s_i / T)) (nats), times T^2 if ``squared``.
 
-    Its gradient falls as 1/T^2. SRe2L, CDA, RDED and FKD leave it so; SRe2L on Tiny-ImageNet and
-    knowledge distillation (Hinton, Vinyals & Dean, 2015) take the factor.
+    The gradient decreases as 1/T^2. SRe2L, CDA, RDED and FKD omit the factor T^2; SRe2L on
+    Tiny-ImageNet and knowledge distillation (Hinton, Vinyals & Dean, 2015) have it.
 
     Args:
       teacher: [b, C]; p = softmax(teacher / T), or the probabilities given, in which 0 log 0 = 0.
@@ -55,15 +55,15 @@ def mse_gt(
 ) -> jax.Array:
     """Return sum_i rows_i (mean_c (s_ic - z_ic)^2 + weight CE(s_i, y_i)).
 
-    Without ``rows`` the first part is the mean over all entries. ``labels`` are those of the
-    images themselves, also where a view is mixed.
+    Without ``rows`` the first term is the mean over all entries. ``labels`` are those of the images
+    themselves, also for mixed views.
 
     Args:
       student, teacher: logits s and z [b, C].
       labels: y [b], 0 .. C-1.
       weight: 0.15 for CIFAR, 0.1 for ImageNet in G-VBSM, 0.025 in EDC.
 
-    Source: G-VBSM (Shao, Yin, Zhou, Zhang & Shen, CVPR 2024), as its code has it.
+    Source: G-VBSM (Shao, Yin, Zhou, Zhang & Shen, CVPR 2024), as in its code.
     """
     each = jnp.mean(jnp.square(student - teacher), axis=-1)
     by = _rows(rows, each)

@@ -1,7 +1,8 @@
-"""What teachers say: the programs that draw a view, show it and label it, or label an image.
+"""Labelling by teachers: programs that draw views, apply them and compute their logits.
 
-A stored view is shown again by the same ``show``, so that it is what was labelled, to the bit; a
-student's step has ``views.apply`` and ``answer`` inside a larger program, the same to rounding.
+A stored view is applied again by the same ``show``, so its pixels equal the labelled ones bit for
+bit; a student's step has ``views.apply`` and ``answer`` inside a larger program, equal up to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,39 +30,41 @@ def drawer(spec: views.Spec, batch: int, shape: tuple[int, int]) -> Any:
 
 @jax.jit
 def show(images: jax.Array, index: jax.Array, view: views.View) -> jax.Array:
-    """Return the views ``[b, h, w, c]`` of those images ``[n, h, w, c]`` that ``index`` names."""
+    """Return the views ``[b, h, w, c]`` of the images ``[n, h, w, c]`` at ``index`` [b]."""
     return views.apply(images[index], view)
 
 
 def answer(
     nets: Sequence[Net], variables: Sequence[Tree], x: jax.Array, bn: str, how: str
 ) -> jax.Array:
-    """Return the teachers' logits ``[b, classes]`` of ``x [b, ...]`` as one.
+    """Return the combined logits ``[b, classes]`` of the teachers for ``x [b, h, w, c]``.
 
     Args:
-      bn: 'eval', their running statistics; 'batch', those of ``x``, as where a script never leaves
-        training mode (SRe2L's for CIFAR).
-      how: one of ``committee.HOWS``; of one teacher nothing.
+      nets, variables: the teachers.
+      x: images in the nets' input space.
+      bn: batch norms use 'eval', their running statistics, or 'batch', those of ``x``, as in code
+        that never leaves training mode (SRe2L's for CIFAR).
+      how: one of ``ensemble.HOWS``; ignored for a single teacher.
     """
-    train = bn == "batch"
-    said = [net.apply(own, x, train=train).logits for net, own in zip(nets, variables, strict=True)]
-    return said[0] if len(said) == 1 else combine(said, how)
+    train, pairs = bn == "batch", zip(nets, variables, strict=True)
+    logits = [net.apply(own, x, train=train).logits for net, own in pairs]
+    return logits[0] if len(logits) == 1 else combine(logits, how)
 
 
 def answer_maps(
     nets: Sequence[Net], variables: Sequence[Tree], x: jax.Array, bn: str, how: str
 ) -> jax.Array:
-    """Return the teachers' label maps ``[b, h, w, classes]`` as one, of maps of one size.
+    """Return the combined label map ``[b, h, w, classes]`` of teachers with maps of one size.
 
-    Its mean over places is ``answer``: the arguments are those.
+    Its mean over places is ``answer`` of the same arguments.
     """
     train = bn == "batch"
-    said = [maps.answer(net, own, x, train) for net, own in zip(nets, variables, strict=True)]
-    return said[0] if len(said) == 1 else combine(said, how, [z.mean((1, 2)) for z in said])
+    found = [maps.answer(net, own, x, train) for net, own in zip(nets, variables, strict=True)]
+    return found[0] if len(found) == 1 else combine(found, how, [z.mean((1, 2)) for z in found])
 
 
 @lru_cache(maxsize=32)
-def speaker(
+def compiled_answer(
     nets: tuple[Net, ...],
     bn: str,
     how: str = "mean",
@@ -72,10 +75,10 @@ def speaker(
 
     ``over``: devices that share x, each with all variables (``parallel.everywhere``).
     """
-    said = answer_maps if by_place else answer
+    labelled = answer_maps if by_place else answer
 
     @jax.jit
-    def say(variables: Sequence[Tree], x: jax.Array) -> jax.Array:
-        return said(nets, variables, parallel.shared_out(x, over), bn, how)
+    def program(variables: Sequence[Tree], x: jax.Array) -> jax.Array:
+        return labelled(nets, variables, parallel.shared_out(x, over), bn, how)
 
-    return say
+    return program

@@ -1,4 +1,4 @@
-"""The methods of the package: one spec a file, found by the names of the files."""
+"""Specs of the package's methods: one per file, found by the names of the files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def get(method: str) -> Spec:
 
 
 def title(method: str, own: Spec | None = None) -> str:
-    """Return a method's name as its authors write it; one that is not known stays as it is.
+    """Return a method's name as its authors write it; an unknown name is returned unchanged.
 
     ``own`` is the spec of a method outside the package.
     """

@@ -1,4 +1,4 @@
-"""What a method's spec is: all that is known of a method without running it."""
+"""The spec of a method: everything known of it without running it."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ Stages = tuple[str | Phase, ...]
 
 @dataclass(frozen=True)
 class Spec:
-    """A method as its users see it: its keys, settings, published tables, checks and stages.
+    """Specification of a method: keys, settings, published tables, validation and stages.
 
     Importing a spec needs neither JAX nor NumPy; ``make`` is looked up when a run needs it.
 
     Attributes:
-      name: what ``config.method`` holds, and files on disk. A method of the package has the name
-        of its file.
+      name: the value of ``config.method``, also in files on disk. A method of the package has the
+        name of its file.
       make: ``(config, problem[, part]) -> Method``, as "module:function" or as a function. A module
         next to a spec outside the package is found there. Functions ``parts(config, problem)`` and
-        ``fits(teachers)`` of the same module are used where they exist.
-      title: the name that authors write; empty: ``name``.
+        ``validate_teachers(teachers)`` of the same module are used if they exist.
+      title: the name as its authors write it; empty: ``name``.
       task: what its product is for: "classify" (adapt and attack too) or "retrieval".
       config: the dataclass of the method's config, ``Common`` with the method's own keys.
-      defaults: what 'auto' stands for outside the published table, by dotted name.
+      defaults: values of 'auto' outside the published table, by dotted name.
       published: the published table: (dataset, IPC) to a row of "values" by dotted name, "accuracy"
         and "std" as fractions, and "source".
       cross: published accuracies of other nets on the set: (dataset, IPC) to "values"
-        {net: (mean, std or None)} and "source"; "net" where it is not distilled with ConvNet.
-      starts: settings of our own for a dataset that no paper has, by dataset, by dotted name.
+        {net: (mean, std or None)} and "source"; "net" if it is not distilled with ConvNet.
+      starts: jdd's own settings for datasets without published ones, by dataset, by dotted name.
       protocol: further values of the published protocol, by dotted name.
       derived: rules for keys whose 'auto' follows from other values, or from "data.shape", the
         images' (h, w, c). That is None, and a rule may return 'auto', until images are loaded.
-      check: refuses resolved values that do not go together.
+      check: refuses inconsistent resolved values.
       validate_data: refuses resolved values that the loaded dataset does not allow.
       stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
         method's own; or a function of the values that returns them.
@@ -72,7 +72,7 @@ class Spec:
     check: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
-    folder: str = field(default="", repr=False, compare=False)  # where its file lies, if outside
+    folder: str = field(default="", repr=False, compare=False)  # of its file, if external
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
@@ -88,10 +88,10 @@ class Spec:
         return made
 
     def find(self, where: str | Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function that "module:function" names; a function is returned as it is.
+        """Return the function named by "module:function"; a function is returned unchanged.
 
         Raises:
-          BadInput: there is no such module, or no such function in it.
+          BadInput: an unknown module, or no such function in it.
         """
         if callable(where):
             return where
@@ -121,11 +121,11 @@ class Spec:
 
 
 def check_spec(found: Any, where: str) -> Spec:
-    """Return ``found`` if it is a usable spec: the first thing that a broken one is asked.
+    """Validate ``found`` as a spec and return it.
 
     Args:
-      found: what a module calls SPEC.
-      where: the file, for messages.
+      found: the SPEC of a module.
+      where: the file, for errors.
 
     Raises:
       BadInput: naming the file and the field, in one line.
@@ -154,7 +154,7 @@ def check_spec(found: Any, where: str) -> Spec:
 
 
 def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
-    """Refuse tables that are no mappings, or whose values are of keys that do not exist."""
+    """Refuse tables that are not mappings, or that have values of unknown keys."""
     for name in (f.name for f in fields(spec) if f.default_factory is dict):
         if not isinstance(getattr(spec, name), Mapping):
             found = f"of type {type(getattr(spec, name)).__name__}"
@@ -180,7 +180,7 @@ def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
 
 
 def _check_name(name: Any, keys: Mapping[str, Key], where: str) -> None:
-    """Refuse a name that is no key of the method."""
+    """Refuse a name that is not a key of the method."""
     if name not in keys:
         error = unknown(str(name), keys)
         raise BadInput(f"{where}: {error.where}", error.found, error.allowed)

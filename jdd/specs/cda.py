@@ -22,7 +22,7 @@ class Config(sre2l.Config):
 
 
 CURRICULUM = {"crop": "resized", "flip": 0.5}
-# No paper has settings of 32x32 images: SRe2L's, with crops that leave half of the image.
+# No settings for 32x32 images are published: SRe2L's, with crops of at least half of the image.
 DEFAULTS = sre2l.CIFAR | CURRICULUM | {"min_scale": 0.5}
 TINY = sre2l.TINY | {"lr_img": 0.4, "r_bn": 0.05}
 IMAGENET = sre2l.IMAGENET | {"eval.batch": 128, "post.accumulate": 1}

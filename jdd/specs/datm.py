@@ -100,7 +100,7 @@ DERIVED = {"experts.epochs": _epochs}
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     mtt.check(values)
     low, high = values["min_start_epoch"], values["max_start_epoch"]
     first, end = values["current_max_start_epoch"], values["expansion_end"]

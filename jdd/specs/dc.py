@@ -51,10 +51,10 @@ LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: 
 
 
 def loops(ipc: int) -> tuple[int, int]:
-    """Return T and E: the authors' where they have them.
+    """Return T and E: the authors' values for their IPCs.
 
-    Between, T is the IPC and E that of the next row below (50 below 10); above 50, which the
-    authors advise to try with 50 and 10, just that.
+    Between these, T is the IPC and E that of the next row below (50 below 10); above 50 they are 50
+    and 10, as the authors recommend.
     """
     if ipc in LOOPS or ipc > 50:
         return LOOPS[min(ipc, 50)]
@@ -64,8 +64,8 @@ def loops(ipc: int) -> tuple[int, int]:
 def row(accuracy: float, std: float, source: str, ipc: int, **values: object) -> dict[str, Any]:
     """Return a row of a table of published figures; the last iterate, 5 runs of 20 nets."""
     outer, inner = loops(ipc)
-    said = {"steps": 1000 * outer, "outer_loop": outer, "inner_epochs": inner}
-    return {"values": values | said, "accuracy": accuracy, "std": std, "source": source}
+    counts = {"steps": 1000 * outer, "outer_loop": outer, "inner_epochs": inner}
+    return {"values": values | counts, "accuracy": accuracy, "std": std, "source": source}
 
 
 def _row(accuracy: float, std: float, ipc: int, augment: str = "none") -> dict[str, Any]:
@@ -107,7 +107,7 @@ CROSS = {
     },
 }  # fmt: skip
 
-# The rest of the published protocol; a run that differs is still compared, and told so.
+# The rest of the published protocol; a run that differs is still compared, with a note.
 GRADIENT_PROTOCOL = {
     "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
     "net.pool": "avg", "net.init": "torch", "img_momentum": 0.5, "batch_real": 256,
@@ -142,7 +142,7 @@ STAGES = ("distill", "evaluate", "report", "full")
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     from jdd.augment import dc
 
     if dc.names(values["dc_aug"]) and values["data.dsa"] not in ("", "none", "auto"):

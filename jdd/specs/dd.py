@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """The dataset that pretrained nets come from, where it is another one."""
+    """The source dataset, on which nets are pretrained (``objective=adapt``)."""
 
     name: str = option("", "objective=adapt: the dataset the pretrained nets come from")
     path: str = option("", "its file, folder or archive, as data.path", resumable=True)
@@ -64,16 +64,16 @@ class Config(Estimated):
         AUTO, "augmentation of the real images", choices=("none", "crop_flip")
     )
     inits: int = option(1, "start weights averaged per distillation step", minimum=1)
-    held_out: int = option(AUTO, "pretrained nets kept for the test (auto: a fifth)", minimum=1)
+    held_out: int = option(AUTO, "pretrained nets held out for the test (auto: a fifth)", minimum=1)
 
 
-# Where no row is published: the authors' MNIST settings, fewer steps.
+# Without a published row: the authors' MNIST settings, fewer steps.
 DEFAULTS = {
     "lr_student": 0.02, "real_augment": "none", "data.dsa": "none", "data.zca": False,
     "net.init": "xavier", "steps": 1000,
 }  # fmt: skip
 
-# The published nets; they are under whatever is typed. The digits' values were chosen on a
+# The published nets; options that are set override them. The digits' values were chosen on a
 # validation split of the training images; deeper nets learn less from few steps there.
 STARTS: dict[str, dict[str, Any]] = {
     "mnist": {"net.name": "LeNet", "nets": ("LeNet",)},
@@ -91,7 +91,7 @@ def _row(accuracy: float, std: float, source: str, steps: int, **settings) -> di
     return {"values": values, "accuracy": accuracy, "std": std, "source": source}
 
 
-# 400 epochs of batches of 1024: 58 steps an epoch on MNIST, 48 on CIFAR-10.
+# 400 epochs of batches of 1024: 58 steps per epoch on MNIST, 48 on CIFAR-10.
 PUBLISHED = {
     ("mnist", 10): _row(
         0.795, 0.081, "DD (Wang et al. 2018), random init, as later papers quote it", 400 * 58,
@@ -111,7 +111,7 @@ PROTOCOL = {
 
 
 def _source(values: Values) -> str:
-    """Return where the other dataset's images come from; that of the data where there is none."""
+    """Return the source of the source dataset's images; that of the data without one."""
     from jdd.data.sources.request import source_of
 
     name, path = values["source.name"], values["source.path"]
@@ -130,13 +130,13 @@ DERIVED = {
 def stages(values: Values) -> tuple[str, ...]:
     """Return the stages of a config: experts only where nets are pretrained."""
     first = ("experts",) if values["init"] == "pretrained" else ()
-    # The whole training set is no rival of an attack.
+    # The whole training set is no baseline for an attack.
     last = ("full",) if values["objective"] != "attack" else ()
     return (*first, "distill", "evaluate", "report", *last)
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     _check_steps(values)
     _check_objective(values)
     if values["eval.schedule"] != "recipe" and not values["eval.lr"]:
@@ -145,7 +145,7 @@ def check(values: Values) -> None:
     pool, tested = values["experts.count"], values["held_out"]
     if values["init"] == "pretrained" and pool < 2:
         found = f"{pool} for init=pretrained"
-        raise BadInput("config.experts.count", found, "2 or more: some are kept for the test")
+        raise BadInput("config.experts.count", found, "2 or more: some are held out for the test")
     if values["init"] == "pretrained" and tested >= pool:
         raise BadInput(
             "config.held_out", f"{tested} of {pool} experts", f"1 to {pool - 1}, or auto"
@@ -173,7 +173,7 @@ def _check_steps(values: Values) -> None:
         raise BadInput("config.eval.steps", found, allowed)
 
 
-# The keys that belong to one objective alone.
+# The keys of a single objective.
 _OF = {
     "source.name": "adapt", "source.path": "adapt",
     "attack_class": "attack", "target_class": "attack",
@@ -200,7 +200,7 @@ def _check_objective(values: Values) -> None:
 
 
 def validate_data(values: Values, data: Dataset) -> None:
-    """Refuse resolved values that the dataset has no answer to."""
+    """Refuse resolved values that do not fit the dataset."""
     if values["objective"] != "attack":
         return
     from jdd.data.relabel import class_of

@@ -21,7 +21,7 @@ STAGES = ("distill", "evaluate", "report", "full")
 class Config(Common):
     """Keys of FRePo."""
 
-    # The method's own net, and a pace that fits half a million steps and the pool in a checkpoint.
+    # The method's own net; intervals that suit half a million steps and a pool in checkpoints.
     nets: tuple[str, ...] = like(Common, "nets", default=("FRePoNet",))
     net: Net = group(Net, name="FRePoNet")
     # Without normalisation the baseline of the whole training set needs momentum.
@@ -61,10 +61,10 @@ class Config(Common):
 
 _NAMES = ("flip", "data.zca", "lr_img", "lr_student", "steps")
 
-# Where no row is published (digits, your own data, another IPC): starting points, not tuned values.
+# Without a published row (digits, your own data, another IPC): starting points, not tuned values.
 DEFAULTS = dict(zip(_NAMES, (False, "none", 3e-3, 3e-4, 5000), strict=True))
 
-# Digits' found by trial; the others keep what the published rows of their datasets have in common.
+# Digits' found by trial; the others have the common values of their datasets' published rows.
 STARTS: dict[str, dict[str, Any]] = {
     "cifar10": {"flip": True, "data.zca": "frepo"},
     "cifar100": {"data.zca": "frepo"},
@@ -108,7 +108,7 @@ PUBLISHED = {
 }
 # fmt: on
 
-# The rest of the published protocol; a run that differs is still compared, and told so.
+# The rest of the published protocol; a run that differs is still compared, with a note.
 PROTOCOL = {
     "net.name": "FRePoNet", "net.width": 128, "net.norm": "none", "net.init": "lecun",
     "lr_label": 3e-4, "decay_steps": 500_000, "batch_real": 1024, "margin_weight": 1.0,
@@ -143,7 +143,7 @@ DERIVED = {
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     from jdd.augment import frepo
 
     frepo.names(values["augment"])
@@ -157,7 +157,7 @@ def check(values: Values) -> None:
 
 
 def validate_data(values: Values, data: Dataset) -> None:
-    """Refuse resolved values that the dataset has no answer to."""
+    """Refuse resolved values that do not fit the dataset."""
     if data.classes < 2:
         raise BadInput("config.data.name", f"{data.name} of one class", "two classes or more")
     parts, images = values["real_parts"], len(data.train.labels)

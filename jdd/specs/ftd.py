@@ -28,8 +28,8 @@ class Config(mtt.Config):
 _NAMES = (*mtt.DEFAULTS, "ema", "experts.sam_rho", "experts.sam_alpha")
 DEFAULTS = mtt.DEFAULTS | {"ema": 0.99, "experts.sam_rho": 0.01, "experts.sam_alpha": 1.0}
 
-# Found by trial at IPC 1: MTT's, with an average as long as a short run has use for, and half of
-# its experts, since each costs twice as much.
+# Found by trial at IPC 1: MTT's, with an average suited to a short run, and half of its experts,
+# since each costs twice as much.
 STARTS = {
     "digits": mtt.STARTS["digits"] | {"ema": 0.95, "experts.count": 5, "experts.group": 5},
 }
@@ -63,7 +63,7 @@ PROTOCOL = {name: value for name, value in mtt.PROTOCOL.items() if name not in _
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     mtt.check(values)
     if values["ema"] == 1:
         raise BadInput("config.ema", "1: the average never moves", "0 or more, below 1")

@@ -60,8 +60,8 @@ TINY = CIFAR | {
 }  # fmt: skip
 DEFAULTS = CIFAR
 
-# Two small teachers, one of them without batch norm; on 8x8 images crops leave too little, and a
-# shift of more than a pixel makes another digit.
+# Two small teachers, one of them without batch norm; on 8x8 images crops remove too much, and a
+# shift of more than a pixel changes the digit.
 DIGITS = {
     "net.name": "ConvNetBN", "nets": ("ConvNetBN",), "net.width": 32, "net.depth": 2,
     "squeeze.nets": ("ConvNetBN", "ConvNet"), "squeeze.width": 32, "squeeze.epochs": 30,

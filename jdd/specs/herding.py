@@ -1,4 +1,4 @@
-"""Herding: real images whose mean feature follows their class's (Welling 2009, as iCaRL has it)."""
+"""Herding: real images whose mean feature approximates their class's (Welling 2009, iCaRL)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""K-center: real images so that none of their class is far from all of them."""
+"""K-center: real images that cover their class, by greedy farthest points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jdd.specs.base import STAGES
 _DM = "K-Center of DM's paper, as AutoPalette's Table 1 quotes it"
 _DC = "K-Center of DC's and CAFE's papers, quoted from memory and not checked; another start"
 
-# Two variants are in print for CIFAR. These are DM's; DC's and CAFE's papers have 21.5, 14.7 and
+# Two variants are published for CIFAR. These are DM's; DC's and CAFE's papers have 21.5, 14.7 and
 # 27.0 % for CIFAR-10 and 8.3, 7.1 and 30.5 % for CIFAR-100; the other datasets have theirs alone.
 PUBLISHED = {
     ("cifar10", 1): random.row(0.233, 0.009, _DM),

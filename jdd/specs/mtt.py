@@ -35,7 +35,7 @@ _NAMES = (
     "data.zca", "steps",
 )  # fmt: skip
 
-# Where no row is published (MNIST, digits, your own data, another IPC): starting points, not tuned
+# Without a published row (MNIST, digits, your own data, another IPC): starting points, not tuned
 # values.
 DEFAULTS = dict(zip(_NAMES, (30, 2, 10, 0, 100.0, 1e-7, 0.01, False, 1000), strict=True))
 
@@ -57,7 +57,7 @@ def _row(accuracy: float, std: float, *settings: float) -> dict[str, Any]:
 
 
 # (dataset, IPC): accuracy, std, N, M, T+, batch_syn, lr_img, lr_lr, beta, ZCA; 5000 steps each.
-# lr_img of CIFAR-10 IPC 10 is 1e2: the 1e5 in the authors' table image is a typing slip that they
+# lr_img of CIFAR-10 IPC 10 is 1e2: the 1e5 in the authors' table image is a typing error that they
 # have confirmed. ImageNet subsets (128 pixels, depth 5: N 20, M 2, T+ 10, batch_syn 0 at IPC 1 and
 # 20 at IPC 10, lr_lr 1e-6, beta 0.01, no ZCA) are left out: two values of lr_img are in print.
 # fmt: off
@@ -85,7 +85,7 @@ CROSS = {
     },
 }  # fmt: skip
 
-# The rest of the published protocol; a run that differs is still compared, and told so.
+# The rest of the published protocol; a run that differs is still compared, with a note.
 PROTOCOL = {
     "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
     "net.pool": "avg", "img_momentum": 0.5, "lr_momentum": 0.5, "pix_init": "real", "segments": 1,
@@ -105,7 +105,7 @@ DERIVED = {"experts.epochs": _epochs_read}
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     steps, window = values["syn_steps"], values["window"]
     if values["estimator"] == "truncated" and not 1 <= window <= steps:
         raise BadInput("config.window", str(window), f"1 to {steps} (syn_steps)")

@@ -1,4 +1,4 @@
-"""Random real images, as many as a distilled set has: the first thing to beat."""
+"""Random real images, as many as a distilled set has: the baseline of every method."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jdd.specs.base import Spec, Values
 STAGES = ("distill", "evaluate", "report", "full")
 
 
-# What herding and k-center share with it. The nets of the whole set are trained until they are
-# good, not for their trajectories: with momentum and decay, as the full baseline then is too.
+# Shared with herding and k-center. Nets are trained on the whole set for accuracy, not for their
+# trajectories: with momentum and decay, and so is the full baseline.
 @dataclass(frozen=True)
 class Config(Common):
     """Keys of Random."""
@@ -33,7 +33,7 @@ STARTS = {
 
 
 def row(accuracy: float, std: float | None, source: str) -> dict[str, Any]:
-    """Return one published row: the figure, and the settings all of them have."""
+    """Return one published row: the figure, and the settings common to all rows."""
     return {"values": DEFAULTS, "accuracy": accuracy, "std": std, "source": source}
 
 
@@ -78,12 +78,12 @@ def _epochs(values: Values) -> int:
     return 300 if values["data.dsa"] in ("", "none") else 1000
 
 
-# DC trains 300 epochs where nothing is augmented.
+# DC trains 300 epochs without augmentation.
 DERIVED = {"eval.epochs": _epochs}
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
         raise BadInput("config.steps", found, "0: real images are chosen, no step changes them")

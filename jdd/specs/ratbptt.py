@@ -56,7 +56,7 @@ _NAMES = (
     "learn_labels", "window_draw", "steps", "lr_student", "data.zca", "pix_init",
 )  # fmt: skip
 
-# Where no row is published (MNIST, digits, your own data): starting points, not tuned values.
+# Without a published row (MNIST, digits, your own data): starting points, not tuned values.
 DEFAULTS = dict(
     zip(
         _NAMES,
@@ -85,7 +85,7 @@ def _row(accuracy: float, std: float | None, source: str, *settings: object) -> 
 _OWN = "settings of its commands but for the number of steps"
 _LIKE = "its settings are not in print, these are those of"
 
-# (dataset, IPC): accuracy, std, images a class and classes in a step (0: all), W, T, real batch,
+# (dataset, IPC): accuracy, std, images per class and classes per step (0: all), W, T, real batch,
 # rate, learned labels, window. ImageNet-1K is 64x64, with images of your own
 # (data.name=imagenet64). Tiny-ImageNet IPC 10 has a second command: W 90, T 270, 2000 real images,
 # rate 3e-4, the window at the end.
@@ -107,7 +107,7 @@ PUBLISHED = {
 }
 # fmt: on
 
-# The rest of the published protocol; a run that differs is still compared, and told so.
+# The rest of the published protocol; a run that differs is still compared, with a note.
 PROTOCOL = {
     "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
     "net.pool": "avg", "inner": "adam", "clip": 2.0, "inits": 1, "align_corners": False,
@@ -131,7 +131,7 @@ DERIVED = {"data.dsa": _operations, "inner_decay": _decay}
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     window, steps, ipc = values["window"], values["unroll_steps"], values["ipc"]
     if window > steps:
         raise BadInput("config.window", str(window), f"1 to {steps} (unroll_steps)")
@@ -140,7 +140,7 @@ def check(values: Values) -> None:
 
 
 def validate_data(values: Values, data: Dataset) -> None:
-    """Refuse resolved values that the dataset has no answer to."""
+    """Refuse resolved values that do not fit the dataset."""
     if values["classes_per_step"] > data.classes:
         found, allowed = str(values["classes_per_step"]), f"1 to {data.classes}, or 0 for all"
         raise BadInput("config.classes_per_step", found, allowed)

@@ -1,4 +1,4 @@
-"""RDED: images made of the crops that a teacher finds most real (Sun et al., CVPR 2024)."""
+"""RDED: images tiled from the crops that a teacher classifies best (Sun et al., CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ PROTOCOL = {
 
 
 def _factor(values: Values) -> int | str:
-    """Two crops a side but for images as small as those of CIFAR and Tiny-ImageNet."""
+    """Two crops per side, except one for small images (CIFAR, Tiny-ImageNet)."""
     shape = values["data.shape"]
     if shape is None:
         return AUTO
@@ -83,13 +83,13 @@ def _factor(values: Values) -> int | str:
 
 
 def _from_factor(rule: Callable[[int], int | float]) -> Callable[[dict], int | float | str]:
-    """Return ``rule`` of the factor, which stays 'auto' as long as that does."""
+    """Return ``rule`` of the factor; the result is 'auto' as long as the factor is."""
     return lambda values: AUTO if values["factor"] == AUTO else rule(values["factor"])
 
 
 def _batch(values: Values) -> int:
-    """10, 50 and 100 images a step at IPC 1, 10 and 50; twice as many of 100 and 1000 classes, 100
-    of Tiny-ImageNet's 200.
+    """Return the batch: 10, 50 and 100 images at IPC 1, 10 and 50; twice as many for 100 and 1000
+    classes, 100 for Tiny-ImageNet's 200.
     """
     from jdd.data import catalogue
 
@@ -108,7 +108,7 @@ DERIVED = {
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together."""
+    """Refuse inconsistent resolved values."""
     sre2l.check(values)
     if values["ref_bugs"] and values["post.accumulate"] > 1:
         found = f"{values['post.accumulate']} with ref_bugs=true"
@@ -119,7 +119,7 @@ def check(values: Values) -> None:
 
 
 def validate_data(values: Values, data: Dataset) -> None:
-    """Refuse resolved values that the dataset has no answer to."""
+    """Refuse resolved values that do not fit the dataset."""
     height, width = data.shape[:2]
     if height % values["factor"] or width % values["factor"]:
         both = math.gcd(height, width)

@@ -11,7 +11,7 @@ from jdd.specs.base import Spec, Values
 STAGES = ("squeeze", "recover", "relabel", "evaluate", "report", "full")
 
 
-# Where no paper has any: the settings of 32x32 images.
+# Without published settings: those of 32x32 images.
 SQUEEZE = {
     "squeeze.epochs": 200, "squeeze.lr": 0.1, "squeeze.weight_decay": 5e-4, "squeeze.batch": 128,
     "squeeze.schedule": "cosine", "squeeze.warmup": 0, "squeeze.augment": "pad_flip",
@@ -73,7 +73,7 @@ PUBLISHED = {
     ("cifar10", 50): row(0.475, 0.006, _GVBSM, CIFAR),
     ("cifar100", 1): row(0.020, None, _GVBSM, CIFAR),
     ("cifar100", 10): row(0.316, None, _GVBSM, CIFAR),
-    # The authors: 800 epochs for the number that is reported; their script has 400.
+    # The authors report a result of 800 epochs; their script has 400.
     ("cifar100", 50): row(0.494, None, _SCDD, CIFAR | {"eval.epochs": 800}),
     ("tiny_imagenet", 50): row(0.411, 0.004, _OWN, TINY),
     ("tiny_imagenet", 100): row(0.497, 0.003, _OWN, TINY),
@@ -91,7 +91,7 @@ PROTOCOL = {
 
 
 def check(values: Values) -> None:
-    """Refuse resolved values that do not go together, of every method of this kind."""
+    """Refuse inconsistent resolved values, of every decoupled method."""
     if values["data.zca"] not in ("none", "auto"):
         raise BadInput(
             "config.data.zca", values["data.zca"], "none: recovered pixels are held to [0, 1]"
@@ -118,7 +118,7 @@ def check(values: Values) -> None:
     if not values["squeeze.nets"]:
         raise BadInput("config.squeeze.nets", "empty", "a net, such as ResNet18BN")
     if values["scores"]:
-        allowed = "false: what these labels do is told by baselines.hard and the random images"
+        allowed = "false: baselines.hard and the random images measure the effect of these labels"
         raise BadInput("config.scores", f"true with method={values['method']}", allowed)
 
 

@@ -184,7 +184,7 @@ def measure(
     task = tasks.of(dset.recipe)
     asked = task.problems(in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
-    lectures, fresh, images = None, None, None
+    reader, fresh, images = None, None, None
     if isinstance(dset, GeneratorSet):
         fresh = drawn(dset)
     else:
@@ -192,7 +192,7 @@ def measure(
         images = train_eval.repeated(dset.images, n)
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = [label_stores.labels(context, dset)] * n
-        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
+        planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         net,
         planned,
@@ -205,7 +205,7 @@ def measure(
         context.devices,
         context.config.eval.at_once,
         start,
-        lectures,
+        reader,
         fresh,
     )
     result = summaries(task.metrics, found)
@@ -300,10 +300,10 @@ def measure_random(
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     task = tasks.of(dset.recipe)
     asked = task.problems(in_space_of(dset, context.data.test, context.data))
-    lectures = None
+    reader = None
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = label_stores.random(context, dset, images)
-        planned, lectures = label_stores.lectures(context, dset, planned, stores, labels)
+        planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
         context.net,
         planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
@@ -316,7 +316,7 @@ def measure_random(
         context.devices,
         context.config.eval.at_once,
         starts(context, dset, context.net),
-        lectures,
+        reader,
     )
     return {**summaries(task.metrics, found), "net": context.net.name}
 

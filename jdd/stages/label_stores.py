@@ -23,7 +23,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext
 from jdd.soft_labels import modes
 from jdd.soft_labels import teacher as labeller
-from jdd.soft_labels.reader import Lectures
+from jdd.soft_labels.reader import LabelReader
 from jdd.soft_labels.store import LabelStore
 
 Tree = Any
@@ -82,13 +82,13 @@ def teachers(context: RunContext, dset: DistilledSet, store: LabelStore) -> list
     return [trained(str(word), one, context.data, context.squeeze_path) for word, one in pairs]
 
 
-def lectures(
+def label_reader(
     context: RunContext,
     dset: DistilledSet,
     planned: Plan,
     stores: Sequence[LabelStore],
     classes: np.ndarray,
-) -> tuple[Plan, Lectures]:
+) -> tuple[Plan, LabelReader]:
     """Return what students learn from ``stores``, and the plan with those who label online.
 
     Args:
@@ -104,7 +104,7 @@ def lectures(
         found, made = teachers(context, dset, stores[0]), stores[0].settings
         planned = _with(planned, [net for net, _ in found], made["bn"], made["combine"])
         shared["teachers"] = tuple(jax.tree.map(jnp.asarray, own) for _, own in found)
-    return planned, Lectures(stores, classes, planned.passes, shared)
+    return planned, LabelReader(stores, classes, planned.passes, shared)
 
 
 def _with(planned: Plan, nets: Sequence[Net], bn: str, combine: str) -> Plan:

@@ -44,7 +44,7 @@ def fits(context: RunContext) -> None:
     config, shape, relabel = context.config, context.data.shape, context.config.relabel
     mode, k, classes = relabel.mode, relabel.k, context.data.classes
     heat, places = config.post.temperature, decoupled.places(config, context.teachers)
-    modes.check(mode, relabel.form, classes, k, heat, places)
+    modes.validate(mode, relabel.form, classes, k, heat, places)
     if mode == "map" and config.post.loss == "mse_gt" and k < classes:
         found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
@@ -53,7 +53,7 @@ def fits(context: RunContext) -> None:
     if not trainer.cuts(batch, parts):
         found = f"{parts} parts of a step of {batch} images"
         raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
-    views.check(decoupled.spec(config, shape), shape)
+    views.validate(decoupled.spec(config, shape), shape)
     if config.quantise == "jpeg" and shape[-1] not in (1, 3):
         found = f"jpeg, of images of {shape[-1]} channels"
         raise BadInput("config.quantise", found, "round, truncate or none")
@@ -170,7 +170,7 @@ class Labeller:
         nets = tuple(teacher.frozen for teacher in context.teachers)
         by_place = self._mode == "map"
         over = tuple(context.devices)
-        self._say = labeller.speaker(nets, relabel.bn, relabel.combine, by_place, over)
+        self._say = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
         self._variables = parallel.everywhere([t.variables() for t in context.teachers], over)
         self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 

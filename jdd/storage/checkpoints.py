@@ -18,7 +18,7 @@ Tree = Any
 
 def nested(tree: Tree) -> dict[str, Any]:
     """Return a tree in the form on disk: nested dicts of NumPy arrays on the host."""
-    # Orbax takes arrays only, and a copy on the host is free of any device layout.
+    # Orbax takes arrays only, and a copy on the host does not depend on a device layout.
     return _nest(jax.tree.map(np.asarray, jax.device_get(tree)))
 
 
@@ -88,7 +88,7 @@ def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
     wanted = _nest(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         with _readable(where):
-            # Of the handler: the reader's own looks for a file that a step has a folder above.
+            # The handler's metadata: the reader's own looks for a file one folder above the step.
             stored = reader.handler.metadata(where).tree
             found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
             _check(found, wanted, where)
@@ -107,12 +107,12 @@ def _lookup(nested: dict[str, Any], where: Any) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the tree at ``path`` as it is stored: nested dicts of NumPy arrays.
+    """Return the tree at ``path`` in its stored form: nested dicts of NumPy arrays.
 
-    An empty subtree is not stored.
+    Empty subtrees are not stored.
 
     Raises:
-      BadInput: it cannot be read.
+      BadInput: the checkpoint cannot be read.
     """
     import orbax.checkpoint as ocp
 
@@ -124,7 +124,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def latest(directory: str | os.PathLike[str]) -> int | None:
-    """Return the newest step saved in a directory of ``Steps``, or None; opens nothing."""
+    """Return the newest step saved in a directory of ``Steps``, or None; opens no checkpoint."""
     found = Path(directory).glob("[0-9]*")
     return max((int(p.name) for p in found if p.name.isdigit()), default=None)
 

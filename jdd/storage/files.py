@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader never sees half of one."""
+"""Atomic writing of files and folders: a reader never sees a partial one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LINKS = 3  # links to folders on one path: folders that link to each other woul
 
 
 def hidden(name: str) -> bool:
-    """Return whether a file or folder is the system's own: ``.name``, ``__MACOSX``, ``@eaDir``."""
+    """True if a file or folder belongs to the system: ``.name``, ``__MACOSX``, ``@eaDir``."""
     return name.startswith(".") or name in _SYSTEM
 
 
 def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield (folder, its folders, its files), sorted, from ``top`` down; links are followed.
 
-    A link to a folder that it lies in is left out, since it would be followed for ever; one to any
-    other place is that place's content once more. Hidden folders that cannot be read are empty.
+    A link to a folder that contains it is skipped, since following it would never end; any other
+    link repeats the content it points to. Hidden folders that cannot be read count as empty.
     """
 
     def below(
@@ -57,10 +57,10 @@ def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and type of a stored array; ``file`` is then at its numbers.
+    """Return shape, Fortran order and dtype of a stored array; leaves ``file`` at its numbers.
 
     Raises:
-      ValueError: the header is damaged. NumPy parses it as Python, and any error may come out.
+      ValueError: the header is damaged. NumPy parses it as Python, so any error may be raised.
     """
     try:
         major, _ = np.lib.format.read_magic(file)
@@ -73,13 +73,13 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
-    """Call ``write`` with a new file beside ``path`` and move it there once it is complete.
+    """Call ``write`` with a temporary file next to ``path``, then rename it to ``path``.
 
     Raises:
-      BadInput: the place cannot be written to.
+      BadInput: ``path`` cannot be written.
     """
     path = Path(path)
-    # Same folder, so that the move stays inside one file system and is atomic.
+    # Same folder: the rename stays within one file system and is atomic.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -100,10 +100,10 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write UTF-8 text as ``write_atomic`` does; nothing where the file has this text already.
+    """Write UTF-8 text with ``write_atomic``; does nothing if the file has this text already.
 
     Raises:
-      BadInput: the place cannot be written to.
+      BadInput: ``path`` cannot be written.
     """
     encoded = text.encode()
     with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``path`` that is moved there once the block is through.
+    """Yield a temporary folder next to ``path``; rename it to ``path`` when the block ends.
 
     Raises:
       BadInput: ``path`` exists and is not empty, or cannot be written.

@@ -1,6 +1,6 @@
-"""Arrays that are worked out once of a trained net and kept beside its weights.
+"""Cache of arrays computed from a trained net, stored in the folder of its weights.
 
-<store>/<name>.npz    the arrays, and "settings", JSON: what they were worked out of
+<store>/<name>.npz    the arrays, and "settings", JSON: the inputs they were computed from
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from jdd.storage.files import write_atomic
 
 
 def write(path: Path, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays whole or not at all."""
+    """Write the arrays and their settings atomically."""
     every: dict[str, Any] = {**arrays, "settings": np.asarray(_text(settings))}
     write_atomic(path, lambda file: np.savez(file, **every))
 
 
 def read(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-    """Return the arrays; None where they are not there, cut, or of other settings."""
+    """Return the arrays; None if they are missing, truncated or made with other settings."""
     try:
         with open(path, "rb") as file, np.load(file) as stored:
             arrays = dict(stored)

@@ -1,7 +1,7 @@
-"""The file that says what a store was made with: ``{"schema": 1, "settings": {...}}``.
+"""The settings file of a store: ``{"schema": 1, "settings": {...}}``.
 
-A store of trained nets and one of soft labels are each a folder with such a file. A run may use a
-store only if its own settings are the same.
+Stores of trained nets and of soft labels are folders with such a file. A run may use a store only
+if its own settings are equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jdd.storage.files import write_text
 
 
 def read(path: Path) -> Any:
-    """Return the settings in ``path``, None where there is no such file or it is damaged."""
+    """Return the settings in ``path``, None if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -24,12 +24,12 @@ def read(path: Path) -> Any:
 
 
 def write(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings, unless there is such a file already."""
+    """Write the settings unless the file exists."""
     if not path.exists():
         write_text(path, json.dumps({"schema": 1, "settings": settings}, indent=1) + "\n")
 
 
-def check(
+def validate(
     path: Path,
     settings: Mapping[str, Any],
     unnamed: Mapping[str, Any],
@@ -38,14 +38,16 @@ def check(
     broken: str,
     other: str,
 ) -> None:
-    """Refuse a store that was made with other settings; where there is no file, any will do.
+    """Refuse a store made with other settings; without a settings file nothing is checked.
 
     Args:
+      path: the settings file.
+      settings: those of this run.
       unnamed: values of settings that older stores do not name.
-      kind: what has such settings, with its article.
-      what: the store, in words.
-      broken: what to do where the file is damaged.
-      other: what to do where the settings differ.
+      kind: the kind of store, with its article, for errors.
+      what: the store, in words, for errors.
+      broken: the remedy if the file is damaged.
+      other: the remedy if the settings differ.
 
     Raises:
       BadInput: naming the settings that differ.
@@ -55,6 +57,6 @@ def check(
     found = read(path)
     if not isinstance(found, dict):
         raise BadInput(str(path), f"not {kind}'s settings", broken)
-    told, asked = contrast({**unnamed, **found}, {**unnamed, **settings})
-    if told:
-        raise BadInput(what, f"made with {told}", f"this run has {asked}: {other}")
+    theirs, ours = contrast({**unnamed, **found}, {**unnamed, **settings})
+    if theirs:
+        raise BadInput(what, f"made with {theirs}", f"this run has {ours}: {other}")

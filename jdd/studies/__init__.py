@@ -1,1 +1,1 @@
-"""Studies: a grid of configs by seeds, run cell by cell into one table and one page."""
+"""Studies: grids of configs by seeds, run cell by cell, with one table and one page."""

@@ -1,4 +1,4 @@
-"""``--mode=study``: runs the cells of a study one after the other, and writes its tables.
+"""``--mode=study``: runs the cells of a study in order and writes its tables.
 
     WORKDIR/study.json           every cell: its values, state, error and figure; the table
     WORKDIR/cells/ID/            the run of a cell, as any working directory
@@ -7,8 +7,8 @@
     WORKDIR/table.{csv,md,tex}   the table
     WORKDIR/compare.html, .json  the finished cells on one page
 
-A cell is complete when its run has finished with the settings that the study has now. It is then
-skipped; any other is run, or goes on from its checkpoint.
+A cell is complete if its run has finished with the current settings of the study. Complete cells
+are skipped; others are run, or resumed from their checkpoint.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ def run(
     """Run the cells of a study that are not complete; write its tables and its page.
 
     Args:
-      found: a study file, or what its ``get_study()`` returns.
-      workdir: where the study lives; None for ``runs/<name of the file>``.
+      found: a study file, or the result of its ``get_study()``.
+      workdir: the folder of the study; None for ``runs/<name of the file>``.
       overrides: config keys of the base to change.
-      command: what was typed, for study.json.
+      command: the command line, for study.json.
 
     Returns:
-      what study.json holds, the table for a terminal as ``text``, and the outcome as ``summary``.
+      The content of study.json, the table for a terminal as ``text``, and the outcome as
+      ``summary``.
 
     Raises:
-      BadInput: the study or one of its configs cannot be used; nothing is written.
+      BadInput: the study or one of its configs is invalid; nothing is written.
       Interrupted: a signal arrived; the running cell has saved its checkpoint.
     """
     study = opened(found, overrides or {})
@@ -70,7 +71,7 @@ def run(
     cells = study_cells.make(study)
     check_place(place)
     with _interruptible(), locked(place):
-        check_place(place)  # another command may have begun meanwhile
+        check_place(place)  # another command may have started in the meantime
         ledger = _Ledger(study, cells, place, command)
         ledger.write()
         for number, cell in enumerate(cells, 1):
@@ -79,9 +80,9 @@ def run(
 
 
 def opened(found: str | Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Study:
-    """Return the study of a file, or of what its ``get_study()`` returns."""
+    """Return the study of a file, or of the result of its ``get_study()``."""
     if isinstance(found, Mapping):
-        return study_file.check(found, "study", overrides)
+        return study_file.validate(found, "study", overrides)
     return study_file.read(found, overrides)
 
 
@@ -93,10 +94,10 @@ def placed(study: Study, workdir: str | os.PathLike[str] | None) -> Path:
 
 
 def check_place(place: Path) -> None:
-    """Refuse a directory that cannot be written, or that a run or anything else lives in.
+    """Refuse a directory that cannot be written, or that holds a run or anything else.
 
     Raises:
-      BadInput: naming what is there.
+      BadInput: naming the content.
     """
     path = place / "study.json"
     if not path.exists():
@@ -113,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return an earlier study.json.
 
     Raises:
-      BadInput: it is damaged, or not ours.
+      BadInput: it is damaged, or not a study's.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Ledger:
-    """The rows of study.json, one for each cell; every change is written at once."""
+    """The rows of study.json, one per cell; every change is written immediately."""
 
     def __init__(self, study: Study, cells: Sequence[Cell], place: Path, command: str):
         self.study, self.place, self.command = study, place, command
@@ -170,7 +171,7 @@ class _Ledger:
         return f"{study_metric.words(self.study.metric)}: {shown or 'not measured'}"
 
     def mark(self, cell: Cell, state: str, error: str = "", seconds: float | None = None) -> None:
-        """Note a cell's state."""
+        """Set a cell's state and write study.json."""
         row = self.rows[cell.id]
         row |= {"state": state, "error": error}
         if seconds is not None:
@@ -185,7 +186,7 @@ class _Ledger:
         return {name: states[name] for name in (COMPLETE, FAILED, RUNNING, WAITING)}
 
     def as_json(self) -> dict[str, Any]:
-        """Return what study.json holds."""
+        """Return the content of study.json."""
         study = self.study
         return {
             "kind": KIND,
@@ -213,7 +214,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def finished(folder: Path) -> dict[str, Any]:
-    """Return the result.json of a cell, empty where there is none."""
+    """Return the result.json of a cell, {} if there is none."""
     try:
         return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -221,7 +222,7 @@ def finished(folder: Path) -> dict[str, Any]:
 
 
 def _advance(cell: Cell, ledger: _Ledger, place: Path, title: str) -> None:
-    """Run one cell, unless it is complete; a failure is noted, and does not end the study."""
+    """Run one cell unless it is complete; a failure is recorded and does not end the study."""
     folder = place / "cells" / cell.id
     if ledger.state(cell) == COMPLETE:
         _say(cell, f"{title}: complete, {ledger.reached(cell)}")
@@ -236,7 +237,7 @@ def _advance(cell: Cell, ledger: _Ledger, place: Path, title: str) -> None:
     except (Interrupted, KeyboardInterrupt):
         ledger.mark(cell, WAITING, "interrupted", time.perf_counter() - begun)
         raise
-    except Exception as error:  # whatever it is, the other cells do not depend on it
+    except Exception as error:  # other cells do not depend on this one
         ours = isinstance(error, JddError)
         found = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
         ledger.mark(cell, FAILED, found, time.perf_counter() - begun)
@@ -254,10 +255,10 @@ def _say(cell: Cell, text: str) -> None:
 
 
 def link_stores(cell: Cell, place: Path) -> None:
-    """Put links to the stores that a cell shares where its run looks for its own.
+    """Link the stores that a cell shares into its working directory.
 
-    So the config of a run names no place, a study can be moved, and a set's experts and teachers
-    are next to it, as those of any run.
+    So the config of a run names no folder, a study can be moved, and a set's experts and teachers
+    are next to it, as in any run.
     """
     folder = place / "cells" / cell.id
     for stage, store in cell.stores.items():
@@ -270,7 +271,7 @@ def link_stores(cell: Cell, place: Path) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise Interrupted on SIGINT and SIGTERM between runs; a run turns them into its own."""
+    """Raise Interrupted on SIGINT and SIGTERM between runs; a run handles them itself."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted("interrupted; the same command goes on from here")
@@ -301,7 +302,7 @@ def _ended(study: Study, cells: Sequence[Cell], place: Path, ledger: _Ledger) ->
         try:
             comparison_json.write(list(names), place / "compare.html", names)
             page = f", side by side: {place / 'compare.html'}"
-        except BadInput as error:  # something else lies there; the table is what counts
+        except BadInput as error:  # the path is in use; the table is written all the same
             lines.append(f"no page: {error.found}: move it away")
     count = ledger.count()
     for cell in cells:

@@ -1,4 +1,4 @@
-"""The cells of a study: every setting by every seed, resolved, with the stores that they share."""
+"""Cells of a study: every setting by every seed, resolved, with their shared stores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from jdd.errors import BadInput
 from jdd.run.context import fingerprint
 from jdd.schema.key import show
 from jdd.studies import study_metric
-from jdd.studies.study_file import CONFIG, Study, Values, kept
+from jdd.studies.study_file import CONFIG, Study, Values, is_cell
 
-# Keys of the stores that cells share: the stage that makes one, and where it lies.
+# Keys of the stores that cells share: the stage that makes one, and its folder.
 STORES = {"experts": "experts.dir", "squeeze": "squeeze.dir"}
 
 
@@ -30,12 +30,12 @@ class Cell(NamedTuple):
       id: hash of the resolved config, without the keys that may change on resuming, unless the
         study's cells set them.
       asked: hash of the whole resolved config.
-      values: what the cell sets, "config" too, and what the table names.
+      values: the values that the cell sets, including "config", and those that the table shows.
       seed: its seed.
-      loaded: its config as ``pipeline.run`` takes it.
-      config: the same, resolved.
+      loaded: its config, as an argument of ``pipeline.run``.
+      config: the resolved config.
       stores: ids of the stores that it shares, by stage.
-      flags: the words of the command line that make this config.
+      flags: the command-line flags of this config.
     """
 
     name: str
@@ -50,16 +50,17 @@ class Cell(NamedTuple):
 
 
 def make(study: Study, placeholders: bool = False) -> list[Cell]:
-    """Return the cells of a study, in the order of its file; seeds of a setting follow each other.
+    """Return the cells of a study, in the order of its file; seeds of a setting are consecutive.
 
     Args:
-      placeholders: the images of a known dataset need not be there: it is an estimate.
+      study: the study.
+      placeholders: accept a known dataset whose images are missing, for an estimate.
 
     Raises:
-      BadInput: a config does not resolve, two cells have one config, or the table cannot hold two
-        settings apart; the cell is named.
+      BadInput: a config does not resolve, two cells have one config, or two settings have one place
+        in the table; the cell is named.
     """
-    study_metric.check(study.metric, study.where)
+    study_metric.validate(study.metric, study.where)
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     for values in _settings(study):
@@ -74,14 +75,14 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
         raise BadInput(f"{study.where}: keep", "drops every combination", "keep one or more")
     _check_table(study, cells)
     for cell in cells:
-        study_metric.check_measured(study.metric, cell.config, cell.name, study.where)
+        study_metric.validate_measured(study.metric, cell.config, cell.name, study.where)
     return cells
 
 
 def _settings(study: Study) -> Iterator[Values]:
     for combination in itertools.product(*study.grid.values()) if study.grid else ():
         values = dict(zip(study.grid, combination, strict=True))
-        if kept(study, values):
+        if is_cell(study, values):
             yield values
     yield from study.listed
 
@@ -109,7 +110,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
         if what.resumable and key not in study.axes or what.later and flat[key] == what.default
     }  # fmt: skip
     identity = {key: value for key, value in flat.items() if key not in free}
-    # As the file says them, by the type of their key; what it leaves open as it was resolved.
+    # Values of the file in the type of their key; others as resolved.
     labels = {key: own.get(key, spec) for key in values}
     labels |= {k: flat.get(k, spec) for k in (*study.rows, *study.columns) if k not in labels}
     return Cell(
@@ -126,7 +127,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
 
 
 def _check_place(config: ConfigDict) -> None:
-    """Refuse a path of images that is not there: every cell would fail by it."""
+    """Refuse a missing path of images: every cell would fail."""
     place = config.data.path
     if place and config.data.source != "tfds" and not Path(place).exists():
         raise BadInput(
@@ -154,7 +155,7 @@ def _named_error(study: Study, name: str, values: Values, error: BadInput) -> Ba
 
 
 def _check_table(study: Study, cells: list[Cell]) -> None:
-    """Refuse two settings in one place of the table: their figures would be mixed."""
+    """Refuse two settings in one place of the table, whose figures would be mixed."""
     there: dict[str, Cell] = {}
     for cell in cells:
         place = named({key: cell.values[key] for key in (*study.rows, *study.columns)})
@@ -170,16 +171,16 @@ def _check_table(study: Study, cells: list[Cell]) -> None:
 
 
 def stores(config: ConfigDict) -> dict[str, str]:
-    """Return the ids of the stores that a run shares: all that its trained nets depend on.
+    """Return the ids of the stores that a run shares: hashes of the settings of its trained nets.
 
-    A store that the config itself places is not shared by the study.
+    A store whose folder the config sets is not shared by the study.
     """
     flat, stages = configs.flat(config), configs.stage_names(config)
     schema = config.spec.keys
     source = [key for key in flat if key.startswith("source.") and not schema[key].resumable]
     data = [key for key in flat if key.startswith("data.") and not schema[key].resumable]
     apart = {
-        # A store of experts grows in their number and epochs; one of teachers has a folder a net.
+        # A store of experts grows in number and epochs; one of teachers has one folder per net.
         "experts": ("experts.dir", "experts.count", "experts.epochs"),
         "squeeze": ("squeeze.dir", "squeeze.nets"),
     }
@@ -195,6 +196,6 @@ def stores(config: ConfigDict) -> dict[str, str]:
 
 
 def _stated(keys: list[str], flat: Values, schema: Mapping[str, configs.Key]) -> dict[str, Any]:
-    """Return the values of ``keys`` but for later ones at their defaults, which change nothing."""
+    """Return the values of ``keys``, without later ones at their defaults."""
     later = {key for key in keys if schema[key].later and flat[key] == schema[key].default}
     return {key: flat[key] for key in keys if key not in later}

@@ -1,4 +1,4 @@
-"""``--mode=estimate`` of a study: what the cells that are not complete will cost together."""
+"""``--mode=estimate`` of a study: the total cost of the cells that are not complete."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run(
 ) -> dict[str, Any]:
     """Estimate one cell of each setting, and print the total over the seeds; write nothing.
 
-    What cells share counts once: the dearest estimate of each expert store, of each folder of
-    teachers and of the baseline on the whole dataset.
+    Shared outputs count once: the largest estimate of each expert store, of each folder of teachers
+    and of the baseline on the whole dataset.
 
     Raises:
       BadInput: as ``study.run``.
@@ -60,14 +60,14 @@ def run(
 
 def _cost(cell: Cell, place: Path) -> dict[str, Any]:
     folder, loaded = place / "cells" / cell.id, cell.loaded
-    if not folder.exists():  # its links are not there yet, its stores may be
+    if not folder.exists():  # its links do not exist yet, its stores may
         dirs = {STORES[stage]: str(place / stage / store) for stage, store in cell.stores.items()}
         loaded = loaded._replace(config=configs.replace(loaded.config, dirs))
     return pipeline.run(loaded, str(folder), "estimate")
 
 
 def _shared(stage: str, cell: Cell) -> str:
-    """Return what a stage's output is called that several cells use; '' for a cell's own."""
+    """Return the id of a stage's output that several cells share; '' for a cell's own."""
     if stage in cell.stores:
         return f"{stage}/{cell.stores[stage]}"
     if stage != "full":

@@ -1,16 +1,16 @@
-"""Reads a study file and checks its form: what ``get_study()`` of STUDY.py returns.
+"""Reading and validation of a study file: the dict that ``get_study()`` of STUDY.py returns.
 
 The fields of the dict, of which ``base`` and one of ``grid`` and ``cells`` are required:
-  base      the config that every cell starts from: text as --config takes it ("mtt:digits,ipc=1"),
-            or a dict of config keys, in which "config" may be such a text
+  base      the config common to all cells: text as for --config ("mtt:digits,ipc=1"), or a dict of
+            config keys, in which "config" may be such a text
   grid      {key: list of values}; every combination is a cell
   cells     list of {key: value}: further cells, one by one
   keep      (values of a combination) -> bool; a combination with False is dropped
   seeds     seeds of every cell (default: the base's own)
   rows      keys whose values are the table's rows
   columns   keys whose values are the table's columns (default: the last key of the grid)
-  metric    what the table holds (default: "accuracy"; ``study_metric``)
-The key "config" in a grid or cell stands for the config file, which the other keys then change.
+  metric    the figure in the table (default: "accuracy"; ``study_metric``)
+The key "config" in a grid or cell is the config file, which the other keys then change.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ Values = dict[str, Any]
 
 
 class Study(NamedTuple):
-    """A study as its file gives it.
+    """A validated study.
 
     Attributes:
-      where: the file, as errors name it.
+      where: the file, for errors.
       base: values by dotted key; "config" is the config file with its argument.
       grid: values of each key.
       listed: the values of each further cell.
-      keep: whether a combination of the grid is a cell; None keeps all.
+      keep: ``(values) -> bool``, True if a combination of the grid is a cell; None: all are.
       seeds: None for the base's own.
       rows, columns: keys that span the table.
-      metric: what the table holds.
+      metric: the figure in the table.
     """
 
     where: str
@@ -70,7 +70,7 @@ class Study(NamedTuple):
 
 
 def is_study(spec: str | None) -> bool:
-    """Return whether ``--config=SPEC`` names a file that defines ``get_study``; runs nothing."""
+    """True if ``--config=SPEC`` names a file that defines ``get_study``; executes nothing."""
     path = Path(spec or "")
     if not path.is_file():
         return False
@@ -82,14 +82,14 @@ def read(spec: str | None, overrides: Mapping[str, Any]) -> Study:
     """Return the study of a file; ``overrides`` change its base.
 
     Raises:
-      BadInput: no such file, no ``get_study``, or what it returns is not a study.
+      BadInput: no such file, no ``get_study``, or its result is not a study.
     """
     if not spec:
         raise BadInput("--config", "missing", _EXAMPLE)
     path = Path(spec)
     if not path.is_file():
         raise BadInput(f"--config={spec}", "no such file", _EXAMPLE)
-    return check(_called(path), str(path), overrides)
+    return validate(_called(path), str(path), overrides)
 
 
 def _called(path: Path) -> object:
@@ -118,11 +118,11 @@ def _broken(where: str, name: str, error: Exception) -> BadInput:
     return BadInput(where, found, "correct the file, and give the command again")
 
 
-def check(found: object, where: str, overrides: Mapping[str, Any]) -> Study:
-    """Return the study that the dict ``found`` describes; ``overrides`` change its base.
+def validate(found: object, where: str, overrides: Mapping[str, Any]) -> Study:
+    """Validate the dict ``found`` and return its study; ``overrides`` change its base.
 
     Raises:
-      BadInput: naming the field of ``found`` that cannot be used.
+      BadInput: naming the invalid field of ``found``.
     """
     if not isinstance(found, Mapping):
         allowed = f"a dict with base, grid or cells, seeds, rows, columns, metric; {_EXAMPLE}"
@@ -235,7 +235,7 @@ def _spans(study: Study, found: Mapping[str, Any]) -> tuple[tuple[str, ...], tup
     if both:
         where = f"{study.where}: columns"
         raise BadInput(where, f"{sorted(both)[0]!r} is in rows too", "each key once")
-    # Keys of every cell; those of some cells only would leave gaps in the others' labels.
+    # Keys of every cell only: other keys would leave gaps in labels.
     shared = [
         key
         for key in study.axes
@@ -268,8 +268,8 @@ def _names(names: object, where: str, axes: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def kept(study: Study, values: Values) -> bool:
-    """Return whether a combination of the grid is a cell.
+def is_cell(study: Study, values: Values) -> bool:
+    """True if a combination of the grid is a cell.
 
     Raises:
       BadInput: ``keep`` raised.

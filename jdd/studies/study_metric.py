@@ -1,10 +1,10 @@
-"""What the table of a study holds: one figure of every run's result, by its name.
+"""Metrics of a study: the figure of every run's result that the table shows, by name.
 
 accuracy         test accuracy on the config's own net
 accuracy.NET     on another of its nets
 baselines.NAME   of random, full, hard or random_hard
 scores.NAME      of hlr, slr, ior, lrs or ars
-seconds          of all stages but the baseline on the whole dataset
+seconds          of all stages except the baseline on the whole dataset
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAMES = (
 
 
 class Figure(NamedTuple):
-    """A figure of one run; ``std`` and ``n`` over its nets, None where it is one number."""
+    """A figure of one run; ``std`` and ``n`` over its nets, None for a single number."""
 
     mean: float
     std: float | None = None
@@ -45,7 +45,7 @@ class Figure(NamedTuple):
 
 
 def words(metric: str) -> str:
-    """Return what a metric is, with its unit."""
+    """Return a metric in words, with its unit."""
     kind, _, name = metric.partition(".")
     if kind == "accuracy":
         return f"test accuracy of {name} in percent" if name else "test accuracy in percent"
@@ -63,11 +63,11 @@ def shown(metric: str, value: float) -> str:
     return f"{value:.1f}" if metric == "seconds" else f"{100 * value:.1f}"
 
 
-def check(metric: str, where: str) -> None:
-    """Refuse a metric that no run has.
+def validate(metric: str, where: str) -> None:
+    """Refuse an unknown metric.
 
     Raises:
-      BadInput: naming the nearest that there is.
+      BadInput: naming the nearest known one.
     """
     kind, _, name = metric.partition(".")
     if metric in NAMES and name != "NET" or kind == "accuracy" and name not in ("", "NET"):
@@ -77,7 +77,7 @@ def check(metric: str, where: str) -> None:
     raise BadInput(f"{where}: metric", repr(metric), f"{hint}(metrics: {', '.join(NAMES)})")
 
 
-def check_measured(metric: str, config: ConfigDict, cell: str, where: str) -> None:
+def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) -> None:
     """Refuse a metric that a cell with this resolved config does not measure.
 
     Raises:
@@ -100,7 +100,7 @@ def check_measured(metric: str, config: ConfigDict, cell: str, where: str) -> No
 
 
 def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
-    """Return the figure of a run's ``result.json``; None where it is not there.
+    """Return the figure of a run's ``result.json``; None if it is missing.
 
     Args:
       net: the name of the config's own net.

@@ -1,7 +1,7 @@
-"""The table of a study: as text, CSV, Markdown, LaTeX (booktabs) and JSON.
+"""The table of a study as text, CSV, Markdown, LaTeX (booktabs) and JSON.
 
-A cell is mean ± population standard deviation over the seeds of one setting, each by the mean over
-its nets; with one seed in the whole study, over the nets of its run.
+A cell is mean ± population standard deviation over the seeds of one setting, each seed by the mean
+over its nets; with one seed in the whole study, over the nets of its run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Label = tuple[str, ...]
 
 
 class Entry(NamedTuple):
-    """One place of the table; ``mean`` is None where nothing was measured, ``state`` says why."""
+    """One place of the table; ``mean`` is None if nothing was measured, ``state`` is the reason."""
 
     mean: float | None
     std: float | None
@@ -36,8 +36,8 @@ class Table(NamedTuple):
     """A study's figures by the values of its row keys and of its column keys.
 
     Attributes:
-      metric: what is in the table, as ``study_metric``.
-      over: "seeds" or "nets": what the spread is over.
+      metric: the figure in the table, as in ``study_metric``.
+      over: the population of the spread, "seeds" or "nets".
       rows, columns: the keys.
       row_values, column_values: their values, in the order of the study.
       entries: by (row, column); places without a cell are missing.
@@ -53,7 +53,7 @@ class Table(NamedTuple):
 
     @property
     def alike(self) -> int | None:
-        """Return n where all figures have the same, None where they differ or there is none."""
+        """Return the common n of all figures, None if they differ or there are none."""
         counts = {entry.n for entry in self.entries.values() if entry.mean is not None}
         return counts.pop() if len(counts) == 1 else None
 
@@ -90,7 +90,7 @@ def _entry(cells: Sequence[Mapping[str, Any]], over: str) -> Entry:
 
 
 def caption(table: Table) -> str:
-    """Return what the table holds, in words."""
+    """Return the caption: the figure, its spread and its unit."""
     words = study_metric.words(table.metric)
     one = table.over.removesuffix("s")
     n = table.alike
@@ -104,12 +104,12 @@ def caption(table: Table) -> str:
 
 
 def label(key: str, value: Any) -> str:
-    """Return the value of a key as a table shows it; a method by its authors' name."""
+    """Format the value of a key for a table; a method by its title."""
     return title(str(value)) if key == "method" else show(value)
 
 
 def _figure(table: Table, entry: Entry | None, between: str) -> tuple[str, str]:
-    """Return a figure with its spread, and its n where that is not the same all over."""
+    """Return a figure with its spread, and its n unless it is common to all figures."""
     if entry is None:
         return "-", ""
     if entry.mean is None:
@@ -159,9 +159,9 @@ def markdown(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Return one line a place: its keys, metric, mean, std, n and state; accuracies as fractions.
+    """Return one line per place: keys, metric, mean, std, n and state; accuracies as fractions.
 
-    Numbers are not rounded; those that are not there are empty.
+    Numbers are not rounded; missing ones are empty.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -188,7 +188,7 @@ _LATEX = {
 
 
 def escaped(words: str) -> str:
-    """Return text in which no sign means anything to LaTeX."""
+    """Escape the special characters of LaTeX."""
     return re.sub(r"[\\&%$#_{}~^±<>]", lambda found: _LATEX[found[0]], words)
 
 
@@ -221,7 +221,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_heads(table: Table, left: int) -> list[str]:
-    """Return a head line a column key, equal values under one head, then the row keys' own."""
+    """Return one head line per column key, equal values under one head, then the row keys' line."""
     corner = [escaped(key) for key in table.rows] or [""]
     if not table.columns:
         return [f"{' & '.join([*corner, escaped(table.metric)])} \\\\"]
@@ -254,7 +254,7 @@ def files(table: Table) -> dict[str, str]:
 
 
 def as_json(table: Table) -> dict[str, Any]:
-    """Return the table as study.json holds it; accuracies are fractions."""
+    """Return the table in the form of study.json; accuracies are fractions."""
     return {
         "caption": caption(table),
         "metric": table.metric,

@@ -73,8 +73,10 @@ def test_devices_share_the_views_that_are_labelled(bn):
     net, images, *_ = small()
     variables = [net.init(rng.key(0, "net"))]
     over = tuple(jax.devices()[:3])
-    alone = teacher.speaker((net,), bn)(variables, images[:7])
-    said = teacher.speaker((net,), bn, over=over)(parallel.everywhere(variables, over), images[:7])
+    alone = teacher.compiled_answer((net,), bn)(variables, images[:7])
+    said = teacher.compiled_answer((net,), bn, over=over)(
+        parallel.everywhere(variables, over), images[:7]
+    )
     close(said, alone)
 
 

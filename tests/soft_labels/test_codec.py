@@ -127,7 +127,7 @@ def test_bytes_of_published_stores():
 )
 def test_forms_that_cannot_be_are_refused(arguments, words):
     with pytest.raises(BadInput, match=words):
-        codec.check(*arguments)
+        codec.validate(*arguments)
     with pytest.raises(BadInput, match="one of"):
         codec.decode({}, "soft", 10)
 

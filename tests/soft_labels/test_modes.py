@@ -136,7 +136,9 @@ def test_online_labels_are_those_that_would_be_stored(bn, combine):
     distillation = DistillationLoss("logits", C, learned("kl"), "online", pair, bn, combine)
     soft, loss, _ = told(distillation, shown(), {}, teachers=tuple(variables))
     images = jnp.asarray(np.random.default_rng(1).normal(size=(N, SIDE, SIDE, 3)), jnp.float32)
-    said = teacher.speaker(pair, bn, combine)(variables, teacher.show(images, INDEX, shown()))
+    said = teacher.compiled_answer(pair, bn, combine)(
+        variables, teacher.show(images, INDEX, shown())
+    )
     row = {"soft": codec.encode(said, "logits")}
     stored, its, _ = told(DistillationLoss("logits", C, learned("kl")), shown(), {}, row=row)
     assert np.abs(stored).max() > 3

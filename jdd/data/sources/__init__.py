@@ -1,4 +1,4 @@
-"""Where images come from: each source returns the same ``Raw`` arrays."""
+"""Sources of images: each returns the same ``Raw`` arrays."""
 
 from __future__ import annotations
 

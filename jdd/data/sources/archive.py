@@ -24,13 +24,13 @@ _OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"BZh", bz2.open),
 )
 _DAMAGE = (
-    # IndexError: zipfile's own, at an entry whose name is empty.
+    # IndexError: raised by zipfile for an entry with an empty name.
     *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError, IndexError),
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
 )
 
 
-# Files that people have instead of an archive: their first bytes, their name, what to do.
+# Formats given instead of a supported archive: first bytes, name, remedy.
 _NPZ = "save images and labels as .npz: numpy.savez(path, images=..., labels=...)"
 _UNPACK = "unpack it and give the folder, or pack it as .zip or .tar.xz"
 _FORMATS = (
@@ -63,7 +63,7 @@ _ENDINGS = {
 
 
 def other_format(path: Path) -> tuple[str, str] | None:
-    """Return what a file that is no archive is, and what to convert it to; None where unknown."""
+    """Return the name of an unsupported file format and what to convert it to; None if unknown."""
     try:
         with open(path, "rb") as plain:
             head = plain.read(128)
@@ -90,8 +90,8 @@ def walk(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
     """Yield every entry below a folder or in an archive, in stored order.
 
     Args:
-      path: a folder, a .zip or a .tar, .tar.xz, .tar.gz, .tar.bz2; told apart by content.
-      wanted: whether an entry's bytes are to be read.
+      path: a folder, a .zip or a .tar, .tar.xz, .tar.gz, .tar.bz2; recognised by content.
+      wanted: True for entries whose bytes are read.
 
     Raises:
       BadInput: no archive, a damaged or truncated one, a link, or an entry that points outside.
@@ -141,7 +141,7 @@ def _walk_zip(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
             parts = _inside(path, info.filename)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise _outside(path, info.filename, "is a link")
-            # Windows programs write folders as "name\\", which zipfile takes for files.
+            # Windows programs write folders as "name\\", which zipfile reports as files.
             if info.is_dir() or info.filename.endswith("\\"):
                 if parts:
                     yield Entry(parts, None, True)
@@ -155,7 +155,7 @@ def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
         plain.seek(0)
         opener = next((o for magic, o in _OPENERS if head.startswith(magic)), None)
         stream = _Tail(opener(plain) if opener else plain)
-        # A stream mode never seeks: one step back would decompress everything again.
+        # Stream mode never seeks: one step back would decompress everything again.
         entries = 0
         with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
             for info in archive:
@@ -169,7 +169,7 @@ def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
                     raise _outside(path, info.name, "is a link or a device")
                 content = archive.extractfile(info) if wanted(parts) else None
                 yield Entry(parts, content.read() if content else None)
-        # tarfile takes an archive cut between two entries for a whole one.
+        # tarfile accepts an archive that is truncated between two entries.
         if not stream.ends_in_zeros():
             raise tarfile.ReadError("truncated: the end mark is missing")
         if not entries:
@@ -177,7 +177,7 @@ def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
 
 
 class _Tail:
-    """A reader that remembers its last bytes: a whole tar ends in two blocks of zeros."""
+    """A reader that remembers its last bytes: a complete tar ends in two blocks of zeros."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream, self._last = stream, b""

@@ -13,11 +13,11 @@ from jdd.data.sources.pixels import Decoded, decode
 from jdd.data.sources.request import Request
 from jdd.errors import BadInput
 
-_BATCH = 128  # images a task: one image alone costs less than handing it to a thread
+_BATCH = 128  # images per task: handing one over to a thread costs more than decoding it
 
 
 class Item(NamedTuple):
-    """An encoded image: anything that says what it is, its name for errors, its bytes."""
+    """An encoded image: a key of any type, its name for errors, its bytes."""
 
     key: Any
     where: str
@@ -28,8 +28,8 @@ def decode_all(items: Iterable[Item], request: Request) -> Iterator[tuple[Any, D
     """Yield (key, image) for every item, in order.
 
     Raises:
-      BadInput: an image is damaged, differs in size from the first one where no size is asked
-        for, or is a JPEG in a dataset whose files are lossless.
+      BadInput: an image is damaged, differs in size from the first one while no size is requested,
+        or is a JPEG in a dataset whose files are lossless.
     """
     first: tuple[str, tuple[int, ...]] | None = None
     for item, image in _decoded(iter(items), request):

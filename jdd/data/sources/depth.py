@@ -1,7 +1,7 @@
-"""The bits a channel that the header of an image file states.
+"""Bits per channel, from the header of an image file.
 
-Pillow cuts 16-bit colour to 8 bits as it decodes, and afterwards nothing shows it: only the header
-knows.
+Pillow reduces 16-bit colour to 8 bits while decoding, and the decoded image does not show it: only
+the header does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _HEAD = 1 << 16  # bytes at the start of an AVIF file that hold its properties
 
 
 def stated(data: bytes) -> int:
-    """Return the largest number of bits a channel of a PNG, ICO, TIFF, PPM, PGM, JPEG, JPEG 2000 or
-    AVIF file; 8 of any other, and of a header that is cut off.
+    """Return the largest number of bits per channel of a PNG, ICO, TIFF, PPM, PGM, JPEG, JPEG 2000
+    or AVIF file; 8 for any other format and for a truncated header.
     """
     try:
         if data.startswith(_PNG):
@@ -40,7 +40,7 @@ def stated(data: bytes) -> int:
             flags = [data[m.end() + 2] for m in re.finditer(b"av1C", data[:_HEAD])]
             return max((10 + (f >> 4 & 2) if f & 0x40 else 8 for f in flags), default=8)
     except (struct.error, IndexError, ValueError):
-        return 8  # cut off: decoding says what is wrong with it
+        return 8  # truncated: decoding reports the error
     return 8
 
 

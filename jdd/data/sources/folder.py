@@ -19,13 +19,13 @@ from jdd.data.sources.request import Raw, Request
 from jdd.errors import BadInput
 from jdd.storage.files import hidden
 
-# Files of text that known archives carry: words for the classes' ids, labels of a flat folder.
+# Text files in known archives: words for the classes' ids, labels of a flat folder.
 _WORDS = ("classes.txt", "words.txt")
 _ANNOTATIONS = "val_annotations.txt"
 
 
 class _Tree(NamedTuple):
-    """All that one walk found: image paths with their places, other paths, text files."""
+    """The result of one walk: image paths with their places, other paths, text files."""
 
     images: dict[Parts, int]
     others: list[Parts]
@@ -39,10 +39,10 @@ Homes = dict[tuple[str, str], list[Parts]]  # (split, class) -> paths of its ima
 def read(request: Request, buffer: ImageBuffer) -> Raw:
     """Read class folders from a folder, a zip or a tar, in one sequential pass.
 
-    ``layout.place`` decides which split and class each picture belongs to; without a training
-    split everything is training data. Pictures may lie deeper inside a class folder. Other files
-    are ignored and counted. Classes whose names are all numbers are in the order of the numbers,
-    others in alphabetical order; a known dataset's are matched to its own by ``class_names.match``.
+    ``layout.place`` assigns a split and a class to each picture; without a training split
+    everything is training data. Pictures may lie deeper inside a class folder. Other files are
+    ignored and counted. Classes whose names are all numbers are in the order of the numbers,
+    others in alphabetical order; those of a known dataset are matched by ``class_names.match``.
     Images are in the order of their paths, so a folder and an archive of it agree.
 
     Raises:
@@ -89,7 +89,7 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
 
 
 def counted(files: list[Parts], kind: str) -> str:
-    """Return how many files of a kind there are, by their endings: ``2 stray files (2 .txt)``."""
+    """Return the number of files of a kind, by suffix: ``2 stray files (2 .txt)``."""
     endings = Counter(PurePosixPath(parts[-1]).suffix.lower() or parts[-1] for parts in files)
     listed = [f"{n} {ending}" for ending, n in endings.most_common(4)]
     more = [f"{len(endings) - 4} other endings"] if len(endings) > 4 else []
@@ -128,7 +128,7 @@ def _is_image(parts: Parts) -> bool:
 def _unlabelled(homes: Homes, split: str, tree: _Tree, notes: list[str]) -> None:
     """Handle ``split/images/*`` without classes: label it by the annotations, or leave it out.
 
-    The one folder may also be called as the split: ``test/test/*``.
+    The single folder may also have the name of the split: ``test/test/*``.
     """
     names = [c for s, c in homes if s == split]
     if len(names) != 1 or ("train", names[0]) in homes:
@@ -147,7 +147,7 @@ def _unlabelled(homes: Homes, split: str, tree: _Tree, notes: list[str]) -> None
 
 
 def _one_name(homes: Homes, where: str, notes: list[str]) -> Homes:
-    """Return the classes of all splits by the training folders' names, matched loosely."""
+    """Rename the class folders of all splits to those of the training split, matched loosely."""
     train = class_names.ordered(c for s, c in homes if s == "train")
     out: Homes = {}
     for (split, name), paths in homes.items():

@@ -1,7 +1,7 @@
-"""Where decoded images are put down, one after another, until all are there: memory or a file.
+"""Append-only buffers for decoded images, in memory or on disk.
 
-Either shelf takes an image and returns its place, and later gives the images of some places as an
-array, in the order of the places.
+A buffer takes an image and returns its place (an index). When all images are added, it returns the
+images at given places as an array, in the order of the places.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from jdd.errors import BadInput
 
 Splits = dict[str, tuple[Any, np.ndarray]]
 _BYTES = 1 << 24  # of a file that are rewritten at a time
-_LOOK = 256  # images after which memory is looked at again
+_LOOK = 256  # images between two checks of the free memory
 
 
 class ImageBuffer(Protocol):
-    """What a source needs of one."""
+    """The interface of a buffer, as sources use it."""
 
     def add(self, image: Decoded) -> int:
-        """Put one image down and return its place."""
+        """Append one image and return its place."""
 
     def take(self, places: Sequence[int]) -> tuple[Any, list[str]]:
         """Return the images at ``places`` and the notes on how they were decoded."""
 
     def alike(self, splits: Splits) -> Splits:
-        """Return splits of one number of channels."""
+        """Return the splits with one common number of channels."""
 
 
 def _fits(count: int, images: int, image: Decoded) -> None:
@@ -48,10 +48,10 @@ def _fits(count: int, images: int, image: Decoded) -> None:
 
 
 class Held:
-    """A shelf in memory; what was taken is no longer on it.
+    """Buffer in memory; images that were taken are removed from it.
 
-    Images come one by one, and no allocation is large enough to fail: without a look at what is
-    free, the system would end the process.
+    Images arrive one by one, and no single allocation is large enough to fail: without a check of
+    the free memory the system would kill the process.
     """
 
     def __init__(self) -> None:
@@ -89,9 +89,9 @@ class Held:
 
 
 class Spool:
-    """A shelf that is a file of uint8 pixels, one image after another; memory holds none of them.
+    """Buffer in a file of uint8 pixels, image after image; holds no image in memory.
 
-    What is taken are the places themselves: the file is read when it is whole.
+    ``take`` returns the places themselves: the file is read once it is complete.
     """
 
     def __init__(self, path: Path):
@@ -108,7 +108,7 @@ class Spool:
         return self._put(image.array[None])
 
     def extend(self, images: np.ndarray) -> int:
-        """Put several images down and return the place of the first."""
+        """Append several images and return the place of the first."""
         self._seen.extend(bytes(len(images)))
         self._sizes.extend(images.shape[2:0:-1] * len(images))
         return self._put(images)
@@ -130,7 +130,7 @@ class Spool:
         return self.count - len(images)
 
     def _colour(self) -> None:
-        """Rewrite the grey images so far as RGB: a colour image has come after them."""
+        """Rewrite the grey images so far as RGB, when the first colour image arrives."""
         self._file.close()
         wide = self._path.with_suffix(".rgb")
         with open(self._path, "rb") as grey, open(wide, "wb") as out:
@@ -151,13 +151,13 @@ class Spool:
         return splits
 
     def close(self) -> None:
-        """Write what is left to the disk."""
+        """Flush the remaining bytes to disk and close the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
 
     def finish(self) -> None:
-        """Make a closed file grey again whose colour images nobody took."""
+        """Convert a closed file back to grey if no colour image was taken from it."""
         if not self._needed or self._needed == self.shape[2]:
             return
         narrow = self._path.with_suffix(".grey")

@@ -1,4 +1,4 @@
-"""Which split and class each picture of a folder tree belongs to, by the structure of the tree.
+"""Split and class of each picture in a folder tree, from the structure of the tree.
 
 ``place`` accepts these layouts, with any single folder around them:
 
@@ -8,8 +8,8 @@
 - ``CLASS/SPLIT/**``;
 - ``PART/CLASS/**`` with numbered parts (``fold1``, ``fold2``), taken together.
 
-A folder called ``train`` is a split only where it holds class folders: among other classes that
-hold pictures it is a class. What is a guess is stated in a note.
+A folder called ``train`` is a split only if it holds class folders; next to other classes that hold
+pictures it is a class. A note states each guess.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PICTURES = frozenset("images image imgs img jpegimages pictures photos rgb".spl
 
 
 class Placed(NamedTuple):
-    """The paths of every (split, class), those outside any, and sentences on what was decided."""
+    """The paths of every (split, class), the paths outside any, and notes on each guess."""
 
     paths: dict[tuple[str, str], list[Parts]]
     outside: list[Parts]
@@ -52,7 +52,7 @@ class Placed(NamedTuple):
 
 
 def split_of(name: str) -> tuple[str, frozenset[str]] | None:
-    """Return the split that a folder's name says, and its other words; None where it says none."""
+    """Return the split a folder is named after, and the other words of its name; None if none."""
     words = re.findall(r"[a-z]+", name.lower())
     found = [
         (word, m) for word in words if (m := _COMPOUND.fullmatch(word)) or word in _SPLIT_WORDS
@@ -72,13 +72,13 @@ def place(
     known: Sequence[str],
     where: str,
 ) -> Placed:
-    """Give every picture its split and class.
+    """Assign a split and a class to every picture.
 
     Args:
       paths: paths of the pictures, split at "/".
       empty: paths of folders without pictures: one in the place of a class is an error.
       layout: one of ``LAYOUTS``; ``structure`` decides by the tree.
-      known: class names of the dataset, () where it has none of its own.
+      known: class names of the dataset, () if unknown.
       where: the folder or archive, for errors.
 
     Raises:
@@ -118,14 +118,14 @@ def place(
 
 
 class _Reading(NamedTuple):
-    """How paths are read: the layout, the split of each split folder, folders to pass through."""
+    """How paths are read: the layout, the split of each split folder, folders to skip."""
 
     form: str
     splits: dict[str, str]
     cut: dict[str, int]
 
     def home(self, parts: Parts) -> tuple[str, str] | None:
-        """Return split and class of a path, None where it lies outside both."""
+        """Return split and class of a path, None if it lies outside both."""
         if self.form == "classes":
             return ("train", parts[0]) if len(parts) > 1 else None
         if len(parts) < 3:
@@ -148,7 +148,7 @@ class _Reading(NamedTuple):
 
 
 def _split_map(paths: list[Parts], form: str) -> dict[str, str]:
-    """Return the split of each folder that is one: the same ones that ``_form`` decided by."""
+    """Return the split of each split folder: the folders that ``_form`` decides by."""
     below = _below(paths)
     if form == "class_splits":
         below = {name: set() for names in below.values() for name in names - {""}}
@@ -156,10 +156,10 @@ def _split_map(paths: list[Parts], form: str) -> dict[str, str]:
 
 
 def _without_masks(paths: list[Parts]) -> tuple[list[Parts], dict[Parts, int]]:
-    """Take out what lies in a folder of masks next to the pictures that they belong to.
+    """Remove pictures in folders of masks that lie next to the pictures they belong to.
 
     Returns:
-      the other paths, and the number of pictures of each folder of masks.
+      The other paths, and the number of pictures in each folder of masks.
     """
     children: dict[Parts, dict[str, set[str]]] = {}
     for parts in paths:
@@ -179,7 +179,7 @@ def _without_masks(paths: list[Parts]) -> tuple[list[Parts], dict[Parts, int]]:
 
 
 def _masks_among(stems: dict[str, set[str]]) -> set[str]:
-    """Return which of some sibling folders hold masks of another one's pictures.
+    """Return the sibling folders that hold masks of another one's pictures.
 
     Args:
       stems: the names of the pictures below each folder, without their endings.
@@ -206,13 +206,13 @@ def _masks_among(stems: dict[str, set[str]]) -> set[str]:
 
 
 def _same_pictures(masks: set[str], pictures: set[str]) -> bool:
-    """Return whether most masks are named as pictures are, but for a word such as ``_mask``."""
+    """True if most masks have names of pictures, apart from a word such as ``_mask``."""
     plain = {re.sub(r"[ _-]*(mask|label|seg|gt|annotation|trimap)s?$", "", stem) for stem in masks}
     return 2 * len(plain & pictures) > len(plain)
 
 
 def _wrapping(paths: list[Parts]) -> Parts:
-    """Return the folders that hold everything: an archive of ``name/train/class`` is common.
+    """Return the folders that wrap everything: an archive of ``name/train/class`` is common.
 
     Pictures next to the outermost folder are strays.
     """
@@ -233,7 +233,7 @@ def _wrapping(paths: list[Parts]) -> Parts:
 
 
 def _below(paths: list[Parts]) -> dict[str, set[str]]:
-    """Return for every top folder its folders that hold pictures; "" stands for pictures in it."""
+    """Return the subfolders with pictures of every top folder; "" for pictures directly in it."""
     found: dict[str, set[str]] = {}
     for parts in paths:
         if len(parts) > 1:
@@ -242,7 +242,7 @@ def _below(paths: list[Parts]) -> dict[str, set[str]]:
 
 
 def _form(paths: list[Parts], known: Sequence[str], where: str) -> tuple[str, str]:
-    """Return the layout of a tree, and a sentence where it is a guess."""
+    """Return the layout of a tree, and a note if it is a guess."""
     below = _below(paths)
     splits = _splits(below)
     if "train" in splits.values():
@@ -331,13 +331,13 @@ def _classes_of(paths: list[Parts], top: str, cut: dict[str, int]) -> set[str]:
 
 
 def _cut(paths: list[Parts]) -> dict[str, int]:
-    """Return how many folders inside each split hold all of it: ``seg_train/seg_train/class``."""
+    """Return how many nested folders wrap each split: ``seg_train/seg_train/class``."""
     found: dict[str, int] = {}
     for top in _splits(_below(paths)):
         mine = [parts[1:] for parts in paths if parts[0] == top and len(parts) > 1]
         depth = 0
         while min(map(len, mine)) - depth >= 3 and len({p[depth] for p in mine}) == 1:
-            # A single folder of the same name, or of a neutral one, is no class.
+            # A single folder of the same or a neutral name is no class.
             name = mine[0][depth]
             if not (split_of(name) or set(re.findall(r"[a-z]+", name.lower())) <= _NEUTRAL):
                 break
@@ -347,7 +347,7 @@ def _cut(paths: list[Parts]) -> dict[str, int]:
 
 
 def _repeated(tops: list[str], subs: list[str], known: Sequence[str]) -> tuple[str, str]:
-    """Choose between parts that hold the classes and classes that hold the same folders."""
+    """Decide between parts that hold the classes and classes that hold equal folders."""
     shown = [", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for names in (tops, subs)]
     stems = {re.sub(r"\d+", "", name) for name in tops}
     numbered = len(stems) == 1 and all(re.search(r"\d", name) for name in tops)

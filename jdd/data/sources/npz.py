@@ -24,7 +24,7 @@ NAMES = {
     "test": (("x_test", "test_images"), ("y_test", "test_labels")),
 }
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
-_BYTES = 1 << 24  # of images that are read at a time on their way to a file
+_BYTES = 1 << 24  # of images copied to a file at a time
 
 
 def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int = 0) -> Raw:
@@ -35,8 +35,8 @@ def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int 
     test_labels), x_val/y_val (val_images/val_labels) and ``class_names`` [C].
 
     Args:
-      spool: a file that images go to, resized to ``size``, a piece at a time; the splits hold their
-        places in it then, as of ``Spool.take``.
+      spool: a file to write the images to in pieces, resized to ``size``; the splits then hold
+        the images' places in it, as ``Spool.take`` returns them.
 
     Raises:
       BadInput: not an .npz, pickled objects, missing arrays, or contents that are out of range;
@@ -102,7 +102,7 @@ def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray
 
 
 def _outline(path: Path, name: str) -> np.ndarray:
-    """Return an array of no bytes that has the shape of the one that is stored.
+    """Return an array without bytes of its own that has the stored array's shape.
 
     Raises:
       BadInput: it cannot be read a piece at a time.
@@ -147,7 +147,7 @@ def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
                     arrays[name] = np.empty(0)  # named in an error, never read
     except (MemoryError, BadInput):
         raise
-    except Exception as error:  # NumPy parses a damaged header as Python, and anything may come out
+    except Exception as error:  # NumPy parses a damaged header as Python: any error may be raised
         if "pickle" in str(error).lower():
             raise BadInput(
                 where,

@@ -15,25 +15,24 @@ import numpy as np
 from jdd.data.sources import depth
 from jdd.errors import BadInput
 
-# Raised when a picture is read in another way (docs/data.md), so that pixels in the cache are
-# decoded again.
+# Raised when decoding changes (docs/data.md), so that cached pixels are decoded again.
 RULES = 2
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".webp", ".gif"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".tga", ".ico"),
     ".qoi",
 )
-# Pillow's names of what these hold. Of any other format the depth is not known before decoding.
+# Pillow's format names. The depth of any other format is unknown before decoding.
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA"),
     *("ICO", "QOI"),
 )
-_PICTURES = (  # endings of pictures that are not read
+_PICTURES = (  # suffixes of pictures that are not read
     *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".psd", ".xcf", ".eps", ".exr", ".hdr"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".srw", ".pef"),
     *(".dcm", ".nii", ".fits", ".pcx", ".ras", ".sgi", ".pfm", ".pam", ".jpx", ".npy"),
 )
-_CLEAR = ("LA", "PA", "RGBA", "La", "RGBa")  # Pillow's modes with an opacity
+_CLEAR = ("LA", "PA", "RGBA", "La", "RGBa")  # Pillow's modes with an alpha channel
 _DEEP = {"I": 32, "F": 32, "I;16": 16}  # Pillow's modes of more than 8 bits, which it would clip
 _ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, AttributeError),
@@ -61,16 +60,16 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, where: str, channels: int | None, size: int) -> Decoded:
-    """Decode one image file as docs/data.md says: the one way in which jdd reads pictures.
+    """Decode one image file by the rules of docs/data.md; all pictures are read by this function.
 
     Args:
       data: the bytes of the file.
       where: its name, for errors.
-      channels: 1 or 3 to convert to, None to keep grey images grey and make all others RGB.
-      size: the side to resize to (bilinear), 0 to keep the size.
+      channels: 1 or 3 to convert to; None: grey images stay grey, all others become RGB.
+      size: the side to resize to in pixels (bilinear), 0 for the stored size.
 
     Raises:
-      BadInput: the bytes are not a whole image of 8 bits a channel.
+      BadInput: the bytes are not a complete image of 8 bits per channel.
     """
     from PIL import Image
 
@@ -82,7 +81,7 @@ def decode(data: bytes, where: str, channels: int | None, size: int) -> Decoded:
         if image.format not in _FORMATS:
             raise BadInput(where, f"a file of format {image.format}", _CONVERT)
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        # Pillow turns a TIFF as it loads it, and forgets that it did.
+        # Pillow rotates a TIFF while loading it and does not record that.
         turn = _orientation(image) if image.format == "TIFF" else 1
         image.load()
     except (*_ERRORS, Image.DecompressionBombError) as error:
@@ -113,7 +112,7 @@ def decode(data: bytes, where: str, channels: int | None, size: int) -> Decoded:
 
 _CONVERT = "convert it to .png or .jpg"
 _TAGS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
-_TURNS = {  # EXIF orientations, and what brings the stored rows upright
+_TURNS = {  # EXIF orientations, and the operation that turns the stored rows upright
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",
@@ -125,9 +124,9 @@ _TURNS = {  # EXIF orientations, and what brings the stored rows upright
 
 
 def _orientation(image: Any) -> Any:
-    """Return the EXIF orientation, 1 (as stored) where there is none or it is damaged."""
+    """Return the EXIF orientation; 1 (as stored) if it is missing or damaged."""
     if image.format != "TIFF" and not _TAGS & image.info.keys():
-        return 1  # at once: looking costs as much as decoding a small image
+        return 1  # without a look-up, which costs as much as decoding a small image
     try:
         found = image.getexif().get(0x0112, 1)
     except _ERRORS:
@@ -136,7 +135,7 @@ def _orientation(image: Any) -> Any:
 
 
 def _on_white(image: Any, data: bytes) -> Any:
-    """Return an image with transparent pixels as it shows on white, None if it has none.
+    """Return an image with transparent pixels composed on white, None if it has none.
 
     A channel c of opacity a (0 to 255) becomes (c a + 255 (255 - a)) / 255, rounded.
     """
@@ -163,7 +162,7 @@ def _on_white(image: Any, data: bytes) -> Any:
 
 
 def _too_deep(where: str, bits: int) -> BadInput:
-    # What is white in 16 bits is not certain: scanners and cameras use 10, 12 or 14 of them.
+    # The white value of 16 bits is not certain: scanners and cameras use 10, 12 or 14 of them.
     return BadInput(
         where,
         f"image of {bits} bits a channel",
@@ -196,7 +195,7 @@ def _unreadable(data: bytes, where: str, error: Exception) -> BadInput:
 
 
 def unread(names: Iterable[str]) -> str:
-    """Describe the files that are pictures by their endings and are not read, "" if none is:
+    """Describe the files with suffixes of unsupported picture formats, "" if there are none:
     ``12 files end in .heic, which is not read; convert them to .png or .jpg``.
     """
     endings = (os.path.splitext(name)[1].lower() for name in names)
@@ -219,7 +218,7 @@ def notes(seen: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]) -> list[s
     Args:
       seen: uint8 [n], ``Decoded.seen``.
       sizes: [n, 2], ``Decoded.size``.
-      shape: (h, w, c) of the images that were made of them.
+      shape: (h, w, c) of the images made from them.
     """
     count, lines = len(seen), []
     for bit, words in (
@@ -260,7 +259,7 @@ def squeezed(shape: tuple[int, ...], size: int) -> list[str]:
 def dark(high: float, white: float, name: str) -> list[str]:
     """Return the note on an array whose largest value ``high`` is nearly black.
 
-    Such are masks of 0 and 1, grey levels of 4 bits, and floats that were divided twice.
+    Examples: masks of 0 and 1, grey levels of 4 bits, floats that were divided twice.
     """
     return [_dark(f"{name}: no value", high, white)] if high < white * _DARK / 256 else []
 
@@ -298,11 +297,11 @@ def scale_of(images: np.ndarray) -> float:
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
-    """Return user arrays as uint8 or float32 [n, h, w, c], or say what is wrong with them.
+    """Validate user images and return them as uint8 or float32 [n, h, w, c].
 
     Raises:
       BadInput: another rank or channel count, no images, NaN, or values outside the range by more
-        than ``ROUNDING``; what lies nearer is clipped.
+        than ``ROUNDING``; smaller excesses are clipped.
     """
     if images.ndim == 3:
         images = images[..., None]
@@ -355,7 +354,7 @@ def check_labels(labels: np.ndarray, count: int, classes: int | None, where: str
     Args:
       labels: [n] or [n, 1], whole numbers.
       count: the number of images n.
-      classes: the number of classes, None if labels decide it.
+      classes: the number of classes, None to derive it from the labels.
       where: the name of the array, for errors.
 
     Raises:

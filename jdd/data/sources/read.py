@@ -22,11 +22,11 @@ from jdd.errors import BadInput
 def read(request: Request) -> Raw:
     """Return the images of a request as arrays.
 
-    Decoded image files are kept in the cache under the file's path, size and time of change. A
-    streamed request decodes them into a file there, once, and reads that.
+    Decoded image files are stored in the cache under the file's path, size and modification time.
+    A streamed request decodes them once into a file in the cache and reads that file.
 
     Raises:
-      BadInput: the source cannot be read, or is not the known dataset it is said to be.
+      BadInput: the source cannot be read, or is not the known dataset that the request names.
     """
     if request.stream:
         raw = _streamed(request)
@@ -43,7 +43,7 @@ def read(request: Request) -> Raw:
     return raw._replace(notes=raw.notes + _count_notes(request, raw))
 
 
-_LAYOUT_RULES = 2  # raised when the same folders are given other splits, classes or labels
+_LAYOUT_RULES = 2  # raised when equal folders get other splits, classes or labels
 
 
 def _named(request: Request, path: Path) -> list[object]:
@@ -59,7 +59,7 @@ def _named(request: Request, path: Path) -> list[object]:
 
 
 def _streamed(request: Request) -> Raw:
-    """Return images that stay in a file of the cache, decoded into it if they are not there."""
+    """Return images that stay in a file of the cache; decode them into it if it is missing."""
     path = tfds_sets.find(request) if request.source == "tfds" else request.file
     place = cache.place(request.cache_dir, "stream", _named(request, path))
     if not (place / _ABOUT).exists():
@@ -103,8 +103,8 @@ def _spool(request: Request, path: Path, part: Path) -> None:
     spool.finish()
     about = {key.replace("_images", "_rows"): array for key, array in _pack(raw).items()}
     about["shape"] = np.array([spool.count, *spool.shape], np.int64)
-    if told := cache.write(part / _ABOUT, about):
-        raise OSError(told)
+    if failure := cache.write(part / _ABOUT, about):
+        raise OSError(failure)
 
 
 def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
@@ -114,8 +114,8 @@ def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
     if arrays is not None:
         return _unpack(arrays)
     raw = decode()
-    told = cache.write(file, _pack(raw))
-    return raw._replace(notes=raw.notes + ((told,) if told else ()))
+    note = cache.write(file, _pack(raw))
+    return raw._replace(notes=raw.notes + ((note,) if note else ()))
 
 
 def _pack(raw: Raw) -> cache.Arrays:
@@ -180,7 +180,7 @@ def _count_notes(request: Request, raw: Raw) -> tuple[str, ...]:
     notes = [facts.note] if facts.note else []
     if request.size and request.size != facts.shape[0]:
         notes.append(f"resized to {request.size}x{request.size}: not {facts.name} as published")
-    # A validation split that a copy brings along was taken from the published training images.
+    # A copy's own validation split was taken from the published training images.
     found = sum(len(raw.splits[s][1]) for s in ("train", "val") if s in raw.splits)
     if found != facts.sizes[0]:
         notes.append(f"{found} training images, {facts.name} has {facts.sizes[0]}: a part of it")

@@ -1,4 +1,4 @@
-"""What a source is asked for (Request) and what it returns (Raw)."""
+"""Input (``Request``) and output (``Raw``) of a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jdd.schema.common import FALLBACK, Data
 from jdd.schema.values import section
 
 SOURCES = ("digits", "npz", "folder", "tfds")
-# The keys' own defaults, with 'auto' resolved; a request without a name is for the digits.
+# The keys' defaults, with 'auto' resolved; a request without a name means the digits.
 DEFAULTS: dict[str, Any] = section(Data()) | {"name": "digits", "zca": FALLBACK["data.zca"]}
 
 
@@ -36,7 +36,7 @@ class Raw(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One dataset, checked as far as that goes without opening it."""
+    """One dataset, checked as far as possible without opening it."""
 
     name: str
     facts: Facts | None
@@ -54,7 +54,7 @@ class Request(NamedTuple):
 
     @property
     def channels(self) -> int | None:
-        """The channels a known dataset must have; None: whatever is found."""
+        """The number of channels a known dataset must have; None: any."""
         return self.facts.shape[2] if self.facts else None
 
 
@@ -65,7 +65,7 @@ def setting(config: Data | Mapping[str, Any], key: str) -> Any:
 
 
 def source_of(name: str, source: str, path: str) -> str:
-    """Return the source meant by "auto": by the path's ending, else the known dataset's own."""
+    """Return the source that "auto" selects: by the path's suffix, else the known dataset's own."""
     if source not in ("", "auto"):
         return source
     facts = table.lookup(name)
@@ -78,7 +78,7 @@ def source_of(name: str, source: str, path: str) -> str:
 
 
 def _is_prepared(path: Path) -> bool:
-    """Whether tensorflow-datasets has prepared a set here, or in versions below here."""
+    """True if tensorflow-datasets has prepared a set in this folder or in version folders below."""
     return any(any(path.glob(pattern)) for pattern in ("dataset_info.json", "*/dataset_info.json"))
 
 
@@ -93,7 +93,7 @@ def request_of(config: Data | Mapping[str, Any]) -> Request:
 
     Raises:
       BadInput: an unknown dataset without a path, an unknown source, a source that does not hold
-        the dataset, a missing path or a senseless size.
+        the dataset, a missing path or an invalid size.
     """
     name, path = str(setting(config, "name")), str(setting(config, "path"))
     facts, given = table.lookup(name), str(setting(config, "source"))

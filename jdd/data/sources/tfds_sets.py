@@ -24,10 +24,10 @@ _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
 def find(request: Request) -> Path:
-    """Return the folder of a prepared set (with dataset_info.json), preparing it if TensorFlow is.
+    """Return the folder of a prepared set (it holds dataset_info.json).
 
-    ``request.path`` is that folder itself, or the data_dir above it ("": $TFDS_DATA_DIR, else
-    ~/tensorflow_datasets).
+    A set that is not prepared is prepared if TensorFlow is installed. ``request.path`` is the
+    folder itself, or the data_dir above it ("": $TFDS_DATA_DIR, else ~/tensorflow_datasets).
 
     Raises:
       BadInput: it is not prepared and cannot be.
@@ -62,7 +62,7 @@ def _root(path: str) -> Path:
 
 
 def there(name: str) -> bool:
-    """Tell whether a set of that name is prepared where tensorflow-datasets keeps them."""
+    """True if a set of that name is prepared in the folder of tensorflow-datasets."""
     return _newest(_root(""), name) is not None
 
 
