@@ -120,8 +120,8 @@ KEYS: dict[str, dict[str, Any]] = {
 
 CHOSEN = ("herding", "kcenter", "random")
 # Real crops put together: no steps, and no rows of the training images to keep. It has tests of its
-# own.
-EXCLUDED = ("rded",)
+# own. Products that are no fixed set of images: tests/test_products_run.py.
+EXCLUDED = ("rded", "gaussian", "random_pairs")
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
 # SRe2L's and MTT's code with other settings: in the slow suite.
 RELATED = ("cda", "ftd", "tesla")
