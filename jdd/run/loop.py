@@ -1,8 +1,8 @@
 """The outer loop: runs any method, with checkpoints, metrics, divergence and interruption.
 
 What resume guarantees. A run that is stopped at any moment and started again by the same command
-ends with the same bits as one that was never stopped, on the same kind and number of devices and
-with the same versions of jdd and JAX. That holds because
+ends with the same bits as one that was never stopped, on the same machine with the same number of
+devices, free memory and versions of jdd and JAX. That holds because
 
   1. a checkpoint holds everything that changes the future: the method's variables and its ``aux``,
      the outer optimiser's state, and the number of steps done;
