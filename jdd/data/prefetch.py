@@ -35,9 +35,9 @@ class Prefetcher(Generic[Piece, Found]):
             while self._coming:
                 self._ask()  # queued behind the awaited piece, so that the thread is never idle
                 piece, future = self._coming.popleft()
-                asked = time.perf_counter()
+                start = time.perf_counter()
                 found = future.result()
-                self.waited += time.perf_counter() - asked
+                self.waited += time.perf_counter() - start
                 yield piece, found
                 del future, found
         finally:

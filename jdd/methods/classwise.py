@@ -90,10 +90,10 @@ class Classwise:
         self.ipc, self.classes = config.ipc, data.classes
         self.labels = np.repeat(np.arange(self.classes, dtype=np.int32), self.ipc)
         images = max(config.batch_real, self.ipc)
-        asked = self.classes if whole else config.classes_at_once
+        at_once = self.classes if whole else config.classes_at_once
         devices = pick(config.devices)
-        if asked:
-            self.groups, self.group_weight = groups(asked, self.classes)
+        if at_once:
+            self.groups, self.group_weight = groups(at_once, self.classes)
         else:
             k = fitting(self.net, images, memory(devices) // 2)
             self.groups, self.group_weight = groups(k, self.classes, len(devices))

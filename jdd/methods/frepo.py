@@ -151,8 +151,8 @@ def _objective(config: Config, pool: Pool, classes: int) -> Any:
         if flip:
             images = jnp.concatenate([images, images[:, :, ::-1]])
             learned = jnp.concatenate([labels, labels])
-        asked = features(pool.net, net, real["images"])
-        found, ridge = predict(pool.net.apply(net, images).features, learned, asked)
+        queries = features(pool.net, net, real["images"])
+        found, ridge = predict(pool.net.apply(net, images).features, learned, queries)
         target = jax.nn.one_hot(real["labels"], classes, dtype=found.dtype) - 1 / classes
         regression = squared_error(found, target)
         right = jnp.argmax(found, axis=-1) == real["labels"]

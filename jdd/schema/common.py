@@ -60,7 +60,7 @@ class Data:
     )
     # Moved data is still the same data; the expert store identifies it by its content.
     path: str = option("", "file, folder or archive; for tfds its data_dir", resumable=True)
-    size: int = option(0, "resize images to this many pixels a side (0: as they are)", minimum=0)
+    size: int = option(0, "resize images to this many pixels per side (0: as they are)", minimum=0)
     zca: str = option(
         AUTO,
         "ZCA whitening instead of mean and std; true: kornia, false: none",
@@ -128,7 +128,7 @@ class Eval:
     )
     curve: int = option(
         4,
-        "evaluations along the way, for the accuracy curve (0: none)",
+        "evaluations during distillation, for the accuracy curve (0: none)",
         resumable=True,
         minimum=0,
     )
@@ -165,7 +165,7 @@ class Experts:
         0.0, "radius of adaptive GSAM, for flat experts (0: plain gradients)", minimum=0
     )
     sam_alpha: float = option(
-        0.0, "GSAM: share of the orthogonal gradient that is taken off", minimum=0
+        0.0, "GSAM: weight of the orthogonal gradient that is subtracted", minimum=0
     )
     batch: int = option(256, "real images per expert step", minimum=1)
     group: int = option(5, "experts trained at once: the unit of storing and resuming", minimum=1)
@@ -188,7 +188,7 @@ class Common:
     align_corners: bool = option(True, "DSA's scale and rotate: align_corners of the sampling grid")
     space: str = option(
         "file",
-        "with --set of a foreign set, what its values are: pixels (0 to 1, or 0 to 255), or the "
+        "with --set of a foreign set, the type of its values: pixels (0 to 1, or 0 to 255), or the "
         "inputs of a net (normalised or whitened); file: as it shows itself",
         choices=("file", "pixels", "net"),
         later=True,

@@ -24,7 +24,7 @@ class Squeeze:
     lr: float = option(AUTO, "learning rate at first", above=0)
     momentum: float = option(0.9, "momentum of SGD", minimum=0, maximum=1)
     weight_decay: float = option(AUTO, "weight decay", minimum=0)
-    batch: int = option(AUTO, "real images a step", minimum=1)
+    batch: int = option(AUTO, "real images per step", minimum=1)
     accumulate: int = option(
         1,
         "parts that a step's images are cut into; batch norm sees one at a time",
@@ -52,7 +52,7 @@ class Relabel:
     mode: str = option(
         "views",
         "labels of each view, stored (views) or given while students learn (online); "
-        "of each image: one (static), or one a place (map)",
+        "of each image: one (static), or one per place (map)",
         choices=("views", "static", "map", "online"),
     )
     crop: str = option(
@@ -61,9 +61,9 @@ class Relabel:
         choices=("resized", "padded", "none"),
     )
     min_scale: float = option(AUTO, "smallest area of a resized crop", minimum=0.01, maximum=1)
-    flip: float = option(AUTO, "chance of a mirrored view", minimum=0, maximum=1)
+    flip: float = option(AUTO, "probability of a mirrored view", minimum=0, maximum=1)
     shuffle: int = option(
-        1, "cells a side that are shuffled before the crop (RDED; 1: none)", minimum=1
+        1, "cells per side that are shuffled before the crop (RDED; 1: none)", minimum=1
     )
     mix: str = option(AUTO, "two views in one", choices=("none", "cutmix", "mixup"))
     alpha: float = option(AUTO, "alpha of the mix's Beta(alpha, alpha)", minimum=0.01)
@@ -184,14 +184,16 @@ class Recover(Decoupled):
         choices=("resized", "padded", "none"),
     )
     min_scale: float = option(AUTO, "smallest area of a resized crop", minimum=0.01, maximum=1)
-    flip: float = option(AUTO, "chance that a step's images are mirrored", minimum=0, maximum=1)
+    flip: float = option(
+        AUTO, "probability that a step's images are mirrored", minimum=0, maximum=1
+    )
     roll: int = option(AUTO, "largest circular shift in a step, in pixels", minimum=0)
     image_batch: int = option(100, "images recovered together, at most", minimum=1)
     class_images: int = option(AUTO, "of one class in such a batch, at most", minimum=1)
     batches_at_once: int = option(
         0,
-        "such batches in work at a time (0: as many as have image_batch images in all for "
-        "each device, on a CPU one a core); fewer need less memory",
+        "such batches optimised at a time (0: as many as have image_batch images in all for "
+        "each device, on a CPU one per core); fewer need less memory",
         resumable=True,
         minimum=0,
     )

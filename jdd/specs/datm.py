@@ -19,7 +19,7 @@ class Config(mtt.Config):
     eval: Eval = group(Eval, batch=128)
     pix_init: str = option(
         AUTO,
-        "images start as real ones that experts have right, or as any real ones",
+        "images start as real ones that experts classify correctly, or as any real ones",
         choices=("correct", "real"),
     )
     min_start_epoch: int = option(

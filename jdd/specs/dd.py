@@ -39,15 +39,15 @@ class Config(Estimated):
     )
     init: str = option(
         AUTO,
-        "what the steps start from (auto: random; to adapt or attack, pretrained)",
+        "initial weights of the steps (auto: random; to adapt or attack, pretrained)",
         choices=("random", "fixed", "pretrained"),
     )
     source: Source = group(Source)
     attack_class: str = option("", "objective=attack: images of this class, a name or a number ...")
-    target_class: str = option("", "... are to be taken for this one")
+    target_class: str = option("", "... are to be classified as this one")
     distill_steps: int = option(
         AUTO,
-        "S: batches of the set, ipc / S images a class each (auto: ipc)",
+        "S: batches of the set, ipc / S images per class each (auto: ipc)",
         minimum=1,
     )
     distill_epochs: int = option(
@@ -63,7 +63,7 @@ class Config(Estimated):
     real_augment: str = option(
         AUTO, "augmentation of the real images", choices=("none", "crop_flip")
     )
-    inits: int = option(1, "start weights averaged per distillation step", minimum=1)
+    inits: int = option(1, "initial weights averaged per distillation step", minimum=1)
     held_out: int = option(AUTO, "pretrained nets held out for the test (auto: a fifth)", minimum=1)
 
 

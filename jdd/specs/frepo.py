@@ -32,7 +32,7 @@ class Config(Common):
     real_parts: int = option(
         1, "equal parts of the real batch, taken in turn or by several devices", minimum=1
     )
-    flip: bool = option(AUTO, "mirror images take part in the regression too")
+    flip: bool = option(AUTO, "mirror images are used in the regression too")
     lr_img: float = option(AUTO, "LAMB's rate for the images", minimum=0)
     lr_label: float = option(AUTO, "LAMB's rate for the labels (auto: lr_img)", minimum=0)
     decay_steps: int = option(

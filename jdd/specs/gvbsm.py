@@ -19,20 +19,22 @@ class Config(sre2l.Config):
     squeeze: Squeeze = group(Squeeze, nets=TEACHERS)
     patch: int = option(
         AUTO,
-        "side of the patches of what convolutions read, in pixels of their input",
+        "side of the patches of convolutions' inputs, in pixels",
         minimum=1,
     )
-    ema: float = option(AUTO, "what stays of the moving averages in a step", minimum=0, maximum=1)
+    ema: float = option(
+        AUTO, "weight of the old value in the moving averages", minimum=0, maximum=1
+    )
     drop: float = option(
         AUTO,
-        "chance that a convolution's statistics are left out of a step",
+        "probability that a step omits a convolution's statistics",
         minimum=0,
         maximum=1,
     )
     density: float = option(
-        1.0, "weight of the images of a class being unlike each other", minimum=0
+        1.0, "weight of the density loss (diversity of a class's images)", minimum=0
     )
-    tau: float = option(4.0, "temperature of the evenness that is asked of them", minimum=0.01)
+    tau: float = option(4.0, "temperature of the density's target spectrum", minimum=0.01)
     ref_bugs: bool = option(False, "the moving averages start at 0, as in the authors' code")
 
 

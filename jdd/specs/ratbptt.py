@@ -43,7 +43,7 @@ class Config(Unrolled):
     classes_per_step: int = option(AUTO, "classes in a step (0: all)", minimum=0)
     batch_real: int = option(AUTO, "real images of a step's loss", minimum=1)
     lr_img: float = option(AUTO, "learning rate of images and labels (Adam)", minimum=0)
-    learn_labels: bool = option(AUTO, "labels move too, from one-hot")
+    learn_labels: bool = option(AUTO, "labels are learned too, starting at one-hot")
     clip: float = option(
         2.0, "images' gradient is clipped at this times its mean norm (0: not)", minimum=0
     )

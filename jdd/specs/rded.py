@@ -22,13 +22,13 @@ class Config(Decoupled):
     """Keys of RDED."""
 
     relabel: Relabel = group(Relabel, shuffle=AUTO)
-    factor: int = option(AUTO, "crops a side of an image", minimum=1)
-    candidates: int = option(300, "real images of a class that are looked at", minimum=1)
+    factor: int = option(AUTO, "crops per side of an image", minimum=1)
+    candidates: int = option(300, "candidate real images per class", minimum=1)
     crops: int = option(5, "random crops of each", minimum=1)
     min_scale: float = option(0.08, "smallest area of a crop", minimum=0.01, maximum=1)
     ref_bugs: bool = option(
         False,
-        "a student's step moves its running batch-norm statistics twice, as in the authors' code",
+        "a student's step updates its running batch-norm statistics twice, as in the authors' code",
         later=True,
     )
 

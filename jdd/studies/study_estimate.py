@@ -32,9 +32,9 @@ def run(
       BadInput: as ``study.run``.
       OutOfMemory: as the estimate of a run does.
     """
-    asked = study.opened(found, overrides or {})
-    place = study.placed(asked, workdir)
-    cells = study_cells.make(asked, placeholders=True)
+    opened = study.opened(found, overrides or {})
+    place = study.placed(opened, workdir)
+    cells = study_cells.make(opened, placeholders=True)
     study.check_place(place)
     settings: dict[str, list[Cell]] = {}
     for cell in cells:
