@@ -111,6 +111,103 @@ def test_formats_of_fixed_sets_refuse_others(run, tmp_path):
     assert jdd.load(copied).recipe == jdd.load(place / "distilled.npz").recipe
 
 
+def saved(run, tmp_path, **changes):
+    """Write the run's product with other fields; return its path."""
+    product = jdd.load(run[1] / "distilled.npz")
+    path = tmp_path / "changed.npz"
+    product._replace(**changes).save(path)
+    return path
+
+
+def evaluate(path, place, *words):
+    own = [f"--set={path}", f"--workdir={place}", "--config.eval.n=1"]
+    own += ["--config.baselines.random=1", "--config.progress=false", "--config.eval.epochs=2"]
+    return main(["--mode=evaluate", *own, *words])
+
+
+def test_a_set_of_a_method_with_steps_and_rates_of_its_own(run, tmp_path):
+    """Such sets are made outside: the checks of the baselines are not theirs."""
+    kind, place, _ = run
+    recipe = jdd.load(place / "distilled.npz").recipe
+    recipe = recipe | {"method": "my_method", "steps": 100}
+    changes = {"recipe": recipe}
+    if kind == "pairs":
+        changes = {"recipe": recipe | {"train": recipe["train"] | {"lr": None}}}
+        changes |= {"rates": {"image": 0.1, "text": 0.2}}
+    path = saved(run, tmp_path, **changes)
+    assert evaluate(path, tmp_path / "a") == 0
+    assert evaluate(path, tmp_path / "b", "--config.eval.ema=0.9", "--config.eval.lr=0.05") == 0
+    made = jdd.load(tmp_path / "b/distilled.npz")
+    assert made.recipe["train"]["ema"] == 0.9 and made.recipe["train"]["lr"] == 0.05
+    if kind == "pairs":
+        assert not made.rates and jdd.load(tmp_path / "a/distilled.npz").rates["text"] == 0.2
+
+
+@pytest.mark.parametrize(
+    "entry, words",
+    [
+        ({"task": "foo"}, "recipe.task is 'foo'"),
+        ({"task": "adapt"}, "recipe.task"),
+        ({"captions": ["a"]}, "captions"),
+        ({"captions": [1] * 12}, "list of texts"),
+    ],
+)
+def test_a_damaged_recipe_of_pairs_is_refused_before_the_first_write(
+    tmp_path_factory, tmp_path, capsys, entry, words
+):
+    place = tmp_path_factory.getbasetemp() / "damaged"
+    if not place.exists():
+        go("pairs", place, "distill")
+    with np.load(place / "distilled.npz") as found:
+        arrays = dict(found)
+    recipe = json.loads(str(arrays["recipe"])) | entry
+    np.savez(tmp_path / "x.npz", **arrays | {"recipe": np.asarray(json.dumps(recipe))})
+    assert evaluate(tmp_path / "x.npz", tmp_path / "e") == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "e").exists()
+
+
+def test_scores_of_a_product_are_refused_before_the_first_write(run, tmp_path, capsys):
+    words = ("--config.scores=true", "--config.baselines.full=true")
+    assert evaluate(run[1] / "distilled.npz", tmp_path / "e", *words) == 2
+    assert "scores are of fixed sets" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_keys_that_pairs_do_not_have_are_refused(tmp_path):
+    for key, value in (("data.val", 0.2), ("data.size", 16), ("data.zca", "kornia")):
+        with pytest.raises(BadInput, match=f"config.{key}"):
+            go("pairs", tmp_path / "w", **{key: value})
+
+
+def test_the_ceiling_of_pairs_is_that_of_the_same_towers(tmp_path):
+    from jdd.stages import full
+
+    contexts = [
+        pipeline.prepare(
+            configs.resolve(
+                configs.load(CONFIGS["pairs"], KEYS["pairs"] | {"towers.tau": tau}).config
+            )[0],
+            tmp_path,
+            "test",
+        )
+        for tau in (0.07, 0.7)
+    ]
+    assert full.STAGE.fingerprint(contexts[0]) != full.STAGE.fingerprint(contexts[1])
+
+
+def test_runs_of_pairs_are_compared_and_studied(tmp_path):
+    base = {"method": "random_pairs", "data.name": "digits_captions", "progress": False}
+    base |= KEYS["pairs"] | {"eval.n": 1, "baselines.random": 0, "baselines.full": False}
+    grid = {"pairs": [12, 14]}
+    study = {"base": base, "grid": grid, "seeds": [0], "metric": "recall"}
+    found = jdd.study(study, tmp_path / "s")
+    assert "mean recall" in found["text"] and len(found["cells"]) == 2
+    page = (tmp_path / "s/compare.html").read_text(encoding="utf-8")
+    assert "digits_captions, 12 pairs" in page and "Mean recall in percent" in page
+    with pytest.raises(BadInput, match="recall of its task"):
+        jdd.study(study | {"metric": "accuracy"}, tmp_path / "t")
+
+
 def test_weights_scale_each_images_loss(toy, tmp_path):
     """Weights of 0 leave an image out: the set trains as the one without it, but for its size."""
     keys = {"data.name": "toy", "data.path": str(toy), "ipc": 2, "steps": 0, "progress": False}
@@ -126,3 +223,18 @@ def test_weights_scale_each_images_loss(toy, tmp_path):
         for one in (few, half)
     ]
     assert found[0]["values"] == found[1]["values"]
+
+
+def test_weights_are_part_of_what_an_evaluation_is_of(tmp_path):
+    from jdd.run.workdir import digest
+    from tests.tiny_distilled import make
+
+    plain = make()
+    weights = np.arange(1, plain.size + 1, dtype=np.float32)
+    digests = {
+        digest(plain),
+        *(digest(plain._replace(weights=w)) for w in (weights, weights[::-1])),
+    }
+    assert len(digests) == 3
+    with pytest.raises(BadInput, match="hold no weights"):
+        jdd.export(plain._replace(weights=weights), tmp_path / "x.safetensors")

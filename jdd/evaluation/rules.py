@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jdd import augment as augmentations
 from jdd.errors import BadInput, nearest
 from jdd.product.distilled_set import DistilledSet
@@ -141,6 +143,7 @@ def check(dset: AnyProduct, where: str) -> None:
             if entry not in found:
                 raise BadInput(where, f"recipe.{section} has no {entry}", words)
             raise _refusal(where, name, found[entry], words, _flag(dset.recipe, name))
+    _task(dset, where)
     _rates(dset, where)
     if isinstance(dset, PairSet):
         _pairs(dset, where)
@@ -169,8 +172,11 @@ def _refused(recipe: Mapping[str, Any], section: str) -> tuple[str, str] | None:
 def rate(dset: AnyProduct) -> float | tuple[float, ...] | None:
     """Return the rate that nets are trained at on the set, or one for every step.
 
-    The recipe's, else the one that the set has learned; None where neither is usable.
+    The recipe's, else the one that the set has learned; None where neither is usable. Of pairs with
+    learned rates, which are used branch by branch, their mean.
     """
+    if isinstance(dset, PairSet) and dset.rates:
+        return float(np.mean(list(dset.rates.values())))
     found = dset.recipe["train"].get("lr")
     found = dset.lr if found is None else found
     many = isinstance(found, list | tuple)
@@ -219,6 +225,19 @@ def _needed(section: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return kinds.get("", ()) + kinds.get(str(found.get("kind", "")) or "?", ())
 
 
+TASKS = ("classify", "adapt", "attack", "retrieval")
+
+
+def _task(dset: AnyProduct, where: str) -> None:
+    """Refuse a task that is unknown, or of another kind of product."""
+    task, paired = dset.recipe.get("task", "classify"), isinstance(dset, PairSet)
+    if task not in TASKS:
+        raise BadInput(where, f"recipe.task is {task!r}", f"one of {', '.join(TASKS)}")
+    if (task == "retrieval") != paired:
+        words = "retrieval" if paired else "classify, adapt or attack"
+        raise BadInput(where, f"recipe.task is {task!r} of a product of kind {dset.kind!r}", words)
+
+
 def _pairs(pairs: PairSet, where: str) -> None:
     """Refuse a recipe whose order or loss is not of pairs."""
     train = pairs.recipe["train"]
@@ -246,6 +265,10 @@ def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
     if train["loss"] in PAIRED or isinstance(dset, GeneratorSet) and train["order"] != "shuffled":
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
         raise BadInput(where, found, f"one of {', '.join(LOSSES)}, with order 'shuffled'")
+    weighted = isinstance(dset, DistilledSet) and dset.weights is not None
+    if weighted and train["loss"] != "cross_entropy":
+        found = f"weights with recipe.train.loss {train['loss']!r}"
+        raise BadInput(where, found, "cross_entropy, or a set without weights")
     if stored:
         _labels(dset, where)
     if train["order"] == "classwise" and not 1 <= train["per_class"] <= count // classes:

@@ -48,6 +48,13 @@ class Plan(NamedTuple):
     passes: int
     steps: int = 0
 
+    @property
+    def rates(self) -> Tree:
+        """The rates as float32 arrays: one, one for every step, or one for each branch."""
+        if isinstance(self.lr, dict):
+            return {name: jnp.asarray(rate, jnp.float32) for name, rate in self.lr.items()}
+        return jnp.asarray(self.lr, jnp.float32)
+
     def length(self, run: trainer.Fit) -> int:
         """Return the number of steps."""
         return self.steps or self.passes * run.steps_per_epoch
@@ -156,12 +163,7 @@ def test_nets(
     count, n = jax.tree.leaves(labels)[0].shape[:2]
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
-    total = planned.length(run)
-    lr = (
-        {name: jnp.asarray(rate, jnp.float32) for name, rate in planned.lr.items()}
-        if isinstance(planned.lr, dict)
-        else jnp.asarray(planned.lr, jnp.float32)
-    )
+    total, lr = planned.length(run), planned.rates
     unit = 1 if planned.steps else run.steps_per_epoch
     shared = (reader.shared,) if reader and reader.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))

@@ -118,6 +118,8 @@ def export(dataset: AnyProduct, path: str | os.PathLike, fmt: str | None = None)
             raise BadInput("format", found, "npz: the other formats hold fixed sets of images")
         return dataset.save(path)
     dataset = distilled_set.check(dataset, str(path))
+    if dataset.weights is not None and fmt not in ("npz", "figures"):
+        raise BadInput("format", f"a set with weights as {fmt}", "npz: the others hold no weights")
     if fmt == "npz":
         return dataset.save(path)
     if fmt == "png":

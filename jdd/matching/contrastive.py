@@ -9,7 +9,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-LOSSES = ("nce", "wbce")
 _EPS = 1e-6
 
 

@@ -28,6 +28,15 @@ def load(path: str | os.PathLike[str]) -> AnyProduct:
     return from_arrays(read_npz(path), str(path))
 
 
+def kind(path: str | os.PathLike[str]) -> str:
+    """Return the kind of product that a file holds; "images" where it names none, or is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return str(archive["kind"]) if "kind" in archive.files else "images"
+    except Exception:  # NumPy raises anything for a damaged file; reading it names the damage
+        return "images"
+
+
 def to_arrays(product: AnyProduct) -> dict[str, np.ndarray]:
     """Return a product as the named arrays of its file."""
     if isinstance(product, PairSet):

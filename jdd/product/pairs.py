@@ -160,6 +160,15 @@ def check(pairs: PairSet, where: str) -> PairSet:
         if name not in ("image", "text") or not 0 < rate < np.inf:
             found = f"rate {name} is {rate:g}"
             raise BadInput(where, found, "rates image and text, finite numbers above 0")
+    if pairs.rates and set(pairs.rates) != {"image", "text"}:
+        raise BadInput(
+            where, f"a rate of {', '.join(pairs.rates)} alone", "image and text, or none"
+        )
+    words = pairs.recipe.get("captions") or []
+    if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+        raise BadInput(where, f"recipe.captions is {words!r:.60}", "a list of texts")
+    if words and len(words) != n:
+        raise BadInput(where, f"{len(words)} captions of {n} pairs", "one for each, or none")
     similarity = pairs.similarity
     if similarity is not None:
         w = plain.floats(similarity.w, "similarity/w", 1, where)

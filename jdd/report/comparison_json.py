@@ -136,7 +136,10 @@ def in_words(found: Found) -> str:
     """Return the comparison as plain text: a table a group, what is not alike, what is missing."""
     parts = []
     for group in found.groups:
-        lines = [f"{group.title} (test accuracy in %, mean ± std, n nets)", _table(group)]
+        lines = [
+            f"{group.title} ({runs.metric(group).lower()} in %, mean ± std, n nets)",
+            _table(group),
+        ]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
             lines += [f"not alike ({word}): {_told(one)}" for one in unlike]
         if comparison_page.taught(group):

@@ -18,7 +18,7 @@ from jdd.report.headline import Headline, Text, article, method
 from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
 from jdd.report.pictures import Tile
-from jdd.report.runs import Found, Group, Run, Unlike
+from jdd.report.runs import Found, Group, Run, Unlike, metric
 from jdd.report.templating import render as render_template
 from jdd.stages import registry
 
@@ -180,7 +180,7 @@ def _section(group: Group, room: int) -> Section:
 
 def _note(group: Group) -> str:
     words = (
-        f"Test accuracy in percent of nets trained on each set by its own recipe: last iterate, "
+        f"{metric(group)} in percent of nets trained on each set by its own recipe: last iterate, "
         f"mean{THIN}±{THIN}population standard deviation over n nets. Bars: {group.net}."
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):

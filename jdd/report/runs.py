@@ -167,6 +167,12 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(place) for place in folders]
 
 
+def metric(group: Group) -> str:
+    """Return the words of the primary metric that the runs of a group share."""
+    task = group.runs[0].evidence.result.get("task")
+    return "Mean recall" if task == "retrieval" else "Test accuracy"
+
+
 def _kind(evidence: Evidence) -> tuple[str, str, str]:
     aim = mapping(evidence.result, "objective")
     kind = str(aim.get("kind") or "distill")
@@ -174,6 +180,8 @@ def _kind(evidence: Evidence) -> tuple[str, str, str]:
         "adapt": f"adapting nets of {aim.get('source')}",
         "attack": f"attack, {aim.get('attack_name')} to be taken for {aim.get('target_name')}",
     }
+    if pairs := evidence.result.get("pairs"):
+        return evidence.known("dataset"), f"{pairs} pairs", "mean recall"
     return evidence.known("dataset"), evidence.known("ipc"), words.get(kind, "")
 
 
@@ -189,7 +197,10 @@ def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
 
     runs = sorted(runs, key=place)
     title = f"{dataset or 'an unnamed dataset'}, {ipc or '?'} image{'' if ipc == '1' else 's'}"
-    title += f" per class{f', {aim}' if aim else ''}"
+    title += " per class"
+    if ipc.endswith(" pairs"):
+        title = f"{dataset}, {ipc}"
+    title += f", {aim}" if aim else ""
     unlike, slower = (
         tuple(
             Unlike(what, values)

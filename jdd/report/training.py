@@ -130,10 +130,12 @@ def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
     """Return one line a net and synthesis seed, with the spread over nets as band."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     several = any(_seed(row, "curve") for row in evidence.rows)
+    primary = str(evidence.result.get("primary", "accuracy"))
     for row in evidence.rows:
         seed = _seed(row, "curve")
-        if seed is None or real(row["step"]) is None or real(row.get("accuracy")) is None:
+        if seed is None or real(row["step"]) is None or real(row.get(primary)) is None:
             continue
+        row = {**row, "accuracy": row[primary]}
         names = (str(row.get("net", evidence.net)), _named(evidence, seed, several))
         label = ", ".join(name for name in names if name)
         for measure, words in ATTACKED.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd import config as configs
@@ -12,13 +15,17 @@ from jdd.evaluation import rules
 from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
+from jdd.run import set_schema
 from jdd.run import workdir as workdirs
 from jdd.schema.common import Common
+from jdd.specs import Spec
 from jdd.stages import evaluate
 from jdd.training import recipe as recipes
 
 # Entries of ``recipe["train"]`` that keys replace.
 _TRAIN = {"eval.lr": "lr", "eval.epochs": "epochs", "eval.batch": "batch", "eval.steps": "steps"}
+# What the product itself says.
+_OWN = ("method", "pairs", "ipc", "per_class", "steps", "runs")
 # Whose keys a product has where its method is not known.
 _KEYS_OF = {"pairs": "random_pairs", "generator": "gaussian"}
 
@@ -32,32 +39,27 @@ class Ready(NamedTuple):
     notes: list[str]
 
 
-def prepare(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Any) -> Ready:
+def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     """Return the product with the data and the config that its recipe and the user's keys name.
 
     Raises:
       BadInput: the recipe or a key cannot be used, or the product is not of the data.
     """
+    assert isinstance(product, PairSet | GeneratorSet)  # the file names its kind
     given = {k: v for k, v in configs.flat(loaded.config).items() if k in loaded.explicit}
-    given = {k: v for k, v in given.items() if v != configs.AUTO and k != "method"} | dict(
-        loaded.apart
-    )
-    train = dict(product.recipe["train"])
-    for key, entry in _TRAIN.items():
-        if given.get(key):
-            train[entry] = given[key]
-    if "eval.epochs" in given:
-        train["passes"] = given["eval.epochs"] + 1
-    product = product.with_recipe(product.recipe | {"train": train})
+    given = {k: v for k, v in given.items() if v != configs.AUTO and k not in _OWN}
+    given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
+    product = _retrained(product, given)
     rules.check(product, "the product's recipe")
-    method = str(product.recipe.get("method") or "")
-    name = method if method in specs.names() else _KEYS_OF[product.kind]
-    spec = specs.get(name)
+    spec = _spec(product, loaded, place)
     for key in given:
         if key not in spec.keys:
-            raise BadInput(f"config.{key}", f"no key of {spec.title}", "leave it out")
+            raise BadInput(f"config.{key}", f"no key of {spec.title or 'its kind'}", "leave it out")
     values = {k: v for k, v in _values(product).items() if k in spec.keys} | given
     config, told = configs.resolve(configs.fill(spec, values))
+    if config.scores:
+        found = f"true, of a product of kind {product.kind!r}"
+        raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
     workdirs.check(place, config)
     text: Any = getattr(config, "text", None)
     dataset: Any
@@ -69,6 +71,31 @@ def prepare(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Any)
     notes = evaluate.fits(product, dataset)
     dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
     return Ready(product, dataset, config, [n for n in told if n.startswith("nets=")])
+
+
+def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:
+    """Return the product with the user's keys of training in its recipe; a rate replaces all."""
+    train = dict(product.recipe["train"])
+    for key, entry in _TRAIN.items():
+        if given.get(key):
+            train[entry] = given[key]
+    if given.get("eval.epochs"):
+        train["passes"] = given["eval.epochs"] + 1
+    group = {k.removeprefix("eval."): v for k, v in given.items() if k.startswith("eval.")}
+    recipe = product.recipe | {"train": recipes.asked(train, group)}
+    if isinstance(product, PairSet):
+        rates = {} if given.get("eval.lr") else product.rates
+        return product._replace(recipe=recipe, rates=rates)
+    return product.with_recipe(recipe)
+
+
+def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Path) -> Spec:
+    """Return the spec of the product's method, or one with the keys of its kind."""
+    found = set_schema.of_set(product, loaded.config.spec if loaded.spec else None, place)
+    if found.config is not Common:
+        return found
+    other = specs.get(_KEYS_OF[product.kind])
+    return dataclasses.replace(found, config=other.config, task=other.task)
 
 
 def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:

@@ -63,11 +63,9 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _check_free(place)
-    if source.suffix.lower() == ".npz" and source.is_file():
-        product = interop.load(source)
-        if not isinstance(product, DistilledSet):
-            ready = external_products.prepare(product, loaded, place)
-            return _measure(ready, source, place, command)
+    if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
+        ready = external_products.prepare(interop.load(source), loaded, place)
+        return _measure(ready, source, place, command)
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if k in COMMON and said[k] != configs.AUTO}
     given.pop("method", None)

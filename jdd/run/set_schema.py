@@ -12,6 +12,7 @@ from jdd import config as configs
 from jdd import specs
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.files import AnyProduct
 from jdd.schema.common import Common
 from jdd.schema.key import checked, unknown
 from jdd.specs import Spec
@@ -34,7 +35,7 @@ _LEARNING = {
 _LABELS = {"relabel.mode": "mode", "relabel.form": "form", "relabel.k": "k"}
 
 
-def of_set(dset: DistilledSet, own: Spec | None, place: Path) -> Spec:
+def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
     """Return the spec whose keys an evaluation of a set has.
 
     It is that of the set's method, without its published settings: an evaluation guesses nothing of

@@ -66,6 +66,8 @@ def digest(dset: AnyProduct) -> str:
     # The inverse follows from the matrix, and a loaded set does not hold it.
     fitted = [*dset.transform[:4], dset.transform.zca_image]
     arrays = [dset.images, dset.labels, *(a for a in fitted if a is not None)]
+    if dset.weights is not None:
+        arrays.append(dset.weights)
     parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
     return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from jdd.errors import BadInput
 from jdd.schema.common import Baselines, Common, Eval, Net
-from jdd.schema.key import group, like, option
+from jdd.schema.key import AUTO, group, like, option, show
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,25 @@ class PairConfig(Common):
     towers: Towers = group(Towers)
     eval: Eval = group(Eval, curve=0, batch=64)
     baselines: Baselines = group(Baselines)
+
+
+# Keys of data that pairs do not have yet, with the values that they may have.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "data.path": ("",), "data.size": (0,), "data.zca": ("none", AUTO), "data.val": (0.0,),
+    "data.stream": (False,), "data.dsa": ("none", "", AUTO), "experts.sam_rho": (0.0,),
+}  # fmt: skip
+
+
+def check_pairs(values: Mapping[str, Any]) -> None:
+    """Refuse keys that methods of pairs would not obey.
+
+    Raises:
+      BadInput: naming the key.
+    """
+    for name, allowed in _FIXED.items():
+        if values[name] not in allowed:
+            found = f"{show(values[name])} with pairs"
+            raise BadInput(f"config.{name}", found, f"{show(allowed[0]) or 'empty'}")
 
 
 DEFAULTS = {"steps": 0, "eval.lr": 0.1, "eval.epochs": 150, "data.zca": "none"}

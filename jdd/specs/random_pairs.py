@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.errors import BadInput
-from jdd.schema.pairs import DEFAULTS, STARTS, PairConfig
+from jdd.schema.pairs import DEFAULTS, STARTS, PairConfig, check_pairs
 from jdd.specs.base import Spec, Values
 
 
@@ -16,6 +16,7 @@ class Config(PairConfig):
 
 def check(values: Values) -> None:
     """Refuse resolved values that do not go together."""
+    check_pairs(values)
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
         raise BadInput("config.steps", found, "0: real pairs are chosen, no step changes them")

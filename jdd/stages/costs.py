@@ -68,7 +68,7 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     )
     if planned.recipe.distillation is not None:
         labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, together)), taught)
-    lr = jnp.asarray(planned.lr, jnp.float32)
+    lr = planned.rates
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
     step = timed(lambda: advance(*args)) / steps * batch / few * count / together

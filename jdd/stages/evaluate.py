@@ -228,17 +228,10 @@ def drawn(generator: GeneratorSet) -> train_eval.Fresh:
 def _weighted(
     dset: DistilledSet, planned: train_eval.Plan, labels: np.ndarray
 ) -> tuple[train_eval.Plan, np.ndarray]:
-    """Return labels whose rows are scaled by the images' weights: cross entropy is linear in them.
-
-    Raises:
-      BadInput: weights with another loss.
-    """
+    """Return labels with rows scaled by the images' weights: cross entropy is linear in them."""
     if dset.weights is None:
         return planned, labels
     recipe = planned.recipe
-    if recipe.loss != "cross_entropy" or recipe.distillation is not None:
-        found = f"weights with recipe.train.loss {recipe.loss!r}"
-        raise BadInput("the set's recipe", found, "cross_entropy, or a set without weights")
     given = jax.numpy.asarray(dset.labels)
     rows = np.asarray(losses.targets(given, dset.label_kind, dset.classes))
     scaled = train_eval.repeated(rows * dset.weights[:, None], len(labels))

@@ -16,6 +16,7 @@ from jdd.pretrained import train
 from jdd.pretrained.store import Store
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
+from jdd.schema.values import section
 from jdd.stages import experts, pairs
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
@@ -27,7 +28,11 @@ def _place(context: RunContext) -> Path:
 
 
 def _identity(context: RunContext) -> str:
-    return fingerprint([context.settings(1, flat=False), context.config.baselines.full_epochs])
+    towers = getattr(context.config, "towers", None)  # of pairs
+    more = [] if towers is None else [section(towers)]
+    return fingerprint(
+        [context.settings(1, flat=False), context.config.baselines.full_epochs, *more]
+    )
 
 
 def _file(context: RunContext) -> Path:

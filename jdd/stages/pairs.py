@@ -34,6 +34,14 @@ def fits(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
         found = f"images {pairs.images.shape[1:]}, text vectors of {pairs.text.shape[1]}"
         allowed = f"{data.name} has images {data.shape}, text vectors of {data.text_size}"
         raise BadInput("--set", found, allowed)
+    ours, theirs = data.transform, pairs.transform
+    if theirs.whitens or not all(
+        np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("mean", "std")
+    ):
+        found = "images normalised by another mean and deviation"
+        raise BadInput(
+            "--set", found, f"those of {data.name}: {ours.mean.tolist()}, {ours.std.tolist()}"
+        )
     return ()
 
 

@@ -213,7 +213,8 @@ class Phase:
     blank: Callable[..., Any] | str | None = None
 
     def __post_init__(self) -> None:
-        taken = {*MODES, "whitening", "data", "curve"}
+        taken = {*MODES, "whitening", "data", "curve", "checkpoints", "labels", "set", "identity"}
+        taken |= {"phases", "cells", "tensorboard"}  # folders and files of a working directory
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in taken:
             allowed = "a name of lower-case letters, digits and '_' that no mode has"
             raise BadInput("Phase.name", repr(self.name), f"{allowed} ({', '.join(MODES)})")

@@ -31,7 +31,8 @@ _SCORES = {
     "ars": "augmentation-robust score",
 }
 NAMES = (
-    "accuracy", "accuracy.NET", *(f"baselines.{name}" for name in _BASELINES),
+    "accuracy", "accuracy.NET", "recall", "recall.NET",
+    *(f"baselines.{name}" for name in _BASELINES),
     *(f"scores.{name}" for name in _SCORES), "seconds",
 )  # fmt: skip
 
@@ -47,10 +48,12 @@ class Figure(NamedTuple):
 def words(metric: str) -> str:
     """Return a metric in words, with its unit."""
     kind, _, name = metric.partition(".")
+    if kind == "recall":
+        return f"mean recall of {name} in percent" if name else "mean recall in percent"
     if kind == "accuracy":
         return f"test accuracy of {name} in percent" if name else "test accuracy in percent"
     if kind == "baselines":
-        return f"test accuracy of {_BASELINES[name]} in percent"
+        return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
         return _SCORES[name] + ("" if name in ("lrs", "ars") else " in percent")
     return "time in seconds"
@@ -70,7 +73,8 @@ def validate(metric: str, where: str) -> None:
       BadInput: naming the nearest known one.
     """
     kind, _, name = metric.partition(".")
-    if metric in NAMES and name != "NET" or kind == "accuracy" and name not in ("", "NET"):
+    by_net = kind in ("accuracy", "recall") and name not in ("", "NET")
+    if metric in NAMES and name != "NET" or by_net:
         return
     near = nearest(metric, [n for n in NAMES if "NET" not in n])
     hint = f"did you mean {near}? " if near else ""
@@ -86,7 +90,10 @@ def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) ->
     kind, _, name = metric.partition(".")
     values = configs.flat(config)
     needs = ""
-    if kind == "accuracy" and name and name not in values["nets"]:
+    own = "recall" if config.spec.task == "retrieval" else "accuracy"
+    if kind in ("accuracy", "recall") and kind != own:
+        raise BadInput(f"{where}: metric", f"{metric!r} in cell {cell}", f"{own} of its task")
+    if kind == own and name and name not in values["nets"]:
         needs = f"{name} among nets (here: {','.join(values['nets'])})"
     if kind == "baselines":
         for key in {"random_hard": ("random", "hard")}.get(name, (name,)):
@@ -109,10 +116,10 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
     if kind == "seconds":
         spent = {k: v for k, v in dict(result.get("seconds") or {}).items() if k != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
-    found = result.get(kind)
+    found = result.get("metrics" if kind == "recall" else kind)
     if not isinstance(found, Mapping) or not found:
         return None
-    if kind == "accuracy" and not name:
+    if kind in ("accuracy", "recall") and not name:
         name = net if net in found else str(next(iter(found)))
     value = found.get(name)
     if isinstance(value, Mapping) and isinstance(value.get("mean"), int | float):

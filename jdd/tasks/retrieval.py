@@ -121,6 +121,7 @@ def ranks(
     found = []
     for lo in range(0, len(queries), _ROWS):
         near = np.asarray(queries[lo : lo + _ROWS], np.float64) @ candidates.T
+        near = np.where(np.isfinite(near), near, -np.inf)  # a net that diverged finds nothing
         right = meant[lo : lo + _ROWS, None] == meanings[None]
         best = np.max(np.where(right, near, -np.inf), axis=1)
         wrong = np.sum(~right & (near >= best[:, None]), axis=1)

@@ -45,3 +45,8 @@ def test_a_query_without_a_right_candidate_misses():
     image, text = unit(3), unit(3)
     ranked = retrieval.ranks(image, text, np.array([0, 1, 9]), np.array([0, 1, 2]))
     assert ranked[2] == 3
+
+
+def test_a_net_that_diverged_finds_nothing():
+    text = unit(12)
+    assert retrieval.recalls(np.full_like(text, np.nan), text, np.arange(12), np.arange(12))[0] == 0
