@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.data import class_names
 from jdd.data.dataset import Dataset, load
 from jdd.errors import BadInput
+from jdd.schema.common import Common
 from jdd.schema.values import section
 
 KEYS = ("name", "source", "path")  # config.source.KEY is said as config.data.KEY is
 
 
-def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
+def origin(config: Common, data: Dataset, fit: bool = True) -> Dataset:
     """Return the dataset that ``config.source`` names, ``data`` itself where it names none.
 
     It is brought to the size of ``data``, and normalised (or whitened) by its own images.

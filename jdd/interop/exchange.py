@@ -22,7 +22,7 @@ ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
 FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
 
 
-def load(path: str | os.PathLike, **known: Any) -> DistilledSet:
+def load(path: str | os.PathLike[str], **known: Any) -> DistilledSet:
     """Load a distilled set from whatever it was saved as.
 
     Takes a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with its labels and
@@ -77,7 +77,7 @@ def _read(path: Path, facts: foreign.Known) -> DistilledSet:
     raise BadInput(where, f"a {kind or 'nameless'} file", LOADS)
 
 
-def export(dataset: DistilledSet, path: str | os.PathLike, fmt: str | None = None) -> Path:
+def export(dataset: DistilledSet, path: str | os.PathLike[str], fmt: str | None = None) -> Path:
     """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
 
     - 'npz': what jdd itself saves.

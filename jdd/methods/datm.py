@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from jdd import rng
-from jdd.data import class_indices, draw_per_class
+from jdd.data import Dataset, class_indices, draw_per_class
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
 from jdd.methods import mtt
@@ -49,15 +49,17 @@ def start_epochs(config: Config, step: int) -> tuple[int, int]:
 def final_logits(problem: Problem) -> Logits:
     """Return the experts at their last epoch, as a function from images to logits."""
     net, epoch = problem.nets["student"], problem.config.experts.epochs
+    store = problem.experts
+    assert store is not None
 
     def logits(expert: int, images: np.ndarray) -> np.ndarray:
-        return outputs(net, problem.experts.read(expert, epoch), images).logits
+        return outputs(net, store.read(expert, epoch), images).logits
 
     return logits
 
 
 def correct_rows(
-    draw: np.random.Generator, logits: Logits, data: Any, ipc: int, experts: int
+    draw: np.random.Generator, logits: Logits, data: Dataset, ipc: int, experts: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose ``ipc`` images of each class that an expert classifies right.
 
@@ -117,6 +119,7 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
     logits, train = final_logits(problem), data.train
     rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
     # Nets that nobody has trained would be searched to the last for images that they have right.
+    assert problem.experts is not None
     if config.pix_init == "real" or not problem.experts.trained:
         return train.images[rows], logits(0, train.images[rows])
     draw = rng.host(seed, "datm/correct")

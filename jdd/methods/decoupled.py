@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from jdd.training.schedules import Cosine
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
     """Return a class-major set with the classes as its labels, until its views are labelled."""
-    config, data = problem.config, problem.data
+    config, data = cast(Decoupled, problem.config), problem.data
     labels = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
     said = recipe(problem, steps, **training(config)) | more
     said["augment"] = {"name": "none", "strategy": "", "align_corners": False}  # views say it all

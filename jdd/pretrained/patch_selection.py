@@ -21,6 +21,7 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import views
+from jdd.data import Dataset
 from jdd.data.sampler import class_indices
 from jdd.nets import Net
 from jdd.pretrained.teachers import Teacher
@@ -57,7 +58,7 @@ class Crops(NamedTuple):
     box: np.ndarray
 
 
-def select(teacher: Teacher, data: Any, seed: int, wanted: int, rule: Rule) -> Crops:
+def select(teacher: Teacher, data: Dataset, seed: int, wanted: int, rule: Rule) -> Crops:
     """Return ``wanted`` crops of every class, the easiest of them first.
 
     A class of fewer images gives its images several times, with other crops. Of a teacher that
@@ -91,7 +92,7 @@ def taken(scores: np.ndarray, wanted: int, part: str) -> tuple[np.ndarray, np.nd
     return image, scores[image].argmin(1)
 
 
-def medium(teacher: Teacher, data: Any, seed: int, ipc: int) -> Crops:
+def medium(teacher: Teacher, data: Dataset, seed: int, ipc: int) -> Crops:
     """Return ``select`` by the rule ``MEDIUM``, worked out once and kept beside the teacher."""
     if teacher.store is None:
         return select(teacher, data, seed, ipc, MEDIUM)
@@ -131,7 +132,7 @@ def padded(cells: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _looked_at(
-    net: Net, variables: Tree, data: Any, seed: int, label: int, drawn: np.ndarray, rule: Rule
+    net: Net, variables: Tree, data: Dataset, seed: int, label: int, drawn: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes of all crops, [images, crops, 4], and their cross entropies."""
     every, judge, boxes, scores = np.repeat(drawn, rule.crops), _judge(net, rule), [], []

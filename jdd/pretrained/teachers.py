@@ -12,10 +12,12 @@ import numpy as np
 
 from jdd import nets, rng
 from jdd.augment import crops
+from jdd.data import Dataset
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
+from jdd.schema.decoupled import Decoupled
 from jdd.schema.values import section
 from jdd.training import trainer
 from jdd.training.recipe import Recipe, of_keys
@@ -61,7 +63,7 @@ class Teacher(NamedTuple):
         return Cosine(warmup=self.settings["warmup"]).rates(lr, steps, per_epoch)
 
 
-def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
+def teachers(config: Decoupled, data: Dataset, folder: Path | None) -> tuple[Teacher, ...]:
     """Return the teachers of a config, in order; ``folder`` None: as nobody has trained them.
 
     Raises:
@@ -70,7 +72,7 @@ def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]
     return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
 
 
-def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
+def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
     name, colon, own = word.partition(":")
     width = int(own) if own.isdecimal() else squeeze.width
@@ -132,7 +134,9 @@ def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
     return Teacher(word, net, frozen, recipe, settings, squeeze.epochs, store)
 
 
-def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:
+def trained(
+    word: str, settings: Mapping[str, Any], data: Dataset, folder: Path
+) -> tuple[Net, Tree]:
     """Return a teacher that has labelled images, its net (``Teacher.frozen``) and its variables.
 
     Args:

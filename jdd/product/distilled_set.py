@@ -91,9 +91,9 @@ class DistilledSet(NamedTuple):
         """The class each image belongs to: its label, or its label's largest entry; int32 [n]."""
         if self.label_kind == "hard":
             return np.asarray(self.labels, np.int32)
-        return np.argmax(self.labels, axis=1).astype(np.int32)
+        return np.asarray(np.argmax(self.labels, axis=1), np.int32)
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the set as ``.npz`` of plain arrays, complete or not at all; the same set gives
         the same bytes.
 
@@ -104,7 +104,7 @@ class DistilledSet(NamedTuple):
         return write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> DistilledSet:
+    def load(cls, path: str | os.PathLike[str]) -> DistilledSet:
         """Read a set written by ``save``; nothing in the file is ever executed.
 
         Raises:
@@ -216,7 +216,7 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
     return merge(RECIPE, found)
 
 
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file, without pickle.
 
     Raises:

@@ -35,7 +35,8 @@ def to_pixels(dataset: DistilledSet) -> np.ndarray:
     A synthetic image may leave [0, 1]; what is outside cannot be shown and is cut off.
     """
     pixels = np.asarray(dataset.transform.inverse(dataset.images))
-    return np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+    shown: np.ndarray = np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return shown
 
 
 def by_class(dataset: DistilledSet) -> list[np.ndarray]:
@@ -88,7 +89,7 @@ def grid(dataset: DistilledSet, names: bool = True) -> bytes:
     return _bytes(sheet)
 
 
-def save(dataset: DistilledSet, path: str | os.PathLike) -> Path:
+def save(dataset: DistilledSet, path: str | os.PathLike[str]) -> Path:
     """Write ``grid`` to ``path``, complete or not at all."""
     data = grid(dataset)
     return write_atomic(path, lambda file: file.write(data))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd import rng
-from jdd.data import Split, Streamed, class_names, draw_per_class
+from jdd.data import Dataset, Split, Streamed, class_names, draw_per_class
 from jdd.errors import BadInput
 from jdd.evaluation import objectives, train_eval
 from jdd.evaluation.accuracy import accuracy
@@ -55,7 +55,7 @@ def settings(context: RunContext) -> dict[str, Any]:
     }
 
 
-def fits(dset: DistilledSet, data: Any) -> tuple[str, ...]:
+def fits(dset: DistilledSet, data: Dataset) -> tuple[str, ...]:
     """Return notes on the classes of a set; refuse one that is not of this dataset's.
 
     Raises:
@@ -120,7 +120,7 @@ def _check_random(context: RunContext, dset: DistilledSet) -> None:
         raise BadInput("config.baselines.random", found, allowed)
 
 
-def in_space_of(dset: DistilledSet, split: Split, data: Any) -> Split:
+def in_space_of(dset: DistilledSet, split: Split, data: Dataset) -> Split:
     """Return ``split`` in the input space of the set: its own normalisation and whitening."""
     ours, theirs = data.transform, dset.transform
     # zca_inverse is left out: it follows from the matrix, and a loaded set does not hold it.
