@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jdd.data import class_names
 from jdd.data.dataset import Dataset, load
 from jdd.errors import BadInput
+from jdd.schema.common import Common
 from jdd.schema.values import section
 
 KEYS = ("name", "source", "path")  # config.source.KEY takes the values of config.data.KEY

@@ -47,6 +47,7 @@ from jdd.training.optimisers import InnerOptimizer
 Tree = Any
 Loss = Callable[[Tree, Tree, Tree], jax.Array]
 Step = Callable[..., tuple[Tree, Tree]]
+SecondOrder = Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]]
 
 WAYS = ("mixed", "remat", "reverse")
 ESTIMATORS = ("exact", "truncated", "tesla")
@@ -140,7 +141,7 @@ def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Any) -
 
 
 def _mixed_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
-    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> Tree:
+    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
         def both(t: Tree) -> Tree:
             return jax.value_and_grad(inner.loss, argnums=(0, 1))(t, rows, fixed)
 
@@ -151,9 +152,10 @@ def _mixed_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
 
 
 def _tesla_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
-    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> Tree:
+    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
         def along(rows: Tree) -> jax.Array:
-            return jax.jvp(lambda t: inner.loss(t, rows, fixed), (theta,), (w,))[1]
+            slope: jax.Array = jax.jvp(lambda t: inner.loss(t, rows, fixed), (theta,), (w,))[1]
+            return slope
 
         # d/dS of w . grad_theta L; the dependence of that gradient on theta_j is dropped.
         value, mixed_w = jax.value_and_grad(along)(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import optax
 
 from jdd import __version__, nets, rng
 from jdd.data import Rows, draw_per_class
+from jdd.data.dataset import Dataset
 from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
@@ -34,6 +35,21 @@ class State(NamedTuple):
     aux: Tree
 
 
+class Experts(Protocol):
+    """Variables of trained nets by expert and epoch; untrained ones where a cost is estimated."""
+
+    trained: bool
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the nets are trained with, JSON-able; {} of untrained ones."""
+        ...
+
+    def read(self, expert: int, epoch: int) -> Tree:
+        """Return the variables of an expert after ``epoch`` epochs."""
+        ...
+
+
 class Problem(NamedTuple):
     """Immutable inputs of a method: data, nets by role, expert store (or None), resolved config.
 
@@ -42,10 +58,10 @@ class Problem(NamedTuple):
     (``jdd.stages.registry.Phase``).
     """
 
-    data: Any
+    data: Dataset
     nets: dict[str, Net]
-    experts: Any
-    config: Any
+    experts: Experts | None
+    config: Common
     teachers: tuple[Any, ...] = ()
     phases: Mapping[str, State] = MappingProxyType({})
 
@@ -68,6 +84,7 @@ class Problem(NamedTuple):
             rows = indices["shared"]["real"]
             batch["shared"] = {"real": {"images": train.images[rows], "labels": train.labels[rows]}}
         for name, pairs in indices.get("snapshots", {}).items():
+            assert self.experts is not None
             trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
             batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
         return batch
@@ -192,7 +209,9 @@ def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.n
     data, ipc = problem.data, config.ipc
     if config.pix_init == "real":
         draw = rng.host(seed, purpose)
-        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
+        rows = draw_per_class(draw, data.train.labels, data.classes, ipc)
+        images: np.ndarray = data.train.images[rows]
+        return images
     noise = jax.random.normal(rng.key(seed, purpose), (ipc * data.classes, *data.shape))
     return np.asarray(noise)
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from jdd import rng
-from jdd.data import class_indices, draw_per_class
+from jdd.data import Dataset, class_indices, draw_per_class
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
 from jdd.methods import mtt
@@ -49,15 +49,17 @@ def start_epochs(config: Config, step: int) -> tuple[int, int]:
 def final_logits(problem: Problem) -> Logits:
     """Return the experts at their last epoch, as a function from images to logits."""
     net, epoch = problem.nets["student"], problem.config.experts.epochs
+    store = problem.experts
+    assert store is not None
 
     def logits(expert: int, images: np.ndarray) -> np.ndarray:
-        return outputs(net, problem.experts.read(expert, epoch), images).logits
+        return outputs(net, store.read(expert, epoch), images).logits
 
     return logits
 
 
 def correct_rows(
-    draw: np.random.Generator, logits: Logits, data: Any, ipc: int, experts: int
+    draw: np.random.Generator, logits: Logits, data: Dataset, ipc: int, experts: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose ``ipc`` images of each class that an expert classifies correctly.
 

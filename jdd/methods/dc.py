@@ -91,7 +91,9 @@ def build(config: Matching, problem: Problem, augmented: bool) -> Method:
     statistics = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0))
 
     def init(seed: int) -> State:
-        images = jnp.asarray(first_images(config, problem, seed, f"{name}/init"), jnp.float32)
+        images = jnp.asarray(
+            first_images(problem, config.pix_init, seed, f"{name}/init"), jnp.float32
+        )
         fresh = net.init(rng.key(seed, f"{name}/net"))
         return State({"images": images}, {"net": fresh, "t": jnp.zeros((), jnp.int32)})
 

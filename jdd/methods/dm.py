@@ -40,7 +40,7 @@ def make(config: ClassMatched, problem: Problem) -> Method:
     own = Classwise(config, problem, augmented=True, whole=together)
 
     def init(seed: int) -> State:
-        images = jnp.asarray(first_images(config, problem, seed, "dm/init"), jnp.float32)
+        images = jnp.asarray(first_images(problem, config.pix_init, seed, "dm/init"), jnp.float32)
         return State({"images": images}, {"net": net.init(rng.key(seed, "dm/net"))})
 
     def advance(state: State, key: jax.Array) -> State:

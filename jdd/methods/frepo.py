@@ -214,7 +214,9 @@ def make(config: Config, problem: Problem) -> Method:
     )  # fmt: skip
 
     def init(seed: int) -> State:
-        images = jnp.asarray(first_images(config, problem, seed, "frepo/init"), jnp.float32)
+        images = jnp.asarray(
+            first_images(problem, config.pix_init, seed, "frepo/init"), jnp.float32
+        )
         variables = {"images": images, "labels": centred(jnp.asarray(hard), data.classes)}
         return State(variables, pool.init(rng.key(seed, "frepo/pool")))
 

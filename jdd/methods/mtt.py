@@ -22,7 +22,7 @@ instead of failing at evaluation; several segments may be averaged in a step (``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ class Variation(NamedTuple):
 
 
 def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation) -> Any:
-    config, net, data = problem.config, problem.nets["student"], problem.data
+    config, net, data = cast(Config, problem.config), problem.nets["student"], problem.data
     steps = config.syn_steps
 
     def rows(moved: Tree, step: Tree) -> Tree:
@@ -153,7 +153,7 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
         given = (
             vary.start(seed)
             if vary.start
-            else (first_images(config, problem, seed, "mtt/init"), hard)
+            else (first_images(problem, config.pix_init, seed, "mtt/init"), hard)
         )
         images, labels = (jnp.asarray(x, jnp.float32) for x in given)
         lr = jnp.asarray(config.lr_student, jnp.float32)

@@ -24,7 +24,7 @@ starts as theirs does.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def window_start(config: Config, seed: int, step: int, epoch: int, item: int) ->
 
 
 def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
-    config, net, data = problem.config, problem.nets["student"], problem.data
+    config, net, data = cast(Config, problem.config), problem.nets["student"], problem.data
     steps, learned = config.unroll_steps, config.learn_labels
     inner_optimizer = optimisers.make(config.inner, config.inner_momentum, config.inner_decay)
 

@@ -12,7 +12,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,7 @@ def build(
       constants: see ``Method.constants``.
       extra: further entries of the state's ``aux``, for a part.
     """
-    config, data = problem.config, problem.data
+    config, data = cast(Recover, problem.config), problem.data
     every = parts(config, problem)
     mine = Part(b for p in every for b in p) if part is None else part
     rows = np.concatenate([b.rows.ravel() for p in every for b in p])
@@ -166,12 +166,14 @@ def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
     config, data, ipc = problem.config, problem.data, problem.config.ipc
     if config.pix_init == "patch":
         found, own = (
-            patch_selection.medium(problem.teachers[0], data, seed, ipc),
+            patch_selection.medium(problem.teachers[0], data, seed, config.ipc),
             batch.rows.ravel(),
         )
         return patch_selection.cut(data.train.images[found.rows[own]], found.box[own])
     if config.pix_init == "real":
-        rows = draw_per_class(rng.host(seed, "recover/init"), data.train.labels, data.classes, ipc)
+        rows = draw_per_class(
+            rng.host(seed, "recover/init"), data.train.labels, data.classes, config.ipc
+        )
         return jnp.asarray(data.train.images[rows[batch.rows.ravel()]])
     return jax.random.normal(
         rng.key(seed, "recover/noise", batch.number), (batch.size, *data.shape)

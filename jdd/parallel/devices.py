@@ -88,8 +88,8 @@ def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:
 def sharding(devices: Sequence[jax.Device], split: bool) -> jax.sharding.NamedSharding:
     """Return the sharding of arrays over devices: ``split`` on axis 0, or replicated."""
     mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
-    spec = jax.sharding.PartitionSpec
-    return jax.sharding.NamedSharding(mesh, spec("devices") if split else spec())
+    axes = ("devices",) if split else ()
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 # The older of XLA's two CPU code generators needs two thirds of the memory to compile a meta-step,

@@ -17,6 +17,7 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import crops
+from jdd.data import Dataset
 from jdd.matching.statistics import Hooks, hook_statistics, running
 from jdd.nets import Net
 from jdd.nets.order import order
@@ -27,7 +28,7 @@ Tree = Any
 _APART = ":"  # separator; does not occur in a layer's path
 
 
-def targets(teacher: Teacher, data: Any, patch: int) -> Hooks:
+def targets(teacher: Teacher, data: Dataset, patch: int) -> Hooks:
     """Return the statistics of real images at every hook of a teacher, float32.
 
     Those of a batch norm are its running statistics. Those of a convolution are the mean of
@@ -67,7 +68,7 @@ def _reader(net: Net, strategy: str, patch: int) -> Any:
     return read
 
 
-def _measured(teacher: Teacher, variables: Tree, data: Any, patch: int) -> Hooks:
+def _measured(teacher: Teacher, variables: Tree, data: Dataset, patch: int) -> Hooks:
     images, batch, seed = data.train.images, teacher.recipe.batch, int(teacher.settings["seed"])
     # Batches of mixed classes: files are often sorted by class.
     rows = rng.host(seed, "statistics/order").permutation(len(images))

@@ -21,6 +21,7 @@ import numpy as np
 
 from jdd import rng
 from jdd.augment import views
+from jdd.data import Dataset
 from jdd.data.sampler import class_indices
 from jdd.nets import Net
 from jdd.pretrained.teachers import Teacher
@@ -57,7 +58,7 @@ class Crops(NamedTuple):
     box: np.ndarray
 
 
-def select(teacher: Teacher, data: Any, seed: int, wanted: int, rule: Rule) -> Crops:
+def select(teacher: Teacher, data: Dataset, seed: int, wanted: int, rule: Rule) -> Crops:
     """Return ``wanted`` crops of every class, the easiest of them first.
 
     A class with fewer images gives its images several times, with other crops. For an untrained

@@ -12,10 +12,12 @@ import numpy as np
 
 from jdd import nets, rng
 from jdd.augment import crops
+from jdd.data import Dataset
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
+from jdd.schema.decoupled import Decoupled
 from jdd.schema.values import section
 from jdd.training import trainer
 from jdd.training.recipe import Recipe, of_keys
@@ -71,7 +73,7 @@ def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]
     return tuple(_teacher(name, config, data, folder) for name in config.squeeze.nets)
 
 
-def _teacher(word: str, config: Any, data: Any, folder: Path | None) -> Teacher:
+def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
     name, colon, own = word.partition(":")
     width = int(own) if own.isdecimal() else squeeze.width

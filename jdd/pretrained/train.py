@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
+from jdd.data import Dataset
 from jdd.errors import Diverged
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
@@ -64,7 +65,7 @@ def train(
     net: Net,
     recipe: Recipe,
     lr: float | Sequence[float],
-    data: Any,
+    data: Dataset,
     groups: int,
     epochs: int,
     seed: int,

@@ -112,7 +112,7 @@ class DistilledSet(NamedTuple):
         """The class each image belongs to: its label, or its label's largest entry; int32 [n]."""
         if self.label_kind == "hard":
             return np.asarray(self.labels, np.int32)
-        return np.argmax(self.labels, axis=1).astype(np.int32)
+        return np.asarray(np.argmax(self.labels, axis=1), np.int32)
 
     def with_recipe(self, recipe: dict[str, Any]) -> DistilledSet:
         """Return the same set with another recipe."""
@@ -129,7 +129,7 @@ class DistilledSet(NamedTuple):
         return write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> DistilledSet:
+    def load(cls, path: str | os.PathLike[str]) -> DistilledSet:
         """Read a set written by ``save``; nothing in the file is ever executed.
 
         Raises:

@@ -55,7 +55,8 @@ def to_pixels(dataset: DistilledSet | PairSet) -> np.ndarray:
     A synthetic image may leave [0, 1]; what is outside cannot be shown and is cut off.
     """
     pixels = np.asarray(dataset.transform.inverse(dataset.images))
-    return np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+    shown: np.ndarray = np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return shown
 
 
 def by_class(dataset: DistilledSet) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -34,7 +34,14 @@ class RunContext:
     ``source`` is the dataset that experts are trained on, ``data`` itself unless another is given.
     """
 
-    def __init__(self, config: Any, data: Any, workdir: Path, command: str, source: Any = None):
+    def __init__(
+        self,
+        config: Common,
+        data: Dataset,
+        workdir: Path,
+        command: str,
+        source: Dataset | None = None,
+    ):
         self.config, self.data, self.workdir, self.command = config, data, workdir, command
         self.source = data if source is None else source
         self.beside = workdir  # where the stored labels of its sets lie, and their teachers
@@ -52,9 +59,14 @@ class RunContext:
             return two_towers(name, self.data.shape, *sizes, ordered, towers.tau)
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
-    def taught(self, flat: bool = True) -> Any:
+    def taught(self, flat: bool = True) -> Dataset:
         """Return what the experts are trained on; not ``flat``: the full baseline."""
         return self.source if flat else self.data
+
+    @property
+    def decoupled(self) -> Decoupled:
+        """The config of a decoupled method, with its keys of squeeze, relabel and post."""
+        return cast(Decoupled, self.config)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,12 +132,12 @@ class RunContext:
         """The nets that the dataset is squeezed into; () for methods without."""
         if "squeeze" not in stage_names(self.config):
             return ()
-        return teachers(self.config, self.data, self.squeeze_path)
+        return teachers(self.decoupled, self.data, self.squeeze_path)
 
     @property
     def squeeze_path(self) -> Path:
         """Where the teachers lie; those of a set that was made elsewhere, beside it."""
-        own = self.config.squeeze.dir if "squeeze" in stage_names(self.config) else ""
+        own = self.decoupled.squeeze.dir if "squeeze" in stage_names(self.config) else ""
         return Path(own or self.beside / "squeeze")
 
     @property

@@ -183,7 +183,9 @@ def _read(
     return _named(dset, source, known, dataset), dataset
 
 
-def _named(dset: DistilledSet, source: Path, known: dict[str, Any], dataset: Any) -> DistilledSet:
+def _named(
+    dset: DistilledSet, source: Path, known: dict[str, Any], dataset: data.Dataset
+) -> DistilledSet:
     """Read a set that names no classes again, by the class names of the real data."""
     if dset.named or dset.class_names == dataset.class_names:
         return dset

@@ -31,7 +31,8 @@ import optax
 from jdd import parallel, rng
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
-from jdd.run.session import Session
+from jdd.run.session import Progress, Session
+from jdd.schema.common import Common
 from jdd.stages.registry import curve
 from jdd.storage import checkpoints
 
@@ -210,7 +211,7 @@ def run(
     return carry.state
 
 
-def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Any) -> None:
+def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Common) -> None:
     if bool(recent["ok"]):
         return
     raise Diverged(
@@ -219,7 +220,7 @@ def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Any) -> N
     )
 
 
-def remedies(config: Any) -> list[str]:
+def remedies(config: Common) -> list[str]:
     """Return what may keep a loop from diverging, as it is typed: what its method has, smaller."""
     unrolled = ["lr_student"] if hasattr(config, "unroll") else []
     rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *unrolled]
@@ -231,7 +232,12 @@ def remedies(config: Any) -> list[str]:
 
 
 def _log(
-    session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Any, config: Any
+    session: Session,
+    stage: str,
+    at: int,
+    recent: dict[str, jax.Array],
+    bar: Progress,
+    config: Common,
 ) -> None:
     scalars = {name: float(value) for name, value in recent.items() if name != "ok"}
     _ensure(recent, stage, at, config)

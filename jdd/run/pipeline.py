@@ -17,6 +17,7 @@ from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.session import Session, clock, locked
+from jdd.schema.common import Common
 from jdd.stages import distill, evaluate, phases, registry, relabel, report, scores, whitening
 from jdd.stages.base import Stage, guarded
 from jdd.stages.base import fits as fits_memory
@@ -28,7 +29,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def stages(config: Any) -> list[Stage]:
+def stages(config: Common) -> list[Stage]:
     """Return the stages of a config's method, its own phases among them, in order.
 
     Raises:
@@ -86,7 +87,7 @@ def run(
 
 
 def prepare(
-    config: Any,
+    config: Common,
     place: Path,
     command: str,
     notes: list[str] | None = None,

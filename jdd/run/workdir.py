@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.run import metrics
 from jdd.run.context import RunContext, fingerprint
+from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
 from jdd.storage.files import write_text
 
@@ -93,7 +93,7 @@ def writable(where: str, place: Path) -> None:
         raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")
 
 
-def check(place: Path, config: Any) -> None:
+def check(place: Path, config: Common) -> None:
     """Refuse a directory that cannot be written or holds a run of another config."""
     saved = place / "config.json"
     if saved.exists():
@@ -103,10 +103,11 @@ def check(place: Path, config: Any) -> None:
     writable("--workdir", place)
 
 
-def _without_rate(place: Path, config: Any) -> bool:
+def _without_rate(place: Path, config: Common) -> bool:
     """Tell whether the set in a directory has no rate to be trained at, and was given none."""
     path = place / "distilled.npz"
-    if float(config.eval.lr if config.eval.lr != configs.AUTO else 0) > 0 or not path.exists():
+    lr: object = config.eval.lr  # 'auto' as long as the config is not resolved
+    if lr not in (0, configs.AUTO) or not path.exists():
         return False
     return rules.rate(files.load(path)) is None
 

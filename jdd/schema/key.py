@@ -263,7 +263,7 @@ def _str(value: Any) -> str:
     return os.fspath(value).strip()
 
 
-def _list(item: Any, value: Any) -> tuple:
+def _list(item: Any, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         value = value.strip().strip("[]()").split(",")
         value = [part.strip().strip("'\"") for part in value if part.strip()]

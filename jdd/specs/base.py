@@ -82,7 +82,7 @@ class Spec:
         """Every key of the method's config by dotted name: the common ones, then its own."""
         return keys_of(self.config)  # type: ignore[arg-type]
 
-    def build(self, config: Any, problem: Problem, *part: Any) -> Method:
+    def build(self, config: Common, problem: Problem, *part: Any) -> Method:
         """Return the method for a resolved config and its problem, or for a part of its set."""
         made: Method = self.find(self.make)(config, problem, *part)
         return made
@@ -96,7 +96,7 @@ class Spec:
         if callable(where):
             return where
         name, _, function = where.partition(":")
-        found = getattr(self._module(where, name), function, None)
+        found: object = getattr(self._module(where, name), function, None)
         if not callable(found):
             words = f"{where!r}: no such function"
             raise BadInput(f"SPEC of {self.name}", words, "'module:function'")

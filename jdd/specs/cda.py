@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jdd.schema.decoupled import Recover
 from jdd.schema.key import option
 from jdd.specs import sre2l
 from jdd.specs.base import Spec
 
 
 @dataclass(frozen=True)
-class Config(sre2l.Config):
+class Config(Recover):
     """Keys of CDA."""
 
     curriculum: str = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jdd.errors import BadInput
 from jdd.schema.common import Eval, Experts
@@ -55,7 +56,9 @@ STARTS = {
 }  # fmt: skip
 
 
-def _row(accuracy: float, std: float, *settings: float, most: float = 1.0, init: str = "correct"):
+def _row(
+    accuracy: float, std: float, *settings: float, most: float = 1.0, init: str = "correct"
+) -> dict[str, Any]:
     n, m, low, first, high, end, batch, lr_img, lr_lr, lr_y, alpha = settings
     base = (n, m, high, batch, lr_img, lr_lr, 0.01, True, 10000)
     more = (low, first, end, lr_y, most, init, 0.01, alpha)
@@ -92,7 +95,8 @@ del PROTOCOL["pix_init"]  # the rows have it
 
 
 def _epochs(values: Values) -> int:
-    return max(100, values["max_start_epoch"] - 1 + values["expert_epochs"])
+    read: int = values["max_start_epoch"] - 1 + values["expert_epochs"]
+    return max(100, read)
 
 
 # The authors' 100 epochs, or as many as are read.

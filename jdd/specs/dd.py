@@ -86,7 +86,7 @@ STARTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _row(accuracy: float, std: float, source: str, steps: int, **settings) -> dict[str, Any]:
+def _row(accuracy: float, std: float, source: str, steps: int, **settings: Any) -> dict[str, Any]:
     values = DEFAULTS | {"steps": steps} | settings
     return {"values": values, "accuracy": accuracy, "std": std, "source": source}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jdd.schema.decoupled import Squeeze
+from jdd.schema.decoupled import Recover, Squeeze
 from jdd.schema.key import AUTO, group, option
 from jdd.specs import sre2l
 from jdd.specs.base import Spec
@@ -13,7 +13,7 @@ TEACHERS = ("ResNet18BN", "ConvNet", "MobileNetV2:16", "WRN16_2", "ShuffleNetV2"
 
 
 @dataclass(frozen=True)
-class Config(sre2l.Config):
+class Config(Recover):
     """Keys of G-VBSM."""
 
     squeeze: Squeeze = group(Squeeze, nets=TEACHERS)

@@ -97,7 +97,8 @@ PROTOCOL = {
 
 
 def _epochs_read(values: Values) -> int:
-    return values["max_start_epoch"] - 1 + values["expert_epochs"]
+    read: int = values["max_start_epoch"] - 1 + values["expert_epochs"]
+    return read
 
 
 # Keys whose 'auto' follows from other keys. The authors train 50 epochs; none past these is read.

@@ -59,7 +59,7 @@ STARTS = {
 }
 
 
-def row(accuracy: float, std: float | None, source: str, values: dict) -> dict[str, Any]:
+def row(accuracy: float, std: float | None, source: str, values: Values) -> dict[str, Any]:
     """Return one published row."""
     return {"values": values, "accuracy": accuracy, "std": std, "source": source}
 

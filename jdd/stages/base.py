@@ -12,9 +12,11 @@ import jax
 
 from jdd import config as configs
 from jdd import memory
+from jdd.data import Dataset
 from jdd.nets import Net, options_of
 from jdd.run.context import RunContext
 from jdd.run.session import Session
+from jdd.schema.common import Common
 from jdd.stages.registry import SMALLER
 
 
@@ -87,7 +89,7 @@ def timed(call: Callable[[], Any], repeats: int = 2) -> float:
 _LARGE = 1 << 30  # bytes of images from which on it is worth while to leave them in a file
 
 
-def smaller(stage: str, config: Any, data: Any = None) -> str:
+def smaller(stage: str, config: Common, data: Dataset | None = None) -> str:
     """Say which keys of a config make a stage ('data': the reading of them) take less memory.
 
     Keys that may change when a run goes on come first, the others need a new run. ``data`` is the
@@ -110,7 +112,7 @@ def smaller(stage: str, config: Any, data: Any = None) -> str:
     return "; ".join(parts)
 
 
-def _keys(stage: str, config: Any) -> tuple[str, ...]:
+def _keys(stage: str, config: Common) -> tuple[str, ...]:
     own = {phase.name: phase.smaller for phase in configs.phases(config)}
     return own.get(stage, SMALLER.get(stage, ()))
 
@@ -136,7 +138,9 @@ def _less(name: str, flat: dict[str, Any]) -> str:
     return f"--config.{name} below {value}" if isinstance(value, int) and value > 1 else ""
 
 
-def guarded(stage: str, config: Any, data: Any = None) -> AbstractContextManager[None]:
+def guarded(
+    stage: str, config: Common, data: Dataset | None = None
+) -> AbstractContextManager[None]:
     """Turn memory that runs out in a stage ('data': while they are read) into one line.
 
     Raises:
@@ -169,7 +173,7 @@ def fits(context: RunContext) -> None:
     for teacher in context.teachers:
         name, colon, _ = teacher.word.partition(":")
         own = "" if colon or "width" not in options_of(name) else "squeeze.width"
-        where, wide = f"config.squeeze.nets={teacher.word}", config.squeeze.width
+        where, wide = f"config.squeeze.nets={teacher.word}", context.decoupled.squeeze.width
         _fits(where, teacher.net, own, wide, 1, "", free)
     memory.need(
         8 * config.ipc * context.data.classes * math.prod(context.data.shape),

@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
+from jdd.schema.decoupled import Recover
+from jdd.specs import rded
 from jdd.stages import costs, evaluate, phases
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.stages.registry import curve
@@ -227,7 +229,7 @@ def _estimate(context: RunContext) -> Estimate:
     images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
     planned, begun = temporaries * batch // few, 0.0
-    if context.maker == "recover" and context.config.pix_init == "patch":
+    if context.maker == "recover" and cast(Recover, config).pix_init == "patch":
         found = _crops(context, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops)
         begun, note = found.seconds, f"{note}; at first {found.note}"
     return Estimate(begun + step * left + each * points, planned, note, disk)
@@ -236,12 +238,14 @@ def _estimate(context: RunContext) -> Estimate:
 def _choice(context: RunContext) -> Estimate:
     """Time a batch of the real images through the net whose features they are chosen by."""
     if context.maker == "recover":
-        found = _crops(context, context.config.candidates, context.config.crops)
+        config = cast(rded.Config, context.config)
+        found = _crops(context, config.candidates, config.crops)
         return found._replace(note=f"{found.note}; no steps")
     if "experts" not in stage_names(context.config):
         return Estimate(0.0, 0, "images are drawn")
-    images, net = context.data.train.images, context.net
-    variables = context.blank.experts.read(0, 0)
+    images, net, untrained = context.data.train.images, context.net, context.blank.experts
+    assert untrained is not None
+    variables = untrained.read(0, 0)
     seconds = timed(lambda: outputs(net, variables, images[:BATCH]).features)
     left = any(not _finished(context, seed) for seed in context.seeds)
     note = f"features of {len(images)} images, {seconds * 1e3:.0f} ms for {BATCH}; no steps"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd.data import Dataset
 from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.pretrained import train
@@ -38,7 +39,13 @@ def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool 
 
 
 def training_cost(
-    net: Net, recipe: Recipe, data: Any, group: int, epochs: int, batches: int, devices: Any
+    net: Net,
+    recipe: Recipe,
+    data: Dataset,
+    group: int,
+    epochs: int,
+    batches: int,
+    devices: Sequence[jax.Device],
 ) -> Estimate:
     """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])

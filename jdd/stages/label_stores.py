@@ -123,8 +123,8 @@ def blank(
     As ``soft_labels/objective.py`` reads them.
     """
     config, relabel, distillation = (
-        context.config,
-        context.config.relabel,
+        context.decoupled,
+        context.decoupled.relabel,
         planned.recipe.distillation,
     )
     assert distillation is not None

@@ -34,7 +34,7 @@ from jdd.stages.base import Estimate, Stage, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
 from jdd.storage import checkpoints
-from jdd.training import trainer
+from jdd.training.recipe import Recipe
 
 
 class Training(NamedTuple):
@@ -49,7 +49,7 @@ class Training(NamedTuple):
     """
 
     net: Net
-    recipe: trainer.Recipe
+    recipe: Recipe
     lr: float | Sequence[float]
     epochs: int
     seed: int = 0

@@ -9,7 +9,7 @@ images, each in another view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from jdd import parallel, rng
 from jdd.augment import views
 from jdd.errors import BadInput
 from jdd.methods import decoupled
+from jdd.pretrained.teachers import Teacher
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
@@ -41,7 +42,7 @@ def fits(context: RunContext) -> None:
     Raises:
       BadInput: naming the key.
     """
-    config, shape, relabel = context.config, context.data.shape, context.config.relabel
+    config, shape, relabel = context.decoupled, context.data.shape, context.decoupled.relabel
     mode, k, classes = relabel.mode, relabel.k, context.data.classes
     heat, places = config.post.temperature, decoupled.places(config, context.teachers)
     modes.validate(mode, relabel.form, classes, k, heat, places)
@@ -61,7 +62,7 @@ def fits(context: RunContext) -> None:
 
 def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[str, Any]:
     """Return what the labels of ``count`` images of that digest depend on."""
-    config, relabel = context.config, context.config.relabel
+    config, relabel = context.decoupled, context.decoupled.relabel
     keys = ("bn", "combine", "form", "k")
     hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
     mode, places = relabel.mode, decoupled.places(config, context.teachers)
@@ -131,7 +132,7 @@ def _label(
     epochs, batch = config.eval.epochs, min(config.eval.batch, len(images))
     store.create()
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
-    say = Labeller(context, images, batch)
+    say = Labeller(context, context.teachers, images, batch)
     if not store.has_images():
         # As the first epoch has them: teachers who read a batch's statistics see all classes.
         store.write_images(say.images(order(seed, 0, len(images), batch)))
@@ -160,14 +161,16 @@ class Labeller:
     Logits are None but in mode views.
     """
 
-    def __init__(self, context: RunContext, images: np.ndarray, batch: int):
-        config, relabel = context.config, context.config.relabel
+    def __init__(
+        self, context: RunContext, teachers: Sequence[Teacher], images: np.ndarray, batch: int
+    ):
+        config, relabel = context.decoupled, context.decoupled.relabel
         self._mode, self._k = relabel.mode, relabel.k
         self._images = jnp.asarray(images)
         self._draw = labeller.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
         )
-        nets = tuple(teacher.frozen for teacher in context.teachers)
+        nets = tuple(teacher.frozen for teacher in teachers)
         by_place = self._mode == "map"
         over = tuple(context.devices)
         self._say = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
@@ -205,11 +208,12 @@ def _estimate(context: RunContext) -> Estimate:
     dset, epochs = example(context), context.config.eval.epochs
     assert isinstance(dset, DistilledSet)
     batch = min(context.config.eval.batch, len(dset.images))
-    blank, few = _Untrained(context), share(batch, context.data.shape, context.devices)
-    say = Labeller(blank, np.asarray(dset.images[:few]), few)  # type: ignore[arg-type]
+    few = share(batch, context.data.shape, context.devices)
+    say = Labeller(context, context.blank.teachers, np.asarray(dset.images[:few]), few)
     rows = np.arange(few, dtype=np.int32)
     step = timed(lambda: say(0, 0, 0, rows)) * batch / few
-    relabel, places = context.config.relabel, decoupled.places(context.config, context.teachers)
+    config = context.decoupled
+    relabel, places = config.relabel, decoupled.places(config, context.teachers)
     mode, own = relabel.mode, 0.0
     if mode in ("static", "map"):
         own = timed(lambda: say.whole(rows)) * batch / few
@@ -225,14 +229,6 @@ def _estimate(context: RunContext) -> Estimate:
     if places:
         note += f", label maps of {places[0]} x {places[1]} places"
     return Estimate(sets * once * (epochs * step + own), 0, note, size)
-
-
-class _Untrained:
-    """A run whose teachers nobody has trained."""
-
-    def __init__(self, context: RunContext):
-        self.config, self.teachers = context.config, context.blank.teachers
-        self.devices = context.devices
 
 
 def _done(context: RunContext) -> bool:

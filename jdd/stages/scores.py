@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jdd.data import Dataset
 from jdd.data.catalogue import default_dsa, lookup
 from jdd.errors import BadInput
 from jdd.evaluation.predict import outputs
@@ -19,6 +20,7 @@ from jdd.matching import losses
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
+from jdd.schema.common import Common
 from jdd.stages import costs, evaluate, full
 from jdd.stages.base import Estimate, Stage
 
@@ -31,7 +33,7 @@ PROTOCOL = (
 )
 
 
-def fits(config: Any, kind: str) -> None:
+def fits(config: Common, kind: str) -> None:
     """Refuse scores of what has none: ``kind`` is what the set is for (``aims.of``).
 
     Raises:
@@ -50,7 +52,7 @@ def fits(config: Any, kind: str) -> None:
         raise BadInput("config.scores", "true with baselines.full=false", allowed)
 
 
-def switched(dset: DistilledSet, data: Any) -> DistilledSet:
+def switched(dset: DistilledSet, data: Dataset) -> DistilledSet:
     """Return the set with a recipe that augments if its own does not, and the other way round.
 
     What is added is DSA with the strategy of the data, or of their facts where that is none.

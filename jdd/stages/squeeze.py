@@ -29,7 +29,7 @@ def accuracies(context: RunContext) -> dict[str, float]:
 
 
 def _run(context: RunContext, session: Session) -> None:
-    config, data = context.config, context.data
+    config, data = context.decoupled, context.data
     for teacher in context.teachers:
         stage, store = f"squeeze-{teacher.word}", teacher.store
         assert store is not None

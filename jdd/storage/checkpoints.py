@@ -143,7 +143,8 @@ class Steps:
 
     def latest(self) -> int | None:
         """Return the newest saved step, or None."""
-        return self._manager.latest_step()
+        step: int | None = self._manager.latest_step()
+        return step
 
     def save(self, step: int, tree: Tree) -> None:
         """Save ``tree`` as ``step``, once."""

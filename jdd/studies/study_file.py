@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jdd import config as configs
-from jdd.config import files
 from jdd.errors import BadInput, JddError, nearest
+from jdd.schema.python_file import execute
 
 FIELDS = ("base", "grid", "cells", "keep", "seeds", "rows", "columns", "metric")
 CONFIG = "config"  # the key that names a config file
@@ -94,7 +94,7 @@ def read(spec: str | None, overrides: Mapping[str, Any]) -> Study:
 
 def _called(path: Path) -> object:
     try:
-        module = files.execute(path)
+        module = execute(path)
     except BadInput as error:
         allowed = "a study file is Python and defines get_study()"
         raise BadInput(error.where, error.found, allowed) from error

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jdd import parallel
+from jdd.data.dataset import Split
 from jdd.data.prefetch import Prefetcher
 from jdd.data.streamed import Streamed
 from jdd.run.session import Session
@@ -30,7 +31,7 @@ READERS = 4  # threads that turn pixels of the file into floats
 Step = tuple[int, int, Any, Any]
 
 
-def fed(split: Any) -> bool:
+def fed(split: Split) -> bool:
     """Tell whether the images of a split come batch by batch."""
     return isinstance(split.images, Streamed)
 
@@ -68,7 +69,7 @@ class Feed:
 
     def __init__(
         self,
-        split: Any,
+        split: Split,
         recipe: Recipe,
         own: jax.Array,
         epochs: range,
@@ -138,9 +139,13 @@ class Feed:
         list(self._readers.map(read, np.ndindex(members, steps)))
         if not self._devices:
             return images, labels
+        there: tuple[Tree, Tree]
         if len(self._devices) == 1:
-            return jax.block_until_ready(jax.device_put((images, labels), self._devices[0]))
-        return jax.block_until_ready(parallel.everywhere((images, labels), self._devices))
+            there = jax.device_put((images, labels), self._devices[0])
+        else:
+            there = parallel.everywhere((images, labels), self._devices)
+        jax.block_until_ready(there)
+        return there
 
     def close(self) -> None:
         """End the threads."""

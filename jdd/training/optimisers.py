@@ -128,7 +128,8 @@ def adam(
 
         def step(p: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
             c1, c2 = (1 - jnp.asarray(x, p.dtype) ** t.astype(p.dtype) for x in (b1, b2))
-            return p - hyper["lr"] * (a / c1) / (jnp.sqrt(b / c2 + eps_root) + eps)
+            moved: jax.Array = p - hyper["lr"] * (a / c1) / (jnp.sqrt(b / c2 + eps_root) + eps)
+            return moved
 
         return jax.tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
 

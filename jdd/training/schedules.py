@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jdd.training.option import (
     ABOVE_0,
@@ -23,6 +23,9 @@ from jdd.training.option import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from numpy import ndarray
+
 
 class Schedule:
     """One kind of schedule; a subclass is a frozen dataclass of its options.
@@ -35,7 +38,7 @@ class Schedule:
     needs: ClassVar[tuple[str, ...]] = ()
     offered: ClassVar[bool] = False
 
-    def factors(self, steps: int, per_epoch: int) -> Any:
+    def factors(self, steps: int, per_epoch: int) -> ndarray:
         """Return what the rate is multiplied by, ``[steps]`` float64; an epoch has ``per_epoch``
         steps.
         """
@@ -77,7 +80,7 @@ class WarmupCosine(Schedule):
     warmup: int = option(0, whole(0))
     final: float = option(0.0, number(0))
 
-    def factors(self, steps: int, per_epoch: int) -> Any:
+    def factors(self, steps: int, per_epoch: int) -> ndarray:
         """Return the factors."""
         import numpy as np
 
@@ -113,7 +116,7 @@ class Cosine(Schedule):
     stretch: float = option(1.0, ABOVE_0, keys=("post.stretch",))
     warmup: int = option(0, whole(0), keys=("post.warmup", "squeeze.warmup"))
 
-    def factors(self, steps: int, per_epoch: int) -> Any:
+    def factors(self, steps: int, per_epoch: int) -> ndarray:
         """Return the factors."""
         import numpy as np
 
@@ -172,13 +175,13 @@ class Multistep(Schedule):
     def _epochs(self, epochs: int) -> list[int]:
         return [round(m * epochs) if m < 1 else math.ceil(m) for m in sorted(self.milestones)]
 
-    def factors(self, steps: int, per_epoch: int) -> Any:
+    def factors(self, steps: int, per_epoch: int) -> ndarray:
         """Return the factors."""
         import numpy as np
 
         e, at = np.arange(steps) // per_epoch, self._epochs(-(-steps // per_epoch))
         passed = np.sum([e >= m for m in at], axis=0)
-        return np.float64(self.gamma) ** passed
+        return np.asarray(np.float64(self.gamma) ** passed)
 
     def words(self, steps: int) -> str:
         """Say what becomes of the rate."""

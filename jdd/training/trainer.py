@@ -108,12 +108,12 @@ class Keys(NamedTuple):
     ops: jax.Array
 
 
-def shuffle(keys: Keys, epoch: Any, n: int) -> jax.Array:
+def shuffle(keys: Keys, epoch: jax.Array | int, n: int) -> jax.Array:
     """Return the order of ``n`` images in an epoch: a permutation ``[n]``."""
     return jax.random.permutation(_draw(keys, epoch), n)
 
 
-def _draw(keys: Keys, epoch: Any) -> jax.Array:
+def _draw(keys: Keys, epoch: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
 
 
@@ -259,8 +259,8 @@ class _Training:
         order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
 
-        def take(size: int) -> Callable[[], Tree]:
-            def run() -> Tree:
+        def take(size: int) -> Callable[[], tuple[Tree, jax.Array]]:
+            def run() -> tuple[Tree, jax.Array]:
                 index = jax.lax.dynamic_slice(order, (j * batch,), (size,))
                 x, y = _rows((images, labels), index)
                 return self._update(carry, keys, x, y, lr, step)
@@ -269,7 +269,9 @@ class _Training:
 
         if not n % batch:
             return take(batch)()
-        return jax.lax.cond(j == self.per_epoch - 1, take(n % batch), take(batch))
+        last = j == self.per_epoch - 1
+        done: tuple[Tree, jax.Array] = jax.lax.cond(last, take(n % batch), take(batch))
+        return done
 
     def _update(
         self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree

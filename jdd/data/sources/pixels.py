@@ -171,7 +171,7 @@ def _too_deep(where: str, bits: int) -> BadInput:
 
 
 def _unreadable(data: bytes, where: str, error: Exception) -> BadInput:
-    from PIL import Image, features
+    from PIL import UnidentifiedImageError, features
 
     if isinstance(error, BadInput):
         return error
@@ -187,7 +187,7 @@ def _unreadable(data: bytes, where: str, error: Exception) -> BadInput:
             return BadInput(where, found, f"pip install -U pillow, or {_CONVERT}")
     if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
         return BadInput(where, "a HEIC image, which Pillow does not read", _CONVERT)
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         reason = "not an image" if data else "empty file"
     else:
         reason = f"damaged image ({error})"
