@@ -11,7 +11,7 @@ from jdd.schema.values import section
 KEYS = ("name", "source", "path")  # config.source.KEY takes the values of config.data.KEY
 
 
-def origin(config: Any, data: Dataset, fit: bool = True) -> Dataset:
+def origin(config: Common, data: Dataset, fit: bool = True) -> Dataset:
     """Return the dataset named by ``config.source``; ``data`` if it names none.
 
     Its images are resized to the size of ``data`` and normalised (or whitened) by their own

@@ -23,7 +23,7 @@ ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
 FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
 
 
-def load(path: str | os.PathLike, **known: Any) -> AnyProduct:
+def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
     """Load a distilled set from a file or folder of any supported format.
 
     Args:
@@ -90,7 +90,7 @@ def _read(path: Path, facts: foreign.Known) -> AnyProduct:
     raise BadInput(where, f"a {kind or 'nameless'} file", LOADS)
 
 
-def export(dataset: AnyProduct, path: str | os.PathLike, fmt: str | None = None) -> Path:
+def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = None) -> Path:
     """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
 
     - 'npz': jdd's own format.

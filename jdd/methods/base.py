@@ -204,10 +204,10 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
     return order[place * batch : (place + 1) * batch], epoch
 
 
-def first_images(config: Any, problem: Problem, seed: int, purpose: str) -> np.ndarray:
+def first_images(problem: Problem, pix_init: str, seed: int, purpose: str) -> np.ndarray:
     """Return the images of step 0, class-major: real ones or N(0, 1), ``[classes ipc, ...]``."""
-    data, ipc = problem.data, config.ipc
-    if config.pix_init == "real":
+    data, ipc = problem.data, problem.config.ipc
+    if pix_init == "real":
         draw = rng.host(seed, purpose)
         rows = draw_per_class(draw, data.train.labels, data.classes, ipc)
         images: np.ndarray = data.train.images[rows]

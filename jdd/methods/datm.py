@@ -121,6 +121,7 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
     logits, train = final_logits(problem), data.train
     rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
     # Untrained nets classify few images correctly, and all would be searched.
+    assert problem.experts is not None
     if config.pix_init == "real" or not problem.experts.trained:
         return train.images[rows], logits(0, train.images[rows])
     draw = rng.host(seed, "datm/correct")

@@ -23,7 +23,7 @@ from jdd.training.schedules import Cosine
 
 def dataset(problem: Problem, images: np.ndarray, steps: int, **more: Any) -> DistilledSet:
     """Return a class-major set with hard labels; its recipe refers to the stored soft labels."""
-    config, data = problem.config, problem.data
+    config, data = cast(Decoupled, problem.config), problem.data
     labels = np.repeat(np.arange(data.classes, dtype=np.int32), config.ipc)
     made = recipe(problem, steps, **training(config)) | more
     # Augmentations are part of the stored views.

@@ -31,6 +31,7 @@ def build(config: Common, problem: Problem, rule: selection.Rule) -> Method:
 
     @cache
     def rows() -> np.ndarray:
+        assert problem.experts is not None
         if not problem.experts.trained:  # an estimate of cost does not depend on the images
             return np.concatenate([g[:ipc] for g in class_indices(train.labels, classes)])
         variables = problem.experts.read(0, config.experts.epochs)

@@ -10,7 +10,7 @@ Differs from the authors' code: there is none to differ from.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +26,7 @@ from jdd.specs.random_pairs import Config
 
 def make(config: Config, problem: Problem) -> Method:
     """Build the choice for a resolved config and its problem."""
-    train: PairSplit = problem.data.train
+    train = cast(PairSplit, problem.data.train)
 
     def init(seed: int) -> State:
         rows = draw(rng.host(seed, "random_pairs/choice"), train, config.pairs)

@@ -163,7 +163,7 @@ def build(
 
 def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
     """Return the initial images of a batch: ``[b, h, w, c]``."""
-    config, data, ipc = problem.config, problem.data, problem.config.ipc
+    config, data = cast(Recover, problem.config), problem.data
     if config.pix_init == "patch":
         found, own = (
             patch_selection.medium(problem.teachers[0], data, seed, config.ipc),

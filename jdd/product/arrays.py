@@ -20,7 +20,7 @@ EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe)
 Tree = Any
 
 
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file, without pickle.
 
     Raises:

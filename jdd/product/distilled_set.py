@@ -118,7 +118,7 @@ class DistilledSet(NamedTuple):
         """Return the same set with another recipe."""
         return self._replace(recipe=recipe)
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the set as ``.npz`` of plain arrays, complete or not at all; the same set gives
         the same bytes.
 

@@ -84,7 +84,8 @@ class GeneratorSet(NamedTuple):
     def images(self, key: jax.Array) -> jax.Array:
         """Return the images of one epoch, float32 [size, h, w, c], drawn from ``key``."""
         draw = _drawing(json.dumps(self.architecture, sort_keys=True), self.per_class)
-        return draw(self.params, key)
+        images: jax.Array = draw(self.params, key)
+        return images
 
     def with_recipe(self, recipe: dict[str, Any]) -> GeneratorSet:
         """Return the same generator with another recipe."""

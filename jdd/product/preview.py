@@ -117,7 +117,7 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
     return _bytes(sheet)
 
 
-def save(product: AnyProduct, path: str | os.PathLike) -> Path:
+def save(product: AnyProduct, path: str | os.PathLike[str]) -> Path:
     """Write ``grid`` to ``path``, complete or not at all."""
     data = grid(product)
     return write_atomic(path, lambda file: file.write(data))

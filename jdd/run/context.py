@@ -13,6 +13,7 @@ import jax
 
 from jdd import nets, parallel, rng
 from jdd.config.files import stage_names
+from jdd.data import Dataset
 from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
 from jdd.nets import Net
@@ -22,6 +23,9 @@ from jdd.pretrained.teachers import Teacher, teachers
 from jdd.product import files as product_files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
+from jdd.schema.common import Common
+from jdd.schema.decoupled import Decoupled
+from jdd.schema.pairs import PairConfig
 from jdd.schema.values import section
 from jdd.stages.registry import maker
 from jdd.storage.files import write_text
@@ -37,13 +41,14 @@ class RunContext:
     def __init__(
         self,
         config: Common,
-        data: Dataset,
+        data: Dataset | PairDataset,
         workdir: Path,
         command: str,
         source: Dataset | None = None,
     ):
-        self.config, self.data, self.workdir, self.command = config, data, workdir, command
-        self.source = data if source is None else source
+        self.config, self.workdir, self.command = config, workdir, command
+        self.data: Any = data  # of images, or of pairs: the task's stages know which
+        self.source: Any = data if source is None else source
         self.beside = workdir  # where the stored labels of its sets lie, and their teachers
         self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
@@ -53,7 +58,7 @@ class RunContext:
         own = name == self.config.net.name
         options = net_options(self.config) if own else {}
         if isinstance(self.data, PairDataset):
-            towers: Any = self.config.towers
+            towers = cast(PairConfig, self.config).towers
             ordered = tuple(sorted(options.items()))
             sizes = (self.data.text_size, towers.size)
             return two_towers(name, self.data.shape, *sizes, ordered, towers.tau)
@@ -61,7 +66,8 @@ class RunContext:
 
     def taught(self, flat: bool = True) -> Dataset:
         """Return what the experts are trained on; not ``flat``: the full baseline."""
-        return self.source if flat else self.data
+        data: Dataset = self.source if flat else self.data
+        return data
 
     @property
     def decoupled(self) -> Decoupled:
@@ -71,7 +77,8 @@ class RunContext:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about the data, for the user."""
-        return self.data.notes + (self.source.notes if self.source is not self.data else ())
+        notes: tuple[str, ...] = self.data.notes
+        return notes + (self.source.notes if self.source is not self.data else ())
 
     def recipe(self, flat: bool = True) -> Recipe:
         """Return the training recipe of the experts; not ``flat``: of the full baseline."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -18,6 +18,7 @@ from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.session import Session, clock, locked
 from jdd.schema.common import Common
+from jdd.schema.pairs import PairConfig
 from jdd.stages import distill, evaluate, phases, registry, relabel, report, scores, whitening
 from jdd.stages.base import Stage, guarded
 from jdd.stages.base import fits as fits_memory
@@ -102,7 +103,7 @@ def prepare(
     """
     loaded: data.Dataset | pairs.PairDataset
     if config.spec.task == "retrieval":
-        text = config.text
+        text = cast(PairConfig, config).text
         loaded = pairs.load(config.data.name, text.size, text.captions, config.data.cache_dir)
     else:
         loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
@@ -110,7 +111,7 @@ def prepare(
     if notes is not None:
         notes += [line for line in told if line not in notes]
     if config.spec.validate_data:
-        config.spec.validate_data(configs.flat(config), loaded)
+        config.spec.validate_data(configs.flat(config), cast(Any, loaded))
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     if isinstance(loaded, pairs.PairDataset):
         context = RunContext(config, loaded, place, command)

@@ -82,7 +82,9 @@ def _factor(values: Values) -> int | str:
     return 1 if max(shape[:2]) <= 64 else 2
 
 
-def _from_factor(rule: Callable[[int], int | float]) -> Callable[[dict], int | float | str]:
+def _from_factor(
+    rule: Callable[[int], int | float],
+) -> Callable[[Values], int | float | str]:
     """Return ``rule`` of the factor; the result is 'auto' as long as the factor is."""
     return lambda values: AUTO if values["factor"] == AUTO else rule(values["factor"])
 
