@@ -17,7 +17,6 @@ from jdd import interop
 from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
 from jdd.product import preview
-from jdd.stages import evaluate
 from tests.tiny_distilled import NAMES, make
 
 OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening", "ipc")
@@ -367,6 +366,8 @@ def test_a_set_without_a_class_is_refused():
         shape=whole.images.shape[1:], classes=3, transform=whole.transform, name="insects",
         class_names=whole.class_names,
     )  # fmt: skip
-    assert evaluate.fits(whole, data) == ()
+    assert validation.validate_data(whole, data) == ()
     with pytest.raises(BadInput, match="no images of crow; one of each class of insects"):
-        evaluate.fits(whole._replace(images=whole.images[:4], labels=whole.labels[:4]), data)
+        validation.validate_data(
+            whole._replace(images=whole.images[:4], labels=whole.labels[:4]), data
+        )

@@ -19,7 +19,7 @@ from jdd.run import set_schema
 from jdd.run import workdir as workdirs
 from jdd.schema.common import Common
 from jdd.specs import Spec
-from jdd.stages import evaluate
+from jdd.stages import validation
 from jdd.training import recipe as recipes
 
 # Entries of ``recipe["train"]`` that keys replace.
@@ -68,7 +68,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     else:
         dataset = data.load(config.data)
     config, told = configs.resolve(config, shape=dataset.shape)
-    notes = evaluate.fits(product, dataset)
+    notes = validation.validate_data(product, dataset)
     dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
     return Ready(product, dataset, config, [n for n in told if n.startswith("nets=")])
 

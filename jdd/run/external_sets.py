@@ -29,7 +29,7 @@ from jdd.run.result import finish
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON
 from jdd.specs import Spec
-from jdd.stages import evaluate, full, report, scores
+from jdd.stages import evaluate, full, report, scores, validation
 from jdd.stages.base import fits as fits_memory
 from jdd.stages.base import guarded
 from jdd.stages.label_stores import labels as labels_of
@@ -85,7 +85,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     config, told = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
     workdirs.check(place, config)
-    assumed = [*dset.notes, *evaluate.fits(dset, dataset)]
+    assumed = [*dset.notes, *validation.validate_data(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
@@ -109,7 +109,7 @@ def _measure(
     sign = fingerprint([digest, labels[0]]) if labels else digest
     _check_same(place, dset, sign, whole)
     fits_memory(context)
-    evaluate.check(context, dset, where)
+    validation.validate(context, dset, where)
     if config.tensorboard:
         metrics.writer()
     if not full.STAGE.done(context):

@@ -19,7 +19,17 @@ from jdd.run.context import RunContext
 from jdd.run.session import Session, clock, locked
 from jdd.schema.common import Common
 from jdd.schema.pairs import PairConfig
-from jdd.stages import distill, evaluate, phases, registry, relabel, report, scores, whitening
+from jdd.stages import (
+    distill,
+    evaluate,
+    phases,
+    registry,
+    relabel,
+    report,
+    scores,
+    validation,
+    whitening,
+)
 from jdd.stages.base import Stage, guarded
 from jdd.stages.base import fits as fits_memory
 from jdd.storage import checkpoints
@@ -184,7 +194,7 @@ def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
     made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):
         for seed in context.seeds:
-            evaluate.check(context, distill.rated(context, context.load_set(seed)))
+            validation.validate(context, distill.rated(context, context.load_set(seed)))
 
 
 def _check_holder(context: RunContext, mode: str) -> None:

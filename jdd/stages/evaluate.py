@@ -16,8 +16,7 @@ import jax
 import numpy as np
 
 from jdd import rng, tasks
-from jdd.data import Split, Streamed, class_names, draw_per_class
-from jdd.errors import BadInput
+from jdd.data import Split, Streamed, draw_per_class
 from jdd.evaluation import train_eval
 from jdd.evaluation.initial_variables import kinds, starts
 from jdd.matching import losses
@@ -33,6 +32,7 @@ from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
 from jdd.stages.registry import curve
+from jdd.stages.validation import baseline_size, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries
 from jdd.training.recipe import asked
 
@@ -56,94 +56,6 @@ def settings(context: RunContext) -> dict[str, Any]:
         "data": context.data.fingerprint,
         "net": [config.net.name, section(config.net)],
     }
-
-
-def fits(dset: AnyProduct, data: Any) -> tuple[str, ...]:
-    """Return notes on the classes of a set; refuse one that is not of this dataset's.
-
-    Raises:
-      BadInput: images of another shape, or classes that are not the dataset's, in its order.
-    """
-    if isinstance(dset, PairSet):
-        return pairs.fits(dset, data)
-    shape = dset.architecture["shape"] if isinstance(dset, GeneratorSet) else dset.images.shape[1:]
-    if tuple(shape) != tuple(data.shape) or dset.classes != data.classes:
-        raise BadInput(
-            "--set",
-            f"images {tuple(shape)}, {dset.classes} classes",
-            f"{data.name} has images {tuple(data.shape)}, {data.classes} classes: give the data "
-            "that the set was made from, --config.data.path=...; of a set that does not say its "
-            "dataset, --config.data.name=... too",
-        )
-    if data.transform.kind == "kip" and dset.transform.kind != "kip":
-        # Each image has lost its own mean and length: there is no way to the set's space.
-        raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
-    notes = class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
-    if isinstance(dset, GeneratorSet):
-        return notes
-    there = set(dset.classes_of_images.tolist())
-    lacking = [name for c, name in enumerate(dset.class_names) if c not in there]
-    if lacking and dset.label_kind == "hard":
-        shown = ", ".join(lacking[:8]) + (", ..." if len(lacking) > 8 else "")
-        raise BadInput(
-            "--set", f"no images of {shown}", f"one of each class of {data.name}, or more"
-        )
-    return notes
-
-
-def check(context: RunContext, dset: AnyProduct, where: str = "the set's recipe") -> None:
-    """Refuse before anything is written what the evaluation of a set would refuse later.
-
-    Raises:
-      BadInput: the recipe says what nets cannot be trained by (naming ``where``), the set is not of
-        the run's data, what its nets start from or who labels it is not there, or there are no such
-        random images.
-    """
-    train_eval.plan(dset, where)
-    fits(dset, context.data)
-    if isinstance(dset, PairSet):
-        _check_random_pairs(context, dset)
-        return
-    for name in context.config.nets:
-        starts(context, dset, context.make_net(name))
-    if isinstance(dset, DistilledSet) and label_stores.stored(dset.recipe):
-        store = label_stores.labels(context, dset)
-        if (distillation := train_eval.distillation(dset)) is not None and distillation.online:
-            label_stores.teachers(context, dset, store)
-    _check_random(context, dset)
-
-
-def _check_random_pairs(context: RunContext, dset: PairSet) -> None:
-    """Refuse sets of more pairs than there are images to draw."""
-    most = len(context.data.train.images)
-    if context.config.baselines.random and dset.size > most:
-        found = f"random draws of {dset.size} pairs, of {most} images"
-        raise BadInput("config.baselines.random", found, "give --config.baselines.random=0")
-
-
-def equal(dset: DistilledSet | GeneratorSet) -> int:
-    """Return how many real images a fair baseline has: as many, or of a generator's bytes."""
-    if isinstance(dset, DistilledSet):
-        return len(dset.images)
-    return dset.classes * max(1, int(dset.recipe["ipc"]))
-
-
-def _check_random(context: RunContext, dset: DistilledSet | GeneratorSet) -> None:
-    """Refuse sets that no draw of random real images is as large as."""
-    config, count = context.config, equal(dset)
-    if not config.baselines.random and not config.scores:
-        return
-    labels, classes = context.data.train.labels, context.data.classes
-    most, each = int(np.bincount(labels, minlength=classes).min()), count // classes
-    found = ""
-    if not 1 <= each <= most:
-        found = f"random draws of {each} images a class, of which there are 1 to {most}"
-    elif dset.recipe["train"]["order"] == "sequential" and count != each * classes:
-        found = f"random draws for {count} images in their order, not as many of each class"
-    if found:
-        off = " --config.scores=false" if config.scores else ""
-        allowed = f"give --config.baselines.random=0{off}"
-        raise BadInput("config.baselines.random", found, allowed)
 
 
 def in_space_of(dset: AnyProduct, split: Split, data: Any) -> Split:
@@ -254,7 +166,7 @@ def random_sets(
     ``[k]``, soft labels ``[k, classes]``.
     """
     classes, train = context.data.classes, context.data.train
-    per_class = equal(dset) // classes
+    per_class = baseline_size(dset) // classes
     seed = context.config.seed
     index = np.stack(
         [
@@ -346,7 +258,7 @@ def _run(context: RunContext, session: Session) -> None:
     for key, (seed, name) in jobs.items():
         if key not in known:
             dset = context.load_set(seed)
-            fits(dset, context.data)
+            validate_data(dset, context.data)
             begun = time.perf_counter()
             n, draws = context.config.eval.n, context.config.baselines.random
             dset = with_hard_loss(dset) if name in (HARD, RANDOM_HARD) else dset

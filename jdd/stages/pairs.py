@@ -24,7 +24,7 @@ from jdd.training.recipe import Recipe
 Tree = Any
 
 
-def fits(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
+def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
     """Return no notes; refuse pairs that are not of this dataset's shapes.
 
     Raises:

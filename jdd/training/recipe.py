@@ -37,8 +37,7 @@ OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # by their names 
 DECAYS = ("all", "matrices")
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
 LOSSES = ("cross_entropy", "squared_error")  # on labels that the set holds
-# Of pairs, on the similarities of two towers, with their words.
-PAIRED = {
+PAIRED = {  # of pairs, on the similarities of two towers
     "nce": "InfoNCE, image to text and text to image",
     "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
 }
@@ -85,10 +84,8 @@ class Drop:
 
 
 def _loss_words(r: Recipe) -> str:
-    if r.loss in PAIRED:
-        return PAIRED[r.loss]
     if r.order != "stored":
-        return r.loss.replace("_", " ")
+        return PAIRED.get(r.loss, r.loss.replace("_", " "))
     return STORED[r.loss][0].format(T=figure(r.temperature), weight=figure(r.ce_weight))
 
 
