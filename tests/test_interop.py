@@ -17,6 +17,7 @@ from jdd import interop
 from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
 from jdd.product import preview
+from jdd.stages import validation
 from tests.tiny_distilled import NAMES, make
 
 OWN = ("method", "dataset", "class_names", "train", "augment", "net", "whitening", "ipc")
