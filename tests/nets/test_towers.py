@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,3 +55,20 @@ def test_batch_norm_of_the_image_tower_is_carried():
 def test_one_tower_object_a_kind():
     made = [two_towers("MLP", (8, 8, 1), 6, 5, (("width", 8),)) for _ in range(2)]
     assert made[0] is made[1]
+
+
+def test_shapes_types_and_one_trace_for_every_batch_of_a_size():
+    net = two_towers("MLP", (8, 8, 1), 6, 5, (("width", 8),))
+    variables = net.init(rng.key(0, "towers"))
+    chex.assert_tree_all_finite(variables)
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def logits(variables, image, text):
+        return net.apply(variables, {"image": image, "text": text}).logits
+
+    for scale in (1.0, 2.0, 3.0):
+        out = logits(variables, scale * X, scale * E)
+        chex.assert_shape(out, (3, 4))
+        chex.assert_type(out, jnp.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from jdd import rng
 from jdd.data.transform import normalisation
 from jdd.errors import BadInput
 from jdd.nets import generators
-from jdd.product import files
+from jdd.product import files, pairs
 from jdd.product.arrays import as_read
 from jdd.product.distilled_set import DistilledSet, make_recipe
 from jdd.product.generator import GeneratorSet
@@ -152,3 +153,14 @@ def test_a_fixed_set_is_asked_for_and_pairs_are_found(tmp_path):
     path = pair_set().save(tmp_path / "a.npz")
     with pytest.raises(BadInput, match="kind 'pairs'"):
         DistilledSet.load(path)
+
+
+def test_types_at_the_border():
+    """What a file may hold in other floats is float32 once it is read."""
+    wide = pair_set(images=DRAW.normal(size=(4, 8, 8, 1)), text=DRAW.normal(size=(4, 16)))
+    found = pairs.check(wide, "x")
+    chex.assert_type([found.images, found.text, found.similarity.w], np.float32)
+    chex.assert_equal_shape_prefix([found.images, found.text, found.similarity.left], 1)
+    drawn = generator_set().images(rng.key(0, "border"))
+    chex.assert_shape(drawn, (15, 4, 4, 1))
+    chex.assert_type(drawn, np.float32)
