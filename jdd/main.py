@@ -159,7 +159,7 @@ def _print_help(text: str) -> None:
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Extract ``--config.KEY=VALUE`` and ``--config.KEY VALUE`` from ``argv``; the last one wins."""
+    """Extract ``--config.KEY=VALUE`` and ``--config.KEY VALUE`` from ``argv``; the last wins."""
     rest: list[str] = []
     overrides: dict[str, str] = {}
     words = iter(argv)

@@ -126,7 +126,7 @@ def transform_arrays(transform: Transform) -> dict[str, np.ndarray]:
 
 
 def whitening_arrays(transform: Transform) -> dict[str, np.ndarray]:
-    """Return the arrays of a whitening, {} if there is none. Its inverse is recomputed on reading."""
+    """Return the arrays of a whitening, {} if there is none; without its implied inverse."""
     if transform.zca_matrix is None:
         return {}
     names = ("zca_mean", "zca_matrix", "zca_image")

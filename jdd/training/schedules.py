@@ -39,8 +39,7 @@ class Schedule:
     offered: ClassVar[bool] = False
 
     def factors(self, steps: int, per_epoch: int) -> ndarray:
-        """Return the factors of the rate, ``[steps]`` float64; an epoch has ``per_epoch`` steps.
-        """
+        """Return the factors of the rate, ``[steps]`` float64; an epoch has ``per_epoch`` steps."""
         raise NotImplementedError
 
     def words(self, steps: int) -> str:
