@@ -1,4 +1,4 @@
-"""The Python API: what the command line does, as functions."""
+"""The Python API: the functions of the command line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def evaluate(
     Args:
       dset: a set, or the path of one in any format that ``load`` reads.
       workdir: the evaluation's working directory; None for a temporary one.
-      config: a config file, as ``--config`` takes it: for a set of a method that is defined there.
+      config: a config file, as in ``--config``, for a set of a method defined there.
       **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
         ``eval={"n": 10}``.
 
@@ -69,7 +69,7 @@ def evaluate(
       seconds, memory, versions.
 
     Raises:
-      BadInput: the set or a key cannot be used; a set of stored labels is not given by its path.
+      BadInput: the set or a key is invalid, or a set of stored labels is not given by its path.
     """
     loaded = configs.load(config, overrides, of_set=True)
     if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
@@ -85,7 +85,7 @@ def evaluate(
 def compare(
     runs: str | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str] = "compare.html"
 ) -> dict[str, Any]:
-    """Write finished runs side by side on the page ``to``, and their figures as JSON next to it.
+    """Compare finished runs on the page ``to``; write their figures as JSON next to it.
 
     Args:
       runs: working directories or globs of them; a string may list several, separated by commas.
@@ -106,19 +106,19 @@ def study(
     workdir: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """Run a grid of configs by seeds, or go on with it, and return its figures.
+    """Run or resume a grid of configs by seeds, and return its figures.
 
     Args:
       grid: a study file, or the dict that its ``get_study()`` returns (docs/studies.md).
-      workdir: where the study lives; None for ``runs/<name of the file>``.
+      workdir: the study's directory; None for ``runs/<name of the file>``.
       **overrides: config keys of the study's base, as in ``distill``.
 
     Returns:
-      what ``study.json`` holds: ``cells``, ``count`` by state, ``table`` (accuracies as fractions);
-      the table in words as ``text``. A cell that failed is there with its error.
+      The content of ``study.json``: ``cells``, ``count`` by state, ``table`` (accuracies as
+      fractions); the table as plain text in ``text``. A failed cell is listed with its error.
 
     Raises:
-      BadInput: the study or one of its configs cannot be used; nothing is written.
+      BadInput: the study or one of its configs is invalid; nothing is written.
       Interrupted: the running cell has saved its checkpoint.
     """
     found = grid if isinstance(grid, Mapping) else os.fspath(grid)
@@ -130,19 +130,19 @@ def load(path: str | Path, **known: Any) -> AnyProduct:
 
     Args:
       path: the file, or a folder or archive of class folders.
-      **known: what the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``, ``dsa``,
-        ``net`` ... (see ``jdd.interop.load``).
+      **known: facts that the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``,
+        ``dsa``, ``net`` ... (see ``jdd.interop.load``).
 
     Returns:
       The set. Its assumptions about a foreign set are warnings.
 
     Raises:
-      BadInput: no such file, or it holds no set, as in ``jdd.interop.load``.
+      BadInput: no such file, or it contains no set, as in ``jdd.interop.load``.
       OutOfMemory: the set does not fit into memory.
     """
     with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
         found = interop.load(path, **known)
-    for note in found.notes:  # what was assumed of somebody else's set
+    for note in found.notes:  # assumptions about a foreign set
         warnings.warn(f"{path}: {note}", stacklevel=2)
     return found
 
@@ -155,13 +155,13 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
       path: the file or folder to write.
       fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
         run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those
-        that were not written); None for the format that the path's ending implies.
+        that were not written); None for the format implied by the path's ending.
 
     Returns:
       The written path.
 
     Raises:
-      BadInput: the format cannot hold the set, or ``path`` cannot be written.
+      BadInput: the format cannot represent the set, or ``path`` cannot be written.
     """
     if fmt == "figures":
         written = export_figures(dset, path)
@@ -172,7 +172,7 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
 
 
 def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.Written:
-    """Write figures for papers into the new folder ``path``; return what was written.
+    """Write figures for papers into the new folder ``path``; return the written figures.
 
     Raises:
       BadInput: as ``load`` and ``jdd.interop.write_figures``.

@@ -1,7 +1,7 @@
-"""The command line: flags, exit codes, one line for what goes wrong. Nothing else.
+"""The command line: flags, exit codes, one line per error.
 
-Exit codes: 0 done, 1 a cell of a study failed, 2 bad input (also what is foretold not to fit into
-memory), 3 diverged, 4 memory ran out on the way (the checkpoints made so far stand), 130
+Exit codes: 0 done, 1 a cell of a study failed, 2 bad input (including an estimate that exceeds the
+memory), 3 diverged, 4 memory ran out during the run (earlier checkpoints remain valid), 130
 interrupted (the checkpoint is saved).
 """
 
@@ -23,7 +23,7 @@ from jdd.studies import study_file
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but an error is one line of ours."""
+    """argparse with one-line errors in jdd's format."""
 
     def error(self, message: str) -> NoReturn:
         flag, _, found = message.removeprefix("argument ").partition(": ")
@@ -60,7 +60,7 @@ def _run(argv: list[str]) -> int:
         print(f"jdd {__version__}")
         return 0
     if flags.help:
-        # A study is no config: the keys are those of its base.
+        # A study is not a config: the keys are those of its base.
         spec = None if flags.mode == "study" else flags.config
         _print_help(help_text(spec, overrides))
         return 0
@@ -81,7 +81,7 @@ def _run(argv: list[str]) -> int:
         return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
 
-    # Only now: --help and mistakes answer without waiting for JAX.
+    # Imported late: --help and input errors do not wait for JAX.
     from jdd.run import pipeline
 
     result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
@@ -93,11 +93,11 @@ def _run(argv: list[str]) -> int:
 
 
 def _check_mode(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
-    """Refuse a mode that is neither jdd's nor a phase of the config's method."""
+    """Refuse a mode that is neither one of jdd's nor a phase of the config's method."""
     if flags.mode in MODES:
         return
     names = list(MODES)
-    with contextlib.suppress(BadInput):  # a mistake in the config is reported after this one
+    with contextlib.suppress(BadInput):  # an error in the config is reported later
         config = config_lib.load(flags.config, overrides).config
         names += [phase.name for phase in config_lib.phases(config)]
     if flags.mode not in names:
@@ -138,7 +138,7 @@ def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -> int:
-    study_file.read(flags.config, overrides)  # mistakes answer without waiting for JAX
+    study_file.read(flags.config, overrides)  # input errors do not wait for JAX
     if flags.mode == "estimate":
         from jdd.studies import study_estimate
 
@@ -154,12 +154,12 @@ def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -
 def _print_help(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # `--help | head`: what was wanted has been read
+    except BrokenPipeError:  # `--help | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Take ``--config.KEY=VALUE`` and ``--config.KEY VALUE`` out of ``argv``; the last one wins."""
+    """Extract ``--config.KEY=VALUE`` and ``--config.KEY VALUE`` from ``argv``; the last wins."""
     rest: list[str] = []
     overrides: dict[str, str] = {}
     words = iter(argv)
@@ -206,7 +206,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def entry() -> NoReturn:
-    """Console script: run and leave with the exit code."""
+    """Console script: run and exit with the exit code."""
     sys.exit(main())
 
 

@@ -1,4 +1,4 @@
-"""Settings of a run: their keys, the files that give them, what ``auto`` stands for, resuming."""
+"""Settings of a run: keys, config files, resolution of ``auto``, and resuming."""
 
 from __future__ import annotations
 

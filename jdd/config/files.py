@@ -1,8 +1,8 @@
-"""Config files: where they are, running them, and the argument behind the colon.
+"""Config files: locating and running them, and parsing the argument behind the colon.
 
-A config file is a Python module with ``get_config(arg=None)``; it names only what it sets, and the
-schema fills in the rest. A file with ``SPEC`` is a method of its own (``jdd.specs.base.Spec``); its
-``get_config`` may be missing.
+A config file is a Python module with ``get_config(arg=None)``. It contains only the keys it sets;
+the schema supplies the rest. A file with ``SPEC`` defines a method (``jdd.specs.base.Spec``); its
+``get_config`` is optional.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
 
 
 def config_dir() -> Path:
-    """Return the folder of the bundled configs: inside the package, or beside it in a checkout."""
+    """Return the folder of the bundled configs: in the package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
 def bundled() -> dict[str, Path]:
-    """Return the bundled config files by name; a method without one is run by its spec."""
+    """Return the bundled config files by name. A method without a file is run by its spec."""
     files = {path.stem: path for path in config_dir().glob("[!_]*.py")}
     own = {name: specs.FOLDER / f"{name}.py" for name in specs.names()}
     return dict(sorted((own | files).items()))
 
 
 def split(spec: str | Path | None) -> tuple[str, str | None]:
-    """Split ``path[:arg]``; None stands for the quick start."""
+    """Split ``path[:arg]``; None means the quick start."""
     path, colon, arg = str(QUICKSTART if spec is None else spec).partition(":")
     return path.strip(), arg if colon and arg.strip() else None
 
@@ -65,14 +65,14 @@ def find(path: str) -> Path:
 
 
 class File(NamedTuple):
-    """What a config file says: the values it sets by dotted name, and its own method, if any."""
+    """Content of a config file: the values it sets, by dotted name, and its own method, if any."""
 
     values: dict[str, Any]
     spec: Spec | None
 
 
 def call(path: Path, arg: str | None) -> File:
-    """Return what a config file sets, ``get_config(arg)``, and the method it defines."""
+    """Return the values a config file sets (``get_config(arg)``) and the method it defines."""
     if path.parent == specs.FOLDER:
         own: Spec | None = specs.get(path.stem)
         return File(flat(from_arg(arg, {"method": path.stem})), own)
@@ -102,7 +102,7 @@ def call(path: Path, arg: str | None) -> File:
 
 
 def _own_spec(module: types.ModuleType, path: Path) -> Spec | None:
-    """Return the checked SPEC of a config file, with the folder where its modules are found."""
+    """Return the validated SPEC of a config file, with the folder of its modules."""
     if not hasattr(module, "SPEC"):
         return None
     found = check_spec(module.SPEC, str(path))
@@ -114,15 +114,15 @@ def _own_spec(module: types.ModuleType, path: Path) -> Spec | None:
 
 
 def from_arg(arg: str | None, values: Mapping[str, Any], spec: Spec | None = None) -> ConfigDict:
-    """Return what a config file sets: its ``values``, and over them its argument.
+    """Return the values a config file sets: its ``values``, overridden by its argument.
 
     Args:
-      arg: the text behind the colon, ``dataset,key=value,...``; None when there is none.
-      values: what the file itself sets, nested or by dotted names; 'method' at least.
-      spec: of a method that is defined outside the package.
+      arg: the text behind the colon, ``dataset,key=value,...``; None if there is none.
+      values: the values set by the file itself, nested or by dotted names; at least 'method'.
+      spec: the spec of a method defined outside the package.
 
     Raises:
-      BadInput: an unknown key, a value that does not fit, a dataset that is not in front.
+      BadInput: an unknown key, an invalid value, or a dataset that is not the first item.
     """
     given = flat(values) | _parse(arg)
     keys = (spec_for(str(given.get("method", COMMON["method"].default)), spec)).keys
@@ -149,7 +149,7 @@ def _parse(arg: str | None) -> dict[str, str]:
 
 
 def spec_for(method: str, own: Spec | None = None) -> Spec:
-    """Return the spec of a method: ``own`` where it is that method's, else one of the package.
+    """Return the spec of a method: ``own`` if it is that method's, else the package's.
 
     Raises:
       BadInput: no method of the package has this name.
@@ -158,18 +158,18 @@ def spec_for(method: str, own: Spec | None = None) -> Spec:
 
 
 def schema(method: str) -> Mapping[str, Key]:
-    """Return every key of the config of one of the package's methods: common ones, then its own."""
+    """Return every config key of one of the package's methods: common keys, then its own."""
     return specs.get(method).keys
 
 
 def stage_names(config: Common) -> tuple[str, ...]:
-    """Return the names of the stages of a config's method, its own phases among them, in order."""
+    """Return the names of the stages of a config's method, including its own phases, in order."""
     names = tuple(s.name if isinstance(s, Phase) else s for s in _stages(config))
     return (*names, "scores") if config.scores else names
 
 
 def phases(config: Common) -> tuple[Phase, ...]:
-    """Return the phases that a config's method has of its own, in order."""
+    """Return the method-specific phases of a config's method, in order."""
     return tuple(stage for stage in _stages(config) if isinstance(stage, Phase))
 
 

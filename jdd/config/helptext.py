@@ -33,7 +33,7 @@ _EXAMPLES = """\
 
 
 def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
-    """Return the help; with a config, also all its keys."""
+    """Return the help text; with a config, including all its keys."""
 
     def table(rows: dict[str, str]) -> str:
         width = max(map(len, rows)) + 2
@@ -72,7 +72,7 @@ _HEADINGS = {
 
 
 def describe(config: Common) -> str:
-    """Return every key with its value, meaning and what it may hold, for --help."""
+    """Return every key with its value, meaning and allowed values, for --help."""
     values = config_lib.flat(config)
     settled = config_lib.resolve_auto(config)[0] if config.data.name else values
     keys = config.spec.keys

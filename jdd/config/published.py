@@ -1,6 +1,6 @@
-"""What is in print: the published figure of a setting, and those of other nets on its set.
+"""Published figures: the accuracy of a setting, and those of other nets on its set.
 
-The tables are the method's (``published``, ``cross`` and ``protocol`` of its spec).
+The tables come from the method's spec (``published``, ``cross`` and ``protocol``).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jdd.specs.base import Rows, Spec
 
 
 def figure(config: Common) -> dict[str, Any] | None:
-    """Return the published figure of this setting, or None where there is none.
+    """Return the published figure of this setting, or None if there is none.
 
-    ``accuracy`` and ``std`` are fractions; ``source`` says whose; ``protocol_differs`` lists the
-    keys in which this (resolved) config is not the published protocol.
+    ``accuracy`` and ``std`` are fractions; ``source`` cites the paper; ``protocol_differs`` lists
+    the keys in which this (resolved) config differs from the published protocol.
     """
     spec, facts = config.spec, lookup(config.data.name)
     row, source = _printed(spec.published, config.data.name, config.ipc)
@@ -41,9 +41,9 @@ def cross(
 ) -> dict[str, Any] | None:
     """Return a method's published accuracies by net (``values``: mean, std) and their ``source``.
 
-    None where the method is not known (``own``: the spec of one outside jdd), or its paper has no
-    such row of sets that were distilled with ``net``; ``changed`` says that this one has options
-    that theirs had not.
+    None if the method is unknown (``own``: the spec of a method outside jdd), or if its paper has
+    no such row for sets distilled with ``net``. ``changed`` means that this net has options that
+    the published one had not.
     """
     rows: Rows = specs.get(method).cross if method in specs.names() else {}
     rows = own.cross if own is not None and own.name == method else rows
@@ -56,7 +56,7 @@ def cross(
 
 
 def _printed(rows: Rows, dataset: str, ipc: int) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the row of a published table for a dataset, if its task is the same; whose it is."""
+    """Return the row of a published table for a dataset with as many classes, and its source."""
     facts = lookup(dataset)
     original = lookup(facts.settings) if facts else None
     if facts is None or original is None or original.classes != facts.classes:
@@ -68,5 +68,5 @@ def _printed(rows: Rows, dataset: str, ipc: int) -> tuple[Mapping[str, Any] | No
     return row, row["source"] + (other if facts.settings != dataset else "")
 
 
-# What every published table has in common: all of the data at its own size.
+# Common to every published table: all of the data at its own size.
 _ALL_THE_DATA: dict[str, Any] = {"data.size": 0, "data.val": 0.0}

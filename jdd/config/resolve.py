@@ -1,7 +1,7 @@
-"""One validated config for the command line and the Python API.
+"""Loads and resolves the validated config shared by the command line and the Python API.
 
-``load`` reads a config file and overrides by the schema, ``resolve`` replaces every ``auto`` once
-all overrides are in, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 10.
+``load`` reads a config file and overrides by the schema. ``resolve`` replaces every ``auto`` after
+all overrides, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 10.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jdd.specs.base import Spec
 
 
 class Loaded(NamedTuple):
-    """A config and where it is from.
+    """A config and its origin.
 
     Attributes:
       explicit: the keys that were set, in a named file, its argument or an override.
       spec: ``path[:arg]`` of the config file; None for the quick start.
-      apart: with ``of_set``, values as given of keys that are not common to all methods, by name.
+      apart: with ``of_set``, the unparsed values of keys not common to all methods, by name.
     """
 
     config: Common
@@ -45,14 +45,14 @@ def load(
     """Return the config of ``spec`` with ``overrides``; 'auto' values stay until ``resolve``.
 
     Args:
-      spec: ``path[:arg]`` of a config file, a bundled one by name too; None for the quick start,
+      spec: ``path[:arg]`` of a config file, or the name of a bundled one; None for the quick start,
         whose own values do not count as explicit.
       overrides: values by dotted name, or nested; text as typed, or Python values.
-      of_set: the config is for the evaluation of a saved set, whose method decides which keys there
-        are: keys that are not common to all methods are neither checked nor part of the config.
+      of_set: the config is for the evaluation of a saved set, whose method determines the keys:
+        keys that are not common to all methods are neither validated nor part of the config.
 
     Raises:
-      BadInput: an unknown file, key or method, or a value that does not fit its key.
+      BadInput: an unknown file, key or method, or an invalid value.
     """
     path, arg = files.split(spec)
     file = files.find(path)
@@ -77,10 +77,10 @@ def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:
     """Return a method's config: its defaults, its own settings for the dataset, then ``given``.
 
     Args:
-      given: values by dotted name, text as typed or Python values; later ones go over earlier ones.
+      given: values by dotted name, text as typed or Python values; later ones override earlier.
 
     Raises:
-      BadInput: an unknown key, or a value that does not fit its key.
+      BadInput: an unknown key, or an invalid value.
     """
     keys = spec.keys
     typed = {n: checked(n, value, keys) for some in given for n, value in some.items()}
@@ -89,7 +89,7 @@ def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:
 
 
 def replace(config: Common, new: Mapping[str, Any]) -> Common:
-    """Return a copy of ``config`` with some values changed, checked by the schema."""
+    """Return a copy of ``config`` with some values changed, validated by the schema."""
     keys = config.spec.keys
     typed = {name: checked(name, value, keys) for name, value in flat(new).items()}
     return values.build(config.spec, flat(config) | typed)
@@ -98,17 +98,18 @@ def replace(config: Common, new: Mapping[str, Any]) -> Common:
 def resolve(
     config: Common, shape: tuple[int, int, int] | None = None, absent: bool = False
 ) -> tuple[Common, list[str]]:
-    """Return ``config`` with every 'auto' replaced, and lines that say what was taken.
+    """Return ``config`` with every 'auto' replaced, and lines that report the chosen values.
 
-    A dataset of your own has no facts: its data.dsa stays 'auto' and is chosen by the channels on
-    loading; net.depth stays 'auto', and a word for several nets a word, until ``shape`` (h, w, c)
-    is given. ``absent`` says that the images are not needed: no path has to be there.
+    A dataset of your own has no catalogue entry: its data.dsa stays 'auto' and is chosen by the
+    number of channels on loading. net.depth stays 'auto', and names for groups of nets stay
+    unexpanded, until ``shape`` (h, w, c) is given. ``absent``: the images are not needed, so no
+    path has to exist.
 
     Raises:
-      BadInput: an unknown dataset, method or net, or keys that do not go together.
+      BadInput: an unknown dataset, method or net, or incompatible keys.
     """
     from jdd.augment import dsa
-    from jdd.nets import groups  # with JAX, which --help does not wait for
+    from jdd.nets import groups  # imports JAX, which --help does not need
 
     _check_dataset(config)
     names, told = groups.chosen(config.net.name, config.nets, _shape(config, shape))
@@ -128,7 +129,7 @@ def resolve(
 def resolve_auto(
     config: Common, shape: tuple[int, ...] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Replace every 'auto' without checking anything; values by dotted name, and the notes."""
+    """Replace every 'auto' without validation; return values by dotted name, and the notes."""
     from jdd.data.sources.request import source_of
 
     settled, spec = flat(config), config.spec
@@ -160,7 +161,7 @@ def resolve_auto(
 
 
 def _shape(config: Common, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Return the images' (h, w, c) as nets take them, None where only loading will tell."""
+    """Return the (h, w, c) of the nets' input; None if it is unknown before loading."""
     facts, size = _facts(config.data.name), config.data.size
     if shape is None and facts is not None:
         shape = facts.shape
@@ -168,7 +169,7 @@ def _shape(config: Common, shape: tuple[int, ...] | None) -> tuple[int, ...] | N
 
 
 def _row(config: Common) -> tuple[dict[str, Any], str]:
-    """Return the settings that 'auto' stands for, and a line that says where they are from."""
+    """Return the settings that replace 'auto', and a line that states their source."""
     spec, name, ipc = config.spec, config.data.name, config.ipc
     facts = _facts(name)
     settings = facts.settings if facts is not None else name
@@ -192,7 +193,7 @@ def _facts(name: str) -> Any:
 
 
 def _own_options(net: str) -> dict[str, Any]:
-    """Return what 'auto' is for a net; most nets have widths and norms of their own."""
+    """Return the values that replace 'auto' for a net; most nets have their own width and norm."""
     from jdd.nets import OWN
 
     return OWN.get(net, {})
@@ -241,8 +242,8 @@ def from_json(text: str, where: str = "config.json", own: Spec | None = None) ->
     """Return the config that ``to_json`` wrote.
 
     Args:
-      where: the file, for messages.
-      own: spec of a method outside the package, which the file may be of.
+      where: the file's name, for messages.
+      own: spec of a method outside the package that the file may belong to.
 
     Raises:
       BadInput: not JSON, or not a config of this version of jdd.
@@ -261,7 +262,7 @@ def from_json(text: str, where: str = "config.json", own: Spec | None = None) ->
 
 
 class Change(NamedTuple):
-    """A key whose value is not what was saved."""
+    """A key whose value differs from the saved one."""
 
     name: str
     old: Any
@@ -276,8 +277,8 @@ def changed(
 ) -> tuple[list[Change], list[Change]]:
     """Return the keys that differ from a saved config: those that may not change, those that may.
 
-    Both sides are resolved configs; a key that one side lacks counts as at its default. ``free``
-    are keys that may change here, beside the resumable ones.
+    Both sides are resolved configs; a missing key counts as its default. ``free`` are further keys
+    that may change here, in addition to the resumable ones.
     """
     keys = config.spec.keys
     old, new = flat(saved), flat(config)
@@ -287,7 +288,7 @@ def changed(
         default = keys[name].default if name in keys else None
         before, after = old.get(name, default), new.get(name, default)
         before = tuple(before) if isinstance(before, list) else before
-        # 'auto' is what only the data will settle: it is checked again once they are loaded.
+        # 'auto' depends on the data: it is compared again once they are loaded.
         if name not in old and before == AUTO or after in (before, AUTO):
             continue
         may = name in free or name in keys and keys[name].resumable
@@ -301,7 +302,7 @@ def check_resume(
     workdir: str = "",
     free: Collection[str] = (),
 ) -> list[Change]:
-    """Return what has changed since ``saved`` and may; refuse anything else.
+    """Return the allowed changes since ``saved``; refuse any other change.
 
     Raises:
       BadInput: listing the changed keys, and the keys that may change.

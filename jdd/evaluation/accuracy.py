@@ -15,7 +15,7 @@ from jdd.run.session import Session
 from jdd.training import trainer
 
 Tree = Any
-BATCH = 200  # images at a time: what a wide ConvNet makes of them stays in memory
+BATCH = 200  # images at a time: bounds the memory of a wide ConvNet's activations
 
 
 @lru_cache(maxsize=64)
@@ -37,7 +37,7 @@ def padded(rows: np.ndarray, size: int, value: float = 0) -> np.ndarray:
 
 
 def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = None) -> np.ndarray:
-    """Return the fraction of ``split`` each net labels right, ``[nets]``.
+    """Return the accuracy of each net on ``split``, a fraction, ``[nets]``.
 
     Args:
       variables: stacked on axis 0.
@@ -50,7 +50,7 @@ def accuracy(net: Net, variables: Tree, split: Any, session: Session | None = No
         if session is not None:
             session.check()
         images, labels = split.images[lo : lo + BATCH], split.labels[lo : lo + BATCH]
-        size = min(BATCH, n)  # the compiled shape; label -1 is never hit
+        size = min(BATCH, n)  # the compiled shape; label -1 is never predicted
         hits = hits + _hits(net)(variables, padded(images, size), padded(labels, size, -1))
         if session is not None:
             hits.block_until_ready()

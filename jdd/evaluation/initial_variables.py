@@ -1,4 +1,4 @@
-"""What the nets of an evaluation start from: fresh weights, one fixed draw, or trained nets."""
+"""Initial variables of an evaluation's nets: fresh weights, one fixed draw, or trained nets."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Tree = Any
 
 
 def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
-    """Return stacked variables that ``net`` starts from, as the set's recipe says; None for fresh.
+    """Return the stacked initial variables of ``net`` by the set's recipe; None for fresh weights.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
     one draw that is a function of both, or ``{"kind": "experts", "experts", "epoch"}``, snapshots
-    of an expert store, whose settings are ``"store"`` (the run's own where they are not said). Nets
-    other than the set's own always start fresh.
+    of an expert store, whose settings are ``"store"`` (by default the run's own). Nets other than
+    the set's own always start fresh.
 
     Raises:
-      BadInput: the experts are not there, or the set is for its own net alone.
+      BadInput: the experts are missing, or the set is for its own net alone.
     """
     init = dset.recipe["train"].get("init") or {"kind": "fresh"}
     if net is not context.net:
@@ -55,5 +55,5 @@ def _own_alone(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
 
 
 def kinds(start: Tree, n: int) -> int:
-    """Return how many of ``n`` nets differ: a net that starts alike ends alike, step for step."""
+    """Return min(n, number of initial states): identical initial states train to identical nets."""
     return n if start is None else min(n, len(jax.tree.leaves(start)[0]))

@@ -1,7 +1,7 @@
-"""What a set is for: training nets, adapting trained ones, or attacking them.
+"""The objective of a set: to train nets, to adapt trained nets, or to attack them.
 
-``recipe["objective"]`` says what a set is for (``jdd/methods/dd.py:objective_of``); a recipe that
-does not say it is to train nets.
+It is stored in ``recipe["objective"]`` (``jdd/methods/dd.py:objective_of``); the default is to
+train nets.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a set is for: kind distill, adapt (with source) or attack (with both classes)."""
+    """Return a set's objective: kind distill, adapt (with source) or attack (with both classes)."""
     return dict(recipe.get("objective") or {"kind": "distill"})
 
 
 def named(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a set is for, the classes of an attack with their names too."""
+    """Return a set's objective; an attack's classes include their names."""
     aim, names = of(recipe), recipe["class_names"]
     if aim["kind"] == "attack":
         for word in ("attack", "target"):

@@ -1,4 +1,4 @@
-"""What one trained net says of many images: logits and features, in batches."""
+"""Batched logits and features of many images by one trained net."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tree = Any
 
 
 class Outputs(NamedTuple):
-    """logits: float32 [n, classes]; features: float32 [n, d], what the classifier reads."""
+    """logits: float32 [n, classes]; features: float32 [n, d], the input of the classifier."""
 
     logits: np.ndarray
     features: np.ndarray
@@ -34,7 +34,7 @@ def _forward(net: Net) -> Any:
 def outputs(
     net: Net, variables: Tree, images: np.ndarray, session: Session | None = None
 ) -> Outputs:
-    """Return what a net with ``variables`` makes of ``images`` [n, h, w, c] in its input space.
+    """Return a net's outputs with ``variables`` for ``images`` [n, h, w, c] in its input space.
 
     Raises:
       Interrupted: with a session, when a signal arrives.

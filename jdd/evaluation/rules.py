@@ -1,7 +1,7 @@
-"""What a set's recipe may say: type and range of every entry that training on the set reads.
+"""Validation of a set's recipe: type and range of every entry that training on the set reads.
 
-Sets come from files, and a file may say anything. ``check`` holds a recipe to one table before a
-net is trained or anything is written; what it lets through cannot fail later.
+Sets come from files, whose content is untrusted. ``check`` validates a recipe against one table
+before any net is trained or anything is written; a recipe that passes cannot fail later.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ _STORE = Rule(
 
 
 def _of(*classes: type) -> dict[str, Rule]:
-    """Return the rules of what recipes hold of some classes of options."""
+    """Return the rules of the recipe entries of some option classes."""
     return {one.name: one.rule for cls in classes for one in options(cls) if one.rule}
 
 
-# By section; an entry that a recipe lacks is at its default.
+# By section; a missing entry has its default.
 _TABLE: dict[str, dict[str, Rule]] = {
     "": {
         "method": _TEXT,
@@ -105,7 +105,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
     },
 }  # fmt: skip
 
-# Entries that a section needs, by its kind.
+# Required entries of a section, by its kind.
 _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "train.drop": {"": ("after_epoch", "factor")},
     "train.schedule": {"": ("kind",)} | {k: cls.needs for k, cls in schedules.KINDS.items()},
@@ -118,7 +118,7 @@ _NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-# The flag that says it in the set's place.
+# The flag that overrides the set's entry.
 RATE = "give --config.eval.lr=0.01"
 _FLAGS = {
     "train.batch": "--config.eval.batch=256",
@@ -130,7 +130,7 @@ _FLAGS = {
 
 
 def check(dset: AnyProduct, where: str) -> None:
-    """Refuse a recipe that nets cannot be trained by.
+    """Refuse a recipe that nets cannot be trained with.
 
     Raises:
       BadInput: naming ``where``, the entry, and what is allowed.
@@ -152,13 +152,13 @@ def check(dset: AnyProduct, where: str) -> None:
 
 
 def refused(train: Mapping[str, Any]) -> bool:
-    """Return whether some entry of a ``recipe["train"]`` is not allowed by itself."""
+    """Return whether some entry of a ``recipe["train"]`` is invalid by itself."""
     sections = ("train", "train.drop", "train.schedule")
     return any(_refused({"train": train}, section) for section in sections)
 
 
 def _refused(recipe: Mapping[str, Any], section: str) -> tuple[str, str] | None:
-    """Return the first entry that is lacking or not allowed, and what is allowed."""
+    """Return the first missing or invalid entry, and the allowed values."""
     rules, found = _TABLE[section], _section(recipe, section)
     for name in _needed(section, found):
         if name not in found:
@@ -170,10 +170,10 @@ def _refused(recipe: Mapping[str, Any], section: str) -> tuple[str, str] | None:
 
 
 def rate(dset: AnyProduct) -> float | tuple[float, ...] | None:
-    """Return the rate that nets are trained at on the set, or one for every step.
+    """Return the learning rate for training on the set: one number, or one for every step.
 
-    The recipe's, else the one that the set has learned; None where neither is usable. Of pairs with
-    learned rates, which are used branch by branch, their mean.
+    This is the recipe's rate, else the set's learned rate; None if neither is usable. For pairs
+    with learned rates, which are used branch by branch, it is their mean.
     """
     if isinstance(dset, PairSet) and dset.rates:
         return float(np.mean(list(dset.rates.values())))
@@ -199,7 +199,7 @@ def _rates(dset: AnyProduct, where: str) -> None:
 
 
 def _flag(recipe: Mapping[str, Any], entry: str) -> str:
-    """Return the flag that says an entry in the set's place; what is stored has none."""
+    """Return a hint at the flag that overrides an entry; '' for sets of stored labels."""
     given = entry in _FLAGS and recipe["train"].get("order") != "stored"
     return f"; or give {_FLAGS[entry]}" if given else ""
 
@@ -229,7 +229,7 @@ TASKS = ("classify", "adapt", "attack", "retrieval")
 
 
 def _task(dset: AnyProduct, where: str) -> None:
-    """Refuse a task that is unknown, or of another kind of product."""
+    """Refuse a task that is unknown, or does not match the kind of product."""
     task, paired = dset.recipe.get("task", "classify"), isinstance(dset, PairSet)
     if task not in TASKS:
         raise BadInput(where, f"recipe.task is {task!r}", f"one of {', '.join(TASKS)}")
@@ -239,7 +239,7 @@ def _task(dset: AnyProduct, where: str) -> None:
 
 
 def _pairs(pairs: PairSet, where: str) -> None:
-    """Refuse a recipe whose order or loss is not of pairs."""
+    """Refuse a recipe whose order or loss does not apply to pairs."""
     train = pairs.recipe["train"]
     if train["loss"] not in PAIRED or train["order"] != "shuffled":
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}, of pairs"
@@ -247,7 +247,7 @@ def _pairs(pairs: PairSet, where: str) -> None:
 
 
 def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
-    """Refuse entries that do not go with each other, or with the set's images."""
+    """Refuse entries that are incompatible with each other or with the set's images."""
     train, augment = dset.recipe["train"], dset.recipe["augment"]
     name = augment["name"] or "none"
     if name != "none":

@@ -1,9 +1,9 @@
-"""Scores beside accuracy: how much of it is the images', not the labels' or the augmentation's.
+"""DD-Ranking scores: the share of accuracy due to the images, not to labels or augmentation.
 
-All accuracies are fractions, so that every score lies in 0 .. 1.
+All accuracies are fractions, so every score is in 0 .. 1.
 
-Source: DD-Ranking (Li et al., 2025, arXiv 2505.13300). Where its package computes something else is
-in ``docs/scores.md``.
+Source: DD-Ranking (Li et al., 2025, arXiv 2505.13300). Differences from its package are listed in
+``docs/scores.md``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 
 class Scores(NamedTuple):
-    """What ``scores`` returns; every field is a fraction or a score without unit.
+    """Result of ``scores``. Every field is a fraction or a dimensionless score.
 
-    hlr:  hard-label recovery, what is missing to the whole set: lower is better.
-    slr:  soft-label recovery, the same with the set's own soft labels; None for hard labels.
+    hlr:  hard-label recovery, the gap to the whole training set: lower is better.
+    slr:  soft-label recovery, the same gap with the set's soft labels; None for hard labels.
     ior:  improvement over random images with labels of the same kind.
     lrs:  label-robust score of alpha = w ior - (1 - w) hlr.
     ars:  augmentation-robust score of beta, the improvement over random images with and without.
@@ -49,7 +49,7 @@ def scores(accuracy: Mapping[str, float], soft: bool, weight: float, gamma: floa
       accuracy: fractions by name. ``whole``: the whole training set; ``syn``, ``random``: the set
         and random images by the set's recipe, with its kind of labels; ``syn_hard``: the set with
         its labels replaced by their classes; ``_aug``, ``_noaug``: with and without augmentation.
-      soft: whether the set's labels are.
+      soft: whether the set's labels are soft.
       weight, gamma: w and g, in 0 .. 1.
     """
     hlr, ior = accuracy["whole"] - accuracy["syn_hard"], accuracy["syn"] - accuracy["random"]

@@ -1,11 +1,11 @@
 """Trains fresh nets on a small set by its recipe and tests them: the published protocol.
 
 SGD(0.9), weight decay 5e-4, batches of 256, 1001 passes with the rate divided by 10 and the
-momentum zeroed after pass index 501, DSA with parameters of each image's own; the last net counts,
-not the best. All seeds of a net train at once: split over the devices, there one after another or
-under one vmap (``trainer.LIGHT``), on a CPU side by side.
+momentum zeroed after pass index 501, DSA with separate parameters for each image; the last net
+counts, not the best. All seeds of a net train concurrently: split over the devices, and on each
+device sequentially or under one vmap (``trainer.LIGHT``); on a CPU in parallel.
 
-Source: DC (Zhao et al., ICLR 2021), section 4, as kept by DSA, DM and MTT.
+Source: DC (Zhao et al., ICLR 2021), section 4; also used by DSA, DM and MTT.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from jdd.training.recipe import Recipe
 Tree = Any
 
 
-# The images of an epoch, for each of some nets: (keys [k], epoch) -> [k, n, h, w, c].
+# The images of an epoch for k nets: (keys [k], epoch) -> [k, n, h, w, c].
 Fresh = Callable[[jax.Array, int], jax.Array]
 
 
 class Plan(NamedTuple):
-    """How the nets of an evaluation are trained: ``steps`` steps, or ``passes`` over the set."""
+    """Training plan of an evaluation's nets: ``steps`` steps, or ``passes`` over the set."""
 
     recipe: Recipe
     lr: float | tuple[float, ...] | dict[str, float]
@@ -61,12 +61,12 @@ class Plan(NamedTuple):
 
 
 def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
-    """Return how nets are trained on a product, as its recipe says.
+    """Return the training plan for a product, by its recipe.
 
-    The learned rates of pairs go over the recipe's, one for each branch.
+    The learned rates of pairs, one for each branch, override the recipe's.
 
     Raises:
-      BadInput: as ``rules.check``, naming ``where``.
+      BadInput: as in ``rules.check``, naming ``where``.
     """
     rules.check(dset, where)
     lr, augment = rules.rate(dset), dset.recipe["augment"]
@@ -92,9 +92,9 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
 
 
 def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
-    """Return how the set's stored labels are read; None where the set has its labels in itself.
+    """Return the loss on the set's stored labels; None if the labels are in the set itself.
 
-    In mode online the teachers are still to be named: ``stages/label_stores.py``.
+    In mode online the teachers are added later, by ``stages/label_stores.py``.
     """
     train = dset.recipe["train"]
     if train["order"] != "stored" or isinstance(dset, PairSet):
@@ -104,7 +104,7 @@ def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
         form=labels["form"],
         classes=dset.classes,
         recipe=Recipe.from_json(train).static,
-        mode=str(labels.get("mode", "views")),  # sets of before there were modes
+        mode=str(labels.get("mode", "views")),  # absent in sets older than the modes
     )
 
 
@@ -112,10 +112,10 @@ def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
 def compiled(
     run: trainer.Fit, devices: tuple[jax.Device, ...], shared: bool = False
 ) -> tuple[Any, Any]:
-    """Return compiled ``init`` and ``advance`` over nets, one pair a kind of training.
+    """Return compiled ``init`` and ``advance`` over nets, one pair per kind of training.
 
-    With ``shared``, ``advance`` takes one argument more, entries of the labels' dict that are the
-    same for all nets.
+    With ``shared``, ``advance`` takes an additional argument: entries of the labels' dict that are
+    the same for all nets.
     """
 
     def advance(carry: Tree, own: Tree, ops: Tree, x: Tree, y: Tree, *rest: Tree) -> Tree:
@@ -150,13 +150,13 @@ def test_nets(
     With a dict of test splits, return a column for each: ``[k, splits]``.
 
     Args:
-      images: ``[k, n, h, w, c]``, or a dict of the inputs of a net with several, each ``[k, n,
-        ...]``; equal sets are given as a broadcast view. With ``fresh`` it is not read.
-      labels: ``[k, n]`` or ``[k, n, classes]``; of pairs a dict of their similarities.
-      test: split the nets are tested on, or ``(net, variables, session) -> [k, metrics]``.
-      seed, purpose: net i starts and shuffles from the keys of (seed, purpose, i).
+      images: ``[k, n, h, w, c]``, or for a net with several inputs a dict of them, each ``[k, n,
+        ...]``; equal sets are passed as a broadcast view. Not read with ``fresh``.
+      labels: ``[k, n]`` or ``[k, n, classes]``; for pairs a dict of their similarities.
+      test: the split the nets are tested on, or ``(net, variables, session) -> [k, metrics]``.
+      seed, purpose: net i is initialised and shuffled by the keys of (seed, purpose, i).
       at_once: nets at a time, 0 for all.
-      start: stacked variables that the nets start from, in turn; None for fresh ones.
+      start: stacked initial variables of the nets, in turn; None for fresh ones.
       reader: the stored labels of the ``k`` sets, in place of ``labels``.
       fresh: ``(keys [k], epoch) -> images``, a set for every epoch of each net, in place of images.
     """
@@ -194,7 +194,7 @@ def test_nets(
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
-            # As published: a net that diverges is one of the n, and says something of the set.
+            # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
         tested = trainer.evaluated(carry)
         if callable(test):
@@ -209,13 +209,13 @@ def test_nets(
 def _taught(
     reader: LabelReader | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
 ) -> Tree:
-    """Return on the device what some nets are taught from a piece's first step on."""
+    """Return on the device the labels of some nets from a piece's first step on."""
     taught = reader.at(members, piece[0]) if reader else jax.tree.map(lambda a: a[members], labels)
     return jax.block_until_ready(jax.tree.map(jnp.asarray, taught))
 
 
 def epochs(total: int, per_epoch: int) -> list[tuple[int, int]]:
-    """Return the steps ``lo .. hi`` of every epoch of ``total`` steps, the last one cut off."""
+    """Return the steps ``lo .. hi`` of every epoch within ``total`` steps; the last is cut off."""
     return [(lo, min(lo + per_epoch, total)) for lo in range(0, total, per_epoch)]
 
 

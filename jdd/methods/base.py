@@ -93,26 +93,27 @@ class Problem(NamedTuple):
 class Method(NamedTuple):
     """A method that optimises a synthetic set or, if ``objective`` is None, selects one.
 
-    init:      ``(seed) -> State``.
-    sample:    ``(seed, step) -> indices``, on the host, small; never the arrays.
-    objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` the changed
-               entries of ``aux``, averaged over the items like the loss. ``aux`` also holds the
-               arrays of the step's ``shared`` indices. None: there are no steps.
-    prepare:   ``(aux) -> new``: the entries of ``aux`` that change once per step, before its items.
-    advance:   ``(state, key) -> state`` between steps.
-    distilled: ``(state, steps) -> product``: a set, pairs, or a generator (``jdd/product``).
-    optimizer: the outer optimiser over ``variables``.
-    accept:    ``(loss) -> bool array``; False skips the update of a step, which still counts.
-    valid:     ``(state) -> bool array``; False stops the run before it adopts the state.
-    constants: entries of the objective's ``aux`` in addition to the state's; constant over the run
-               and not in checkpoints.
-    simple:    True if the objective contains no inner differentiation; selects XLA's default CPU
-               emitter (``parallel.compiled``).
-    merged:    on accelerators, vmap over a step's items instead of looping; for few items with
-               large shared inputs.
-
     If the indices of ``sample`` have ``keys``, integers, one per item, the items' PRNG keys are
     folded from these instead of the items' indices in the step.
+
+    Attributes:
+      init: ``(seed) -> State``.
+      sample: ``(seed, step) -> indices``, on the host, small; never the arrays.
+      objective: ``(variables, aux, item, key) -> (loss, (new, metrics))``, with ``new`` the changed
+        entries of ``aux``, averaged over the items like the loss. ``aux`` also holds the arrays of
+        the step's ``shared`` indices. None: there are no steps.
+      distilled: ``(state, steps) -> product``: a set, pairs, or a generator (``jdd/product``).
+      optimizer: the outer optimiser over ``variables``.
+      prepare: ``(aux) -> new``: the entries of ``aux`` that change once per step, before its items.
+      advance: ``(state, key) -> state`` between steps.
+      accept: ``(loss) -> bool array``; False skips the update of a step, which still counts.
+      valid: ``(state) -> bool array``; False stops the run before it adopts the state.
+      constants: entries of the objective's ``aux`` in addition to the state's; constant over the
+        run and not in checkpoints.
+      simple: True if the objective contains no inner differentiation; selects XLA's default CPU
+        emitter (``parallel.compiled``).
+      merged: on accelerators, vmap over a step's items instead of looping; for few items with large
+        shared inputs.
     """
 
     init: Callable[[int], State]

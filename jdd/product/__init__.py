@@ -1,1 +1,1 @@
-"""What a run hands over, its file and its picture."""
+"""The product of a run, its file and its picture."""

@@ -1,4 +1,4 @@
-"""What the files of all products share: recipes as JSON, transforms, checked arrays and trees."""
+"""Shared by all product files: recipes as JSON, transforms, validated arrays and trees."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:
-        # NumPy parses a damaged header as Python: TokenError, SyntaxError and more come out of it,
-        # and out of a damaged zip NotImplementedError. Whatever it is, the file is at fault.
+        # NumPy parses a damaged header as Python, which raises TokenError, SyntaxError and more; a
+        # damaged zip raises NotImplementedError. In every case the file is at fault.
         if "pickle" in str(error):
             found = "holds pickled Python objects, which could run any code"
         else:
@@ -50,12 +50,12 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def recipe_json(recipe: Mapping[str, Any]) -> str:
-    """Return the recipe as JSON text, the same text for the same recipe."""
+    """Return the recipe as JSON text; equal recipes give equal text."""
     return json.dumps(recipe, sort_keys=True, default=_plain)
 
 
 def as_read(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as it will be read back."""
+    """Return a recipe in the form in which it is read back."""
     found: dict[str, Any] = json.loads(recipe_json(recipe))
     return found
 
@@ -81,7 +81,7 @@ def floats(
       empty: whether an axis may have length 0.
 
     Raises:
-      BadInput: naming it: not floats, other axes, or NaN or infinity among its numbers.
+      BadInput: naming the array, if it is not of floats, has other axes, or is not finite.
     """
     found = np.asarray(array)
     if found.dtype.kind != "f" or (ndim is not None and found.ndim != ndim):
@@ -90,7 +90,7 @@ def floats(
         raise BadInput(where, words, f"floats{axes} are needed")
     if not empty and 0 in found.shape:
         raise BadInput(where, f"{name} is {found.dtype}{list(found.shape)}", "no axis of length 0")
-    with np.errstate(over="ignore"):  # beyond float32 a number is infinite
+    with np.errstate(over="ignore"):  # overflow of float32 gives infinity
         found = found.astype(np.float32)
     if not np.isfinite(found).all():
         raise BadInput(where, f"{name} holds NaN or infinity", "every number must be finite")
@@ -126,7 +126,7 @@ def transform_arrays(transform: Transform) -> dict[str, np.ndarray]:
 
 
 def whitening_arrays(transform: Transform) -> dict[str, np.ndarray]:
-    """Return the arrays of a whitening, {} without one; its inverse follows from its matrix."""
+    """Return the arrays of a whitening, {} if there is none; without its implied inverse."""
     if transform.zca_matrix is None:
         return {}
     names = ("zca_mean", "zca_matrix", "zca_image")
@@ -137,7 +137,7 @@ def whitening_arrays(transform: Transform) -> dict[str, np.ndarray]:
 def transform_of(
     arrays: Mapping[str, np.ndarray], recipe: Mapping[str, Any], where: str
 ) -> Transform:
-    """Return the transform of a file; mean and std of older ones are in the recipe."""
+    """Return the transform of a file; older files have mean and std in the recipe."""
     stated = recipe["normalisation"]
     mean, std = (_floats(arrays, stated, name, where) for name in ("mean", "std"))
     whitening = [
@@ -148,10 +148,10 @@ def transform_of(
 
 
 def check_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
-    """Refuse a transform that does not fit images of ``shape`` [h, w, c].
+    """Refuse a transform that does not match images of ``shape`` [h, w, c].
 
     Raises:
-      BadInput: naming the array that does not fit.
+      BadInput: naming the mismatched array.
     """
     channels, size = shape[-1], int(np.prod(shape))
     for name in ("mean", "std"):
@@ -192,7 +192,7 @@ def _floats(
         found = np.asarray(None)
     if found.dtype.kind not in "iuf":
         raise BadInput(where, f"{name} is no list of numbers", EXPECTED)
-    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and refused as that
+    with np.errstate(over="ignore"):  # overflow of float32 gives infinity, which is refused
         return found.astype(np.float32, copy=False)
 
 
@@ -206,7 +206,7 @@ def scalar(
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples of NumPy numbers and the like into what JSON can hold."""
+    """Convert NumPy numbers, tuples and the like to JSON types."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):

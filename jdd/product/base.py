@@ -1,11 +1,11 @@
-"""What a run hands over: a product of one of three kinds, each with its recipe and transform.
+"""The product of a run: one of three kinds, each with its recipe and transform.
 
 ``images``     a fixed set of labelled images (``product/distilled_set.py``);
-``pairs``      images and text vectors, and how alike they ought to be (``product/pairs.py``);
-``generator``  a net that gives fresh labelled images each epoch (``product/generator.py``).
+``pairs``      images, text vectors and their target similarities (``product/pairs.py``);
+``generator``  a net that samples fresh labelled images each epoch (``product/generator.py``).
 
-Every product lies in ``distilled.npz``. A fixed set of images without weights is written as schema
-1, all else as schema 2; both are read (``product/files.py``).
+Every product is stored in ``distilled.npz``. A fixed set of images without weights is written as
+schema 1, all others as schema 2; both can be read (``product/files.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("images", "pairs", "generator")
 
 
 class Product(Protocol):
-    """A product, as stages and reports see it."""
+    """The interface of a product for stages and reports."""
 
     @property
     def kind(self) -> str:
@@ -28,15 +28,15 @@ class Product(Protocol):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """How nets are trained on it, as plain data."""
+        """The recipe for training nets on it, as plain data."""
 
     @property
     def transform(self) -> Transform:
-        """The map between pixels and the space of its images."""
+        """The map between pixels and the input space of its images."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed in reading it."""
+        """Assumptions made in reading it."""
 
     @property
     def size(self) -> int:
@@ -46,4 +46,4 @@ class Product(Protocol):
         """Return the same product with another recipe."""
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it as ``.npz``, complete or not at all; the same product gives the same bytes."""
+        """Write it as ``.npz``, atomically; equal products give equal bytes."""

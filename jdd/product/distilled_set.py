@@ -1,4 +1,4 @@
-"""The product: a small synthetic set together with all that is needed to train on it rightly."""
+"""The distilled set: synthetic images with everything needed to train on them correctly."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from jdd.product.arrays import (
 from jdd.storage.files import write_atomic
 from jdd.training.recipe import protocol
 
-SCHEMA = 2  # the newest that is read; what is written: ``to_arrays``
-# No honest number of a set is larger than the first: learned images and logits go to tens or
-# hundreds, whitening has gains to 1300 (KIP's, of 224 x 224 pixels). A rate below the second
-# teaches nothing in float32. The third is 1 over the least std that a channel is divided by.
+SCHEMA = 2  # the newest readable schema; for the written one see ``to_arrays``
+# Plausibility limits. Numbers of a set stay below the first: learned images and logits reach tens
+# or hundreds, whitening gains 1300 (KIP's, of 224 x 224 pixels). A rate below the second has no
+# effect in float32. The third is 1 over the smallest std that a channel is divided by.
 LARGEST, SMALLEST_RATE, STEEPEST = 1e4, 1e-12, 1.001e6
 LABEL_KINDS = ("hard", "probabilities", "logits", "centred")
 
-# The published evaluation protocol: what a set says when nothing else is known about it.
+# The published evaluation protocol: the default recipe of a set.
 RECIPE: dict[str, Any] = {
     "schema": 1,
     "jdd_version": "",
@@ -46,7 +46,7 @@ RECIPE: dict[str, Any] = {
     "seed": 0,
     "steps": 0,
     "net": {"name": "ConvNet", "options": {}},
-    "train": protocol(lr=0.01).to_json(whole=True)  # its entries: training/recipe.py
+    "train": protocol(lr=0.01).to_json(whole=True)  # entries: see training/recipe.py
     | {
         "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/initial_variables.py
     },
@@ -54,8 +54,8 @@ RECIPE: dict[str, Any] = {
     "normalisation": {"mean": [], "std": []},
     "whitening": "none",
     "selection": "last",
-    "labels": {"kind": "own"},  # or stored, with views, in a folder beside the set
-    "full": {},  # how the whole training set is trained beside it: keys of experts, full_epochs
+    "labels": {"kind": "own"},  # or stored, with views, in a folder next to the set
+    "full": {},  # training of the full baseline: keys of experts, full_epochs
     "data": {},
     "fingerprint": "",
     "command": "",
@@ -66,15 +66,15 @@ class DistilledSet(NamedTuple):
     """A synthetic set in the input space of the nets, with its labels and its recipe.
 
     Attributes:
-      images: float32 [n, h, w, c], normalised or whitened: fed to a net as they are.
+      images: float32 [n, h, w, c], normalised or whitened: direct inputs of a net.
       labels: int32 [n] when ``label_kind`` is 'hard', else float32 [n, classes].
       label_kind: 'hard', 'probabilities', 'logits' or 'centred' (one-hot minus 1/classes).
       lr: the learned learning rate of the student, None when none was learned.
-      recipe: plain data (see ``RECIPE``) that says how to train on the set.
-      transform: takes pixels in [0, 1] to the space of ``images``, and back.
-      notes: sentences on what was assumed when somebody else's set was read; not saved.
-      named: False where the class names are made up, since nothing says them; not saved.
-      weights: float32 [n], what each image's loss counts, of mean 1; None for all alike.
+      recipe: how to train on the set, as plain data (see ``RECIPE``).
+      transform: maps pixels in [0, 1] to the space of ``images``, and back.
+      notes: sentences on assumptions made in reading a foreign set; not saved.
+      named: False if the class names are placeholders; not saved.
+      weights: float32 [n], weights of the images' losses, of mean 1; None for equal weights.
     """
 
     images: np.ndarray
@@ -109,7 +109,7 @@ class DistilledSet(NamedTuple):
 
     @property
     def classes_of_images(self) -> np.ndarray:
-        """The class each image belongs to: its label, or its label's largest entry; int32 [n]."""
+        """The class of each image: its label, or its label's largest entry; int32 [n]."""
         if self.label_kind == "hard":
             return np.asarray(self.labels, np.int32)
         return np.asarray(np.argmax(self.labels, axis=1), np.int32)
@@ -119,11 +119,10 @@ class DistilledSet(NamedTuple):
         return self._replace(recipe=recipe)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the set as ``.npz`` of plain arrays, complete or not at all; the same set gives
-        the same bytes.
+        """Write the set as ``.npz`` of plain arrays, atomically; equal sets give equal bytes.
 
         Raises:
-          BadInput: the set contradicts itself, or ``path`` cannot be written.
+          BadInput: the set is inconsistent, or ``path`` cannot be written.
         """
         arrays = to_arrays(check(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
@@ -133,19 +132,19 @@ class DistilledSet(NamedTuple):
         """Read a set written by ``save``; nothing in the file is ever executed.
 
         Raises:
-          BadInput: no such file, or it is truncated, foreign, holds pickled objects or
-            contradicts itself.
+          BadInput: no such file, or it is truncated, foreign, inconsistent or contains pickled
+            objects.
         """
         return from_arrays(read_npz(path), str(path))
 
 
 def make_recipe(**known: Any) -> dict[str, Any]:
-    """Return the default recipe with what is ``known`` merged into it, section by section."""
+    """Return the default recipe with the ``known`` entries merged in, section by section."""
     return merge(RECIPE, known)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``changes`` laid over it; nested mappings are merged, not replaced."""
+    """Return ``base`` overridden by ``changes``; nested mappings are merged, not replaced."""
     out = copy.deepcopy(dict(base))
     for key, value in changes.items():
         nested = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
@@ -182,7 +181,7 @@ def check_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
     """Refuse a file of a newer schema.
 
     Raises:
-      BadInput: naming its version and the newest that is read.
+      BadInput: naming its version and the newest readable one.
     """
     version = int(scalar(arrays, "schema_version", where, 1))
     if version > SCHEMA:
@@ -194,7 +193,7 @@ def check_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
-    """Build a set from the arrays of ``to_arrays``; ``where`` names their file in errors."""
+    """Build a set from the arrays of ``to_arrays``; ``where`` is the file's name in errors."""
     check_version(arrays, where)
     if (kind := str(arrays.get("kind", "images"))) != "images":
         raise BadInput(where, f"a set of kind {kind!r}", "a fixed set of labelled images")
@@ -215,10 +214,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
 
 
 def read_recipe(text: str, where: str) -> dict[str, Any]:
-    """Parse a recipe's JSON and fill in what an older writer left out.
+    """Parse a recipe's JSON and fill in entries missing from older files.
 
     Raises:
-      BadInput: not JSON, or not shaped like a recipe.
+      BadInput: not JSON, or not structured like a recipe.
     """
     try:
         found = json.loads(text)
@@ -235,7 +234,7 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
                 f"recipe.{key} is {found[key]!r}",
                 f"a JSON {'object' if isinstance(default, dict) else 'list'} is needed",
             )
-    for key in ("drop", "schedule", "init"):  # sections too
+    for key in ("drop", "schedule", "init"):  # nested sections
         if not isinstance((found.get("train") or {}).get(key), dict | None):
             said = found["train"][key]
             raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
@@ -246,7 +245,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
     """Return the set with its arrays in their declared types.
 
     Raises:
-      BadInput: shapes, labels, label kind, transform and recipe do not fit each other.
+      BadInput: shapes, labels, label kind, transform and recipe are inconsistent.
     """
     images, labels = np.asarray(dataset.images), np.asarray(dataset.labels)
     if images.ndim != 4 or 0 in images.shape or images.dtype.kind != "f":
@@ -255,7 +254,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
             f"images are {images.dtype}{list(images.shape)}",
             "floats of shape [n, h, w, c] are needed",
         )
-    with np.errstate(over="ignore"):  # beyond float32 a pixel is infinite
+    with np.errstate(over="ignore"):  # overflow of float32 gives infinity
         images = images.astype(np.float32)
     if not np.isfinite(images).all():
         raise BadInput(where, "images hold NaN or infinity", "every pixel must be finite")
@@ -277,7 +276,7 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
 
 
 def _weights(weights: np.ndarray | None, n: int, where: str) -> np.ndarray | None:
-    """Return the weights as float32 [n] of mean 1, None where there are none."""
+    """Return the weights as float32 [n] of mean 1, None if there are none."""
     if weights is None:
         return None
     found = floats(weights, "weights", 1, where)
@@ -288,10 +287,10 @@ def _weights(weights: np.ndarray | None, n: int, where: str) -> np.ndarray | Non
 
 
 def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
-    """Return a set that was read, unless its numbers are those of a damaged file.
+    """Return a set that was read; refuse numbers that indicate a damaged file.
 
-    ``interop.load`` ends here, whatever it has read. ``DistilledSet`` does not: it keeps, and gives
-    back, the last good set of a run that diverged.
+    ``interop.load`` applies this check to every format. ``DistilledSet`` does not, so that it can
+    store and return the last good set of a diverged run.
 
     Raises:
       BadInput: a number beyond ``LARGEST``, a rate below ``SMALLEST_RATE``.
@@ -300,7 +299,7 @@ def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
     if lr is not None and not SMALLEST_RATE <= lr <= LARGEST:
         allowed = f"{SMALLEST_RATE:g} to {LARGEST:g}: the file is damaged, or its run diverged"
         raise BadInput(where, f"lr is {lr:g}", allowed)
-    # A channel that hardly varies has a small std, and real images go as far as 1 / std.
+    # A nearly constant channel has a small std, and real images reach 1 / std.
     steep = 1.0 / float(np.min(transform.std))
     limits: dict[str, tuple[Any, float]] = {
         "1 / std": (steep, STEEPEST),
@@ -313,7 +312,7 @@ def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
         if values is None:
             continue
         reached = max(-float(np.min(values)), float(np.max(values)))
-        if not reached <= limit:  # NaN too
+        if not reached <= limit:  # also true for NaN
             allowed = f"at most {limit:g}: the file is damaged, or its run diverged"
             raise BadInput(where, f"{name} as large as {reached:.3g}", allowed)
     return dataset

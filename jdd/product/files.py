@@ -22,18 +22,18 @@ def load(path: str | os.PathLike[str]) -> AnyProduct:
     """Read a product that its ``save`` wrote; nothing in the file is ever executed.
 
     Raises:
-      BadInput: no such file, or it is truncated, foreign, of a newer jdd, holds pickled objects or
-        contradicts itself.
+      BadInput: no such file, or it is truncated, foreign, inconsistent, of a newer jdd, or contains
+        pickled objects.
     """
     return from_arrays(read_npz(path), str(path))
 
 
 def kind(path: str | os.PathLike[str]) -> str:
-    """Return the kind of product that a file holds; "images" where it names none, or is damaged."""
+    """Return the kind of product in a file; "images" if it names none or is damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return str(archive["kind"]) if "kind" in archive.files else "images"
-    except Exception:  # NumPy raises anything for a damaged file; reading it names the damage
+    except Exception:  # NumPy raises anything for a damaged file; reading it reports the damage
         return "images"
 
 
@@ -47,10 +47,10 @@ def to_arrays(product: AnyProduct) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> AnyProduct:
-    """Build a product of its arrays; ``where`` names their file in errors.
+    """Build a product from its arrays; ``where`` is the file's name in errors.
 
     Raises:
-      BadInput: an unknown kind, a newer schema, or arrays that contradict each other.
+      BadInput: an unknown kind, a newer schema, or inconsistent arrays.
     """
     kind = str(arrays.get("kind", "images"))
     if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""A generator as a product: every epoch is a fresh set of labelled images."""
+"""A generator as a product: it samples a fresh set of labelled images each epoch."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Tree = Any
 
 
 class GeneratorSet(NamedTuple):
-    """A trained generator and how images are drawn from it.
+    """A trained generator and the settings for sampling images from it.
 
-    Fields:
-      architecture: plain data that ``nets.generators.make`` builds the net from.
+    Attributes:
+      architecture: plain data from which ``nets.generators.make`` builds the net.
       params: its parameters, a nested dict of float32 arrays.
       per_class: images of each class in one epoch.
-      recipe: plain data that says how to train on the images.
-      transform: takes pixels in [0, 1] to the space of the images, and back.
-      notes: sentences on what was assumed in reading it; not saved.
+      recipe: how to train on the images, as plain data.
+      transform: maps pixels in [0, 1] to the space of the images, and back.
+      notes: sentences on assumptions made in reading it; not saved.
     """
 
     architecture: dict[str, Any]
@@ -48,12 +48,12 @@ class GeneratorSet(NamedTuple):
 
     @property
     def label_kind(self) -> str:
-        """How its labels are to be read: classes."""
+        """The kind of its labels: classes."""
         return "hard"
 
     @property
     def lr(self) -> None:
-        """The learned rate of the student: none is learned."""
+        """The learned rate of the student: always None."""
         return None
 
     @property
@@ -92,10 +92,10 @@ class GeneratorSet(NamedTuple):
         return self._replace(recipe=recipe)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the generator as ``.npz`` of plain arrays, complete or not at all.
+        """Write the generator as ``.npz`` of plain arrays, atomically.
 
         Raises:
-          BadInput: it contradicts itself, or ``path`` cannot be written.
+          BadInput: it is inconsistent, or ``path`` cannot be written.
         """
         found = to_arrays(check(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ class GeneratorSet(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _drawing(architecture: str, per_class: int) -> Any:
-    """Return the compiled drawing of one epoch's images."""
+    """Return the compiled function that samples one epoch's images."""
     described = json.loads(architecture)
     net = generators.make(described)
     labels = np.repeat(np.arange(described["classes"], dtype=np.int32), per_class)
@@ -130,10 +130,10 @@ def to_arrays(found: GeneratorSet) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> GeneratorSet:
-    """Build a generator from the arrays of ``to_arrays``; ``where`` names their file in errors.
+    """Build a generator from the arrays of ``to_arrays``; ``where`` is the file's name in errors.
 
     Raises:
-      BadInput: an array is missing, or they contradict each other.
+      BadInput: an array is missing, or the arrays are inconsistent.
     """
     plain.require(arrays, ("generator", "recipe"), where)
     try:
@@ -153,7 +153,7 @@ def check(found: GeneratorSet, where: str) -> GeneratorSet:
     """Return the generator with its arrays in their declared types.
 
     Raises:
-      BadInput: parameters, architecture, transform and recipe do not fit each other.
+      BadInput: parameters, architecture, transform and recipe are inconsistent.
     """
     net = generators.make(found.architecture, where)
     if not isinstance(found.per_class, int) or found.per_class < 1:

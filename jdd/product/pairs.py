@@ -17,9 +17,9 @@ from jdd.storage.files import write_atomic
 
 
 class Similarity(NamedTuple):
-    """How alike pair i's image and pair j's text ought to be: S = diag(w) + (alpha / r) L R^T.
+    """Target similarity of pair i's image and pair j's text: S = diag(w) + (alpha / r) L R^T.
 
-    Fields:
+    Attributes:
       w: float32 [n].
       left, right: L and R, float32 [n, r]; r may be 0.
       alpha: a number.
@@ -40,15 +40,15 @@ class Similarity(NamedTuple):
 class PairSet(NamedTuple):
     """A synthetic set of pairs in the input space of the towers.
 
-    Fields:
+    Attributes:
       images: float32 [n, h, w, c], normalised.
       text: vectors of the texts, float32 [n, d]; a synthetic one need not be any sentence's.
-      recipe: plain data that says how to train on the set; ``task`` is "retrieval", ``text`` says
-        how texts become vectors, ``captions`` are the training captions nearest to ``text``.
-      transform: takes pixels in [0, 1] to the space of ``images``, and back.
-      rates: learned rates by branch ("image", "text"); {} where none was learned.
+      recipe: how to train on the set, as plain data; ``task`` is "retrieval", ``text`` is the text
+        encoding, ``captions`` are the training captions nearest to ``text``.
+      transform: maps pixels in [0, 1] to the space of ``images``, and back.
+      rates: learned rates by branch ("image", "text"); {} if none was learned.
       similarity: None for the identity.
-      notes: sentences on what was assumed in reading the set; not saved.
+      notes: sentences on assumptions made in reading the set; not saved.
     """
 
     images: np.ndarray
@@ -66,7 +66,7 @@ class PairSet(NamedTuple):
 
     @property
     def lr(self) -> None:
-        """The one learned rate of a student: pairs have rates by branch, ``rates``."""
+        """The single learned rate: always None, since pairs have ``rates`` by branch."""
         return None
 
     @property
@@ -76,7 +76,7 @@ class PairSet(NamedTuple):
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """The training caption nearest to each text vector; () where the recipe has none."""
+        """The training caption nearest to each text vector; () if the recipe has none."""
         return tuple(self.recipe.get("captions") or ())
 
     def with_recipe(self, recipe: dict[str, Any]) -> PairSet:
@@ -84,10 +84,10 @@ class PairSet(NamedTuple):
         return self._replace(recipe=recipe)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the pairs as ``.npz``, complete or not at all.
+        """Write the pairs as ``.npz``, atomically.
 
         Raises:
-          BadInput: the set contradicts itself, or ``path`` cannot be written.
+          BadInput: the set is inconsistent, or ``path`` cannot be written.
         """
         found = to_arrays(check(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
@@ -116,10 +116,10 @@ def to_arrays(pairs: PairSet) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> PairSet:
-    """Build a set from the arrays of ``to_arrays``; ``where`` names their file in errors.
+    """Build a set from the arrays of ``to_arrays``; ``where`` is the file's name in errors.
 
     Raises:
-      BadInput: an array is missing, or they contradict each other.
+      BadInput: an array is missing, or the arrays are inconsistent.
     """
     plain.require(arrays, ("images", "text_embeddings", "recipe"), where)
     names = ("w", "L", "R", "alpha")
@@ -149,7 +149,7 @@ def check(pairs: PairSet, where: str) -> PairSet:
     """Return the set with its arrays in their declared types.
 
     Raises:
-      BadInput: shapes, rates, similarity, transform and recipe do not fit each other.
+      BadInput: shapes, rates, similarity, transform and recipe are inconsistent.
     """
     images = plain.floats(pairs.images, "images", 4, where)
     text = plain.floats(pairs.text, "text_embeddings", 2, where)

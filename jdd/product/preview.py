@@ -1,6 +1,6 @@
 """Pictures of a product: pixels, single images and the grid ``distilled.png``.
 
-Of pairs the grid has a caption under each image; of a generator it shows one epoch's images.
+For pairs, the grid has a caption under each image; for a generator, it shows one epoch's images.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from jdd.product.pairs import PairSet
 from jdd.storage.files import write_atomic
 
 SMALLEST = 64  # shorter side of an image in the grid, in screen pixels
-WIDEST = 2400  # width of the grid, where the images allow it
-ROW = 50  # images of a class on one row, at most
+WIDEST = 2400  # maximum width of the grid, if the images allow it
+ROW = 50  # maximum number of images of a class on one row
 GAP, MARGIN, TEXT = 4, 16, 14
-WORDED, LINES = 128, 3  # of a pair: its image's shorter side, and the lines of its caption
+WORDED, LINES = 128, 3  # for a pair: the shorter side of its image, the lines of its caption
 PAPER, INK = (255, 255, 255), (70, 72, 80)
 
 
 class Cell(NamedTuple):
-    """One place of the grid; ``image`` is the image's number in the set."""
+    """One cell of the grid; ``image`` is the index of the image in the set."""
 
     image: int
     row: int
@@ -37,11 +37,11 @@ class Cell(NamedTuple):
     caption: str
 
 
-SHOWN = 10  # images of each class of a generator, at most
+SHOWN = 10  # maximum number of images of each class of a generator
 
 
 def shown(product: AnyProduct) -> DistilledSet | PairSet:
-    """Return what there is to see of a product: itself, or one epoch's images of a generator."""
+    """Return the displayable images: the product itself, or one epoch's images of a generator."""
     if not isinstance(product, GeneratorSet):
         return product
     few = product._replace(per_class=min(product.per_class, SHOWN))
@@ -52,7 +52,7 @@ def shown(product: AnyProduct) -> DistilledSet | PairSet:
 def to_pixels(dataset: DistilledSet | PairSet) -> np.ndarray:
     """Return the images as uint8 [n, h, w, c]: un-whitened, un-normalised, clipped to [0, 1].
 
-    A synthetic image may leave [0, 1]; what is outside cannot be shown and is cut off.
+    A synthetic image may exceed [0, 1]; values outside cannot be shown.
     """
     pixels = np.asarray(dataset.transform.inverse(dataset.images))
     shown: np.ndarray = np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
@@ -60,7 +60,7 @@ def to_pixels(dataset: DistilledSet | PairSet) -> np.ndarray:
 
 
 def by_class(dataset: DistilledSet) -> list[np.ndarray]:
-    """Return for each class the numbers of its images, in their order."""
+    """Return for each class the indices of its images, in order."""
     of = dataset.classes_of_images
     return [np.flatnonzero(of == c) for c in range(dataset.classes)]
 
@@ -71,12 +71,12 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def grid(product: AnyProduct, names: bool = True) -> bytes:
-    """Return the whole set as one PNG: a row a class, or tiles with captions at one image a class.
+    """Return the whole set as one PNG: one row per class, or captioned tiles if IPC is 1.
 
     Pairs are tiles, each with the caption nearest to its text.
 
-    Images are enlarged without smoothing until the shorter side is at least 64 pixels, less
-    where the grid would grow wider than 2400.
+    Images are enlarged without smoothing until the shorter side is at least 64 pixels, or less if
+    the grid would exceed a width of 2400.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -118,7 +118,7 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
 
 
 def save(product: AnyProduct, path: str | os.PathLike[str]) -> Path:
-    """Write ``grid`` to ``path``, complete or not at all."""
+    """Write ``grid`` to ``path``, atomically."""
     data = grid(product)
     return write_atomic(path, lambda file: file.write(data))
 
@@ -132,7 +132,7 @@ def _pairs(pairs: PairSet, names: bool) -> tuple[list[Cell], bool]:
 
 
 def _cells(dataset: DistilledSet, names: bool) -> tuple[list[Cell], bool]:
-    """Place every image; True when the images are tiles, one a class."""
+    """Place every image; True if the images are tiles, one per class."""
     groups = [(c, group) for c, group in enumerate(by_class(dataset)) if len(group)]
     captions = dataset.class_names if names else [""] * dataset.classes
     most = max(len(group) for _, group in groups)
@@ -178,7 +178,7 @@ def _image(pixels: np.ndarray) -> Any:
 
     if pixels.shape[-1] in (1, 3):
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    # Neither grey nor colour: the mean over channels still shows the shapes.
+    # Neither 1 nor 3 channels: the mean over channels still shows the shapes.
     return Image.fromarray(pixels.mean(axis=-1).astype(np.uint8))
 
 

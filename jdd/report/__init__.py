@@ -1,4 +1,4 @@
-"""``report.html``: what a run reached, on one page that needs no other file."""
+"""``report.html``: a run's results on one self-contained page."""
 
 from jdd.report.page import write
 

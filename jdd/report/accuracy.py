@@ -11,12 +11,12 @@ from jdd.report.html import DASH, THIN, mean_std, plural
 
 
 class Bar(NamedTuple):
-    """One accuracy to draw.
+    """One accuracy as a bar.
 
     Attributes:
-      label, about: what was measured, and on how many nets or draws.
+      label, about: the measured quantity, and the number of nets or draws.
       css: 'ours', 'other', 'paper' (published) or 'run' (of a comparison).
-      score: None where it was not measured.
+      score: None if it was not measured.
       marks: (css class, fraction) of other accuracies, drawn as lines across the bar.
     """
 
@@ -36,14 +36,14 @@ class Bar(NamedTuple):
 
     @property
     def value(self) -> str:
-        """The accuracy in words; a published one names no n and keeps its spread."""
+        """The accuracy as text; a published one has a std but no n."""
         if self.score is None:
             return DASH
         return mean_std(self.score.mean, self.score.std, 2 if self.css == "paper" else self.score.n)
 
 
 class Accuracy(NamedTuple):
-    """The section's values; ``differs`` says how far the published figure is comparable."""
+    """The section's values; ``differs`` states limits in comparing with the published figure."""
 
     note: str
     bars: list[Bar]
@@ -78,7 +78,7 @@ def _random(evidence: Evidence) -> str:
 def bars(evidence: Evidence) -> list[Bar]:
     """Return this set's bar, then those of its baselines and of the published figure.
 
-    The baselines 'random' and 'full' have a bar even where they were not measured.
+    The baselines 'random' and 'full' have a bar even if they were not measured.
     """
     net, score = evidence.net, evidence.scores[evidence.net]
     found = [Bar("This set", nets(score, net), "ours", score)]
@@ -93,7 +93,7 @@ def bars(evidence: Evidence) -> list[Bar]:
 
 
 def baselines(evidence: Evidence) -> dict[str, str]:
-    """Return what a set is compared with: names of baselines and their words."""
+    """Return the names of the baselines and their descriptions."""
     random = "Random real images"
     if evidence.result.get("task") == "retrieval":
         return {"random": "Random real pairs", "full": "All pairs"}
@@ -108,7 +108,7 @@ def baselines(evidence: Evidence) -> dict[str, str]:
 
 
 def nets(score: Score, net: str) -> str:
-    """Return how many nets were trained, and on how many synthesis seeds."""
+    """Return the number of trained nets and of synthesis seeds, in words."""
     seeds = f", {len(score.seeds)} synthesis seeds" if len(score.seeds) > 1 else ""
     if score.n is None:
         return net + seeds
@@ -117,7 +117,7 @@ def nets(score: Score, net: str) -> str:
 
 
 def _labels(evidence: Evidence) -> str:
-    """Explain what the labels contribute, for a set whose views teachers have labelled."""
+    """Explain the labels' contribution, for a set whose views are labelled by teachers."""
     if not evidence.taught:
         return ""
     words = (
@@ -133,7 +133,7 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _tested(score: Score) -> str:
-    """Name the nets that were trained: fresh, or those that the set was made for."""
+    """Name the trained nets: fresh ones, or those that the set was made for."""
     return "nets the set was made for," if "before" in score.about else "fresh nets"
 
 

@@ -1,4 +1,4 @@
-"""Sets that adapt or attack trained nets: the figures of those nets before and after the steps."""
+"""Figures before and after training, for sets that adapt or attack trained nets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BeforeAfter(NamedTuple):
 
 
 def objective(evidence: Evidence) -> Mapping[str, Any]:
-    """Return the set's objective: kind distill, adapt or attack, and what belongs to it."""
+    """Return the set's objective: kind distill, adapt or attack, with its parameters."""
     found = mapping(evidence.result, "objective")
     return found if found.get("kind") else {"kind": "distill"}
 
@@ -29,7 +29,7 @@ def attacks(evidence: Evidence) -> bool:
 
 
 def sentence(evidence: Evidence) -> tuple[str, str, str]:
-    """Return the end of a sentence of what an attack reaches; the second part is the figure."""
+    """Return the end of a sentence on an attack's success; the second part is the figure."""
     success = score(_after(evidence).get("success"))
     reached = percent(success.mean) if success else DASH
     classes = [str(objective(evidence).get(f"{word}_name", "")) for word in ("attack", "target")]
@@ -37,13 +37,13 @@ def sentence(evidence: Evidence) -> tuple[str, str, str]:
 
 
 def boxes(evidence: Evidence) -> list[tuple[str, str]]:
-    """Return the figures of an attack, each with what it is."""
+    """Return the figures of an attack, each with its description."""
     found = dict(_figures(evidence, (_after(evidence),)))
     return [(_cell(at), name) for name, (at,) in found.items()][:2]
 
 
 def section(evidence: Evidence) -> BeforeAfter | None:
-    """Return the figures of nets before the steps, after them, and after steps on real images."""
+    """Return the nets' figures before the steps, after them, and after steps on real images."""
     after = _after(evidence)
     before = mapping(after, "before")
     if not before:

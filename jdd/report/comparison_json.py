@@ -24,15 +24,15 @@ def write(
     to: str | os.PathLike[str],
     titles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compare the runs that ``words`` name; write ``to`` (.html) and the .json of the same name.
+    """Compare the runs named by ``words``; write ``to`` (.html) and the .json of the same name.
 
-    ``titles`` are names of runs by folder, in place of the ends of their paths.
+    ``titles`` are names of runs by folder; the default is the end of their paths.
 
-    Returns what the JSON holds (accuracies as fractions), with the table for a terminal as
+    Returns the content of the JSON (accuracies as fractions), with the table for a terminal as
     ``summary``.
 
     Raises:
-      BadInput: as ``runs.find`` does; ``to`` is no place for a page, or holds something else.
+      BadInput: as in ``runs.find``; or ``to`` is not a valid page path, or is another file.
     """
     page = _place(Path(to))
     found = runs.find(words, titles)
@@ -47,7 +47,7 @@ def write(
 
 
 def _place(page: Path) -> Path:
-    """Return where the page goes; refuse a place not writable or that holds another file."""
+    """Return the page's path; refuse a path that is not writable or contains another file."""
     where = f"--to={page}"
     if page.suffix not in (".html", ".htm"):
         raise BadInput(where, "not a page", "a path that ends in .html")
@@ -69,7 +69,7 @@ def _ours(path: Path) -> bool:
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Return the numbers of the page; accuracies are fractions."""
+    """Return the page's numbers; accuracies are fractions."""
     return {
         "kind": KIND,
         "jdd": __version__,
@@ -133,7 +133,7 @@ def _score(score: Score | None) -> dict[str, Any] | None:
 
 
 def in_words(found: Found) -> str:
-    """Return the comparison as plain text: a table a group, what is not alike, what is missing."""
+    """Return the comparison as plain text: a table and the differences per group, then the rest."""
     parts = []
     for group in found.groups:
         lines = [

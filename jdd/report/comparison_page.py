@@ -22,7 +22,7 @@ from jdd.report.runs import Found, Group, Run, Unlike, metric
 from jdd.report.templating import render as render_template
 from jdd.stages import registry
 
-CLASSES, EACH = 10, 3  # images of a run that the eye can take in: classes, and images of each
+CLASSES, EACH = 10, 3  # images shown of a run: classes, and images of each
 _MARKS = {
     "random": "as many random real images, same recipe",
     "published": "published for this method",
@@ -30,14 +30,14 @@ _MARKS = {
 
 
 class Cell(NamedTuple):
-    """A figure of the table of nets; ``n`` in words, '' where there is none to name."""
+    """A figure of the table of nets; ``n`` in words, '' if it has none."""
 
     value: str
     n: str = ""
 
 
 class NetRow(NamedTuple):
-    """A run's accuracies: on the common net, of random images, as published, on other nets."""
+    """A run's accuracies: on the common net, of random images, published, and on other nets."""
 
     method: str
     run: str
@@ -48,7 +48,7 @@ class NetRow(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Settings of one kind in which runs differ; ``alike`` is the sentence where none do."""
+    """Settings of one kind in which runs differ; ``alike`` is the sentence if none differ."""
 
     title: str
     rows: Sequence[Unlike]
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The same classes of each set in the same columns; ``rows`` are (method, about, stacks)."""
+    """Images of each set, columns aligned by class; ``rows`` are (method, about, stacks)."""
 
     note: str
     css: str
@@ -97,7 +97,7 @@ class Section(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a run lies, on what it ran, and its command."""
+    """A run's directory, devices and command."""
 
     title: str
     about: str
@@ -105,7 +105,7 @@ class Origin(NamedTuple):
 
 
 def render(found: Found) -> str:
-    """Return the page as text."""
+    """Return the page as HTML text."""
     count = sum(len(group.runs) for group in found.groups)
     room = pictures.BUDGET // max(1, count)
     return render_template(
@@ -126,7 +126,7 @@ def called(run: Run) -> str:
 
 
 def taught(group: Group) -> str:
-    """Name the runs whose random images have labels by teachers, '' where none have."""
+    """Name the runs whose random images are labelled by teachers, '' if there are none."""
     names = [run.name for run in group.runs if run.evidence.taught]
     if not names:
         return ""
@@ -258,7 +258,7 @@ def _differences(group: Group) -> list[Difference]:
 
 
 def _images(group: Group, room: int) -> Grid | None:
-    """Return the same classes of every run in the same columns, a few images of each."""
+    """Return a few images per class of every run, columns aligned by class."""
     sets = [run.evidence.dataset for run in group.runs if run.evidence.dataset is not None]
     if not sets:
         return None
@@ -282,7 +282,7 @@ def _images(group: Group, room: int) -> Grid | None:
 def columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[list[Tile]]:
     """Return for each class of ``names`` its first ``each`` images."""
     groups = dict(zip(dataset.class_names, preview.by_class(dataset), strict=True))
-    if not set(names) & set(groups):  # other words for the same classes: by their order
+    if not set(names) & set(groups):  # other names for the same classes: match by order
         groups = dict(zip(names, groups.values(), strict=False))
     chosen = [groups.get(name, np.zeros(0, int))[:each] for name in names]
     index = np.concatenate(chosen).astype(int)
@@ -321,7 +321,7 @@ def _costs(group: Group) -> Costs:
 
 
 def _origins(found: Found) -> Iterator[Origin]:
-    """Return for every run where it lies, on what it ran, and the command that makes it again."""
+    """Return for every run its directory, its devices, and the command that reproduces it."""
     for run in [*(run for group in found.groups for run in group.runs), *found.unfinished]:
         evidence = run.evidence
         words = [str(os.path.abspath(evidence.workdir)), str(evidence.result.get("device") or "")]

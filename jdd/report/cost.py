@@ -1,4 +1,4 @@
-"""What a run took: seconds by stage, memory, device and versions."""
+"""Cost of a run: seconds by stage, memory, device and versions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cost(NamedTuple):
 
 
 def section(evidence: Evidence) -> Cost | None:
-    """Return what the run took; None where none of it is known."""
+    """Return the run's cost; None if none of it is known."""
     seconds, facts = seconds_of(evidence), _facts(evidence)
     if not seconds and not facts:
         return None

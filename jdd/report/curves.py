@@ -19,11 +19,11 @@ from jdd.report.training import (
 )
 
 _REFERENCES = {"random": "random images", "full": "whole training set"}
-_HEIGHT, _HIGH, _LOW = 300, 436, 200  # of a chart; of three, one stands next to the other two
+_HEIGHT, _HIGH, _LOW = 300, 436, 200  # of a chart; with three charts, one is next to the other two
 
 
 class Chart(NamedTuple):
-    """A drawing with its caption; ``keys`` are (CSS class, label) where it has several lines."""
+    """A drawing with its caption; ``keys`` are (CSS class, label) if it has several lines."""
 
     title: str
     keys: list[tuple[str, str]]
@@ -32,7 +32,7 @@ class Chart(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """The section's values; ``note`` names the parts drawn of a set that is made in parts."""
+    """The section's values; ``note`` names the drawn parts of a set made in parts."""
 
     title: str
     note: str
@@ -40,7 +40,7 @@ class Curves(NamedTuple):
 
 
 def section(evidence: Evidence) -> Curves | None:
-    """Return the curves that were logged; None where no line has two points."""
+    """Return the logged curves; None if no line has two points."""
     accuracy = _drawable(accuracy_lines(evidence))
     loss, rate = (_drawable(scalar_lines(evidence, name)) for name in ("loss", "lr"))
     if rate and max(np.ptp(line.y) for line in rate) == 0:
@@ -61,7 +61,7 @@ def section(evidence: Evidence) -> Curves | None:
 
 
 def _drawable(lines: list[svg.Line]) -> list[svg.Line]:
-    """Return the lines, or none where each is a single point: one point is no curve."""
+    """Return the lines, or none if each is a single point, which is not a curve."""
     return lines if any(len(line.x) > 1 for line in lines) else []
 
 

@@ -1,4 +1,4 @@
-"""What a run has written into its working directory so far."""
+"""Reads the files of a working directory for the report."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Score(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All that the report is made of; ``missing`` are sentences on what is not there.
+    """All data of the report; ``missing`` are sentences on absent data.
 
-    ``labels`` are the settings of the stored labels of the set's views, empty where there are none.
+    ``labels`` are the settings of the stored labels of the set's views, empty if there are none.
     """
 
     workdir: Path
@@ -42,15 +42,15 @@ class Evidence(NamedTuple):
     config: dict[str, Any]
     missing: tuple[str, ...]
     labels: dict[str, Any] = {}
-    product: AnyProduct | None = None  # ``dataset``, or pairs, or a generator
+    product: AnyProduct | None = None  # ``dataset``, pairs or a generator
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The recipe of the set, empty where there is none."""
+        """The recipe of the set, empty if there is none."""
         return self.product.recipe if self.product else {}
 
     def known(self, name: str) -> str:
-        """Return a fact of the run (method, dataset, ipc, seed) from wherever it is written."""
+        """Return a fact of the run (method, dataset, ipc, seed) from the first file that has it."""
         data = mapping(self.config, "data")
         places: tuple[Any, ...] = (
             self.result.get(name),
@@ -64,12 +64,12 @@ class Evidence(NamedTuple):
 
     @property
     def chosen(self) -> bool:
-        """Whether the images are real ones that were chosen, and nothing was distilled."""
+        """Whether the images are selected real images and nothing was distilled."""
         return bool(self.recipe.get("selected"))
 
     @property
     def stored(self) -> bool:
-        """Whether views, and how they are labelled, are in a folder next to the set."""
+        """Whether views and their labels are in a folder next to the set."""
         return mapping(self.recipe, "labels").get("kind") == "stored"
 
     @property
@@ -79,7 +79,7 @@ class Evidence(NamedTuple):
 
     @property
     def teachers(self) -> dict[str, float | None]:
-        """Test accuracy of each teacher that has labelled the views, None where it is not known."""
+        """Test accuracy of each teacher that labelled the views, None where unknown."""
         listed = mapping(self.recipe, "labels").get("teachers")
         names = listed if isinstance(listed, list) else []
         known = mapping(self.result, "teachers")
@@ -123,7 +123,7 @@ class Evidence(NamedTuple):
 
 
 def gather(workdir: Path) -> Evidence:
-    """Read a working directory; what is not there or not whole is in ``missing``, not raised.
+    """Read a working directory; absent or truncated files are noted in ``missing``, not raised.
 
     Raises:
       BadInput: there is no such folder.
@@ -167,7 +167,7 @@ def _labels(workdir: Path, dataset: DistilledSet | None, missing: list[str]) -> 
 
 
 def score(found: Any) -> Score | None:
-    """Read ``{mean, std, n, values, seeds}``; None where there is no mean."""
+    """Read ``{mean, std, n, values, seeds}``; None if there is no mean."""
     if not isinstance(found, Mapping):
         return None
     values = found.get("values")
@@ -184,7 +184,7 @@ def score(found: Any) -> Score | None:
 
 
 def _seeds(found: Any) -> tuple[tuple[str, Score], ...]:
-    """Read one score a synthesis seed: ``{"0": 0.91}`` or ``{"0": {"mean": 0.91, ...}}``."""
+    """Read one score per synthesis seed: ``{"0": 0.91}`` or ``{"0": {"mean": 0.91, ...}}``."""
     if not isinstance(found, Mapping):
         return ()
     nested = found.get("values")
@@ -199,7 +199,7 @@ def _seeds(found: Any) -> tuple[tuple[str, Score], ...]:
 
 
 def mapping(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a nested object, empty where it is absent or no object."""
+    """Return a nested object, empty if it is absent or not an object."""
     inner = found.get(name)
     return inner if isinstance(inner, Mapping) else {}
 

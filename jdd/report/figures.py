@@ -1,8 +1,8 @@
-"""Figures for papers, drawn by matplotlib from the numbers that the report shows.
+"""Figures for papers, drawn by matplotlib from the report's numbers.
 
-Every figure is an object of its own: no pyplot, no global state, and none of the reader's
-matplotlib settings. Colours are those of Okabe and Ito, distinct for colour-blind readers; lines
-also differ in their markers, and bars in their hatching, so that figures survive grey printing.
+Figures use no pyplot, no global state and no matplotlib settings of the user. Colours are those of
+Okabe and Ito, distinct for colour-blind readers. Lines also differ in their markers and bars in
+their hatching, so figures remain legible in grey.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
 
-TILE = 64  # pixels of the shorter side of an image in the grid, at least
+TILE = 64  # minimum pixels of the shorter side of an image in the grid
 SETTINGS: dict[str, object] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.family": "DejaVu Sans",  # bundled with matplotlib: the same on every machine
     "font.size": 7.5,
     "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
@@ -44,25 +44,25 @@ SETTINGS: dict[str, object] = {
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "text.parse_math": False,  # a class may be called '$'
-    "pdf.fonttype": 42,  # TrueType: text stays text, as publishers ask
+    "pdf.fonttype": 42,  # TrueType: text remains text, as publishers require
     "savefig.dpi": 300,
 }
 _BLUE, _VERMILION, _GREY, _INK = "#0072B2", "#D55E00", "#A6A6A6", "#000000"
 _LINES = (_VERMILION, _BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
-# Horizontal and vertical alignment of a caption at a side of its tiles.
+# Horizontal and vertical alignment of a caption, by the side of its tiles.
 _ALIGNED = {"top": ("center", "bottom"), "bottom": ("center", "top"), "left": ("right", "center")}
 _REFERENCES = {"random": ("Random real images", ":"), "full": ("Whole training set", "--")}
 
 
 def curve_points(evidence: Evidence) -> list[Line]:
-    """Return the accuracy curves of the report; empty where none has two points."""
+    """Return the accuracy curves of the report; empty if none has two points."""
     lines = accuracy_lines(evidence)
     return lines if any(len(line.x) > 1 for line in lines) else []
 
 
 def measured(evidence: Evidence) -> list[Bar]:
-    """Return the bars of the report that have a value; empty where the report draws none."""
+    """Return the bars of the report that have a value; empty if the report draws none."""
     found = accuracy.section(evidence)
     return [bar for bar in found.bars if bar.score] if found else []
 
@@ -70,7 +70,7 @@ def measured(evidence: Evidence) -> list[Bar]:
 def curve(evidence: Evidence) -> Figure:
     """Draw test accuracy over distillation steps, mean and standard deviation over n nets.
 
-    Dashed and dotted lines are the means of the baselines that were measured.
+    Dashed and dotted lines are the means of the measured baselines.
     """
     figure, axes = _axes(2.3)
     attacked = any(ATTACKED.keys() & row.keys() for row in evidence.rows)
@@ -88,7 +88,7 @@ def curve(evidence: Evidence) -> Figure:
     axes.set_xlabel("Distillation step")
     axes.set_ylabel("Share of test images (%)" if attacked else "Test accuracy (%)")
     axes.locator_params("y", nbins=6, steps=[1, 2, 5, 10])
-    # Above the axes: it hides no data, wherever the curves run.
+    # Above the axes, so that it hides no data.
     columns = 1 if attacked or len(handles) == 1 else 2
     figure.legend(
         handles=handles, loc="outside upper center", ncols=columns, handlelength=1.8,
@@ -98,7 +98,7 @@ def curve(evidence: Evidence) -> Figure:
 
 
 def _errorbars(axes: Axes, line: Line, at: int, label: str) -> ErrorbarContainer:
-    """Draw one curve: error bars, or a band where points stand too dense for them."""
+    """Draw one curve with error bars, or with a band if the points are too dense for them."""
     x, y, dense = line.x, 100 * line.y, len(line.x) > 20
     spread = None if line.low is None else 100 * (line.y - line.low)
     colour = _LINES[at % len(_LINES)]
@@ -118,7 +118,7 @@ def comparison(evidence: Evidence) -> Figure:
     for at, bar in enumerate(found):
         assert bar.score is not None
         paper, mean = bar.css == "paper", 100 * bar.score.mean
-        # The spread of a published figure is known without its n; a single net has none.
+        # A published figure has a std without n; a single net has no std.
         several = paper or (bar.score.n or 2) > 1
         spread = 100 * bar.score.std if bar.score.std and several else None
         axes.barh(
@@ -140,7 +140,7 @@ def comparison(evidence: Evidence) -> Figure:
 
 
 def grid(dataset: DistilledSet) -> Figure:
-    """Draw the images by class, as ``image_grid.layout`` places them."""
+    """Draw the images by class, in the layout of ``image_grid.layout``."""
     sheet, pixels = image_grid.layout(dataset), preview.to_pixels(dataset)
     figure = _figure(sheet.width, sheet.height)
     for tile in sheet.tiles:
@@ -157,7 +157,7 @@ def grid(dataset: DistilledSet) -> Figure:
 
 
 def _nets_a_point(evidence: Evidence) -> str:
-    """Return how many nets each point of the curves is of: '2', or '2 to 5' after a change."""
+    """Return the number of nets per point of the curves: '2', or '2 to 5' after a change."""
     counts = {
         int(n)
         for row in evidence.rows
@@ -175,7 +175,7 @@ def _bar_label(bar: Bar) -> str:
 
 
 def _draw(axes: Axes, pixels: np.ndarray) -> None:
-    """Draw one image [h, w, c]; enlarged here, since viewers would smooth a small one."""
+    """Draw one image [h, w, c], enlarged here because viewers would smooth a small one."""
     scale = math.ceil(TILE / min(pixels.shape[:2]))
     shown = pixels if pixels.shape[-1] == 3 else pixels.mean(-1, keepdims=True).repeat(3, -1)
     large = shown.astype(np.uint8).repeat(scale, 0).repeat(scale, 1)

@@ -1,4 +1,4 @@
-"""The headline of the report: one sentence of what was reached, and its numbers in boxes."""
+"""The headline of the report: one sentence on the result, and its numbers in boxes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Text(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A number and what it is."""
+    """A number and its label."""
 
     value: str
     what: str
 
 
 class Headline(NamedTuple):
-    """What stands at the top of a page."""
+    """The top of a page."""
 
     eyebrow: str
     sentence: list[Text]
@@ -47,7 +47,7 @@ def title(evidence: Evidence) -> str:
 
 
 def headline(evidence: Evidence) -> Headline:
-    """Return one sentence of what was reached, and the numbers behind it."""
+    """Return one sentence on the result, and its numbers."""
     seed = evidence.known("seed")
     eyebrow = (_what(evidence) or "an unnamed run") + (f" · seed {seed}" if seed else "")
     boxes = _boxes(evidence)
@@ -56,7 +56,7 @@ def headline(evidence: Evidence) -> Headline:
 
 def method(evidence: Evidence) -> str:
     """Return the method's name as papers write it."""
-    own = evidence.result.get("title")  # of a method outside the package
+    own = evidence.result.get("title")  # for a method outside the package
     return str(own) if own else specs.title(evidence.known("method"))
 
 

@@ -1,4 +1,4 @@
-"""Numbers in words, and the markup of SVG charts; text is escaped."""
+"""Formatting of numbers, and the markup of SVG charts; text is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DASH = "\u2013"
 
 
 class Html(str):
-    """Text that is markup already; templates insert it as it is."""
+    """Text that is already markup; templates insert it unescaped."""
 
     def __html__(self) -> str:
         return self
@@ -18,7 +18,7 @@ class Html(str):
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """Return an element; children and attribute values are escaped unless they are ``Html``.
 
-    ``cls`` stands for class and ``_`` in a name for ``-``; an attribute that is None is left out.
+    ``cls`` becomes class and ``_`` in a name becomes ``-``; attributes that are None are omitted.
     """
     words = [name]
     for key, value in attributes.items():
@@ -30,7 +30,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def join(*children: object) -> Html:
-    """Return the children one after the other, escaped unless they are ``Html``; skip None."""
+    """Return the concatenated children, escaped unless they are ``Html``; skip None."""
     parts = (c if isinstance(c, Html) else escape(str(c)) for c in children if c is not None)
     return Html("".join(parts))
 
@@ -41,7 +41,7 @@ def percent(fraction: float, unit: bool = True) -> str:
 
 
 def mean_std(mean: float, std: float | None, n: int | None) -> str:
-    """Return '91.2 ± 0.8 %'; without a spread where there was only one value to spread."""
+    """Return '91.2 ± 0.8 %'; without ± if there was only one value."""
     if std is None or n is None or n < 2:
         return percent(mean)
     return f"{percent(mean, False)}{THIN}±{THIN}{percent(std)}"
@@ -55,7 +55,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words: '8.1 s', '2 min 03 s', '1 h 02 min'."""
+    """Return a duration as text: '8.1 s', '2 min 03 s', '1 h 02 min'."""
     if seconds < 60:
         return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return bytes in the unit that keeps the number short."""
+    """Return bytes in a unit that makes the number short."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             break

@@ -1,4 +1,4 @@
-"""Where the images and captions of the printed image grid stand; all lengths are in inches."""
+"""Layout of images and captions in the printed image grid; all lengths are in inches."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
 
 WIDTH = 3.3  # one column of a two-column page
-ROWS, COLUMNS = 20, 10  # classes and images of a class, at most
+ROWS, COLUMNS = 20, 10  # maximum classes and images of a class
 LARGEST = 0.66  # side of a tile
 GAP = 0.02  # between tiles
 _LETTER, _LINE = 0.056, 0.14  # width and height of a letter of a caption, on average
 _LONGEST = 16  # letters of a caption
-_SHORT = 5  # letters that fit at a tile a tenth of the width
-_NAMED = 50  # classes whose longer names fit at tiles a fifth of the width
+_SHORT = 5  # letters that fit next to a tile a tenth of the width
+_NAMED = 50  # classes whose longer names fit next to tiles a fifth of the width
 
 
 class Tile(NamedTuple):
-    """The place of one image: its upper left corner, from the upper left of the grid."""
+    """The position of one image: its upper left corner, from the upper left of the grid."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Caption(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A grid of tiles, each ``size`` (width, height) large; ``cut`` is '' where all are there."""
+    """A grid of tiles of ``size`` (width, height); ``cut`` is '' if all images are shown."""
 
     width: float
     height: float
@@ -49,10 +49,10 @@ class Sheet(NamedTuple):
 
 
 def layout(dataset: DistilledSet) -> Sheet:
-    """Return the grid: a column a class, tiles (one image a class), or a row a class.
+    """Return the grid: a column per class, tiles (one image per class), or a row per class.
 
-    At most 20 classes of 10 images each, or 200 of one image, which a printed page shows legibly;
-    these are the first ones, and ``cut`` names how many.
+    It shows the first 20 classes of 10 images each, or the first 200 of one image, the most that is
+    legible in print; ``cut`` states how many are shown.
     """
     groups = [
         (name, numbers)

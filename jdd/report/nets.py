@@ -1,4 +1,4 @@
-"""The table of nets: every architecture the set was evaluated on, and its single accuracies."""
+"""The table of nets: every evaluated architecture, with its individual accuracies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jdd.report.html import DASH, THIN, duration, mean_std
 
 
 class Row(NamedTuple):
-    """A net or baseline, its figures in the order of ``Nets.heads``, its accuracy to draw."""
+    """A net or baseline, its figures in the order of ``Nets.heads``, its drawn accuracy."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Seed(NamedTuple):
 
 
 class Nets(NamedTuple):
-    """The section's values; ``drawn``: some single accuracies are known and drawn as dots."""
+    """The section's values; ``drawn``: whether individual accuracies are drawn as dots."""
 
     heading: str
     heads: list[str]
@@ -43,7 +43,7 @@ class Nets(NamedTuple):
 
 
 def section(evidence: Evidence) -> Nets | None:
-    """Return every net the set was evaluated on; None where nothing was evaluated."""
+    """Return every net the set was evaluated on; None if there was no evaluation."""
     scores = evidence.scores
     if not scores or before_after.attacks(evidence):
         return None
@@ -74,7 +74,7 @@ def _evaluated(evidence: Evidence) -> list[tuple[str, str, str, Score]]:
     """Return (name, about it, CSS class, accuracy) of the nets, then of the baselines."""
     made = mapping(evidence.recipe, "net").get("name")
     made_with = "" if evidence.chosen else "distilled with it"
-    if evidence.stored:  # students learn from the teachers; the images come out of these
+    if evidence.stored:  # students learn from the teachers, from which the images are recovered
         made_with = "a teacher's architecture" if made in evidence.teachers else ""
     rows = [
         (name, made_with if name == made else "", "ours" if name == made else "", one)
@@ -92,7 +92,7 @@ def _published(found: Score | None) -> str:
 
 
 def _costs(found: Mapping[str, Any]) -> list[str]:
-    """Return a net's number of parameters, and the time that training and testing it took."""
+    """Return a net's number of parameters, and the time of its training and test."""
     count, seconds = real(found.get("parameters")), real(found.get("seconds"))
     words = f"{count:,.0f}".replace(",", THIN) if count else DASH
     return [words, duration(seconds) if seconds is not None else DASH]

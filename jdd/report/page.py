@@ -24,10 +24,10 @@ from jdd.storage.files import write_atomic
 
 
 def write(workdir: str | os.PathLike[str]) -> Path:
-    """Write ``report.html`` into ``workdir`` from what the run has written there so far.
+    """Write ``report.html`` into ``workdir`` from the run's files there.
 
-    Reads ``distilled.npz``, ``result.json``, ``metrics.jsonl`` and ``config.json``; the page names
-    those that are missing.
+    Reads ``distilled.npz``, ``result.json``, ``metrics.jsonl`` and ``config.json``; the page lists
+    the missing ones.
 
     Raises:
       BadInput: there is no such folder, or it cannot be written to.
@@ -37,7 +37,7 @@ def write(workdir: str | os.PathLike[str]) -> Path:
 
 
 def render(evidence: Evidence) -> str:
-    """Return the page as text."""
+    """Return the page as HTML text."""
     return render_template(
         "report.html",
         title=headline.title(evidence),

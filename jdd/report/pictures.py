@@ -14,11 +14,11 @@ from jdd.product.pairs import PairSet
 from jdd.report.evidence import Evidence
 from jdd.report.html import THIN, plural
 
-BUDGET = 3_000_000  # bytes of pixels on the page; PNG of noise does not get smaller than that
+BUDGET = 3_000_000  # bytes of pixels on the page; PNG does not compress noise below this
 
 
 class Tile(NamedTuple):
-    """One image: its data as an address, what it shows, its size in pixels."""
+    """One image: its data URL, its description, its size in pixels."""
 
     src: str
     what: str
@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 
 class Wall(NamedTuple):
-    """The section's values: the images of each class, and the grid they stand in."""
+    """The section's values: the images of each class, and their grid."""
 
     note: str
     css: str
@@ -36,7 +36,7 @@ class Wall(NamedTuple):
 
 
 def section(evidence: Evidence) -> Wall | None:
-    """Return the images by class, as many as ``BUDGET`` allows; None where there is no set."""
+    """Return the images by class, as many as ``BUDGET`` allows; None if there is no set."""
     product = evidence.product
     if product is None:
         return None
@@ -77,7 +77,7 @@ def _pairs(pairs: PairSet) -> Wall:
 
 
 def smooth(dataset: DistilledSet) -> bool:
-    """Return whether images are large enough to be scaled smoothly, not pixel by pixel."""
+    """Return whether images are large enough for smooth scaling."""
     return max(dataset.images.shape[1:3]) > 64
 
 

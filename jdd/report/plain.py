@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return rows under their heads; the first ``left`` columns begin, the others end together."""
+    """Return rows under their heads; the first ``left`` columns are left-aligned, others right."""
     lines = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -19,6 +19,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
 
 def accuracy(mean: float, std: float | None, n: int | None) -> str:
-    """Return '91.2 ± 0.8' in percent; without a spread where there was only one value."""
+    """Return '91.2 ± 0.8' in percent; without ± if there was only one value."""
     spread = f" ± {100 * std:.1f}" if std is not None and n is not None and n > 1 else ""
     return f"{100 * mean:.1f}{spread}"

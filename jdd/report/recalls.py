@@ -1,4 +1,4 @@
-"""Recall of every net and baseline, both ways: the table of a set of pairs."""
+"""Recall of every net and baseline in both directions: the table of a set of pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recalls(NamedTuple):
 
 
 def section(evidence: Evidence) -> Recalls | None:
-    """Return the recalls; None of a task that has none."""
+    """Return the recalls; None for a task without recalls."""
     if evidence.result.get("task") != "retrieval":
         return None
     rows = [(f"This set, {net}", found) for net, found in evidence.scores.items()]

@@ -1,4 +1,4 @@
-"""How nets are to be trained on the set, in words: a table, and its cells for comparisons."""
+"""The training recipe in words: a table, and its cells for comparisons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
 
-# Of what the labels are, by their mode (``soft_labels/modes.py``).
+# What the labels refer to, by mode (``soft_labels/modes.py``).
 _WHOSE = {
     "views": "of every view",
     "static": "of every image as a whole, for all its views",
@@ -26,7 +26,7 @@ _PIXELS = {
 
 
 def table(evidence: Evidence) -> list[tuple[str, str]]:
-    """Return (what, value) of how nets are to be trained on the set."""
+    """Return the rows (what, value) of the training recipe."""
     found = evidence.recipe
     if not found:
         return []
@@ -57,25 +57,25 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def named(net: Mapping[str, Any]) -> str:
-    """Name a net with the options it was made with."""
+    """Name a net with its options."""
     options = ", ".join(f"{k} {v}" for k, v in mapping(net, "options").items())
     return f"{net.get('name', '')}{f' ({options})' if options else ''}"
 
 
 def learned(evidence: Evidence) -> bool:
-    """Tell whether nets are trained at the rate that the set has learned."""
+    """Return whether nets are trained at the set's learned rate."""
     return evidence.dataset is not None and evidence.dataset.lr == rate(evidence)
 
 
 def rate(evidence: Evidence) -> float:
-    """Return the learning rate to train with: the recipe's, else the learned one."""
+    """Return the learning rate for training: the recipe's, else the learned one."""
     said = real(mapping(evidence.recipe, "train").get("lr"))
     learned = evidence.dataset.lr if evidence.dataset else None
     return next((rate for rate in (said, learned) if rate is not None), 0.01)
 
 
 def training(train: Mapping[str, Any]) -> Recipe | None:
-    """Return a set's ``recipe["train"]`` as options; None where it is none that jdd trains by."""
+    """Return a set's ``recipe["train"]`` as options; None if jdd cannot train by it."""
     return None if rules.refused(train) else Recipe.from_json(train)
 
 
@@ -85,14 +85,14 @@ def optimiser(train: Mapping[str, Any]) -> str:
 
 
 def schedule(train: Mapping[str, Any]) -> str:
-    """Say how long nets are trained, in which batches, what becomes of the rate, and which weights
-    are tested.
+    """Return in words the length of training, the batches, the schedule of the rate, and the tested
+    weights.
     """
     return _sentence(train, "schedule")
 
 
 def loss(train: Mapping[str, Any]) -> str:
-    """Say what nets minimise."""
+    """Name the loss."""
     return _sentence(train, "loss")
 
 
@@ -102,7 +102,7 @@ def _sentence(train: Mapping[str, Any], row: str) -> str:
 
 
 def labels(evidence: Evidence) -> str:
-    """Return the kind of the labels; of stored ones, whose they are and in which form."""
+    """Return the kind of the labels; for stored labels, their teachers and form."""
     if not evidence.stored:
         return evidence.dataset.label_kind if evidence.dataset else ""
     mode = str(mapping(evidence.recipe, "labels").get("mode", "views"))
@@ -110,7 +110,7 @@ def labels(evidence: Evidence) -> str:
 
 
 def augmentation(evidence: Evidence) -> str:
-    """Name the augmentation that nets are trained with."""
+    """Name the augmentation used in training."""
     augment = mapping(evidence.recipe, "augment")
     if evidence.stored:
         seen = ", ".join(views(evidence))
@@ -122,7 +122,7 @@ def augmentation(evidence: Evidence) -> str:
 
 
 def spec(evidence: Evidence) -> Mapping[str, Any]:
-    """Return what the views of a set are drawn from, empty where it is not known."""
+    """Return the distribution of a set's views, empty if unknown."""
     said = mapping(evidence.labels, "view") or mapping(mapping(evidence.recipe, "labels"), "view")
     config = mapping(evidence.config, "relabel")
     if said or not config:
@@ -131,7 +131,7 @@ def spec(evidence: Evidence) -> Mapping[str, Any]:
 
 
 def views(evidence: Evidence) -> list[str]:
-    """Return what is done to an image before a net sees it, in order."""
+    """Return the preprocessing of an image, in order."""
     found = spec(evidence)
     strips, flip, pad = (real(found.get(name)) for name in ("shuffle", "flip", "pad"))
     scale, crop, mix = found.get("scale"), found.get("crop"), found.get("mix")
@@ -151,7 +151,7 @@ def views(evidence: Evidence) -> list[str]:
 
 
 def value(found: Mapping[str, Any], name: str) -> str:
-    """Return a setting as short as it can be said."""
+    """Return a setting in its shortest form."""
     said = real(found.get(name))
     return number(said) if said is not None else str(found.get(name, ""))
 

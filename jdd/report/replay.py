@@ -1,4 +1,4 @@
-"""Printed PyTorch programs that train on a set; the options of its recipe bring their lines."""
+"""Printed PyTorch programs that train on a set, assembled from the lines of its options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jdd.training import trainer
 from jdd.training.recipe import STORED, Recipe
 from jdd.training.schedules import Schedule
 
-# How labels are read that are not those of views, by their mode.
+# How labels other than those of views are read, by mode.
 _OTHERS = {
     "static": [
         'i = np.load("{store}/images.npz")  # of each image, for all its views:',
@@ -28,7 +28,7 @@ _OTHERS = {
 
 
 def numpy(evidence: Evidence) -> str:
-    """Return how an epoch of the labels is read with NumPy."""
+    """Return the NumPy code that reads an epoch of the labels."""
     said = mapping(evidence.recipe, "labels")
     wanted, mode = ['z_teacher = e["label/logits"]  # float16 [steps, b, classes]'], _mode(said)
     if mode != "views":
@@ -60,7 +60,7 @@ def _mode(said: Mapping[str, Any]) -> str:
 
 
 def torch(evidence: Evidence) -> str | None:
-    """Return how a net is trained with PyTorch; None for what only jdd does."""
+    """Return the PyTorch code that trains a net; None if only jdd can train by the recipe."""
     said, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
     if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
         return None
@@ -91,7 +91,7 @@ def torch(evidence: Evidence) -> str | None:
 
 
 def plain(evidence: Evidence) -> str | None:
-    """Return how a net is trained with PyTorch on a set that holds its labels."""
+    """Return the PyTorch code that trains a net on a set with its own labels."""
     dataset, r = evidence.dataset, _recipe(evidence)
     if dataset is None or r is None:
         return None
@@ -125,7 +125,7 @@ def _recipe(evidence: Evidence) -> Recipe | None:
 
 
 def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
-    """Return the lines that say what a turn of the loop takes of the images."""
+    """Return the lines that select the images of one iteration."""
     lines = []
     if isinstance(mapping(evidence.recipe, "train").get("lr"), list):
         lines.append('opt.param_groups[0]["lr"] = recipe["train"]["lr"][step]')
@@ -142,7 +142,7 @@ def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
 
 
 def _plan(schedule: Schedule, turns: int, unit: int = 1) -> list[str]:
-    """Return the lines that make ``plan``, which moves once a turn of the loop."""
+    """Return the lines that define ``plan``, which is stepped once per iteration."""
     plan = "plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)"
     return [*schedule.factor_code(turns, unit), plan]
 
@@ -154,7 +154,7 @@ def _strips(evidence: Evidence) -> list[str]:
 
 
 def _view(evidence: Evidence) -> list[str]:
-    """Return the function that shows a step's images as its views say."""
+    """Return the function that applies a step's views to its images."""
     found = spec(evidence)
     strips, pad = real(found.get("shuffle")) or 1, real(found.get("pad")) or 0
     shuffle, border, at = [], [], ("t", "l")
@@ -164,7 +164,7 @@ def _view(evidence: Evidence) -> list[str]:
             f"        one = torch.cat([one.chunk({number(strips)}, 1)[j] for j in r], 1)",
             f"        one = torch.cat([one.chunk({number(strips)}, 2)[j] for j in c], 2)",
         ]
-    if found.get("crop") == "padded":  # what lies outside is 0
+    if found.get("crop") == "padded":  # pixels outside are 0
         border = [f"        one = F.pad(one, ({number(pad)},) * 4)"]
         at = (f"t+{number(pad)}", f"l+{number(pad)}")
     return [

@@ -1,4 +1,4 @@
-"""Several runs compared: which there are, which belong together, in what they differ."""
+"""Runs of a comparison: finding them, grouping comparable ones, listing their differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ALLOWED = "the working directories of two or more runs, separated by commas; gl
 
 
 class Run(NamedTuple):
-    """A run and the shortest end of its path that tells it from the others."""
+    """A run and the shortest end of its path that distinguishes it from the others."""
 
     name: str
     evidence: Evidence
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     @property
     def late(self) -> str:
-        """Return how many steps the result is of, where the config asks for more; else ''."""
+        """Return the steps of the result in words if the config requests more; else ''."""
         done, asked = (real(at.get("steps")) for at in (self.evidence.result, self.evidence.config))
         if done is None or asked is None or asked <= done:
             return ""
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     @property
     def reached(self) -> str:
-        """Return how far a run has come that is not finished."""
+        """Return the progress of an unfinished run, in words."""
         made: dict[str, float] = {}
         for row in self.evidence.rows:
             name, step = str(row["stage"]), real(row["step"])
@@ -60,16 +60,16 @@ class Run(NamedTuple):
 
 
 class Unlike(NamedTuple):
-    """One thing in which runs differ; ``values`` are the runs' names by what they have."""
+    """One setting in which runs differ; ``values`` are the runs' names by its value."""
 
     what: str
     values: dict[str, tuple[str, ...]]
 
 
 class Group(NamedTuple):
-    """Finished runs of one dataset, IPC and aim, the most accurate on ``net`` first.
+    """Finished runs with the same dataset, IPC and objective, the most accurate on ``net`` first.
 
-    ``unlike`` are differences that accuracies depend on, ``slower`` those of times and memory.
+    ``unlike`` are differences that affect accuracies, ``slower`` those that affect cost.
     """
 
     title: str
@@ -86,7 +86,7 @@ class Group(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Groups of finished runs, the unfinished ones, and folders of a glob that are no runs."""
+    """Groups of finished runs, unfinished runs, and folders of a glob that are not runs."""
 
     groups: tuple[Group, ...]
     unfinished: tuple[Run, ...]
@@ -96,13 +96,13 @@ class Found(NamedTuple):
 def find(
     words: str | Iterable[str | os.PathLike[str]], titles: Mapping[str, str] | None = None
 ) -> Found:
-    """Read the runs that ``words`` name: folders or globs; one text may hold several.
+    """Read the runs named by ``words``: folders or globs; one text may list several.
 
     Args:
-      titles: names of runs by folder, in place of the ends of their paths.
+      titles: names of runs by folder; the default is the end of their paths.
 
     Raises:
-      BadInput: no such folder, not a run, the same one twice, fewer than two, none finished.
+      BadInput: no such folder, not a run, a duplicate, fewer than two runs, or none finished.
     """
     folders, passed = _folders(words)
     if len(folders) < 2:
@@ -128,7 +128,7 @@ def find(
 
 
 def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path], tuple[str, ...]]:
-    # A folder may have a comma in its name; os.path takes a list that is too long for a path.
+    # A folder may have a comma in its name; os.path accepts a list too long to be a path.
     several = isinstance(words, str) and not os.path.isdir(words)
     given = words.split(",") if isinstance(words, str) and several else words
     parts = [given] if isinstance(given, str) else [os.fspath(word) for word in given]
@@ -158,7 +158,7 @@ def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path],
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the last parts of each path, as many as make them distinct."""
+    """Return the last parts of each path, as many as needed to make them distinct."""
     ends = [place.resolve().parts for place in folders]
     for count in range(1, max(map(len, ends)) + 1):
         names = ["/".join(end[-count:]) for end in ends]
@@ -168,7 +168,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def metric(group: Group) -> str:
-    """Return the words of the primary metric that the runs of a group share."""
+    """Return the words for the primary metric shared by the runs of a group."""
     task = group.runs[0].evidence.result.get("task")
     return "Mean recall" if task == "retrieval" else "Test accuracy"
 
@@ -277,7 +277,7 @@ def _start(run: Run, net: str) -> str:
     return str(mapping(_train(run), "init").get("kind", ""))
 
 
-# What an accuracy depends on besides the method: how a net is trained, tested and counted.
+# Settings that affect an accuracy besides the method: training, testing and counting of nets.
 _ACCURACY: dict[str, Callable[[Run, str], str]] = {
     "real images (fingerprint)": lambda run, _: _said(run, "data_fingerprint"),
     "size of the images": _images,

@@ -1,4 +1,4 @@
-"""DD-Ranking's scores: what they are, and the accuracies they are computed from."""
+"""DD-Ranking's scores: their descriptions, and the accuracies they are computed from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jdd.report.evidence import Evidence, mapping, real, score
 from jdd.report.html import DASH, mean_std, percent
 
-# Name in result.json, what it is, and what it is computed from.
+# Name in result.json, description, and inputs.
 _SCORES = (
     ("lrs", "Label-robust score, LRS", "0 to 1, of w IOR − (1 − w) HLR"),
     ("ars", "Augmentation-robust score, ARS", "0 to 1, of the gain with and without augmentation"),
@@ -35,7 +35,7 @@ class Scores(NamedTuple):
 
 
 def section(evidence: Evidence) -> Scores | None:
-    """Return the scores and the accuracies behind them; None where none were computed."""
+    """Return the scores and their underlying accuracies; None if none were computed."""
     found = mapping(evidence.result, "scores")
     if not found:
         return None

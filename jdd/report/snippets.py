@@ -1,4 +1,4 @@
-"""Code and commands of the report: load the set, train on it, make it again."""
+"""Code and commands of the report: load the set, train on it, reproduce it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jdd.report.evidence import Evidence, mapping
 
 
 class Snippet(NamedTuple):
-    """Code that runs next to the set, and what it does."""
+    """Code to run in the set's folder, and its description."""
 
     title: str
     code: str
 
 
 def snippets(evidence: Evidence) -> list[Snippet]:
-    """Return how to load the set and train on it, with this set's own numbers."""
+    """Return code that loads the set and trains on it, with this set's numbers."""
     if evidence.dataset is None:
         return [_product(evidence.product)] if evidence.product is not None else []
     blocks: list[tuple[str, str | None]] = [
@@ -39,7 +39,7 @@ def snippets(evidence: Evidence) -> list[Snippet]:
 
 
 def _product(product: AnyProduct) -> Snippet:
-    """Return how to load a product that is no fixed set of images."""
+    """Return code that loads a product other than a fixed set of images."""
     lines = ["import jdd", 'product = jdd.load("distilled.npz")']
     if isinstance(product, PairSet):
         h, w, c = product.images.shape[1:]
@@ -58,7 +58,7 @@ def _product(product: AnyProduct) -> Snippet:
 
 
 def settings(evidence: Evidence) -> str:
-    """Return every setting of the run as JSON, '' where config.json is missing."""
+    """Return every setting of the run as JSON, '' if config.json is missing."""
     return json.dumps(evidence.config, indent=2, default=str) if evidence.config else ""
 
 

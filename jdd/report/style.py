@@ -1,4 +1,4 @@
-"""The style sheet of the report: one accent, much paper, light and dark."""
+"""The style sheet of the report: one accent colour, light and dark themes."""
 
 CSS = """
 :root{--paper:#fbfaf7;--card:#fff;--ink:#1c1d22;--soft:#62656f;--line:#e3e0d8;--grid:#ece9e2;

@@ -12,7 +12,7 @@ from jdd.report.html import Html, join, number, percent, tag
 
 WIDTH = 480
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 40
-POINTS = 240  # drawn along a line, at most
+POINTS = 240  # maximum points drawn along a line
 
 
 class Line(NamedTuple):
@@ -28,20 +28,20 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Maps values to positions in the drawing; ``ticks`` are the values that are labelled."""
+    """Maps values to positions in the drawing; ``ticks`` are the labelled values."""
 
     place: Callable[[float], float]
     ticks: list[float]
 
 
 def thin(label: str, x: Sequence[float], y: Sequence[float], css: str = "s0") -> Line:
-    """Make a line of many points: means of equal stretches, with the least and largest as band."""
+    """Downsample a line: means over equal intervals, with their minimum and maximum as band."""
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     if len(xs) <= POINTS:
         return Line(label, xs, ys, css=css)
     parts = np.array_split(np.arange(len(xs)), POINTS)
     stretch = np.asarray([(xs[p].mean(), ys[p].mean(), ys[p].min(), ys[p].max()) for p in parts])
-    stretch[0, 0], stretch[-1, 0] = xs[0], xs[-1]  # the curve reaches from first to last step
+    stretch[0, 0], stretch[-1, 0] = xs[0], xs[-1]  # the curve spans the first to the last step
     x_mean, y_mean, low, high = stretch.T
     return Line(label, x_mean, y_mean, low, high, css)
 
@@ -76,7 +76,7 @@ def chart(
     if shares and high <= low:
         low, high = max(0.0, low - 0.1), min(1.0, high + 0.1)
     y_axis = (_log if log else _linear)(low, high, bottom, TOP + 16)
-    # Steps start at 0 or 1; a curve that starts late (after a resume, for example) keeps its place.
+    # Steps start at 0 or 1; a curve that starts later (for example after a resume) is not shifted.
     x_axis = _linear(min(xs.min(), 0.0), xs.max(), LEFT, WIDTH - RIGHT, 76, nice=False)
     text = percent if shares else number
     places = 0 if log else max(0, -math.floor(math.log10(y_axis.ticks[1] - y_axis.ticks[0]) + 1e-9))

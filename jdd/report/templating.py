@@ -1,4 +1,4 @@
-"""Renders the page templates; the only module that imports Jinja2, and only when it renders."""
+"""Renders the page templates. The only module that imports Jinja2, and only when rendering."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jdd.report.style import CSS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Forbids loading and scripts, whatever a class name or a command contains.
+# Forbids external resources and scripts, whatever a class name or a command contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(name: str, **values: object) -> str:
-    """Return the page that the template ``name`` makes of ``values``.
+    """Return the page rendered from the template ``name`` with ``values``.
 
-    Every value is escaped, except ``Html`` (SVG charts and the style sheet). A value that the
-    template reads and that is missing is an error.
+    Every value is escaped, except ``Html`` (SVG charts and the style sheet). A missing value is an
+    error.
     """
     return _environment().get_template(name).render(**values)
 

@@ -1,4 +1,4 @@
-"""What was logged and measured along a run: curves, seconds, bytes."""
+"""Logged and measured data of a run: curves, seconds, bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from jdd.run import metrics
 from jdd.stages.registry import MAKERS, place
 
 ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
-# What is logged while images are recovered, beside the loss.
+# Scalars logged during recovery, in addition to the loss.
 RECOVERED = {"ce": "Cross entropy of the teacher (ce)", "bn": "Batch-norm statistics (bn)"}
 COLOURS = 6  # s0 to s5 in the style sheet
 
 
 def recovers(row: Mapping[str, Any]) -> bool:
-    """Return whether a line of metrics.jsonl is of the recovery of images."""
+    """Return whether a line of metrics.jsonl belongs to the recovery of images."""
     return _seed({"stage": metrics.whole(str(row["stage"]))}, "recover") is not None
 
 
 def parts_drawn(evidence: Evidence) -> str:
-    """Say which part of a set that is recovered in parts is drawn, '' for all at once."""
+    """Name the drawn part of a set recovered in parts, '' if it is recovered at once."""
     first, several = _made(evidence), _several(evidence)
     names = {str(row["stage"]) for row in evidence.rows if recovers(row)}
     parts = [name for name in names if metrics.whole(name) != name]
@@ -48,7 +48,7 @@ def _listed(words: Sequence[str]) -> str:
 def seconds_of(evidence: Evidence) -> dict[str, float]:
     """Return the seconds of each stage that ran, in their order.
 
-    A result of before stages ran in parts has none of these: theirs are those of their lines.
+    Results older than stages in parts lack the parts' seconds, which are then read from the lines.
     """
     said = mapping(evidence.result, "seconds")
     found = {name: s for name, value in said.items() if (s := real(value)) is not None}
@@ -65,14 +65,14 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
 
 
 def stall(evidence: Evidence, stage: str) -> str:
-    """Return how much of its time a stage has waited for images or labels; '' if unknown."""
+    """Return the fraction of a stage's time spent waiting for images or labels; '' if unknown."""
     told = [s for row in evidence.rows if row["stage"] == stage and (s := real(row.get("stall")))
             is not None]  # fmt: skip
     return f" ({100 * told[-1]:.1f} % waiting for input)" if told else ""
 
 
 def stage_seconds(evidence: Evidence) -> dict[str, float]:
-    """Return seconds by stage; those of several synthesis seeds, or teachers, together."""
+    """Return seconds by stage, summed over synthesis seeds and teachers."""
     found: dict[str, float] = {}
     for name, seconds in seconds_of(evidence).items():
         stage = name.partition("-")[0]
@@ -81,7 +81,7 @@ def stage_seconds(evidence: Evidence) -> dict[str, float]:
 
 
 def process_bytes(evidence: Evidence) -> float | None:
-    """Return the most bytes that the process held."""
+    """Return the peak memory of the process, in bytes."""
     return real(mapping(evidence.result, "peak_memory_bytes").get("process"))
 
 
@@ -92,12 +92,12 @@ def temporaries(evidence: Evidence) -> dict[str, float]:
 
 
 def total_seconds(evidence: Evidence) -> float | None:
-    """Return the seconds of all stages but the full-data baseline, which runs once a dataset."""
+    """Return the seconds of all stages except the full-data baseline, run once per dataset."""
     return sum(s for name, s in seconds_of(evidence).items() if name != "full") or None
 
 
 def _seed(row: Mapping[str, Any], stage: str) -> str | None:
-    """Return '' for a line of ``stage``, its seed for one of ``stage-s<seed>``, else None."""
+    """Return '' for a line of ``stage``, the seed for a line of ``stage-s<seed>``, else None."""
     name = str(row["stage"])
     if name == stage:
         return ""
@@ -115,7 +115,7 @@ def _several(evidence: Evidence) -> bool:
 def _made(evidence: Evidence) -> dict[str, str]:
     """Return the stages whose scalars are drawn, with their seeds ('' for the run's first one).
 
-    Of a set that is made in parts, the first part of each seed stands for the others.
+    For a set made in parts, the first part of each seed represents the others.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(str(row["stage"]) for row in evidence.rows):
@@ -127,7 +127,7 @@ def _made(evidence: Evidence) -> dict[str, str]:
 
 
 def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
-    """Return one line a net and synthesis seed, with the spread over nets as band."""
+    """Return one line per net and synthesis seed, with the std over nets as band."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     several = any(_seed(row, "curve") for row in evidence.rows)
     primary = str(evidence.result.get("primary", "accuracy"))
@@ -148,7 +148,7 @@ def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
     for i, (name, rows) in enumerate(groups.items()):
         rows = sorted(rows, key=lambda row: row["step"])
         x, y = (np.asarray([float(row[k]) for row in rows]) for k in ("step", "accuracy"))
-        # The spread of a single net is none, whatever is written.
+        # A single net has no std, whatever is recorded.
         spread = [0.0 if row.get("n") == 1 else real(row.get("std")) or 0.0 for row in rows]
         std = np.asarray(spread)
         low, high = (y - std, y + std) if std.any() else (None, None)
@@ -157,7 +157,7 @@ def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
 
 
 def scalar_lines(evidence: Evidence, name: str) -> list[svg.Line]:
-    """Return one line a synthesis seed of a scalar logged while distilling."""
+    """Return one line per synthesis seed of a scalar logged during distillation."""
     groups: dict[str, list[tuple[float, float]]] = {}
     made, several = _made(evidence), _several(evidence)
     for row in evidence.rows:

@@ -1,4 +1,4 @@
-"""What the stages of one run share: config, data, nets, expert store, places on disk."""
+"""Shared state of a run's stages: config, data, nets, expert store and paths."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from jdd.training.recipe import Recipe, of_keys
 
 
 class RunContext:
-    """One run: the resolved config and all that is made from it; made once, then only read.
+    """The resolved config of one run and everything derived from it. Read-only once built.
 
-    ``source`` is the dataset that experts are trained on, ``data`` itself unless another is given.
+    ``source`` is the dataset the experts are trained on; by default ``data`` itself.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class RunContext:
         source: Dataset | None = None,
     ):
         self.config, self.workdir, self.command = config, workdir, command
-        self.data: Any = data  # of images, or of pairs: the task's stages know which
+        self.data: Any = data  # images or pairs, depending on the task
         self.source: Any = data if source is None else source
-        self.beside = workdir  # where the stored labels of its sets lie, and their teachers
+        self.beside = workdir  # directory of the sets' stored labels and their teachers
         self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
 
     def make_net(self, name: str) -> Net:
-        """Return the net called ``name``; the run's own net has the config's options."""
+        """Return the net called ``name``. The run's own net is built with the config's options."""
         own = name == self.config.net.name
         options = net_options(self.config) if own else {}
         if isinstance(self.data, PairDataset):
@@ -65,13 +65,13 @@ class RunContext:
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
     def taught(self, flat: bool = True) -> Dataset:
-        """Return what the experts are trained on; not ``flat``: the full baseline."""
+        """Return the training data of the experts, or of the full baseline if not ``flat``."""
         data: Dataset = self.source if flat else self.data
         return data
 
     @property
     def decoupled(self) -> Decoupled:
-        """The config of a decoupled method, with its keys of squeeze, relabel and post."""
+        """The config of a decoupled method, including its keys of squeeze, relabel and post."""
         return cast(Decoupled, self.config)
 
     @property
@@ -81,7 +81,7 @@ class RunContext:
         return notes + (self.source.notes if self.source is not self.data else ())
 
     def recipe(self, flat: bool = True) -> Recipe:
-        """Return the training recipe of the experts; not ``flat``: of the full baseline."""
+        """Return the training recipe of the experts, or of the full baseline if not ``flat``."""
         experts, dsa = self.config.experts, self.taught(flat).dsa
         recipe = Recipe(
             **of_keys(experts=section(self.config.experts)),
@@ -92,12 +92,12 @@ class RunContext:
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
-        """Return what experts are made with: all that must agree for them to share a store."""
+        """Return the settings of the experts. Runs share a store only if all of these agree."""
         experts, data = self.config.experts, self.taught(flat)
         recipe = self.recipe(flat)
-        # Named only where they are used: what was made before they existed stays as it was.
+        # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
-        # Stores of before there were kinds say 'zca' for kornia's.
+        # Stores older than the kinds record kornia's whitening as 'zca'.
         whitening = {"kornia": "zca"}.get(data.transform.kind, data.transform.kind)
         return sam | {
             "dataset": data.name,
@@ -122,45 +122,45 @@ class RunContext:
 
     @property
     def store_path(self) -> Path:
-        """Where the expert store lies."""
+        """The path of the expert store."""
         return Path(self.config.experts.dir or self.workdir / "experts")
 
     @functools.cached_property
     def store(self) -> Store:
-        """The expert store, checked against this run's settings."""
+        """The expert store, validated against this run's settings."""
         return self.store_of(self.settings(self.config.experts.group))
 
     def store_of(self, settings: dict[str, Any]) -> Store:
-        """Return the expert store, checked against ``settings``."""
+        """Return the expert store, validated against ``settings``."""
         return Store(self.store_path, settings, self.like)
 
     @functools.cached_property
     def teachers(self) -> tuple[Teacher, ...]:
-        """The nets that the dataset is squeezed into; () for methods without."""
+        """The nets that the dataset is squeezed into; () for methods without squeezing."""
         if "squeeze" not in stage_names(self.config):
             return ()
         return teachers(self.decoupled, self.data, self.squeeze_path)
 
     @property
     def squeeze_path(self) -> Path:
-        """Where the teachers lie; those of a set that was made elsewhere, beside it."""
+        """The directory of the teachers. For an external set it is next to the set."""
         own = self.decoupled.squeeze.dir if "squeeze" in stage_names(self.config) else ""
         return Path(own or self.beside / "squeeze")
 
     @property
     def groups(self) -> int:
-        """Number of expert groups; the last one may hold more experts than were asked for."""
+        """Number of expert groups. The last group may exceed the requested number of experts."""
         return -(-self.config.experts.count // self.config.experts.group)
 
     @property
     def problem(self) -> Problem:
-        """The problem a method is made for."""
+        """The inputs of the method."""
         store = self.store if "experts" in stage_names(self.config) else None
         return Problem(self.data, {"student": self.net}, store, self.config, self.teachers)
 
     @property
     def blank(self) -> Problem:
-        """The problem with untrained nets in place of experts, to foretell what a run costs."""
+        """The problem with untrained nets in place of experts, for cost estimates."""
         untrained = tuple(teacher._replace(store=None) for teacher in self.teachers)
         return self.problem._replace(experts=_Untrained(self.net), teachers=untrained)
 
@@ -175,19 +175,19 @@ class RunContext:
         return maker(stage_names(self.config))
 
     def stage(self, seed: int) -> str:
-        """Return what the making of a seed's set is called in metrics and checkpoints."""
+        """Return the name under which a seed's set is made in metrics and checkpoints."""
         return f"{self.maker}{self.suffix(seed)}"
 
     def store_name(self, seed: int) -> str:
-        """Return where a seed's set has its stored labels, from the working directory on."""
+        """Return the path of a seed's stored labels, relative to the working directory."""
         return f"labels/set{self.suffix(seed)}"
 
     def suffix(self, seed: int) -> str:
-        """Return '' for the run's first seed, else '-s<seed>'."""
+        """Return the seed's suffix in names: '' for the run's first seed, else '-s<seed>'."""
         return "" if seed == self.config.seed else f"-s{seed}"
 
     def set_path(self, seed: int) -> Path:
-        """Return where the distilled set of a seed lies."""
+        """Return the path of a seed's distilled set."""
         return self.workdir / f"distilled{self.suffix(seed)}.npz"
 
     def load_set(self, seed: int) -> AnyProduct:
@@ -195,11 +195,11 @@ class RunContext:
         return product_files.load(self.set_path(seed))
 
     def fixed_set(self, seed: int) -> DistilledSet:
-        """Return the product of a seed that is a fixed set of images."""
+        """Return the product of a seed, which must be a fixed set of images."""
         return DistilledSet.load(self.set_path(seed))
 
     def remember(self, name: str, key: str, value: Any) -> None:
-        """Keep one JSON value under ``checkpoints/<name>.json``, atomically."""
+        """Write one JSON value to ``checkpoints/<name>.json``, atomically."""
         known = self.recall(name)
         known[key] = value
         path = self.workdir / "checkpoints" / f"{name}.json"
@@ -208,18 +208,18 @@ class RunContext:
         write_text(path, text)
 
     def recall(self, name: str) -> dict[str, Any]:
-        """Return what was kept under ``checkpoints/<name>.json``."""
+        """Return the value stored in ``checkpoints/<name>.json``."""
         path = self.workdir / "checkpoints" / f"{name}.json"
         if not path.exists():
             return {}
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError:
-            return {}  # a file somebody cut: its values are measured again
+            return {}  # a truncated file: its values are measured again
 
 
 class _Untrained:
-    """A store of experts that nobody has trained."""
+    """A store of untrained experts."""
 
     trained = False
     settings: Mapping[str, Any] = {}
@@ -233,11 +233,11 @@ class _Untrained:
 
 @functools.lru_cache(maxsize=64)
 def _net(name: str, shape: tuple[int, int, int], classes: int, options: tuple[Any, ...]) -> Net:
-    # One object a net: compiled programs are found again by it.
+    # One object per net: compiled programs are cached by it.
     return nets.make(name, shape, classes, **dict(options))
 
 
 def fingerprint(value: Any) -> str:
-    """Return 16 hex digits that stand for a JSON-able value."""
+    """Return a 16-hex-digit hash of a JSON-able value."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

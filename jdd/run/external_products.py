@@ -1,4 +1,4 @@
-"""A saved product of pairs, or a generator, made ready to be evaluated: its data, its config."""
+"""Prepares a saved product of pairs or a saved generator for evaluation: its data and config."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jdd.specs import Spec
 from jdd.stages import validation
 from jdd.training import recipe as recipes
 
-# Entries of ``recipe["train"]`` that keys replace.
+# Entries of ``recipe["train"]`` that config keys replace.
 _TRAIN = {"eval.lr": "lr", "eval.epochs": "epochs", "eval.batch": "batch", "eval.steps": "steps"}
-# What the product itself says.
+# Facts that the product itself states.
 _OWN = ("method", "pairs", "ipc", "per_class", "steps", "runs")
-# Whose keys a product has where its method is not known.
+# The method whose keys apply if the product's own method is unknown.
 _KEYS_OF = {"pairs": "random_pairs", "generator": "gaussian"}
 
 
 class Ready(NamedTuple):
-    """A product, the data it is tested on, the config of its evaluation and lines for the user."""
+    """A product, its test data, the config of its evaluation and lines for the user."""
 
     product: AnyProduct
     dataset: Any
@@ -40,10 +40,10 @@ class Ready(NamedTuple):
 
 
 def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
-    """Return the product with the data and the config that its recipe and the user's keys name.
+    """Return the product with the data and config named by its recipe and the user's keys.
 
     Raises:
-      BadInput: the recipe or a key cannot be used, or the product is not of the data.
+      BadInput: the recipe or a key is invalid, or the product does not match the data.
     """
     assert isinstance(product, PairSet | GeneratorSet)  # the file names its kind
     given = {k: v for k, v in configs.flat(loaded.config).items() if k in loaded.explicit}
@@ -74,7 +74,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
 
 
 def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:
-    """Return the product with the user's keys of training in its recipe; a rate replaces all."""
+    """Return the product with the user's training keys in its recipe; a rate replaces all rates."""
     train = dict(product.recipe["train"])
     for key, entry in _TRAIN.items():
         if given.get(key):
@@ -90,7 +90,7 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
 
 
 def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Path) -> Spec:
-    """Return the spec of the product's method, or one with the keys of its kind."""
+    """Return the spec of the product's method; if unknown, one with the keys of its kind."""
     found = set_schema.of_set(product, loaded.config.spec if loaded.spec else None, place)
     if found.config is not Common:
         return found
@@ -99,7 +99,7 @@ def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Path) 
 
 
 def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
-    """Return the config's values that a recipe states, by dotted name."""
+    """Return the config values stated by a recipe, by dotted name."""
     recipe = product.recipe
     train, net = recipe["train"], recipe["net"]
     found: dict[str, Any] = {f"net.{k}": v for k, v in (net.get("options") or {}).items()}

@@ -1,7 +1,7 @@
-"""``--mode=evaluate --set=PATH``: any saved set, ours or somebody else's, through our evaluation.
+"""Evaluation of a saved set, jdd's or a foreign one: ``--mode=evaluate --set=PATH``.
 
-What the set says of itself holds; what the user typed goes over it. Keys are those of the method
-that made the set, or the common ones where that is not known.
+The set's own recipe applies; the user's keys override it. The available keys are those of the
+method that made the set, or the common ones if the method is unknown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from jdd.stages.label_stores import random as labels_of_random
 from jdd.stages.label_stores import stored
 from jdd.training import recipe as recipes
 
-# What a person may say of a set, by the key it is said with.
+# Facts about a set that the user may state, by key.
 SAID = {
     "data.name": "dataset",
     "data.zca": "zca",
@@ -50,7 +50,7 @@ SAID = {
     "space": "space",
     "net.name": "net",
 }
-# Values of these keys that leave it to the set.
+# Values of these keys that defer to the set.
 UNSAID = {"eval.lr": 0.0, "space": "file"}
 
 
@@ -58,7 +58,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     """Evaluate the set at ``set_path`` on the nets of the config; return result.json.
 
     Raises:
-      BadInput: the set cannot be read, or its dataset is not known or not to be had.
+      BadInput: the set is unreadable, or its dataset is unknown or unavailable.
     """
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
@@ -83,7 +83,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     rules.check(dset, where)
     values = _experts(dset, source) | _values(dset, source, given, spec) | apart
     config, told = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
-    told = [line for line in told if line.startswith("nets=")]  # the rest is of distilling
+    told = [line for line in told if line.startswith("nets=")]  # the rest concerns distillation
     workdirs.check(place, config)
     assumed = [*dset.notes, *validation.validate_data(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
@@ -96,7 +96,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
 def _measure(
     ready: external_products.Ready, source: Path, place: Path, command: str
 ) -> dict[str, Any]:
-    """Evaluate a product whose data and config are ready; return result.json."""
+    """Evaluate a product with its data and config already prepared; return result.json."""
     dset, dataset, config, told = ready
     where = f"--set={source}"
     context = RunContext(config, dataset, place, command)
@@ -105,7 +105,7 @@ def _measure(
     if isinstance(dset, DistilledSet) and stored(dset.recipe):
         labels = _labels(context, dset)
     whole = fingerprint([digest, labels]) if labels else digest
-    # Of the labels the set's own alone: random images may become more.
+    # Of the labels only the set's own count: random images may be added later.
     sign = fingerprint([digest, labels[0]]) if labels else digest
     _check_same(place, dset, sign, whole)
     fits_memory(context)
@@ -116,7 +116,7 @@ def _measure(
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": whole, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(place):
-        # Another command may have begun, and ended, meanwhile.
+        # Another command may have run in the meantime.
         _check_free(place)
         _check_same(place, dset, sign, whole)
         session = Session(place, config.tensorboard, config.progress)
@@ -144,18 +144,18 @@ def _check_free(place: Path) -> None:
 
 
 def _check_same(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
-    """Refuse a directory that holds the evaluation of another set, or of this one as it was.
+    """Refuse a directory with the evaluation of another set or of an older version of this one.
 
     Args:
-      sign: of the set, as ``workdir.sign``.
-      whole: the fingerprint that its evaluation will have.
+      sign: the set's digest, as returned by ``workdir.sign``.
+      whole: the fingerprint of the set's evaluation.
     """
     path, found = place / "distilled.npz", workdirs.sign(place)
     if found == sign or found is None and not path.exists():
         return
-    if found is None:  # of before there was a sign
+    if found is None:  # older than the sign
         kept = product_files.load(path)
-        if rules.rate(kept) is None:  # it was refused for want of one
+        if rules.rate(kept) is None:  # it was refused because it has no rate
             train = kept.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
             kept = kept.with_recipe(kept.recipe | {"train": train})
         if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
@@ -167,7 +167,7 @@ def _check_same(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
 def _read(
     source: Path, known: dict[str, Any], given: Mapping[str, Any]
 ) -> tuple[DistilledSet, Any]:
-    """Return the set and the real data it is tested on."""
+    """Return the set and its real test data."""
     if not source.exists():
         raise BadInput(f"--set={source}", "no such file or folder", "the path of a distilled set")
     try:
@@ -175,7 +175,7 @@ def _read(
     except interop.NeedsTransform:
         if "data.name" not in given:
             raise
-        # Somebody else's whitened tensors: their whitening is fitted on the real data again.
+        # Foreign whitened tensors: the whitening is refitted on the real data.
         dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
         known = known | {"transform": dataset.transform}
         return _named(_loaded(source, **known), source, known, dataset), dataset
@@ -186,14 +186,14 @@ def _read(
 def _named(
     dset: DistilledSet, source: Path, known: dict[str, Any], dataset: data.Dataset
 ) -> DistilledSet:
-    """Read a set that names no classes again, by the class names of the real data."""
+    """Reread a set without class names, using the class names of the real data."""
     if dset.named or dset.class_names == dataset.class_names:
         return dset
     return _loaded(source, **known, class_names=dataset.class_names)
 
 
 def _loaded(source: Path, **known: Any) -> DistilledSet:
-    """Return the set; what it refuses of ``known`` is named by its key."""
+    """Return the set; errors about entries of ``known`` name the corresponding key."""
     try:
         found = interop.load(source, **known)
     except BadInput as error:
@@ -208,7 +208,7 @@ def _loaded(source: Path, **known: Any) -> DistilledSet:
 
 
 def _group(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the values of a group of keys by the last part of their names."""
+    """Return the values of a group of keys, by the last part of their names."""
     return {k.removeprefix(f"{name}."): v for k, v in given.items() if k.startswith(f"{name}.")}
 
 
@@ -224,12 +224,12 @@ def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 def _values(
     dset: DistilledSet, source: Path, given: Mapping[str, Any], spec: Spec
 ) -> dict[str, Any]:
-    """Return the config's values: the set's own settings under the user's."""
+    """Return the config's values: the set's own settings, overridden by the user's."""
     recipe = dset.recipe
     train, options = recipe["train"], recipe["net"].get("options") or {}
     said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
     said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
-    full = recipe.get("full") or {}  # older sets, and those of others, do not say: the defaults
+    full = recipe.get("full") or {}  # older and foreign sets do not state it: the defaults
     said |= {f"experts.{name}": full[name] for name in FULL if name in full}
     said |= {f"baselines.{name}": full[name] for name in ("full_epochs",) if name in full}
     said |= {
@@ -244,11 +244,11 @@ def _values(
         "eval.batch": int(train["batch"]),
         "eval.steps": int(train["steps"] or 0),
         **recipes.said(train),
-        # Hours on a large set: asked for by --config.baselines.full=true, or by scores.
+        # Hours on a large set: enabled by --config.baselines.full=true, or by scores.
         "baselines.full": bool(given.get("scores", False)),
-        "baselines.hard": False,  # twice the nets: asked for by --config.baselines.hard=true
+        "baselines.hard": False,  # twice the nets: enabled by --config.baselines.hard=true
     }
-    if stored(recipe):  # random images have the teachers' labels only where the run made them
+    if stored(recipe):  # random images have teachers' labels only where the run made them
         beside = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
         said["baselines.random"] = len(beside)
         said |= set_schema.learning(recipe)
@@ -258,10 +258,10 @@ def _values(
 
 
 def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
-    """Return what the stored labels beside a set were made with; refuse what does not fit it.
+    """Return the settings of the stored labels next to a set; refuse labels that do not match it.
 
     Raises:
-      BadInput: they are not there, too few, or of other images; scores are asked for.
+      BadInput: the labels are missing, too few, or of other images; or scores are requested.
     """
     if context.config.scores:
         allowed = "false: what stored labels do is told by the random images beside the set"
@@ -273,7 +273,7 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
 
 
 def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
-    """Return where the trained nets are that a set was made for, if they lie beside it."""
+    """Return the path of the trained nets that a set was made for, if they are next to it."""
     beside = source.resolve().parent / "experts"
     made_for = dset.recipe["train"]["init"]["kind"] == "experts"
     return {"experts.dir": str(beside)} if made_for and beside.is_dir() else {}

@@ -2,20 +2,20 @@
 
 What resume guarantees. A run that is stopped at any moment and started again by the same command
 ends with the same bits as one that was never stopped, on the same machine with the same number of
-devices, free memory and versions of jdd and JAX. That holds because
+devices, free memory and versions of jdd and JAX. This holds because
 
-  1. a checkpoint holds everything that changes the future: the method's variables and its ``aux``,
-     the outer optimiser's state, and the number of steps done;
+  1. a checkpoint contains the complete state: the method's variables and its ``aux``, the outer
+     optimiser's state, and the number of steps done;
   2. all randomness of step k is a function of the seed and k: rows, snapshots and keys are drawn
-     anew from these, and no generator has a state of its own;
-  3. the loop goes on from the newest whole checkpoint in ``checkpoints/STAGE``, or from
-     ``init(seed)`` where there is none. Checkpoints appear whole or not at all;
-  4. lines of ``metrics.jsonl`` of later steps than the checkpoint's are deleted, and written again.
+     from these, and no random generator is stateful;
+  3. the loop resumes from the newest complete checkpoint in ``checkpoints/STAGE``, or from
+     ``init(seed)`` if there is none. Checkpoints are written atomically;
+  4. lines of ``metrics.jsonl`` for steps after the checkpoint are deleted and written again.
 
-A signal (Ctrl-C, SIGTERM) and divergence save a checkpoint first, so nothing is repeated; after a
-crash or a kill the steps since the last multiple of ``checkpoint_every`` are. What may change
-between two starts are the keys that the config marks as resumable, ``steps`` among them: a run of
-100 steps that is asked for 200 equals one of 200 from the beginning. Anything else is refused.
+A signal (Ctrl-C, SIGTERM) or divergence saves a checkpoint first, so no step is repeated. After a
+crash or a kill, the steps since the last multiple of ``checkpoint_every`` are repeated. Only the
+keys that the config marks as resumable may change between two starts, ``steps`` among them: a run
+of 100 steps extended to 200 equals a run of 200 from the beginning. Other changes are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Tree = Any
 
 
 class Carry(NamedTuple):
-    """All that a checkpoint holds: the method's state, the outer optimiser's, the step count."""
+    """Content of a checkpoint: the method's state, the outer optimiser's state, the step count."""
 
     state: State
     optimizer: Tree
@@ -48,7 +48,7 @@ class Carry(NamedTuple):
 
 
 def start(method: Method, seed: int) -> Carry:
-    """Return the carry of step 0."""
+    """Return the initial carry, of step 0."""
     state = method.init(seed)
     return Carry(state, method.optimizer.init(state.variables), jnp.zeros((), jnp.int32))
 
@@ -85,7 +85,7 @@ class Gradient:
 
     @property
     def programs(self) -> int:
-        """How many programs were compiled: one for each size of a round of items."""
+        """The number of compiled programs: one for each size of a round of items."""
         return self._mean.programs
 
 
@@ -95,9 +95,9 @@ Programs = tuple[Gradient, Callable[..., Tree]]
 def make_step(method: Method, seed: int, devices: Sequence[jax.Device]) -> Programs:
     """Return ``gradient(carry, batch)`` and ``update(carry, result, alive)``, both compiled.
 
-    ``update`` takes the new state over only if it is valid and the loss finite; otherwise the old
-    carry stays for good: the ``ok`` among the metrics it returns is the next ``alive``. A step
-    whose loss the method does not accept leaves everything but the step count as it is.
+    ``update`` adopts the new state only if it is valid and the loss is finite. Otherwise the old
+    carry is final: the ``ok`` among the returned metrics is the next ``alive``. A step whose loss
+    the method does not accept changes only the step count.
     """
 
     @jax.jit
@@ -146,15 +146,15 @@ def run(
     programs: Programs | None = None,
     steps: int | None = None,
 ) -> State:
-    """Run the outer steps of ``method`` and return the last state; resumable, see above.
+    """Run the outer steps of ``method`` and return the last state. Resumable, see above.
 
     Args:
-      stage: what metrics and checkpoints call it.
-      observe: called with (step, state) at every step it may care about, before that step runs and
-        once at the end; it must leave the state alone.
-      programs: of ``make_step`` for a method that differs in nothing but ``init`` and ``sample``:
-        compiled once for both.
-      steps: how many; None: ``config.steps``.
+      stage: the name in metrics and checkpoints.
+      observe: called with (step, state) at every step of interest, before that step runs, and
+        once at the end; it must not change the state.
+      programs: the result of ``make_step`` for a method that differs only in ``init`` and
+        ``sample``: compiled once for both.
+      steps: the number of steps; None: ``config.steps``.
 
     Raises:
       Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
@@ -163,7 +163,7 @@ def run(
     config, metrics = problem.config, session.metrics
     saved = checkpoints.Steps(session.workdir / "checkpoints" / stage, config.keep)
     total = config.steps if steps is None else steps
-    metrics.start(stage)  # what is chosen without a step takes its time here
+    metrics.start(stage)  # methods without steps spend their time here
     carry = start(method, seed)
     found = saved.latest()
     if found is not None:
@@ -201,8 +201,8 @@ def run(
             observe(at, carry.state)
     finally:
         try:
-            # The carry is the last good one, whatever ended the loop; where memory ran out, reading
-            # it raises that again, and the checkpoints made before stand.
+            # The carry is the last good one, however the loop ended. If memory ran out, reading it
+            # raises that error again; earlier checkpoints remain valid.
             saved.save(int(carry.step), carry)
         finally:
             saved.close()
@@ -221,7 +221,7 @@ def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Common) -
 
 
 def remedies(config: Common) -> list[str]:
-    """Return what may keep a loop from diverging, as it is typed: what its method has, smaller."""
+    """Return flags that may prevent divergence: the method's learning rates, each divided by 10."""
     unrolled = ["lr_student"] if hasattr(config, "unroll") else []
     rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *unrolled]
     given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]

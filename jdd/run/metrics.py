@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, no (stage, step) twice, even after a resume."""
+"""metrics.jsonl: one JSON object per line; each (stage, step) is unique, even after a resume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jdd.storage.files import write_text
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the whole lines of a metrics file; a line cut by a crash is left out."""
+    """Return the complete lines of a metrics file; a line truncated by a crash is omitted."""
     rows: list[dict[str, Any]] = []
     if not Path(path).exists():
         return rows
@@ -30,14 +30,14 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def whole(stage: str) -> str:
-    """Return the stage that a part of it belongs to: 'recover' for 'recover-0-1'."""
+    """Return the stage of a part's name: 'recover' for 'recover-0-1'."""
     return re.sub(r"(-\d+)+$", "", stage)
 
 
 class Metrics:
     """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard.
 
-    ``seconds`` of a line is the time its stage has run, over all of the run's sessions.
+    ``seconds`` of a line is the time its stage has run, summed over the run's sessions.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], tensorboard: bool = False):
@@ -55,33 +55,33 @@ class Metrics:
             write_text(self.path, "".join(_line(row) for row in self._rows))
 
     def start(self, stage: str) -> None:
-        """Start the stage's clock where the last session's lines left it."""
+        """Start the stage's clock at the time recorded by the last session."""
         self._started[stage] = time.perf_counter() - self.spent(stage)
 
     def spent(self, stage: str) -> float:
-        """Return the seconds the stage has run, as its lines say."""
+        """Return the stage's seconds as recorded in its lines."""
         return max((r.get("seconds", 0.0) for r in self._rows if r["stage"] == stage), default=0.0)
 
     def stop(self, stage: str) -> None:
-        """Stop the stage's clock and keep what it shows as the stage's seconds."""
+        """Stop the stage's clock and record its seconds."""
         self._stopped[stage] = self.seconds(stage)
         self._started.pop(stage, None)
 
     def seconds(self, stage: str) -> float:
-        """Return the seconds the stage has run, this session included."""
+        """Return the stage's seconds, including this session."""
         if stage in self._started:
             return time.perf_counter() - self._started[stage]
         return self._stopped.get(stage, self.spent(stage))
 
     def total(self, stage: str) -> float:
-        """Return the seconds of a stage and of the parts that it was run in."""
-        if own := self.seconds(stage):  # its clock ran over the parts
+        """Return the seconds of a stage, summed over its parts if it was run in parts."""
+        if own := self.seconds(stage):  # its clock includes the parts
             return own
         names = {row["stage"] for row in self._rows if whole(row["stage"]) == stage}
         return sum(map(self.seconds, names))
 
     def has(self, stage: str, step: int) -> bool:
-        """Tell whether a line of this stage and step is written."""
+        """Return whether a line of this stage and step has been written."""
         return (stage, step) in self._seen
 
     def last(self, stage: str) -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ class Metrics:
         return rows[-1] if rows else None
 
     def log(self, stage: str, step: int, **scalars: Any) -> None:
-        """Write one line unless this (stage, step) is there; non-finite numbers become null."""
+        """Write one line unless this (stage, step) exists; non-finite numbers become null."""
         if self.has(stage, step):
             return
         seconds = round(self.seconds(stage), 3)
@@ -105,7 +105,7 @@ class Metrics:
                     self._board.add_scalar(f"{stage}/{name}", value, step)
 
     def truncate(self, stage: str, step: int) -> None:
-        """Forget the stage's lines after ``step``: the run goes on from there."""
+        """Delete the stage's lines after ``step``, from which the run resumes."""
         keep = [r for r in self._rows if r["stage"] != stage or r["step"] <= step]
         if len(keep) == len(self._rows):
             return

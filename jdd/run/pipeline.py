@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {
 
 
 def stages(config: Common) -> list[Stage]:
-    """Return the stages of a config's method, its own phases among them, in order.
+    """Return the stages of a config's method, including its own phases, in order.
 
     Raises:
       BadInput: the method's spec names a stage that does not exist.
@@ -71,9 +71,9 @@ def run(
     """Run a config's stages (``mode`` 'all'), one of them, or the estimate; return result.json.
 
     Raises:
-      BadInput: anything the user gave cannot be used; nothing has been overwritten.
-      Diverged, Interrupted: as the stages do; the checkpoint is saved.
-      OutOfMemory: memory ran out; the checkpoints made so far stand.
+      BadInput: the user's input is invalid; nothing has been overwritten.
+      Diverged, Interrupted: raised by a stage; the checkpoint is saved.
+      OutOfMemory: memory ran out; earlier checkpoints remain valid.
     """
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command)
@@ -92,7 +92,7 @@ def run(
             return _estimate(context, chosen, notes)
         _check(context, chosen, mode)
         with locked(place):
-            _check_holder(context, mode)  # another command may have begun, and ended, meanwhile
+            _check_holder(context, mode)  # another command may have run in the meantime
             workdirs.check(place, context.config)
             return _run_stages(context, chosen, mode, notes)
 
@@ -105,11 +105,10 @@ def prepare(
     absent: bool = False,
     fit: bool = True,
 ) -> RunContext:
-    """Load the data and check all that a stage would otherwise stumble over an hour later.
+    """Load the data and run all checks that would otherwise fail later, inside a stage.
 
-    What only the data have settled is added to ``notes``. ``absent``: a placeholder stands for the
-    data, which is enough to foretell what a run costs; so is a whitening that ``fit`` False leaves
-    unfitted.
+    Values resolved from the data are added to ``notes``. ``absent`` uses a placeholder for the
+    data, and ``fit=False`` leaves the whitening unfitted: both suffice to estimate a run's cost.
     """
     loaded: data.Dataset | pairs.PairDataset
     if config.spec.task == "retrieval":
@@ -132,8 +131,8 @@ def prepare(
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
-        _ = context.store  # refuses a store made with other settings
-    methods.validate_teachers(context.config, context.teachers)  # as does looking at the teachers
+        _ = context.store  # rejects a store made with other settings
+    methods.validate_teachers(context.config, context.teachers)  # so does reading the teachers
     if "relabel" in [stage.name for stage in stages(config)]:
         relabel.fits(context)
     return context
@@ -164,7 +163,7 @@ def _check_mode(mode: str, chosen: list[Stage]) -> None:
 
 
 def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
-    """Refuse what a stage would refuse later: nothing is written yet, not even the lock.
+    """Refuse anything a stage would refuse later. Nothing has been written yet, not even the lock.
 
     Raises:
       BadInput: naming the key or flag.
@@ -198,7 +197,7 @@ def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
 
 
 def _check_holder(context: RunContext, mode: str) -> None:
-    """Refuse a directory that holds an evaluation; its report can be written again."""
+    """Refuse a directory that contains an evaluation, except to rewrite its report."""
     if mode != "report" and workdirs.assessed(context.workdir):
         found = f"{context.workdir} holds the evaluation of a set that was made elsewhere"
         raise BadInput("--workdir", found, "give --workdir=OTHER")
@@ -234,7 +233,7 @@ def _run_stages(
 
 
 def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
-    """Tell whether a stage has to run: experts that nothing will read any more need not."""
+    """Return whether a stage must run. Experts are skipped if no pending stage reads them."""
     if stage.done(context):
         return False
     readers = [other for other in chosen if stage.name in other.inputs and not stage.inputs]
@@ -242,7 +241,7 @@ def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
 
 
 def _check_steps(context: RunContext) -> None:
-    """Refuse fewer steps than are done, before anything is written."""
+    """Refuse fewer steps than are already done, before anything is written."""
     folder, steps = context.workdir / "checkpoints", context.config.steps
     made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]
     for key, place, asked in (*phases.begun(context), *made):
@@ -287,7 +286,7 @@ def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dic
 
 
 def _held(context: RunContext) -> str:
-    """Say what memory the images take beside the temporaries, or what file in their place."""
+    """Return the memory of the images, in addition to the temporaries, or their file on disk."""
     splits = [split.images for split in (context.data.train, context.data.test)]
     numbers = sum(math.prod(images.shape) for images in splits)
     matrices = f", the whitening {size(n)} in memory" if (n := whitening.held(context)) else ""

@@ -1,4 +1,4 @@
-"""What a run prints last: its result in one line, and a table of several nets."""
+"""Final output of a run: its result in one line, and a table if there are several nets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jdd.run.context import RunContext
 
 
 def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
-    """Return result.json, with its last line for the person as ``summary``.
+    """Return result.json, with the final line for the user as ``summary``.
 
-    ``fresh`` says whether the file is of the run's present state.
+    ``fresh``: whether the file reflects the run's present state.
     """
     path = context.workdir / "result.json"
     if not path.exists() or not fresh:
@@ -46,13 +46,13 @@ def cross_table(found: dict[str, Any]) -> str:
 
 
 def percent(found: dict[str, Any]) -> str:
-    """Return mean ± std of accuracies in words; a single value has no spread."""
+    """Return mean ± std of accuracies as text; a single value has no std."""
     spread = f" ± {100 * found['std']:.1f}" if found.get("std") is not None else ""
     return f"{100 * found['mean']:.1f}{spread} %"
 
 
 def headline(found: dict[str, Any], place: Path) -> str:
-    """Return the run's last line: what was reached, and where the report is."""
+    """Return the run's last line: its result and the path of the report."""
     aim = found.get("objective") or {"kind": "distill"}
     say = _attacked if aim["kind"] == "attack" else percent
     measured = found.get("metrics") or found["accuracy"]

@@ -1,4 +1,4 @@
-"""One run at the keyboard: its directory and lock, its signals, clock and progress lines."""
+"""Interactive side of one run: directory lock, signals, clock and progress lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jdd.run.metrics import Metrics
 
 @contextlib.contextmanager
 def locked(directory: str | os.PathLike[str], waiting: Session | None = None) -> Iterator[None]:
-    """Hold the directory's lock; a second run is told who holds it, or with ``waiting`` waits.
+    """Hold the directory's lock. If another run holds it, raise, or wait with ``waiting``.
 
     Raises:
       BadInput: the directory cannot be written, or another run holds the lock.
@@ -56,9 +56,9 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
 
 
 def _flock(handle: IO[str]) -> bool:
-    """Tell whether the lock was had; a file system without locks lets every run through."""
+    """Return whether the lock was acquired; True on file systems without locks."""
     try:
-        # The kernel drops the lock with the process, however it ends: no stale locks.
+        # The kernel releases the lock when the process ends: there are no stale locks.
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EACCES)
@@ -66,7 +66,7 @@ def _flock(handle: IO[str]) -> bool:
 
 
 class Session:
-    """What every stage is handed: where to write, when to stop, whom to tell."""
+    """Services passed to every stage: metrics, stop requests and messages to the user."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Session:
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}
         self._waits: dict[str, list[tuple[float, float]]] = {}
-        self._told = (0.0, 0.0)  # of these, what the person has been told
+        self._told = (0.0, 0.0)  # the part already reported to the user
         self._signal: int | None = None
 
     @contextlib.contextmanager
@@ -92,7 +92,7 @@ class Session:
             if self._signal is not None:
                 raise KeyboardInterrupt
             self._signal = number
-            # Not print: the signal may have come in the middle of one.
+            # Not print: the signal may have interrupted one.
             os.write(2, b"stopping: saving first (again to stop at once) ...\n")
 
         before: dict[int, Any] = {}
@@ -108,20 +108,20 @@ class Session:
 
     @property
     def stopping(self) -> bool:
-        """Tell whether a signal asked the run to stop."""
+        """Return whether a signal has requested a stop."""
         return self._signal is not None
 
     def check(self) -> None:
-        """Raise Interrupted if a signal arrived; for stages whose work is saved as it is."""
+        """Raise Interrupted if a signal arrived; for stages with nothing left to save."""
         if self.stopping:
             raise Interrupted("interrupted; the same command goes on from here")
 
     def wait(self, stage: str, waited: float, ran: float) -> None:
-        """Note that a stage's loop has waited for its input, of the seconds that it ran."""
+        """Record the seconds a stage's loop has waited for input, and the seconds it ran."""
         self._waits.setdefault(stage, []).append((waited, ran))
 
     def stall(self, *stages: str) -> dict[str, float]:
-        """Return ``{"stall": fraction}`` of all time that was noted so far, {} where none was."""
+        """Return ``{"stall": fraction}`` over all recorded time; {} if none was recorded."""
         waited, ran = self._noted(stages)
         return {"stall": round(waited / ran, 4)} if ran > 0 else {}
 
@@ -130,13 +130,13 @@ class Session:
         return sum(waited for waited, _ in noted), sum(ran for _, ran in noted)
 
     def waited(self) -> str:
-        """Return in words what was waited for input since this was last asked; '' for none."""
+        """Return as text the time waited for input since the last call; '' for none."""
         noted, told = self._noted(list(self._waits)), self._told
         waited, ran, self._told = noted[0] - told[0], noted[1] - told[1], noted
         return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:
-        """Print one line for the person."""
+        """Print one line for the user."""
         if self.progress:
             print(text, file=self.out, flush=True)
 
@@ -145,7 +145,7 @@ class Session:
         return Progress(total, label, start, self.out, self.progress)
 
     def paced(self, lo: int, hi: int, seconds: float = 2.0) -> Iterator[tuple[int, int]]:
-        """Yield pieces of ``lo..hi`` of about ``seconds`` each, so that a signal is heard in time.
+        """Yield pieces of ``lo..hi`` of about ``seconds`` each, to react to signals in time.
 
         The caller must wait for its device work inside the loop body.
         """
@@ -156,7 +156,7 @@ class Session:
             to = min(hi, lo + size)
             yield lo, to
             spent = max(time.perf_counter() - started, 1e-6)
-            if timed:  # the first piece has the compilation in it
+            if timed:  # the first piece includes the compilation
                 size = max(1, min(size * 8, round(size * seconds / spent)))
             timed += 1
             lo = to
@@ -164,7 +164,7 @@ class Session:
 
 
 class Progress:
-    """A bar on a terminal, plain lines elsewhere, with the time left."""
+    """Progress display with the time left: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, total: int, label: str, start: int, out: IO[str], enabled: bool):
         self.total, self.label, self.done, self.first = total, label, start, start
@@ -201,7 +201,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration in words a person reads: 42 s, 3 min 10 s, 2 h 05 min."""
+    """Return a human-readable duration: 42 s, 3 min 10 s, 2 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

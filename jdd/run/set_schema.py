@@ -1,4 +1,4 @@
-"""The schema that a saved set is evaluated on: its method's keys, and what they change of it."""
+"""The schema for evaluating a saved set: its method's keys and their effect on its recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jdd.schema.key import checked, unknown
 from jdd.specs import Spec
 from jdd.specs.base import STAGES
 
-# Keys of how a student learns from stored labels, with their entries in ``recipe["train"]``.
+# Keys for training students on stored labels, with their entries in ``recipe["train"]``.
 _LEARNING = {
     "post.optimizer": "optimizer",
     "post.momentum": "momentum",
@@ -36,15 +36,14 @@ _LABELS = {"relabel.mode": "mode", "relabel.form": "form", "relabel.k": "k"}
 
 
 def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
-    """Return the spec whose keys an evaluation of a set has.
+    """Return the spec that defines the keys of a set's evaluation.
 
-    It is that of the set's method, without its published settings: an evaluation guesses nothing of
-    how a set was made. MTT's evaluations have the settings, as they always had. A directory that
-    holds an evaluation already stays on the schema that it was begun with.
+    This is the spec of the set's method without its published settings: an evaluation does not
+    guess how a set was made. MTT's evaluations include the settings, for compatibility. A directory
+    that already contains an evaluation keeps its schema.
 
     Args:
-      own: the spec of the config file that was named; it counts where the set is of its method, or
-        of none.
+      own: the spec of the named config file; used if the set is of its method, or of no method.
       place: the working directory of the evaluation.
     """
     begun = _begun(place)
@@ -59,13 +58,13 @@ def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
         spec = Spec(name=method, make="", config=Common)
     if spec.name == "mtt":
         return spec
-    # Nets are trained and compared; which stages made the set does not matter.
+    # Nets are trained and compared, whichever stages made the set.
     bare: dict[str, Any] = {name: {} for name in ("defaults", "published", "starts", "derived")}
     return dataclasses.replace(spec, stages=STAGES, check=None, validate_data=None, **bare)
 
 
 def _begun(place: Path) -> str | None:
-    """Return the method of the evaluation that a directory holds; None where there is none."""
+    """Return the method of the evaluation in a directory; None if there is none."""
     try:
         return str(json.loads((place / "config.json").read_text(encoding="utf-8"))["method"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -73,9 +72,9 @@ def _begun(place: Path) -> str | None:
 
 
 def typed(loaded: configs.Loaded, spec: Spec, dset: DistilledSet, place: Path) -> dict[str, Any]:
-    """Return the values given for keys of the set's method alone, by dotted name.
+    """Return the values given for keys that only the set's method has, by dotted name.
 
-    Those of a config file that is another method's are left out.
+    Values from a config file of another method are omitted.
 
     Raises:
       BadInput: the method has no such key; other methods that have it are named.
@@ -108,7 +107,7 @@ def _unknown(name: str, spec: Spec, dset: DistilledSet, place: Path) -> BadInput
 
 
 def learning(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys' values of how nets learn from a set with stored labels, by dotted name."""
+    """Return the values of the training keys of a set with stored labels, by dotted name."""
     found = {}
     for table, section in ((_LEARNING, "train"), (_LABELS, "labels")):
         for key, entry in table.items():
@@ -121,7 +120,7 @@ def learning(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def retrained(dset: DistilledSet, given: Mapping[str, Any]) -> DistilledSet:
-    """Return the set with ``given`` keys of learning in its recipe."""
+    """Return the set with the ``given`` training keys in its recipe."""
     train = dict(dset.recipe["train"])
     for key, entry in _LEARNING.items():
         if key in given and dset.recipe["train"]["order"] == "stored":

@@ -1,7 +1,7 @@
-"""What a working directory holds: a run of its own, or the evaluation of a set made elsewhere.
+"""Kinds of working directory: a run, or the evaluation of an external set.
 
-An evaluation says so in ``checkpoints/set.json``, which it writes before all else. Directories of
-before there was this sign are told by what a run leaves and an evaluation does not.
+An evaluation writes ``checkpoints/set.json`` before anything else. Directories older than this file
+are recognised as runs by outputs that an evaluation does not write.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
 from jdd.storage.files import write_text
 
-SIGN = "set"  # checkpoints/set.json, as ``Work.remember`` writes it
+SIGN = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
 
 
 def sign(place: Path) -> str | None:
-    """Return the digest of the set whose evaluation ``place`` holds, None without a sign."""
+    """Return the digest of the set evaluated in ``place``; None without a ``SIGN`` file."""
     try:
         found = json.loads((place / "checkpoints" / f"{SIGN}.json").read_text(encoding="utf-8"))
         return str(found["digest"])
@@ -38,7 +38,7 @@ def sign(place: Path) -> str | None:
 
 
 def own(place: Path) -> bool:
-    """Tell whether ``place`` holds a run of its own, made or begun, or a set that lies there."""
+    """Return whether ``place`` contains a finished or partial run, or a set."""
     if sign(place) is not None:
         return False
     if not os.path.exists(place / "distilled.npz"):
@@ -47,23 +47,23 @@ def own(place: Path) -> bool:
 
 
 def assessed(place: Path) -> bool:
-    """Tell whether ``place`` holds the evaluation of a set that was made elsewhere."""
+    """Return whether ``place`` contains the evaluation of an external set."""
     if sign(place) is not None:
         return True
     if own(place) or not (place / "distilled.npz").exists():
         return False
     dset = DistilledSet.load(place / "distilled.npz")
-    return bool(dset.recipe["fingerprint"] == digest(dset))  # of before there was a sign
+    return bool(dset.recipe["fingerprint"] == digest(dset))  # older than SIGN
 
 
 def digest(dset: AnyProduct) -> str:
-    """Return the hash of all of a product that the figures of its evaluation depend on."""
+    """Return the hash of every part of a product that its evaluation depends on."""
     if not isinstance(dset, DistilledSet):
         found = files.to_arrays(dset)
         named = [[n, hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()]
                  for n, a in sorted(found.items()) if n != "recipe"]  # fmt: skip
         return fingerprint([named, dset.recipe["train"], dset.recipe["augment"]])
-    # The inverse follows from the matrix, and a loaded set does not hold it.
+    # The inverse follows from the matrix and is absent from a loaded set.
     fitted = [*dset.transform[:4], dset.transform.zca_image]
     arrays = [dset.images, dset.labels, *(a for a in fitted if a is not None)]
     if dset.weights is not None:
@@ -73,7 +73,7 @@ def digest(dset: AnyProduct) -> str:
 
 
 def made(place: Path) -> bool:
-    """Tell whether a set was made in ``place``, or nets to make it from."""
+    """Return whether ``place`` contains a set, or nets trained to make one."""
     folder = place / "checkpoints"
     if any(any(folder.glob(f"{maker}*/")) for maker in MAKERS):
         return True
@@ -81,20 +81,20 @@ def made(place: Path) -> bool:
 
 
 def writable(where: str, place: Path) -> None:
-    """Refuse a folder that cannot be written, or made.
+    """Refuse a folder that cannot be written or created.
 
     Raises:
-      BadInput: naming ``where`` it was given, and what is in the way.
+      BadInput: naming ``where`` it was given, and the obstacle.
     """
     near = place
-    while not os.path.exists(near):  # False too where a folder above cannot be searched
+    while not os.path.exists(near):  # also False if a parent folder is not searchable
         near = near.parent
     if not near.is_dir() or not os.access(near, os.W_OK):
         raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")
 
 
 def check(place: Path, config: Common) -> None:
-    """Refuse a directory that cannot be written or holds a run of another config."""
+    """Refuse a directory that is not writable or contains a run of another config."""
     saved = place / "config.json"
     if saved.exists():
         old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
@@ -104,9 +104,9 @@ def check(place: Path, config: Common) -> None:
 
 
 def _without_rate(place: Path, config: Common) -> bool:
-    """Tell whether the set in a directory has no rate to be trained at, and was given none."""
+    """Return whether the set in a directory has no learning rate and the config gives none."""
     path = place / "distilled.npz"
-    lr: object = config.eval.lr  # 'auto' as long as the config is not resolved
+    lr: object = config.eval.lr  # 'auto' until the config is resolved
     if lr not in (0, configs.AUTO) or not path.exists():
         return False
     return rules.rate(files.load(path)) is None

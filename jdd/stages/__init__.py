@@ -1,1 +1,1 @@
-"""The stages that a run is made of: a registry of them, and one file a stage."""
+"""The stages of a run: their registry, and one file per stage."""

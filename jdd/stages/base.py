@@ -1,4 +1,4 @@
-"""What a stage is, how its cost is foretold, and what is smaller where memory does not hold it."""
+"""The interface of a stage, its cost estimate, and advice when it exceeds the memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jdd.stages.registry import SMALLER
 
 
 class Estimate(NamedTuple):
-    """Foretold cost: wall seconds, XLA's temporaries in bytes, what was timed, bytes on disk."""
+    """Estimated cost: wall seconds, XLA's temporaries in bytes, what was timed, bytes on disk."""
 
     seconds: float
     temporaries: int
@@ -32,12 +32,12 @@ class Estimate(NamedTuple):
 class Stage(NamedTuple):
     """One resumable stage of a run, which writes its output to disk; skipped if that is complete.
 
-    name:        what ``--mode`` and metrics call it.
+    name:        its name in ``--mode`` and metrics.
     fingerprint: ``(context) -> str``, a hash of every setting that changes its output.
     run:         ``(context, session) -> None``, resumable.
     estimate:    ``(context) -> Estimate``; writes nothing.
     done:        ``(context) -> bool``, whether its output is complete for the fingerprint.
-    logged:      ``(context) -> names`` that its lines have in the metrics; None: ``name``.
+    logged:      ``(context) -> names`` of its lines in the metrics; None: ``name``.
     inputs:      names of the stages whose output it reads: the registry's, and a method's phases.
     """
 
@@ -50,28 +50,28 @@ class Stage(NamedTuple):
     inputs: tuple[str, ...] = ()
 
     def lines(self, context: RunContext) -> list[str]:
-        """Return the names that its lines have in the metrics."""
+        """Return the names of its lines in the metrics."""
         return [self.name] if self.logged is None else self.logged(context)
 
 
-# Pixels of a step, without channels, that are timed as they are: 256 images of 32 x 32 on a CPU.
+# Largest step timed in full, in pixels without channels: 256 images of 32 x 32 on a CPU.
 _PIXELS = {"cpu": 1 << 18}
 _MORE = 1 << 26
 
 
 def share(images: int, shape: Sequence[int], devices: Sequence[jax.Device]) -> int:
-    """Return how many of the ``images`` of a step are timed, in place of all of them.
+    """Return how many of the ``images`` of a step are timed.
 
-    All, where that takes seconds on this kind of device; else as many as have half the pixels of
-    that, four at least. Time and temporaries are taken to grow with the images: what does not is
-    counted too often, so both are upper bounds.
+    All, up to a number of pixels that takes seconds on this kind of device; else as many as have
+    half that number of pixels, but at least four. Time and temporaries are scaled with the number
+    of images. Parts that do not grow with it are overcounted, so both are upper bounds.
     """
     most, pixels = _PIXELS.get(devices[0].platform, _MORE), shape[0] * shape[1]
     return images if images * pixels <= most else min(images, max(4, most // 2 // pixels))
 
 
 def scaled(few: int, images: int) -> str:
-    """Say from how many images a step's cost was taken; '' where from all."""
+    """Return in words how many images a step's cost was timed on; '' if all."""
     return f" (from {few} of {images} images)" if few < images else ""
 
 
@@ -86,14 +86,13 @@ def timed(call: Callable[[], Any], repeats: int = 2) -> float:
     return best
 
 
-_LARGE = 1 << 30  # bytes of images from which on it is worth while to leave them in a file
+_LARGE = 1 << 30  # bytes of images above which streaming from a file pays off
 
 
 def smaller(stage: str, config: Common, data: Dataset | None = None) -> str:
-    """Say which keys of a config make a stage ('data': the reading of them) take less memory.
+    """Return in words the keys that reduce the memory of a stage ('data': reading the data).
 
-    Keys that may change when a run goes on come first, the others need a new run. ``data`` is the
-    dataset, once it is there.
+    Resumable keys come first; the others need a new run. ``data`` is the dataset, if loaded.
     """
     flat, schema = configs.flat(config), config.spec.keys
     now, anew = list[str](), list[str]()
@@ -118,19 +117,19 @@ def _keys(stage: str, config: Common) -> tuple[str, ...]:
 
 
 def _less(name: str, flat: dict[str, Any]) -> str:
-    """Return in words a smaller value of a key; '' where it has the smallest."""
+    """Return in words a smaller value of a key; '' if it is already the smallest."""
     value = flat[name]
     if name == "data.stream":
         alone = flat["data.source"] == "digits" or flat["data.name"] == "digits"
         return "" if value or alone else "--config.data.stream=true"
     if name == "data.zca":
         return "" if value in ("none", configs.AUTO) else "--config.data.zca=none"
-    if name in ("squeeze.accumulate", "real_parts"):  # of a batch
+    if name in ("squeeze.accumulate", "real_parts"):  # number of parts of a batch
         return f"--config.{name} above {value}"
     if name in ("data.size", "net.width", "squeeze.width") and value in (0, configs.AUTO):
         return f"a smaller --config.{name}"
     if name == "classes_at_once" and jax.default_backend() == "cpu" and not value:
-        return ""  # it is 1 there
+        return ""  # 0 means 1 on a CPU
     if value == 0 and name.endswith("_at_once"):
         return f"--config.{name}=1"
     if value == 0 and name == "batch_syn":
@@ -141,23 +140,23 @@ def _less(name: str, flat: dict[str, Any]) -> str:
 def guarded(
     stage: str, config: Common, data: Dataset | None = None
 ) -> AbstractContextManager[None]:
-    """Turn memory that runs out in a stage ('data': while they are read) into one line.
+    """Turn an out-of-memory error in a stage ('data': reading the data) into one line.
 
     Raises:
-      OutOfMemory: naming the stage and what to make smaller.
+      OutOfMemory: naming the stage and the keys to lower.
     """
     doing = "reading the data" if stage == "data" else f"stage {stage}"
     return memory.guarded(doing, lambda: smaller(stage, config, data))
 
 
 def fits(context: RunContext) -> None:
-    """Refuse nets and a set that cannot fit into memory, by their shapes: nothing is allocated.
+    """Refuse nets and a set that cannot fit into memory. Uses shapes only; allocates nothing.
 
-    Counted are the weights of the nets that are trained at once, with their gradients and momentum,
-    and the set's images, twice.
+    The count includes the weights, gradients and momentum of the nets trained at once, and twice
+    the set's images.
 
     Raises:
-      BadInput: naming the key to make smaller.
+      BadInput: naming the key to lower.
     """
     config, free = context.config, memory.room(context.devices)
     once = min(config.eval.at_once or config.eval.n, config.eval.n)
@@ -186,8 +185,8 @@ def fits(context: RunContext) -> None:
 def _fits(
     where: str, net: Net, width: str, wide: int | str, many: int, key: str, free: int
 ) -> None:
-    """Refuse ``many`` nets at once; ``width`` and ``key`` are the keys that say how wide (``wide``)
-    and how many.
+    """Refuse ``many`` nets at once if they exceed the memory. ``width`` is the key of their width
+    (``wide``), ``key`` the key of their number.
 
     Raises:
       BadInput: they need more than ``free`` bytes.
@@ -197,7 +196,7 @@ def _fits(
     one = 12 * weights  # float32: weights, gradient, momentum
     allowed = [f"--config.{key}=1"] if many > 1 and one <= free else []
     if width:
-        # Most weights grow with the square of the width; a half is for the rest of a step.
+        # Most weights grow with the square of the width; half is reserved for the rest of a step.
         part = math.sqrt(0.5 * free / (many * one))
         less = int(wide * part) // 4 * 4 if isinstance(wide, int) else 0
         words = f"--config.{width}={less} or less" if less else f"a smaller --config.{width}"

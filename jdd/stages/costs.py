@@ -1,6 +1,6 @@
-"""What nets trained on a set will cost: a few of their steps, timed on the set of step 0.
+"""Cost estimates of training nets on a set: a few steps, timed on the set of step 0.
 
-Where a whole step takes too long, one of fewer images stands for it (``base.share``).
+If a full step takes too long, a step with fewer images is timed instead (``base.share``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jdd.training import trainer
 
 
 def example(context: RunContext) -> AnyProduct:
-    """Return the set of step 0, made without trained experts; of recovered images, black ones."""
+    """Return the set of step 0, made without trained experts; for recovery, black images."""
     if context.maker == "recover":
         count = context.config.ipc * context.data.classes
         black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
@@ -36,7 +36,7 @@ def example(context: RunContext) -> AnyProduct:
 
 
 def _material(dset: AnyProduct) -> tuple[Any, Any]:
-    """Return the inputs of nets and what they learn, of one epoch."""
+    """Return the inputs and targets of the nets for one epoch."""
     if isinstance(dset, PairSet):
         return {"image": dset.images, "text": dset.text}, pairs.labels(dset)
     if isinstance(dset, GeneratorSet):
@@ -45,7 +45,7 @@ def _material(dset: AnyProduct) -> tuple[Any, Any]:
 
 
 def cost(context: RunContext, net: Net, n: int) -> Estimate:
-    """Foretell the training of ``n`` nets on the set, timing a few steps on the set of step 0."""
+    """Estimate the training of ``n`` nets on the set by timing a few steps on the set of step 0."""
     dset = example(context)
     planned, more = train_eval.plan(dset), list[Any]()
     run, size = trainer.make(net, planned.recipe, dset.size), dset.size
@@ -54,7 +54,7 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     if planned.recipe.order in ("shuffled", "stored"):
         few = share(batch, context.data.shape, context.devices)
     steps, together = (10, count) if few == batch else (2, 1)
-    # What costs too much is timed on a set of one small batch, and one net at a time.
+    # Expensive steps are timed on a set of one small batch, one net at a time.
     kept = size if few == batch else few
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         planned = planned._replace(recipe=planned.recipe.replace(batch=few))

@@ -1,8 +1,8 @@
 """Stages ``distill`` and ``recover``: a method's outer loop, for every synthesis seed.
 
-Either writes distilled.npz; ``recover`` is what it is called where the images come out of squeezed
-nets. A method that makes its set in parts goes through the loop part by part; a finished part's
-images lie in ``checkpoints/<stage>-parts``, and its own checkpoints are gone.
+Both write distilled.npz; the stage is called ``recover`` if the images are recovered from squeezed
+nets. A method that makes its set in parts runs the loop once per part. The images of a finished
+part are stored in ``checkpoints/<stage>-parts``, and its checkpoints are deleted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def identity(context: RunContext) -> str:
 def _complete(
     context: RunContext, method: Method, state: State, steps: int, seed: int
 ) -> AnyProduct:
-    """Return the method's set with the run's identity and its way of evaluation in the recipe."""
+    """Return the method's set with the run's identity and its evaluation settings in the recipe."""
     found = method.distilled(state, steps)
     recipe = found.recipe | {
         "fingerprint": identity(context),
@@ -56,7 +56,7 @@ def _complete(
         "seed": seed,
     }
     train = recipe["train"]
-    if train["init"]["kind"] == "fixed":  # each synthesis run has its own
+    if train["init"]["kind"] == "fixed":  # one fixed draw per synthesis run
         recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
     if recipe.get("labels", {}).get("kind") == "stored":
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
@@ -73,7 +73,7 @@ def _save(context: RunContext, dset: AnyProduct, seed: int) -> None:
 def _observer(
     context: RunContext, method: Method, seed: int, session: Session
 ) -> Callable[[int, State], None]:
-    """Return what measures the accuracy curve at ``eval.curve`` points before the last step."""
+    """Return an observer that measures accuracy at ``eval.curve`` points before the last step."""
     config = context.config
     total, count = config.steps, config.eval.curve
     points = {round(total * i / count) for i in range(count)} if total else set()
@@ -114,7 +114,7 @@ def _run(context: RunContext, session: Session) -> None:
 def _at_once(
     context: RunContext, method: Method, problem: Problem, seed: int, session: Session
 ) -> State:
-    """Return the state after the outer loop; where it diverges, the last good set is saved."""
+    """Return the state after the outer loop. If it diverges, the last good set is saved."""
     stage = context.stage(seed)
     observe = _observer(context, method, seed, session)
     try:
@@ -128,13 +128,13 @@ def _at_once(
 def _in_parts(
     context: RunContext, problem: Problem, parts: Sequence[Any], seed: int, session: Session
 ) -> State:
-    """Return the state of the whole set, whose parts are made one after another."""
+    """Return the state of the whole set; its parts are made sequentially."""
     stage = context.stage(seed)
     folder, images = context.workdir / "checkpoints" / f"{stage}-parts", []
     programs: dict[tuple[int, ...], loop.Programs] = {}
     session.metrics.start(stage)
     for part in parts:
-        # Named by what it holds: with other parts, an image batch is made again.
+        # Named by its content: with other parts, an image batch is made again.
         path = folder / f"{part.name}.npy"
         if not path.exists():
             method, own = methods.make(context.config, problem, part), f"{stage}-{path.stem}"
@@ -153,12 +153,12 @@ def _in_parts(
             session.metrics.log(stage, part[-1].number + 1, **told)
         images.append(np.load(path))
     for left in (context.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
-        shutil.rmtree(left)  # of parts that were cut otherwise: another batches_at_once
+        shutil.rmtree(left)  # parts of another partition: batches_at_once has changed
     return State({"images": np.concatenate(images)}, {})
 
 
 def _forget_others(context: RunContext, seed: int) -> None:
-    """Delete what was begun of another set: of other data under the same path, of other phases."""
+    """Delete partial output of another set: of other data at the same path, or of other phases."""
     if context.maker == "recover":
         phases.forget_others(context, context.stage(seed), identity(context))
     elif before := phases.identities(context):
@@ -178,10 +178,10 @@ def _finished(context: RunContext, seed: int) -> bool:
 
 
 def retell(context: RunContext) -> None:
-    """Rewrite how nets are trained in finished sets that say it otherwise than the config.
+    """Update the training settings in finished sets whose recipe differs from the config.
 
-    It is no part of what is distilled: ``baselines.full_epochs`` may change when a run goes on, and
-    a set without a rate be given one.
+    These settings do not affect the distilled images: ``baselines.full_epochs`` is resumable, and
+    a set without a learning rate may be assigned one.
     """
     told = full(context.config)
     for seed in context.seeds:
@@ -194,7 +194,7 @@ def retell(context: RunContext) -> None:
 
 
 def rated(context: RunContext, dset: AnyProduct) -> AnyProduct:
-    """Return a set that has no rate to be trained at with ``eval.lr``, if that is one."""
+    """Return the set with the rate ``eval.lr``, if it has no rate and ``eval.lr`` is positive."""
     lr = context.config.eval.lr
     if not lr > 0 or rules.rate(dset) is not None:
         return dset
@@ -202,14 +202,14 @@ def rated(context: RunContext, dset: AnyProduct) -> AnyProduct:
 
 
 def _estimate(context: RunContext) -> Estimate:
-    """Time one outer step on freshly initialised weights: no expert is needed."""
+    """Time one outer step on freshly initialised weights, without experts."""
     problem = phases.blank(context)
     parts, batch, few = methods.parts(context.config, problem), 1, 1
     config, timing = context.config, parts
     if parts:
         batch = parts[0][0].size
         few = share(batch, context.data.shape, context.devices)
-    if few < batch:  # batches of fewer images, as many at a time
+    if few < batch:  # smaller batches, the same number at a time
         config = configs.replace(config, {"image_batch": few, "class_images": 1})
         problem = problem._replace(config=config)
         timing = methods.parts(config, problem)
@@ -236,7 +236,7 @@ def _estimate(context: RunContext) -> Estimate:
 
 
 def _choice(context: RunContext) -> Estimate:
-    """Time a batch of the real images through the net whose features they are chosen by."""
+    """Time a batch of real images through the net whose features select them."""
     if context.maker == "recover":
         config = cast(rded.Config, context.config)
         found = _crops(context, config.candidates, config.crops)
@@ -253,7 +253,7 @@ def _choice(context: RunContext) -> Estimate:
 
 
 def _crops(context: RunContext, candidates: int, each: int) -> Estimate:
-    """Time a batch of real crops through the teacher that chooses among them."""
+    """Time a batch of real crops through the teacher that selects among them."""
     teacher, train = context.blank.teachers[0], context.data.train
     variables, images = teacher.variables(), train.images[np.arange(min(BATCH, len(train.labels)))]
     seconds = timed(lambda: outputs(teacher.frozen, variables, images).logits)

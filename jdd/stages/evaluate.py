@@ -1,8 +1,8 @@
-"""Stage ``evaluate``: what the distilled set is worth, beside random real images.
+"""Stage ``evaluate``: test accuracy of the distilled set, next to random real images.
 
-Every (set, net) is measured once and kept in ``checkpoints/evaluate.json``; asking for more nets
-later measures only those. Of a set whose views are labelled by teachers this is its post-training,
-and what the labels do without the set, and the set without the labels, is measured beside it.
+Every (set, net) is measured once and stored in ``checkpoints/evaluate.json``; nets added later are
+measured alone. For a set whose views are labelled by teachers this is the post-training stage. Two
+ablations are then also measured: the labels without the set, and the set without the labels.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from jdd.stages.validation import baseline_size, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries
 from jdd.training.recipe import asked
 
-# What is measured beside the nets: random images by the same recipe and, of a set whose labels are
-# stored, the set and random images with hard labels in the same views.
+# Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
+# the set and random images with hard labels in the same views.
 RANDOM, HARD, RANDOM_HARD = "", "hard", "random_hard"
 BESIDE = (RANDOM, HARD, RANDOM_HARD)
 
 
 def settings(context: RunContext) -> dict[str, Any]:
-    """Return what an evaluation depends on beside the set itself."""
+    """Return the settings an evaluation depends on, in addition to the set itself."""
     config = context.config
     return {
         "n": config.eval.n,
@@ -59,9 +59,9 @@ def settings(context: RunContext) -> dict[str, Any]:
 
 
 def in_space_of(dset: AnyProduct, split: Split, data: Any) -> Split:
-    """Return ``split`` in the input space of the set: its own normalisation and whitening."""
+    """Return ``split`` in the input space of the set, by the set's normalisation and whitening."""
     ours, theirs = data.transform, dset.transform
-    # zca_inverse is left out: it follows from the matrix, and a loaded set does not hold it.
+    # zca_inverse is omitted: it follows from the matrix and is absent from a loaded set.
     fields = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")
     pairs = [(getattr(ours, name), getattr(theirs, name)) for name in fields]
     same = all(
@@ -86,8 +86,8 @@ def measure(
 ) -> dict[str, Any]:
     """Train ``n`` nets on the set by its recipe; return mean, std, n and values.
 
-    Nets that the recipe does not start afresh are as many as there are starts, at most; with
-    ``before`` the same figures of the nets before the steps are there too, as "before".
+    If the recipe gives initial variables, at most one net per initial state is trained. With
+    ``before`` the result contains the same figures before the steps, as "before".
     """
     if isinstance(dset, PairSet):
         return pairs.measure(context, dset, net, n, test, purpose, session)
@@ -128,7 +128,7 @@ def measure(
 
 
 def drawn(generator: GeneratorSet) -> train_eval.Fresh:
-    """Return the images of an epoch for each of some nets, drawn from each net's own key."""
+    """Return the images of an epoch for several nets, drawn from each net's own key."""
 
     def images(keys: jax.Array, epoch: int) -> jax.Array:
         own = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2), epoch))(keys)
@@ -161,9 +161,9 @@ def random_sets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
-    They lie class by class, or as the set does where its order counts. Their labels are their
-    classes, in an attack those that the attacker wants; or what ``soft`` returns for training rows
-    ``[k]``, soft labels ``[k, classes]``.
+    They are ordered class by class, or as the set is where its order matters. Their labels are
+    their classes (for an attack, the attacker's target classes), or the soft labels
+    ``[k, classes]`` that ``soft`` returns for training rows ``[k]``.
     """
     classes, train = context.data.classes, context.data.train
     per_class = baseline_size(dset) // classes
@@ -194,14 +194,14 @@ def measure_random(
 ) -> dict[str, Any]:
     """Train one net on each of ``draws`` draws of real images by the same recipe.
 
-    Their labels are hard, or ``soft`` makes them, of the set's own kind.
+    Their labels are hard, or computed by ``soft``, of the set's label kind.
     """
     if isinstance(dset, PairSet):
         return pairs.measure_random(context, dset, draws, session)
     images, labels = random_sets(context, dset, draws, soft)
     planned = train_eval.plan(dset)
     kind = "hard" if soft is None else dset.label_kind
-    if soft is None and dset.label_kind == "centred":  # as the set's own labels have started
+    if soft is None and dset.label_kind == "centred":  # as the set's labels were initialised
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     task = tasks.of(dset.recipe)
     asked = task.problems(in_space_of(dset, context.data.test, context.data))
@@ -227,12 +227,12 @@ def measure_random(
 
 
 def with_hard_loss(dset: AnyProduct) -> AnyProduct:
-    """Return a set of stored labels whose students learn the classes instead, in the same views."""
+    """Return a set of stored labels with the hard-label loss, in the same views."""
     return dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
 
 
 def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
-    """Return the measurements this run wants: key -> (seed, net name or one of ``BESIDE``)."""
+    """Return this run's measurements: key -> (seed, net name or one of ``BESIDE``)."""
     jobs: dict[str, tuple[int, str]] = {}
     for seed in context.seeds:
         said = settings(context) | {
@@ -280,20 +280,20 @@ def _run(context: RunContext, session: Session) -> None:
         metric, n = primary(task), known[key]["n"]
         what |= session.stall("evaluate", "random")
         session.metrics.log("evaluate", order, **{metric: known[key]["mean"]}, n=n, **what)
-        # The accuracy curve ends with what is reported, where both are on the same split.
+        # The accuracy curve ends with the reported value if both are on the same split.
         if name == context.config.net.name and context.data.val is None:
             stage, last = curve(context.stage(seed)), context.config.steps
             session.metrics.log(stage, last, **curve_point(task, known[key]), net=name)
 
 
 def measured(context: RunContext, seed: int, name: str) -> dict[str, Any] | None:
-    """Return what was measured of a seed's set with a net ('' for random); None if it was not."""
+    """Return the measurement of a seed's set with a net ('' for random); None if absent."""
     keys = [key for key, job in _jobs(context).items() if job == (seed, name)]
     return context.recall("evaluate").get(keys[0]) if keys else None
 
 
 def results(context: RunContext) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return accuracy by net, and what stands beside it by name, as result.json holds them."""
+    """Return accuracy by net and the baselines by name, as stored in result.json."""
     known = context.recall("evaluate")
     accuracy: dict[str, Any] = {}
     beside: dict[str, Any] = {"random": None}
@@ -308,7 +308,7 @@ def results(context: RunContext) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def costs(context: RunContext) -> dict[str, dict[str, Any]]:
-    """Return each net's number of parameters, and the seconds its training and test have taken."""
+    """Return each net's number of parameters, and the seconds of its training and test."""
     spent = context.recall("evaluate-seconds")
     found: dict[str, dict[str, Any]] = {}
     for key, (_, name) in _jobs(context).items():

@@ -33,7 +33,7 @@ def _run(context: RunContext, session: Session) -> None:
 
 
 def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
-    """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
+    """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
     recipe, data = context.recipe(flat), context.taught(flat)
     return training_cost(context.net, recipe, data, group, epochs, batches, context.devices)
 
@@ -47,12 +47,12 @@ def training_cost(
     batches: int,
     devices: Sequence[jax.Device],
 ) -> Estimate:
-    """Foretell ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
+    """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
     n = len(data.train.labels)
     steps, batch = trainer.steps_per_epoch(recipe, n), min(recipe.batch, n)
     few = share(batch, data.shape, one)
-    # Two batches' images stand for all: reading them is not what is timed.
+    # Two batches of images represent all: reading them is not timed.
     images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
     run = trainer.make(net, recipe.replace(batch=few), len(labels))
     init, own, ops = train.keys(0, [0], group)

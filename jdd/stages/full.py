@@ -1,6 +1,6 @@
-"""Stage ``full``: the whole training set under the expert recipe, the ceiling a set is held to.
+"""Stage ``full``: the whole training set under the expert recipe, an upper bound for sets.
 
-Trained once per dataset, net and recipe, in the cache folder, where every run finds it.
+Trained once per dataset, net and recipe; stored in the cache folder and shared by all runs.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def _file(context: RunContext) -> Path:
 
 
 def result(context: RunContext) -> dict[str, Any] | None:
-    """Return the baseline as result.json holds it, None when it is off or not yet run."""
+    """Return the baseline as stored in result.json; None if it is off or not yet run."""
     if not context.config.baselines.full:
         return None
     if _file(context).exists():
         return dict(json.loads(_file(context).read_text(encoding="utf-8")))
-    kept: dict[str, Any] | None = context.recall("full").get(_identity(context))  # a cleared cache
+    kept: dict[str, Any] | None = context.recall("full").get(_identity(context))  # cache cleared
     return kept
 
 
 def trained(context: RunContext, session: Session) -> Any:
-    """Return the variables of the baseline's net; trained again where the cache was cleared."""
+    """Return the variables of the baseline's net; retrained if the cache was cleared."""
     store = Store(_place(context), context.settings(1, flat=False), context.like)
     if store.epochs(0) < context.config.baselines.full_epochs:
         _run(context, session)

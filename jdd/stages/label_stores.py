@@ -1,5 +1,5 @@
-"""The stored labels of a run's set and of the random images beside it: found, and checked; and
-the teachers, where they label while students learn.
+"""Stored labels of a run's set and of its random baseline images, located and validated; and the
+teachers for online labelling.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tree = Any
 
 
 def digest(images: np.ndarray) -> str:
-    """Return 16 hex digits that stand for images, as a store's settings hold them."""
+    """Return a 16-hex-digit hash of images, as recorded in a store's settings."""
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
 
 
@@ -38,7 +38,7 @@ def labels(context: RunContext, dset: DistilledSet) -> LabelStore:
     """Return the store of a set's labels.
 
     Raises:
-      BadInput: it is not beside the set, or is of other images.
+      BadInput: it is not next to the set, or is of other images.
     """
     return _store(context, str(dset.recipe["labels"]["store"]), dset.images, dset.recipe)
 
@@ -75,7 +75,7 @@ def teachers(context: RunContext, dset: DistilledSet, store: LabelStore) -> list
     """Return the nets that label in mode online, each with its variables.
 
     Raises:
-      BadInput: they are not where the run has them, or beside the set; or others are.
+      BadInput: they are neither in the run's directory nor next to the set, or they differ.
     """
     words, made = dset.recipe["labels"]["teachers"], store.settings["teachers"]
     pairs = zip(words, made, strict=True)
@@ -89,11 +89,11 @@ def label_reader(
     stores: Sequence[LabelStore],
     classes: np.ndarray,
 ) -> tuple[Plan, LabelReader]:
-    """Return what students learn from ``stores``, and the plan with those who label online.
+    """Return the plan, with the teachers if they label online, and the reader of ``stores``.
 
     Args:
-      planned: the set's, with a lesson.
-      classes: of the images, int ``[k, n]``.
+      planned: the set's plan, with a ``DistillationLoss``.
+      classes: classes of the images, int ``[k, n]``.
 
     Raises:
       BadInput: as ``teachers``.
@@ -118,9 +118,9 @@ def _with(planned: Plan, nets: Sequence[Net], bn: str, combine: str) -> Plan:
 def blank(
     context: RunContext, planned: Plan, classes: np.ndarray, steps: int
 ) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
-    """Return (plan, labels of ``steps`` steps, what nets share) to foretell a cost.
+    """Return (plan, labels of ``steps`` steps, entries shared by all nets) for a cost estimate.
 
-    As ``soft_labels/objective.py`` reads them.
+    The labels have the format that ``soft_labels/objective.py`` reads.
     """
     config, relabel, distillation = (
         context.decoupled,
@@ -154,5 +154,5 @@ def blank(
 
 
 def stored(recipe: Any) -> bool:
-    """Tell whether a set's labels lie in a store and not in itself."""
+    """Return whether a set's labels are in a store and not in the set itself."""
     return bool(recipe["train"]["order"] == "stored")

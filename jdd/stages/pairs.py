@@ -1,4 +1,4 @@
-"""Evaluating pairs: two towers trained on them, next to random pairs and all pairs."""
+"""Evaluation of pairs: two towers trained on them, next to random pairs and all pairs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
 
 
 def labels(pairs: PairSet) -> dict[str, np.ndarray]:
-    """Return the similarities of pairs as a trainer reads them: S = diag(w) + left right^T."""
+    """Return the similarities of pairs in the trainer's form: S = diag(w) + left right^T."""
     n, s = pairs.size, pairs.similarity
     if s is None:
         none = np.zeros((n, 0), np.float32)
@@ -76,7 +76,7 @@ def measure_random(
     inputs = {"image": train.images[train.image_of[index]], "text": train.text[index]}
     plain = pairs._replace(similarity=None, rates={})
     wanted = jax.tree.map(lambda a: train_eval.repeated(a, draws), labels(plain))
-    # At the recipe's rate, or the mean of the learned ones where it has none.
+    # At the recipe's rate; if it has none, the mean of the learned rates.
     planned = train_eval.plan(pairs)
     if isinstance(planned.lr, dict):
         planned = planned._replace(lr=float(np.mean(list(planned.lr.values()))))
@@ -86,7 +86,7 @@ def measure_random(
 
 
 def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str, Any]:
-    """Train one pair of towers on all training pairs, as the experts' keys say."""
+    """Train one pair of towers on all training pairs, by the experts' keys."""
     config, train = context.config, context.data.train
     m = len(train.captions)
     inputs = {"image": train.images[train.image_of][None], "text": train.text[None]}

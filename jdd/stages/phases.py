@@ -1,12 +1,12 @@
-"""Stages of a method's own: the generic stage behind every ``registry.Phase``.
+"""Method-specific stages: the generic stage behind every ``registry.Phase``.
 
-A phase is run for every synthesis seed, before the set is made, in the order of the method's
-``STAGES``. Its finished state lies in ``checkpoints/NAME[-sSEED]``, the nets of a training in
-``NAME/``; ``checkpoints/phases.json`` holds the identity of what is finished. Later phases and the
-method itself find it in ``Problem.phases``.
+A phase runs for every synthesis seed, before the set is made, in the order of the method's
+``STAGES``. Its finished state is stored in ``checkpoints/NAME[-sSEED]``, the nets of a training in
+``NAME/``; ``checkpoints/phases.json`` records the identities of finished phases. Later phases and
+the method itself read the state from ``Problem.phases``.
 
-Where an earlier phase, the data or a key that a phase reads has changed, the phase is made again
-from its start; with more steps alone it goes on from its newest checkpoint.
+If an earlier phase, the data or a key that a phase reads has changed, the phase restarts from the
+beginning; if only its number of steps has grown, it resumes from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Training(NamedTuple):
     """A net that a phase trains on the real images.
 
     Attributes:
-      recipe: how it is trained.
+      recipe: the training recipe.
       lr: the learning rate; with ``recipe.rates`` one for every step.
       epochs: passes over the training images.
-      seed: of its weights and its batches.
-      group: how many nets are trained at once, each from weights of its own.
+      seed: the seed of its weights and batches.
+      group: the number of nets trained at once, each from its own initial weights.
     """
 
     net: Net
@@ -57,7 +57,7 @@ class Training(NamedTuple):
 
 
 def settings(context: RunContext) -> dict[str, Any]:
-    """Return the values of all keys that a set's images depend on, but for the steps."""
+    """Return the values of all keys that a set's images depend on, except the steps."""
     flat, schema = configs.flat(context.config), context.config.spec.keys
     free = {name for name, key in schema.items() if key.resumable}
     free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
@@ -65,7 +65,7 @@ def settings(context: RunContext) -> dict[str, Any]:
 
 
 def earlier(context: RunContext, phase: Phase) -> tuple[Phase, ...]:
-    """Return the phases that are run before ``phase``."""
+    """Return the phases that run before ``phase``."""
     every = configs.phases(context.config)
     return every[: [other.name for other in every].index(phase.name)]
 
@@ -76,12 +76,12 @@ def identity(context: RunContext, phase: Phase) -> str:
 
 
 def identities(context: RunContext) -> list[str]:
-    """Return the identities of all phases that a set is made with, [] for a method without."""
+    """Return the identities of all phases behind a set; [] for a method without phases."""
     return [identity(context, phase) for phase in configs.phases(context.config)]
 
 
 def _basis(context: RunContext, phase: Phase) -> str:
-    """Return the hash of all that a phase's output depends on but its number of steps."""
+    """Return the hash of everything a phase's output depends on, except its number of steps."""
     before = earlier(context, phase)
     later = configs.phases(context.config)[len(before) + 1 :]
     foreign = {key for other in later for key in other.keys}
@@ -107,7 +107,7 @@ def _steps(context: RunContext, phase: Phase) -> int:
 
 
 def _name(context: RunContext, phase: Phase, seed: int) -> str:
-    """Return what a seed's phase is called in metrics and checkpoints."""
+    """Return the name of a seed's phase in metrics and checkpoints."""
     return phase.name + ("" if phase.kind == "training" else context.suffix(seed))
 
 
@@ -127,12 +127,12 @@ def _finished(context: RunContext, phase: Phase, seed: int) -> bool:
 
 
 def done(context: RunContext, phase: Phase) -> bool:
-    """Tell whether a phase is finished for every seed."""
+    """Return whether a phase is finished for every seed."""
     return all(_finished(context, phase, seed) for seed in context.seeds)
 
 
 def problem(context: RunContext, seed: int, before: Phase | None = None) -> Problem:
-    """Return the run's problem with the output of all phases that precede ``before``, or of all.
+    """Return the run's problem with the outputs of the phases before ``before``, or of all phases.
 
     Raises:
       BadInput: a checkpoint cannot be read.
@@ -143,7 +143,7 @@ def problem(context: RunContext, seed: int, before: Phase | None = None) -> Prob
 
 
 def blank(context: RunContext, before: Phase | None = None) -> Problem:
-    """Return ``context.blank`` with states of the right shapes for phases that are not finished."""
+    """Return ``context.blank`` with states of the right shapes for unfinished phases."""
     every = configs.phases(context.config)
     phases = every if before is None else earlier(context, before)
     return _filled(context, context.blank, phases, context.seeds[0], blank=True)
@@ -187,7 +187,7 @@ def _blank(context: RunContext, phase: Phase, problem: Problem, seed: int) -> St
 
 
 def _stored(state: State) -> State:
-    """Return a state in the form that it is read in: nested dicts of NumPy arrays."""
+    """Return a state in its stored form: nested dicts of NumPy arrays."""
     return State(*(checkpoints.nested(part) for part in state))
 
 
@@ -237,14 +237,14 @@ def _train(context: RunContext, session: Session, phase: Phase, training: Traini
 
 
 def _forget_others(context: RunContext, phase: Phase, name: str) -> None:
-    """Delete what another phase of that name has left: of other data under the same path, say."""
+    """Delete output of another phase of this name, such as one of other data at the same path."""
     forget_others(context, name, _basis(context, phase), (context.workdir / phase.name,))
 
 
 def forget_others(context: RunContext, name: str, own: str, folders: Sequence[Path] = ()) -> None:
-    """Delete checkpoints of ``name``, its parts and ``folders`` where they are not of ``own``.
+    """Delete checkpoints of ``name``, its parts and ``folders`` if their identity is not ``own``.
 
-    ``checkpoints/identity.json`` holds what was begun last under each name.
+    ``checkpoints/identity.json`` records the identity last begun under each name.
     """
     if context.recall("identity").get(name, own) != own:
         found = [*(context.workdir / "checkpoints").glob(f"{name}*"), *folders]
@@ -258,7 +258,7 @@ def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[floa
     """Time one outer step of a method on its fresh state.
 
     Returns:
-      Seconds, and the bytes that XLA plans for temporaries.
+      Seconds, and the bytes XLA plans for temporaries.
     """
     seed = context.seeds[0]
     carry, items = loop.start(method, seed), given.gather(method.sample(0, 0))
@@ -284,7 +284,7 @@ def _estimate(context: RunContext, phase: Phase) -> Estimate:
 
 
 def stage_of(phases: Sequence[Phase], phase: Phase) -> Stage:
-    """Return the stage that runs ``phase``, one of a method's phases in their order."""
+    """Return the stage that runs ``phase``, one of a method's ordered phases."""
     names = [other.name for other in phases]
     before = names[: names.index(phase.name)]
     return Stage(
@@ -305,7 +305,7 @@ def lines(context: RunContext) -> list[str]:
 
 
 def begun(context: RunContext) -> list[tuple[str, Path, int]]:
-    """Return (key of the steps, checkpoints, steps asked for) of every phase that has steps."""
+    """Return (key of the steps, checkpoints, requested steps) of every phase that has steps."""
     return [
         (phase.steps, _folder(context, name), _steps(context, phase))
         for phase in configs.phases(context.config)

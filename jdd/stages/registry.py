@@ -1,9 +1,9 @@
-"""The registry of stages, and the phases that a method adds of its own.
+"""The registry of stages, and the phases that a method adds.
 
-One entry a stage: what other modules would otherwise spell again. The choices and help of
-``--mode``, the order of stages in results and reports, the stages that count as making a set, the
-keys that no set's identity holds, and the keys to lower where memory runs out derive from it. It
-imports neither JAX nor NumPy, so that ``--help`` and every other module may read it.
+One entry per stage. Derived from it are the choices and help of ``--mode``, the order of stages in
+results and reports, the stages that make a set, the keys excluded from a set's identity, and the
+keys to lower when memory runs out. It imports neither JAX nor NumPy, so ``--help`` and every other
+module can import it cheaply.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Makes = Literal["nets", "set", "labels", "figures"]
 class Entry(NamedTuple):
     """One stage.
 
-    name:    what ``--mode``, metrics and checkpoints call it.
+    name:    its name in ``--mode``, metrics and checkpoints.
     help:    one line for ``--help``.
-    module:  ``"package.module:NAME"`` of its ``stages.base.Stage``, imported when it is needed.
-    makes:   what its output is; "figures" are measurements and pages.
+    module:  ``"package.module:NAME"`` of its ``stages.base.Stage``, imported on demand.
+    makes:   the kind of its output; "figures" are measurements and pages.
     inputs:  names of the stages whose output it reads.
-    keys:    keys, or prefixes ending in '.', of its own that no set's images depend on: a set's
-             identity leaves them out.
-    smaller: keys to lower where memory runs out in it; the first changes the least.
+    keys:    its keys, or prefixes ending in '.', that no set's images depend on; excluded from a
+             set's identity.
+    smaller: keys to lower if it runs out of memory; the first changes the least.
     """
 
     name: str
@@ -120,18 +120,18 @@ STAGES: tuple[Entry, ...] = (
     ),
 )
 NAMES: tuple[str, ...] = tuple(entry.name for entry in STAGES)
-# Stages that write distilled.npz; a run has one of them.
+# Stages that write distilled.npz; a run has exactly one.
 MAKERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes == "set")
-# Stages whose traces show that a directory holds a run of its own, not only an evaluation.
+# Stages whose traces identify a directory as a run, not only an evaluation.
 BUILDERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes != "figures")
-# Stages that measure: a report is out of date after each of them.
+# Stages that measure; each of them outdates the report.
 FIGURES: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes == "figures")
-# Keys that no set depends on: what stages read when it is made, and where the data come from.
+# Keys that no set depends on: those of the stages after it, and the location of the data.
 APART: tuple[str, ...] = (
     *("data.path", "data.source"),
     *(key for entry in STAGES for key in entry.keys),
 )
-# Reading the data is no stage, but memory may run out there too.
+# Reading the data is not a stage, but may also run out of memory.
 SMALLER: dict[str, tuple[str, ...]] = {
     "data": ("data.stream", "data.zca", "data.size"),
     **{entry.name: entry.smaller for entry in STAGES},
@@ -158,14 +158,14 @@ def curve(stage: str) -> str:
 
 
 def maker(stages: Sequence[str]) -> str:
-    """Return which of a run's stages makes the set."""
+    """Return the stage of a run that makes the set."""
     return next((name for name in stages if name in MAKERS), MAKERS[0])
 
 
 def place(stage: str) -> int:
-    """Return where a stage stands among all, or a part of one: 'squeeze-ConvNet', 'distill-s1'.
+    """Return the rank of a stage, or of a part of one: 'squeeze-ConvNet', 'distill-s1'.
 
-    A phase of a method's own stands with 'distill'.
+    A method's own phases rank with 'distill'.
     """
     name = stage.partition("-")[0]
     return NAMES.index(name) if name in NAMES else NAMES.index(MAKERS[0])
@@ -176,30 +176,30 @@ Kind = Literal["method", "training", "construction"]
 
 @dataclass(frozen=True)
 class Phase:
-    """A stage of a method's own, run before its set is made, for every synthesis seed.
+    """A method-specific stage, run before the set is made, for every synthesis seed.
 
-    A method names it in its ``STAGES``, among the names of stages. Its output is in the
+    A method lists it in its ``STAGES``, among the names of stages. Its output is available in the
     ``Problem.phases`` of every later phase and of the method itself: ``phases[name]`` is a
-    ``State`` of NumPy arrays in nested dicts, as they are stored in ``checkpoints/NAME``.
+    ``State`` of NumPy arrays in nested dicts, as stored in ``checkpoints/NAME``.
 
     Attributes:
-      name: what ``--mode``, metrics and checkpoints call it: lower-case letters, digits and '_'.
-      make: ``(config, problem) -> made``, or ``"package.module:function"`` of it, which keeps the
-        file that names it free of JAX. ``made`` is by kind:
-          method        a ``Method``; ``steps`` steps of it are run by the outer loop. It needs no
+      name: its name in ``--mode``, metrics and checkpoints: lower-case letters, digits and '_'.
+      make: ``(config, problem) -> made``, or its ``"package.module:function"``, which avoids
+        importing JAX in the file that declares it. ``made`` depends on ``kind``:
+          method        a ``Method``; the outer loop runs ``steps`` steps of it. It needs no
                         ``distilled``.
           training      a ``stages.phases.Training``: a net trained on the real images; the output's
                         variables are the net's, stacked on axis 0.
           construction  ``(seed) -> State``, called once.
       kind: see ``make``.
       help: one line for ``--help``.
-      steps: the config key with the number of steps, of a method.
-      keys: keys, or prefixes ending in '.', that neither earlier phases nor ``inputs`` read; the
-        identity of earlier phases leaves them out.
+      steps: the config key with the number of steps, for the kind method.
+      keys: keys, or prefixes ending in '.', that neither earlier phases nor ``inputs`` read;
+        excluded from the identity of earlier phases.
       inputs: names of other stages whose output it reads, such as "experts".
-      smaller: keys to lower where memory runs out in it; the first changes the least.
-      blank: as ``make``, returns a ``State`` of the output's shapes for ``--mode=estimate``; None:
-        the output of step 0 is used.
+      smaller: keys to lower if it runs out of memory; the first changes the least.
+      blank: like ``make``, but returns a ``State`` of the output's shapes for ``--mode=estimate``;
+        None: the output of step 0 is used.
     """
 
     name: str
@@ -224,7 +224,7 @@ class Phase:
 
 
 def load(where: Callable[..., Any] | str) -> Any:
-    """Return the object that ``"package.module:NAME"`` names; a function is returned as it is."""
+    """Return the object named by ``"package.module:NAME"``; a function is returned unchanged."""
     if not isinstance(where, str):
         return where
     module, _, name = where.partition(":")

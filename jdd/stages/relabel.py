@@ -1,10 +1,11 @@
-"""Stage ``relabel``: every view that a student will be shown, and the teachers' labels of it; or
-those of each image, or none, by ``relabel.mode`` (``jdd/soft_labels/modes.py``).
+"""Stage ``relabel``: stores every view shown to a student and the teachers' labels of it.
 
-A store (``jdd/soft_labels/store.py``) for each seed's set, and one for each draw of random real
-images that it is held to: what these labels do for real images is no merit of the set. An epoch
-is a permutation of the images, cut into batches; the last batch is filled up with the epoch's first
-images, each in another view.
+By ``relabel.mode`` the labels are per view, per image, or absent (``jdd/soft_labels/modes.py``).
+
+There is one store (``jdd/soft_labels/store.py``) for each seed's set, and one for each baseline
+draw of random real images: gains that the labels also bring to real images are not due to the set.
+An epoch is a permutation of the images, cut into batches; the last batch is filled up with the
+epoch's first images, each in another view.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from jdd.training.recipe import Recipe
 
 
 def fits(context: RunContext) -> None:
-    """Refuse labels, views and students' steps that cannot be made, before anything is.
+    """Refuse impossible labels, views and student steps before anything is made.
 
     Raises:
       BadInput: naming the key.
@@ -61,12 +62,12 @@ def fits(context: RunContext) -> None:
 
 
 def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[str, Any]:
-    """Return what the labels of ``count`` images of that digest depend on."""
+    """Return the settings that the labels of ``count`` images with this digest depend on."""
     config, relabel = context.decoupled, context.decoupled.relabel
     keys = ("bn", "combine", "form", "k")
-    hard = relabel.form == "logits"  # its temperature is the student's, whatever it will be
+    hard = relabel.form == "logits"  # the temperature is the student's, set later
     mode, places = relabel.mode, decoupled.places(config, context.teachers)
-    # Named only where they are used: what was made before they existed stays as it was.
+    # Included only where used, so that older stores stay valid.
     named = ({"mode": mode} if mode != "views" else {}) | ({"places": places} if places else {})
     return named | {
         "images": digest,
@@ -87,13 +88,13 @@ Images = Callable[[], np.ndarray]
 def stores(
     context: RunContext, dset: DistilledSet, seed: int, keep: bool = False
 ) -> Iterator[tuple[LabelStore, Images]]:
-    """Yield the stores that a run wants, each with what returns its images: the set, then the
-    random draws. Nothing is written but, to ``keep`` them, the draws' digests.
+    """Yield the stores of a run, each with a function that returns its images: the set, then the
+    random draws. Writes nothing except, with ``keep``, the draws' digests.
     """
     count, own = len(dset.images), label_stores.digest(dset.images)
     yield _store(context, context.store_name(seed), own, count, seed), lambda: dset.images
     draws = context.config.baselines.random if seed == context.seeds[0] else 0
-    # Draws are a function of data and seed: their digests are kept, not worked out at each look.
+    # Draws are a function of data and seed: their digests are stored, not recomputed at each call.
     key = fingerprint([context.data.fingerprint, seed, dset.transform.kind, count])
     known = context.recall("random-images").get(key, [])
     if len(known) < draws:
@@ -134,7 +135,7 @@ def _label(
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
     say = Labeller(context, context.teachers, images, batch)
     if not store.has_images():
-        # As the first epoch has them: teachers who read a batch's statistics see all classes.
+        # In the first epoch's order: teachers that use batch statistics then see all classes.
         store.write_images(say.images(order(seed, 0, len(images), batch)))
     for epoch in range(store.epochs(), epochs):
         session.check()
@@ -185,11 +186,11 @@ class Labeller:
         return jax.device_get((view, self._say(self._variables, x)))
 
     def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the label of each image as a whole, ``[n, ...]`` as of ``modes.of_image``.
+        """Return the label of each whole image, ``[n, ...]`` in the form of ``modes.of_image``.
 
         Args:
-          index: the images of each step ``[steps, b]``; of an image that comes twice the first
-            label counts.
+          index: the images of each step ``[steps, b]``; if an image occurs twice, its first label
+            counts.
         """
         found = [self.whole(rows) for rows in index]
         _, first = np.unique(index, return_index=True)

@@ -25,13 +25,13 @@ from jdd.tasks.base import primary
 
 
 def peak_memory() -> int:
-    """Return the most memory this process has held, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def device(context: RunContext) -> str:
-    """Return the devices in words, such as '1 x cpu (x86_64, 2 cores)'."""
+    """Return a description of the devices, such as '1 x cpu (x86_64, 2 cores)'."""
     import os
 
     kind = context.devices[0].device_kind
@@ -40,20 +40,20 @@ def device(context: RunContext) -> str:
 
 
 def commit() -> str | None:
-    """Return the commit that jdd runs from, '-dirty' if changed; None outside a checkout."""
+    """Return the commit jdd runs from, with '-dirty' if modified; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):  # no git here
+    except (OSError, subprocess.TimeoutExpired):  # git is unavailable
         return None
     return done.stdout.strip() or None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, jdd and the packages that shape its numbers."""
+    """Return the versions of Python, jdd and the packages that affect its numbers."""
     own = {"jdd": __version__} | ({"commit": found} if (found := commit()) else {})
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     packages = {name: metadata.version(name) for name in names}
@@ -61,7 +61,7 @@ def versions() -> dict[str, str]:
 
 
 def result(context: RunContext, session: Session) -> dict[str, Any]:
-    """Return what result.json holds."""
+    """Return the content of result.json."""
     accuracy, beside = evaluate.results(context)
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
@@ -82,7 +82,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     measured = context.recall("measured")
     peak = max(peak_memory(), int(measured.get("process", 0)))
     context.remember("measured", "process", peak)
-    # Only what the method's name does not tell: the title of one outside the package.
+    # Only for a method outside the package: its title cannot be derived from its name.
     title = {} if known == specs.title(recipe["method"]) else {"title": known}
     return {
         "method": recipe["method"],
@@ -114,7 +114,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
 
 
 def _measured(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics by net: under ``accuracy`` where that is the task's primary one."""
+    """Return the metrics by net; under ``accuracy`` if that is the task's primary metric."""
     task = tasks.of(recipe)
     if primary(task) == "accuracy":
         return {"accuracy": found}

@@ -1,7 +1,7 @@
-"""Stage ``scores``: the set's accuracy taken apart, ``jdd/evaluation/scores.py``; off by default.
+"""Stage ``scores``: DD-Ranking's scores (``jdd/evaluation/scores.py``); off by default.
 
-Every accuracy is measured once and kept in ``checkpoints/scores.json``; what the stages evaluate
-and full have measured already is taken from them.
+Every accuracy is measured once and stored in ``checkpoints/scores.json``; accuracies already
+measured by the stages evaluate and full are reused.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ PROTOCOL = (
 
 
 def fits(config: Common, kind: str) -> None:
-    """Refuse scores of what has none: ``kind`` is what the set is for (``aims.of``).
+    """Refuse scores where they are undefined. ``kind`` is the set's objective (``objectives.of``).
 
     Raises:
-      BadInput: naming the key that stands against it.
+      BadInput: naming the conflicting key.
     """
     if not config.scores:
         return
@@ -53,9 +53,10 @@ def fits(config: Common, kind: str) -> None:
 
 
 def switched(dset: DistilledSet, data: Dataset) -> DistilledSet:
-    """Return the set with a recipe that augments if its own does not, and the other way round.
+    """Return the set with augmentation switched on if its recipe has none, and off otherwise.
 
-    What is added is DSA with the strategy of the data, or of their facts where that is none.
+    The added augmentation is DSA with the strategy of the data, or the dataset's usual strategy if
+    the data have none.
     """
     augment = dset.recipe["augment"]
     if augment["name"] != "none":
@@ -68,7 +69,7 @@ def switched(dset: DistilledSet, data: Dataset) -> DistilledSet:
 
 
 def hardened(dset: DistilledSet) -> DistilledSet:
-    """Return the set with its labels replaced by their classes, as targets of the same scale."""
+    """Return the set with its labels replaced by their classes, as targets on the same scale."""
     hard = dset.classes_of_images
     if dset.label_kind == "centred":
         return dset._replace(labels=np.asarray(losses.centred(hard, dset.classes)))
@@ -80,7 +81,7 @@ def _draws(context: RunContext) -> int:
 
 
 def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
-    """Return what has to be measured: name -> the key it is kept under."""
+    """Return the measurements to make: name -> the key of its stored result."""
     said = evaluate.settings(context) | {
         "set": dset.recipe["fingerprint"],
         "seed": context.seeds[0],
@@ -92,7 +93,7 @@ def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
 
 
 def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any] | None:
-    """Return what stage evaluate has measured already, None where it has not."""
+    """Return the measurement of stage evaluate, None if there is none."""
     hard, random = dset.label_kind == "hard", context.config.baselines.random
     if name == "syn":
         return evaluate.measured(context, context.seeds[0], context.net.name)
@@ -103,9 +104,10 @@ def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any]
 def _teacher(
     context: RunContext, dset: DistilledSet, session: Session
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the soft labels that the whole set's net gives training images; None for hard ones.
+    """Return a function from training rows to soft labels by the full baseline's net.
 
-    Logits z, their softmax p, or p - 1/classes: of the kind that the set's labels are.
+    The labels are logits z, their softmax p, or p - 1/classes, by the set's label kind; None for a
+    set with hard labels.
     """
     if dset.label_kind == "hard":
         return None
@@ -148,7 +150,7 @@ def _run(context: RunContext, session: Session) -> None:
 
 
 def results(context: RunContext) -> dict[str, Any] | None:
-    """Return the scores as result.json holds them, None where they are off or not measured yet."""
+    """Return the scores as stored in result.json; None if they are off or not yet measured."""
     whole = full.result(context)
     if (
         not context.config.scores
@@ -188,7 +190,7 @@ def _done(context: RunContext) -> bool:
 
 
 def _estimate(context: RunContext) -> Estimate:
-    """Foretell what evaluate and full have not measured."""
+    """Estimate the measurements that evaluate and full have not made."""
     dset = costs.example(context)
     soft = isinstance(dset, DistilledSet) and dset.label_kind != "hard"
     nets = context.config.eval.n * (1 + soft) + _draws(context) * (1 + soft)

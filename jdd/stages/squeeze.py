@@ -1,7 +1,7 @@
-"""Stage ``squeeze``: nets trained on the whole dataset, which images are recovered from.
+"""Stage ``squeeze``: trains teachers on the whole dataset, from which images are recovered.
 
-Each is one net of its architecture, stored when its epochs are done, with its accuracy on the test
-images beside it: labels of a poor teacher are poor, whatever the images.
+There is one net per architecture, stored when its epochs are done. Its test accuracy is stored
+next to it, since poor teachers give poor labels, whatever the images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _key(teacher: Teacher) -> str:
 
 
 def accuracies(context: RunContext) -> dict[str, float]:
-    """Return the test accuracy of each teacher that was measured, by its name in the config."""
+    """Return the test accuracy of each measured teacher, by its name in the config."""
     known = context.recall("squeeze")
     return {t.word: known[_key(t)] for t in context.teachers if _key(t) in known}
 
@@ -46,7 +46,7 @@ def _run(context: RunContext, session: Session) -> None:
             context.remember("squeeze", _key(teacher), found)
         known = context.recall("squeeze")[_key(teacher)]
         session.say(f"squeeze: {teacher.word} {100 * known:.1f} % on the test images")
-        if known < 1.2 / data.classes:  # mixed up classes show here, not after an hour
+        if known < 1.2 / data.classes:  # detects mixed-up classes before the long stages
             raise BadInput(
                 f"teacher {teacher.word}", f"{100 * known:.1f} % right on the test images",
                 "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr), "
@@ -78,7 +78,7 @@ def _done(context: RunContext) -> bool:
 
 
 def identity(context: RunContext) -> list[Any]:
-    """Return what the teachers are made with, and their weights' digests once they are trained."""
+    """Return the settings of the teachers and, once trained, the digests of their weights."""
     return [{**teacher.settings, "weights": teacher.digest()} for teacher in context.teachers]
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation refuses before anything is written: products, data, baselines."""
+"""Validation of an evaluation before anything is written: products, data, baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jdd.stages import label_stores, pairs
 
 
 def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:
-    """Return notes on the classes of a set; refuse one that is not of this dataset's.
+    """Return notes on the classes of a set; refuse a set that does not match the dataset.
 
     Raises:
       BadInput: images of another shape, or classes that are not the dataset's, in its order.
@@ -36,7 +36,7 @@ def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:
             "dataset, --config.data.name=... too",
         )
     if data.transform.kind == "kip" and dset.transform.kind != "kip":
-        # Each image has lost its own mean and length: there is no way to the set's space.
+        # Each image was normalised individually: the map to the set's space is unknown.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
     notes = class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
     if isinstance(dset, GeneratorSet):
@@ -52,12 +52,11 @@ def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:
 
 
 def validate(context: RunContext, dset: AnyProduct, where: str = "the set's recipe") -> None:
-    """Refuse before anything is written what the evaluation of a set would refuse later.
+    """Refuse, before anything is written, anything the evaluation of a set would refuse later.
 
     Raises:
-      BadInput: the recipe says what nets cannot be trained by (naming ``where``), the set is not of
-        the run's data, what its nets start from or who labels it is not there, or there are no such
-        random images.
+      BadInput: the recipe is invalid (naming ``where``), the set does not match the run's data, its
+        initial variables or teachers are missing, or no random draw has its size.
     """
     train_eval.plan(dset, where)
     validate_data(dset, context.data)
@@ -74,7 +73,7 @@ def validate(context: RunContext, dset: AnyProduct, where: str = "the set's reci
 
 
 def _validate_random_pairs(context: RunContext, dset: PairSet) -> None:
-    """Refuse sets of more pairs than there are images to draw."""
+    """Refuse sets with more pairs than there are images to draw."""
     most = len(context.data.train.images)
     if context.config.baselines.random and dset.size > most:
         found = f"random draws of {dset.size} pairs, of {most} images"
@@ -82,14 +81,14 @@ def _validate_random_pairs(context: RunContext, dset: PairSet) -> None:
 
 
 def baseline_size(dset: DistilledSet | GeneratorSet) -> int:
-    """Return how many real images a fair baseline has: as many, or of a generator's bytes."""
+    """Return the size of a fair baseline: as many images, or a generator's bytes in images."""
     if isinstance(dset, DistilledSet):
         return len(dset.images)
     return dset.classes * max(1, int(dset.recipe["ipc"]))
 
 
 def _validate_random(context: RunContext, dset: DistilledSet | GeneratorSet) -> None:
-    """Refuse sets that no draw of random real images is as large as."""
+    """Refuse sets whose size no draw of random real images can match."""
     config, count = context.config, baseline_size(dset)
     if not config.baselines.random and not config.scores:
         return

@@ -1,4 +1,4 @@
-"""What ZCA whitening costs where it is not fitted yet: it is done while the data are read."""
+"""Cost of fitting a ZCA whitening that is not yet fitted; this happens while reading the data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jdd.data.transform import FIT_BYTES, HELD_BYTES
 from jdd.run.context import RunContext
 from jdd.stages.base import Estimate, timed
 
-_SIDE = 512  # of the matrix that is timed in place of a larger one
+_SIDE = 512  # side of the matrix timed in place of a larger one
 
 
 def held(context: RunContext) -> int:
-    """Return the bytes of the matrices and their inverses, of all datasets of a run."""
+    """Return the bytes of the matrices and their inverses, for all datasets of a run."""
     return sum(HELD_BYTES * _size(data) ** 2 for data in _whitened(context))
 
 
 def estimate(context: RunContext) -> Estimate:
-    """Time products and eigenvectors of a small matrix, and let them grow with the side's cube."""
+    """Time products and eigenvectors of a small matrix, scaled with the cube of the side."""
     missing = [data for data in _whitened(context) if not data.transform.fitted]
     if not missing:
         return Estimate(0.0, 0, "in the cache")

@@ -1,1 +1,1 @@
-"""Training nets: the trainer, its optimisers, its input pipeline."""
+"""Training of nets: trainer, recipe, schedules, optimisers and input pipeline."""

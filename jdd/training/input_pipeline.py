@@ -1,7 +1,7 @@
-"""Real images on their way to a training: whole on the device, or batch by batch from the disk.
+"""Input pipeline of real images: whole on the device, or streamed batch by batch from disk.
 
-Either way ``epoch(e)`` yields ``(lo, hi, images, labels)``, pieces of the steps of epoch e and what
-``Fit.advance`` wants for them, and the same permutations are drawn from the same keys.
+In both cases ``epoch(e)`` yields ``(lo, hi, images, labels)``: pieces of the steps of epoch e with
+the inputs of ``Fit.advance``. The same keys give the same permutations in both.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
 Tree = Any
-ROOM = 64 << 20  # bytes of images in a piece, if more than one step goes into it
-STEPS = 8  # in a piece, at most: a signal is heard between two of them
-READERS = 4  # threads that turn pixels of the file into floats
+ROOM = 64 << 20  # maximum bytes of images in a piece of more than one step
+STEPS = 8  # maximum steps in a piece: signals are handled between pieces
+READERS = 4  # threads that convert the file's pixels to floats
 
 Step = tuple[int, int, Any, Any]
 
 
 def fed(split: Split) -> bool:
-    """Tell whether the images of a split come batch by batch."""
+    """Return whether the images of a split are streamed batch by batch."""
     return isinstance(split.images, Streamed)
 
 
 class Whole(NamedTuple):
-    """All images on the device, shared by all nets; steps are cut by the clock."""
+    """All images on the device, shared by all nets; pieces are sized by run time."""
 
     images: jax.Array
     labels: jax.Array
@@ -51,20 +51,20 @@ class Whole(NamedTuple):
             yield lo, hi, self.images, self.labels
 
     def close(self) -> None:
-        """Do nothing: there is no thread."""
+        """Do nothing: there are no threads."""
 
 
 class Feed:
-    """Batches that a thread reads a piece ahead, a few steps each.
+    """Prefetched batches: a thread reads pieces of a few steps, one piece ahead.
 
     Args:
       split: streamed images ``[n, h, w, c]`` and labels ``[n]``.
-      recipe: whose batches they are; its order is ``shuffled``.
-      own: the keys of the nets that are trained together, ``[members]``, as ``fit.Keys.own``.
-      epochs: those that will be asked for, in their order.
-      devices: one to put the images on; of several, each call lays its own arrays out, unless
-        batches are ``shared``: then all images lie on each.
-      session: is told what was waited under ``stage``, and heard between two pieces.
+      recipe: the recipe of the batches; its order is ``shuffled``.
+      own: the keys of the nets trained together, ``[members]``, as ``trainer.Keys.own``.
+      epochs: the epochs to be read, in order.
+      devices: with one device, the images are placed on it; with several, each call places its own
+        arrays, unless batches are ``shared``: then all images are on every device.
+      session: receives the time waited, under ``stage``, and is checked for signals between pieces.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Feed:
         self._coming = iter(self._ahead)
 
     def epoch(self, epoch: int) -> Iterator[Step]:
-        """Yield the pieces of an epoch; what comes after it is read meanwhile."""
+        """Yield the pieces of an epoch; the following pieces are read in the background."""
         begun, before = time.perf_counter(), self._ahead.waited
         for (lo, hi, _), (images, labels) in self._coming:
             yield lo, hi, images, labels
@@ -123,7 +123,7 @@ class Feed:
     def _read(self, piece: tuple[int, int, np.ndarray]) -> tuple[Any, Any]:
         """Return images ``[members, steps, b, h, w, c]`` and labels of a piece's rows.
 
-        A piece with fewer steps than the others is filled up with zeros, which nobody looks at: the
+        A piece with fewer steps than the others is padded with zeros, which are never read: the
         program of a piece is compiled once, and once more for the short last batch.
         """
         rows = piece[2]
@@ -148,7 +148,7 @@ class Feed:
         return there
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._ahead.close()
         self._readers.shutdown(cancel_futures=True)
 

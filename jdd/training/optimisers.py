@@ -1,7 +1,7 @@
-"""Inner optimisers: pure updates that a meta-gradient can pass through, state and all.
+"""Inner optimisers: pure updates, differentiable including their state.
 
 Notation: theta weights, g inner gradient, alpha learning rate (``hyper['lr']``, a scalar), s the
-optimiser's state, wd weight decay, which is PyTorch's: g + wd theta takes the place of g.
+optimiser's state, wd weight decay as in PyTorch: g is replaced by g + wd theta.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Tree = Any
 class InnerOptimizer(NamedTuple):
     """An inner optimiser as data.
 
-    ``init(theta) -> s``; ``update(g, s, theta, hyper) -> (theta', s')``. ``slope`` is there for an
-    update without state that is affine in g, theta' = slope(hyper) g + (what g has no part in): the
-    way back then needs no inner gradient, only its product with one direction, which a
-    forward-over-reverse pass yields by the way.
+    ``init(theta) -> s``; ``update(g, s, theta, hyper) -> (theta', s')``. ``slope`` is defined for a
+    stateless update that is affine in g, theta' = slope(hyper) g + (terms without g). The backward
+    pass then needs only the product of the inner gradient with one direction, which a
+    forward-over-reverse pass yields as a by-product.
     """
 
     init: Callable[[Tree], Tree]
@@ -38,10 +38,10 @@ DECAYS = ("all", "matrices")
 def make(
     name: str, momentum: float = 0.9, weight_decay: float = 0.0, decay: str = "all"
 ) -> InnerOptimizer:
-    """Return the inner optimiser called ``name``; ``momentum`` is read by 'momentum' alone.
+    """Return the inner optimiser called ``name``; only 'momentum' reads ``momentum``.
 
-    'adamw' too, which is for plain training; ``decay`` says what decays: all weights, or
-    'matrices', those of two axes or more ('adam' always decays all).
+    'adamw' is also accepted, for plain training. ``decay`` selects the decayed weights: all, or
+    'matrices', those with two axes or more ('adam' always decays all).
 
     Raises:
       BadInput: ``name`` is not one of ``NAMES``.
@@ -66,7 +66,7 @@ def _decayed(g: Tree, theta: Tree, weight_decay: float, decay: str = "all") -> T
 
 
 def _rates(lr: Tree, theta: Tree) -> Tree:
-    """Return the rate of every leaf of ``theta``: one for all, or one by branch of a dict."""
+    """Return the rate of every leaf of ``theta``: one for all, or one per branch of a dict."""
     if isinstance(lr, dict):
         return {name: jax.tree.map(lambda _, r=lr[name]: r, theta[name]) for name in theta}
     return jax.tree.map(lambda _: lr, theta)
@@ -109,9 +109,9 @@ def adam(
     m' = b1 m + (1 - b1) g,  v' = b2 v + (1 - b2) g^2,
     theta' = theta - alpha (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t) + eps_root) + eps)
 
-    The root's derivative is infinite at v = 0, where a weight has never had a gradient (a dead
-    ReLU, a border pixel): 0 * inf makes the whole meta-gradient NaN. ``eps_root`` = eps^2 leaves
-    such a weight's step what it would be (m = 0) and every other's unchanged to first order.
+    The root's derivative is infinite at v = 0, for a weight that has never had a gradient (a dead
+    ReLU, a border pixel): 0 * inf makes the whole meta-gradient NaN. ``eps_root`` = eps^2 does not
+    change the step of such a weight (m = 0), and changes no other step to first order.
 
     Source: Kingma & Ba, ICLR 2015, algorithm 1; ``eps_root`` is optax's name for it.
     """

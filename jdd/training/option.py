@@ -1,8 +1,8 @@
-"""How an option of training is declared: default, check, words and printed code at one place.
+"""Declaration of a training option: default, validation, words and printed code in one place.
 
 A class of options is a frozen dataclass whose fields are made by ``option``. Its JSON object, the
-checks of a set's recipe, the keys of a config, the report's sentences and the report's code are
-read from these declarations. Nothing here imports JAX or NumPy: the keys of a config do not.
+validation of a set's recipe, the keys of a config, the report's sentences and the report's code
+derive from these declarations. This module imports neither JAX nor NumPy, as config keys must not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Numbers = tuple[float, ...]
 
 
 class Rule(NamedTuple):
-    """What an entry of a recipe may be: a test, the same in words, and its parts as data."""
+    """The allowed values of a recipe entry: as a test, in words, and as data."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -27,23 +27,23 @@ class Rule(NamedTuple):
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether a value is an integer (and no boolean)."""
+    """Return whether a value is an integer (and not a boolean)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number (and no boolean)."""
+    """Return whether a value is a finite number (and not a boolean)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def whole(low: int) -> Rule:
-    """Return the rule of whole numbers from ``low`` on."""
+    """Return the rule for integers of at least ``low``."""
     words = f"a whole number, {low} or more"
     return Rule(lambda v: is_whole(v) and v >= low, words, int, minimum=low)
 
 
 def number(low: float, high: float | None = None) -> Rule:
-    """Return the rule of numbers from ``low`` on, to ``high`` where it is given."""
+    """Return the rule for numbers of at least ``low`` and, if given, at most ``high``."""
     words = f"a number, {low:g} or more" if high is None else f"a number from {low:g} to {high:g}"
 
     def holds(value: Any) -> bool:
@@ -53,13 +53,13 @@ def number(low: float, high: float | None = None) -> Rule:
 
 
 def one_of(*names: str) -> Rule:
-    """Return the rule of a few words."""
+    """Return the rule for a fixed list of words."""
     words = f"one of {', '.join(names)}"
     return Rule(lambda v: isinstance(v, str) and v in names, words, str, names)
 
 
 def or_null(rule: Rule) -> Rule:
-    """Return a rule that allows null, too."""
+    """Return a rule that also allows null."""
     return rule._replace(holds=lambda v: v is None or rule.holds(v), words=f"{rule.words}, or null")
 
 
@@ -77,17 +77,17 @@ Lines = Callable[[Any], list[str]]
 
 
 class Option(NamedTuple):
-    """One option: everything about it but the mathematics, which is the trainer's.
+    """One option, except for its mathematics, which is in the trainer.
 
-    Fields:
-      rule: what its entry in a recipe may be; None: it is in no recipe, but made from other facts.
+    Attributes:
+      rule: the allowed values of its entry in a recipe; None: it is derived and in no recipe.
       words: ``(options) -> text``, its part of the sentence ``row`` of the report.
       code: by place in the printed PyTorch program, ``(options) -> lines``.
-      keys: the keys of a config that set it.
-      help: of a key that is made from this declaration; '' where the key is declared elsewhere.
-      later: newer than the first sets: written only where it is not at its default.
+      keys: the config keys that set it.
+      help: help of a key generated from this declaration; '' if the key is declared elsewhere.
+      later: newer than the first sets: written only if it differs from its default.
       stored: written only for sets of stored labels.
-      traced: no part of the compiled program, but an argument or a count.
+      traced: not part of the compiled program, but an argument or a count.
     """
 
     rule: Rule | None
@@ -109,13 +109,13 @@ def option(default: Any, rule: Rule | None, **declared: Any) -> Any:
 
 
 def options(cls: Any) -> tuple[Option, ...]:
-    """Return the options of a class, in the order of their declaration."""
+    """Return the options of a class, in declaration order."""
     found = [f for f in dataclasses.fields(cls) if "option" in f.metadata]
     return tuple(f.metadata["option"]._replace(name=f.name, default=f.default) for f in found)
 
 
 def read(cls: Any, found: Mapping[str, Any]) -> Any:
-    """Return the options that a JSON object holds; what it lacks is at its default."""
+    """Return the options stored in a JSON object; missing ones have their defaults."""
     values = {o.name: found[o.name] for o in options(cls) if o.rule and o.name in found}
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
@@ -127,11 +127,12 @@ def dump(made: Any) -> dict[str, Any]:
 
 
 def bound(cls: type, name: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a group of a config has for the options of a class.
+    """Return the values of a config group for the options of a class.
 
     Args:
-      name: of the group, such as "post"; an option with the key "post.decay" is read from "decay".
-      group: the values by the last part of their keys; a key that is not there is left out.
+      name: the group's name, such as "post"; an option with the key "post.decay" is read from
+        "decay".
+      group: the values by the last part of their keys; missing keys are omitted.
     """
     found: dict[str, Any] = {}
     for one in options(cls):
@@ -144,7 +145,7 @@ def bound(cls: type, name: str, group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figure(value: Any) -> str:
-    """Write a number for the report: 5000, 0.0102, 1e-07; anything else as it is."""
+    """Format a number for the report: 5000, 0.0102, 1e-07; other values unchanged."""
     if not is_number(value):
         return str(value)
     short = value == int(value) and abs(value) < 1e7
@@ -152,6 +153,6 @@ def figure(value: Any) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Write words as 'a, b and c'."""
+    """Join words as 'a, b and c'."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,8 +1,8 @@
 """The training recipe: every option of training a net, declared once.
 
-A field of ``Recipe`` is an option's default, its check, its words in the report, its printed
-PyTorch code and the keys of a config that set it (``training/option.py``). ``training/trainer.py``
-holds the mathematics. To add an option, declare a field here, and train by it there.
+A field of ``Recipe`` declares an option's default, its validation, its words in the report, its
+printed PyTorch code and the config keys that set it (``training/option.py``). The mathematics is in
+``training/trainer.py``. To add an option, declare a field here and implement it there.
 
 In a distilled set the recipe is the JSON object ``recipe["train"]``, ``to_json`` and ``from_json``.
 """
@@ -33,11 +33,11 @@ from jdd.training.schedules import Schedule
 if TYPE_CHECKING:
     from jdd.soft_labels.objective import DistillationLoss
 
-OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # by their names in PyTorch
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # names in PyTorch
 DECAYS = ("all", "matrices")
 ORDERS = ("shuffled", "sequential", "classwise", "stored")
-LOSSES = ("cross_entropy", "squared_error")  # on labels that the set holds
-PAIRED = {  # of pairs, on the similarities of two towers
+LOSSES = ("cross_entropy", "squared_error")  # on labels in the set itself
+PAIRED = {  # for pairs, on the similarities of two towers
     "nce": "InfoNCE, image to text and text to image",
     "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
 }
@@ -51,7 +51,7 @@ _KL = (
     "ours = F.log_softmax(net(v{at}) / {T}, 1)",
     'loss = F.kl_div(ours, said, reduction="batchmean"){squared}',
 )
-# Losses on stored labels: their words and their code. 'hard' needs no labels, and has no code yet.
+# Losses on stored labels: words and code. 'hard' needs no labels and has no code yet.
 STORED: dict[str, tuple[str, tuple[str, ...]]] = {
     "kl": ("KL divergence from the teachers' labels, both at temperature {T}", _KL),
     "kl_squared": (
@@ -74,8 +74,8 @@ STORED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-    """The rate is multiplied by ``factor`` once the epoch ``after_epoch`` (from 0) is over, and the
-    optimiser's state starts anew.
+    """A single drop of the rate: after epoch ``after_epoch`` (from 0) it is multiplied by
+    ``factor`` and the optimiser's state is reset.
     """
 
     after_epoch: int = option(501, WHOLE)
@@ -171,25 +171,25 @@ def _updates_words(r: Recipe) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a net is trained. Hashable by value: without its traced options (``static``) it keys
-    compiled programs.
+    """Static training configuration. Hashable by value: ``static``, the recipe without its traced
+    options, keys compiled programs.
 
-    ``lr`` is a rate, one for every step, or None: the rate that the set has learned. A training has
-    ``steps`` steps, else ``passes`` over the images; ``epochs`` is the number that the protocol
-    names, one below ``passes`` in the published one. ``order``: see ``training/trainer.py``.
-    ``parts``: the gradient of a batch is the mean over so many equal parts, one after another, of
-    which batch norm sees one at a time and moves its running statistics by each; an epoch's short
-    last batch is cut into parts as large, and what is left. ``norm_updates``: how often a step
-    moves the running statistics of batch norms, on one and the same batch.
+    ``lr`` is one rate, one rate for every step, or None: the set's learned rate. A training has
+    ``steps`` steps, else ``passes`` over the images; ``epochs`` is the number named by the
+    protocol, one below ``passes`` in the published one. ``order``: see ``training/trainer.py``.
+    ``parts``: the gradient of a batch is the mean over this many equal parts, computed one after
+    another; batch norm sees one part at a time and updates its running statistics by each. An
+    epoch's short last batch is cut into parts of the same size and a remainder. ``norm_updates``:
+    the number of updates of the running batch-norm statistics per step, all on the same batch.
 
-    ``ema``: with d > 0, after every step  a <- d a + (1 - d) w,  a_0 = w_0, of the weights w; the
-    net that is tested has the weights a, and the running batch-norm statistics of the trained net,
-    as EDC's students have. ``evaluated`` of the trainer returns it.
+    ``ema``: with d > 0, after every step  a <- d a + (1 - d) w,  a_0 = w_0, of the weights w. The
+    tested net has the weights a and the running batch-norm statistics of the trained net, as EDC's
+    students have. The trainer's ``evaluated`` returns it.
 
     The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
     ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``augment`` is one of
-    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: how stored labels
-    are read, for ``order="stored"``.
+    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: the loss on
+    stored labels, for ``order="stored"``.
     """
 
     optimizer: str = option(
@@ -295,13 +295,13 @@ class Recipe:
 
     @property
     def static(self) -> Recipe:
-        """The recipe without its traced options: what a compiled program depends on."""
+        """The recipe without its traced options: the key of a compiled program."""
         traced = (one for one in options_.options(Recipe) if one.traced)
         return self.replace(**{one.name: one.default for one in traced})
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Recipe:
-        """Return the recipe of a set; an entry that is not there is at its default.
+        """Return the recipe of a set; missing entries have their defaults.
 
         Args:
           found: ``recipe["train"]``, which ``evaluation/rules.py`` allows.
@@ -315,10 +315,10 @@ class Recipe:
         )
 
     def to_json(self, whole: bool = False) -> dict[str, Any]:
-        """Return the recipe as a set holds it.
+        """Return the recipe in the form stored in a set.
 
         Args:
-          whole: with the options that only sets of stored labels write, too.
+          whole: include the options that only sets of stored labels write.
         """
         out = options_.dump(self)
         for one in options_.options(Recipe):
@@ -331,7 +331,7 @@ class Recipe:
         return out
 
     def sentence(self, row: str) -> str:
-        """Return what the report says of the options of a row: optimiser, schedule or loss."""
+        """Return the report's words for the options of a row: optimiser, schedule or loss."""
         said = (one.words(self) for one in options_.options(Recipe) if one.row == row and one.words)
         return "".join(said)
 
@@ -356,7 +356,7 @@ def protocol(epochs: int = 1000, batch: int = 256, lr: float | None = None) -> R
 
 
 def of_keys(**groups: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that groups of a config set, such as ``of_keys(post=section(c.post))``."""
+    """Return the fields set by groups of a config, as in ``of_keys(post=section(c.post))``."""
     found: dict[str, Any] = {}
     for name, group in groups.items():
         found |= options_.bound(Recipe, name, group)
@@ -364,11 +364,11 @@ def of_keys(**groups: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a set's ``recipe["train"]`` as the keys ``eval.*`` of this module change it.
+    """Return a set's ``recipe["train"]`` with the ``eval.*`` keys of this module applied.
 
     Args:
-      group: of those keys, the values that hold, by their last part: ``ema``, ``schedule`` ...
-        A value that is its default changes only an entry that is there.
+      group: the values of these keys, by their last part: ``ema``, ``schedule`` ...
+        A default value changes only an existing entry.
     """
     out = dict(train)
     values = options_.bound(Recipe, "eval", group)
@@ -388,7 +388,7 @@ def asked(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def said(train: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys ``eval.*`` that ``asked`` would make the entries of a set of."""
+    """Return the ``eval.*`` keys that reproduce a set's entries; the inverse of ``asked``."""
     known = {one.keys[0]: train[one.name] for one in options_.options(Recipe)
              if one.help and one.name in train}  # fmt: skip
     found = train.get("schedule") or {}

@@ -1,6 +1,6 @@
-"""Schedules of the learning rate: each kind's parameters, rates, words and printed code.
+"""Learning rate schedules: each kind's parameters, rates, words and printed code.
 
-Rates are computed in float64 and rounded once, when they reach the device; optax's schedules round
+Rates are computed in float64 and rounded once, on transfer to the device. optax's schedules round
 every operation to float32, which would change the bits of trained nets.
 """
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Schedule:
     """One kind of schedule; a subclass is a frozen dataclass of its options.
 
-    ``name`` is the kind in a recipe. ``needs`` are the entries that a recipe cannot leave out.
-    ``offered``: a config may ask for it, ``--config.eval.schedule=NAME``.
+    ``name`` is the kind in a recipe. ``needs`` are the required entries of a recipe.
+    ``offered``: a config can select it, by ``--config.eval.schedule=NAME``.
     """
 
     name: ClassVar[str]
@@ -39,21 +39,19 @@ class Schedule:
     offered: ClassVar[bool] = False
 
     def factors(self, steps: int, per_epoch: int) -> ndarray:
-        """Return what the rate is multiplied by, ``[steps]`` float64; an epoch has ``per_epoch``
-        steps.
-        """
+        """Return the factors of the rate, ``[steps]`` float64; an epoch has ``per_epoch`` steps."""
         raise NotImplementedError
 
     def words(self, steps: int) -> str:
-        """Say what becomes of the rate; ``steps`` is 0 where a training is counted in epochs."""
+        """Return the schedule in words; ``steps`` is 0 if a training is counted in epochs."""
         raise NotImplementedError
 
     def factor_code(self, length: int, unit: int) -> list[str]:
-        """Return Python lines that make ``rate``, the factor as a function of a turn t of a loop.
+        """Return Python lines that define ``rate``, the factor as a function of iteration t.
 
         Args:
-          length: turns of the loop.
-          unit: turns in an epoch; 1 where each turn is one.
+          length: iterations of the loop.
+          unit: iterations per epoch; 1 if each iteration is an epoch.
         """
         raise NotImplementedError
 
@@ -104,8 +102,8 @@ class WarmupCosine(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Schedule):
-    """Constant within an epoch e of E, with W = warmup epochs and s = stretch; s = 1 falls to 0,
-    s = 2 to half the rate:
+    """A cosine, constant within an epoch e of E, with W = warmup epochs and s = stretch; s = 1
+    falls to 0, s = 2 to half the rate:
 
     rate_e = rate (0.01 + 0.99 e / W)                                       e < W
     rate_e = rate (1 + cos(pi (e - W) / (s (E - W)))) / 2                   e >= W
@@ -209,10 +207,10 @@ OFFERED = tuple(name for name, cls in KINDS.items() if cls.offered)
 
 
 def from_json(found: Mapping[str, Any] | None) -> Schedule | None:
-    """Return the schedule of a recipe, None where it has none.
+    """Return the schedule of a recipe, None if it has none.
 
     Raises:
-      KeyError: an unknown kind; ``evaluation/rules.py`` refuses it before.
+      KeyError: an unknown kind; ``evaluation/rules.py`` refuses it earlier.
     """
     made: Schedule | None = read(KINDS[found["kind"]], found) if found else None
     return made

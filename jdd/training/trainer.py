@@ -2,14 +2,14 @@
 
 The optimiser is one of ``training/optimisers.py``. The order of the images is one of
 
-``shuffled``    an epoch is a fresh permutation, cut into batches, the last as short as it comes;
-``sequential``  step t takes batch t mod S of the S = n // batch ones, in the order they are stored;
-``classwise``   a step draws ``per_class`` images of each of ``classes_per_step`` classes, afresh;
+``shuffled``    an epoch is a fresh permutation, cut into batches; the last one may be shorter;
+``sequential``  step t takes batch t mod S of the S = n // batch batches, in stored order;
+``classwise``   each step draws ``per_class`` images of each of ``classes_per_step`` classes anew;
                 the set is class-major;
 ``stored``      images, views and soft labels of every step are given: ``soft_labels/objective.py``.
 
-Of images that are not all on the device the batches are given, in the order that ``shuffled`` would
-take them in (``fed``; ``training/input_pipeline.py`` reads them).
+Images that are not all on the device are passed as batches in ``shuffled`` order (``fed``; read by
+``training/input_pipeline.py``).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Tree = Any
 
 
 def cuts(batch: int, parts: int) -> bool:
-    """Tell whether a batch has that many equal parts, of two images or more for batch norm."""
+    """Return whether a batch has that many equal parts, of at least two images for batch norm."""
     return batch % parts == 0 and (parts == 1 or batch // parts >= 2)
 
 
 def steps_per_epoch(recipe: Recipe, n: int) -> int:
-    """Return how many steps an epoch of ``n`` images has, a short last one included."""
+    """Return the number of steps in an epoch of ``n`` images, including a short last one."""
     batch = min(recipe.batch, n)
     rest = n % batch if recipe.order in ("shuffled", "stored") else 0
     return n // batch + bool(rest) if recipe.order != "classwise" else 1
@@ -73,11 +73,11 @@ def flat_gradient(
         g = gradient(w),  e = rho w^2 g / ||w g||,  g' = gradient(w + e)
         direction = g' - alpha (g - g' <g, g'> / ||g'||^2)
 
-    Products are elementwise, norms run over all parameters; where a norm is 0 so is its term.
+    Products are elementwise, norms run over all parameters; if a norm is 0, so is its term.
 
     Args:
-      gradient: of one and the same batch each time it is called.
-      first: gradient(w), where it is known.
+      gradient: the gradient function, of the same batch at every call.
+      first: gradient(w), if already computed.
 
     Source: GSAM (Zhuang et al., ICLR 2022) with ASAM's scaling (Kwon et al., ICML 2021), as FTD
     trains its experts.
@@ -99,9 +99,9 @@ def _length(tree: Tree) -> jax.Array:
 class Keys(NamedTuple):
     """Keys of one net: ``own`` for its shuffles and draws, ``ops`` shared by nets trained together.
 
-    The name of the DSA operation is drawn from ``ops``: nets in one vmap then run one operation a
-    step instead of all six. Each net's own sequence is distributed as published; parameters,
-    shuffles and initial weights stay independent.
+    The DSA operation is drawn from ``ops``: nets in one vmap then run one operation per step
+    instead of all six. Each net's own sequence is distributed as published; parameters, shuffles
+    and initial weights remain independent.
     """
 
     own: jax.Array
@@ -120,10 +120,10 @@ def _draw(keys: Keys, epoch: jax.Array | int) -> jax.Array:
 class Fit(NamedTuple):
     """``init(key) -> carry``; ``advance(carry, keys, images, labels, lr, lo, hi) -> carry, loss``.
 
-    Steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) are run; the loss is their
-    mean. ``steps_per_epoch`` counts the short last batch. Of a ``fed`` training images and labels
-    are those of the steps from ``lo`` on, ``[steps, b, ...]``. ``light``: so little is computed in
-    a step that on this kind of device several nets had better go together (``LIGHT``).
+    ``advance`` runs steps ``lo`` to ``hi`` (global numbers, traced: no recompilation) and returns
+    their mean loss. ``steps_per_epoch`` counts the short last batch. With ``fed``, images and
+    labels are those of the steps from ``lo`` on, ``[steps, b, ...]``. ``light``: a step computes so
+    little that vmap over several nets is faster on this kind of device (``LIGHT``).
     """
 
     init: Callable[[jax.Array], Tree]
@@ -132,15 +132,15 @@ class Fit(NamedTuple):
     light: bool = False
 
 
-# Bytes of activations of a step. Nets under vmap have grouped convolutions, which take 2.7 times as
-# long on an H100 at 220 MB (ConvNet of width 128, 256 images), and just over half at 9 MB, where
-# starting the programs is most of the time; the border is chosen between these. On a CPU a core
-# each is the better way.
+# Bytes of activations of a step. Nets under vmap have grouped convolutions. On an H100 these take
+# 2.7 times as long at 220 MB (ConvNet of width 128, 256 images), and just over half at 9 MB, where
+# launch overhead dominates; the threshold is chosen between the two. On a CPU, one core per net is
+# faster.
 LIGHT = 32 << 20
 
 
 def light(net: Net, images: int) -> bool:
-    """Tell whether nets had better go together, by what one makes of the images of a step."""
+    """Return whether vmap over nets is faster, by one net's activations in a step."""
     return jax.default_backend() != "cpu" and net.activations(images) <= LIGHT
 
 
@@ -155,11 +155,11 @@ def make(
     """Return the training of ``net`` on ``n`` images by ``recipe``; pure, for vmap over nets.
 
     Args:
-      fed: batches are given, in place of all images.
-      over: devices that share the images of a batch, batch statistics being the whole batch's.
+      fed: batches are passed instead of all images.
+      over: devices that share the images of a batch; batch statistics are of the whole batch.
 
     Raises:
-      ValueError: ``fed``, and the recipe's order is not ``shuffled``.
+      ValueError: with ``fed``, if the recipe's order is not ``shuffled``.
     """
     if fed and recipe.order != "shuffled":
         raise ValueError(f"batches are fed in shuffled order, not {recipe.order}")
@@ -170,8 +170,8 @@ def make(
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """The functions of ``Fit``; a carry holds variables, the optimiser's state, the order of the
-    images in this epoch and, with ``Recipe.ema``, the averaged weights.
+    """The functions of ``Fit``. A carry consists of variables, the optimiser's state, the order of
+    the images in this epoch and, with ``Recipe.ema``, the averaged weights.
     """
 
     net: Net
@@ -226,7 +226,7 @@ class _Training:
         return self._batch_of(carry, keys, images, labels, lr, step, epoch, j)
 
     def _dropped(self, lr: Tree, carry: Tree, epoch: Tree, j: Tree) -> tuple[Tree, Tree]:
-        """Return the rate and the carry as ``Recipe.drop`` leaves them at the start of a step."""
+        """Return the rate and the carry after applying ``Recipe.drop`` at the start of a step."""
         assert self.recipe.drop is not None
         first = self.recipe.drop.after_epoch + 1
         factor = self.recipe.drop.factor
@@ -240,7 +240,7 @@ class _Training:
         self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree,
         epoch: Tree, j: Tree,
     ) -> tuple[Tree, jax.Array]:  # fmt: skip
-        """Take the batch of a step, in the recipe's order, and learn from it."""
+        """Select the batch of a step, in the recipe's order, and update on it."""
         recipe, n, batch = self.recipe, self.n, self.batch
         if recipe.order == "classwise":
             draw, ipc = _draw(keys, epoch), n // recipe.classes
@@ -254,7 +254,7 @@ class _Training:
         if recipe.order == "sequential":
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
-        if self.per_epoch == 1:  # the whole set in one batch: its order says nothing
+        if self.per_epoch == 1:  # the whole set in one batch: its order is irrelevant
             return self._update(carry, keys, images, labels, lr, step)
         order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
@@ -276,7 +276,7 @@ class _Training:
     def _update(
         self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree
     ) -> tuple[Tree, jax.Array]:
-        """Learn from a batch: one step of the optimiser, of batch norm's statistics, of the
+        """Update on a batch: one step of the optimiser, of the batch-norm statistics and of the
         average.
         """
         recipe, variables = self.recipe, carry["variables"]
@@ -290,7 +290,7 @@ class _Training:
         params, state = self.optimizer.update(
             grads, carry["optimizer"], variables["params"], {"lr": lr}
         )
-        for _ in range(recipe.norm_updates - 1):  # at the weights of the step, too
+        for _ in range(recipe.norm_updates - 1):  # also at the weights of the step
             again = self.net.apply({**variables, **after}, x, train=True)
             after = {name: again.stats for name in after}
         new = {**variables, **after, "params": params}
@@ -300,7 +300,7 @@ class _Training:
         return carry, loss
 
     def _averaged(self, carry: Tree, before: Tree, step: Tree) -> Tree:
-        """Return d a + (1 - d) w of the weights w after a step; before step 0 a is w."""
+        """Return d a + (1 - d) w for the weights w after a step; before step 0, a is w."""
         d = self.recipe.ema
 
         def one(first: jax.Array, a: jax.Array, w: jax.Array) -> jax.Array:
@@ -309,7 +309,7 @@ class _Training:
         return jax.tree.map(one, before, carry["average"], carry["variables"]["params"])
 
     def _shown(self, keys: Keys, images: Tree, labels: Tree, step: Tree) -> tuple[Tree, Tree]:
-        """Return a batch as the net is shown it, and what the net is to learn of it."""
+        """Return the augmented batch and its targets."""
         recipe = self.recipe
         if recipe.distillation is not None:
             return recipe.distillation.view(images, labels, step)
@@ -349,7 +349,7 @@ class _Training:
             return self._loss(out.logits, target), {name: out.stats for name in normed}
 
         part = jax.value_and_grad(objective, has_aux=True)
-        if self.recipe.loss in PAIRED:  # every image of a batch meets every text
+        if self.recipe.loss in PAIRED:  # every image of a batch is paired with every text
             return part(params, normed, x, target)
         size = self.net.part(len(x), bool(normed))
         if self.recipe.parts > 1:
@@ -367,8 +367,8 @@ def _rows(tree: Tree, rows: jax.Array) -> Tree:
 def _accumulated(
     part: Callable[..., Tree], normed: Tree, x: Tree, target: Tree, size: int
 ) -> tuple[tuple[jax.Array, Tree], Tree]:
-    """Return what ``part`` would of a whole batch, from parts of ``size`` images one after another:
-    the mean of their losses and gradients by their images; batch statistics move by each in turn.
+    """Return the result of ``part`` for a whole batch, computed in parts of ``size`` images: losses
+    and gradients averaged by number of images; batch statistics are updated by each part in turn.
     """
 
     def add(lo: Any, count: int, sums: Tree, normed: Tree) -> tuple[Tree, Tree]:
@@ -377,7 +377,7 @@ def _accumulated(
         own = jax.tree.map(lambda a: a * (count / len(x)), (loss, grads))
         return jax.tree.map(jnp.add, sums, own), normed
 
-    # From zero, not from the first part's: the program of a part is compiled once.
+    # Start from zero, not from the first part, so that a part's program is compiled once.
     pieces = jax.tree.map(lambda a: a[:size], (x, target))
     (loss, _), grads = jax.eval_shape(part, normed, *pieces)
     zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, grads))
@@ -390,7 +390,7 @@ def _accumulated(
 
 
 def evaluated(carry: Tree) -> Tree:
-    """Return the variables that a trained net is tested with: its own, or with averaged weights.
+    """Return the variables for testing a trained net: its own, or with averaged weights.
 
     With ``Recipe.ema`` the weights are averaged; running batch-norm statistics are the trained
     net's.
