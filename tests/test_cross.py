@@ -50,7 +50,7 @@ def test_a_pool_leaves_out_what_is_too_large_and_says_so(monkeypatch: Any) -> No
     # A net that was asked for by its name is not left out: making it will say what is wrong.
     assert "VGG11" in resolved("digits", "dc,VGG11")[0]
     assert resolved("digits", "dc", **{"data.size": 32})[0] == groups.POOLS["dc"]
-    monkeypatch.setattr(groups, "fits", lambda name, shape: False)
+    monkeypatch.setattr(groups, "takes", lambda name, shape: False)
     with pytest.raises(BadInput, match="config.nets: dm; .*8x8 are too small for ConvNetBN, Conv"):
         groups.expand(("dm",), (8, 8, 1), "ConvNet")
 

@@ -175,7 +175,7 @@ class Labeller:
         by_place = self._mode == "map"
         over = tuple(context.devices)
         self._say = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
-        self._variables = parallel.everywhere([t.variables() for t in context.teachers], over)
+        self._variables = parallel.everywhere([t.variables() for t in teachers], over)
         self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
