@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,16 @@ def test_a_run_ends_in_a_product_its_figures_and_a_page(run):
         assert product.size == 20 and product.stored_bytes == 4 * 10 * 3 * 64
         assert "Gaussian" in result["summary"] and "Images of one epoch" in page
         assert "as many bytes as the generator" in page
+
+
+def test_the_code_of_the_docs_reads_it(run, monkeypatch):
+    kind, place, _ = run
+    monkeypatch.chdir(place)
+    text = (Path(__file__).parents[1] / "docs/use-a-set.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], names)
+    assert names["x"].shape[1:] == (8, 8, 1)
+    assert len(names["words" if kind == "pairs" else "y"]) == len(names["x"])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_figures(run, tmp_path):

@@ -56,21 +56,21 @@ def load(
     """
     path, arg = files.split(spec)
     file = files.find(path)
-    said, own = files.call(file, arg)
+    stated, own = files.call(file, arg)
     given = flat(overrides or {})
-    method = given.get("method", said.get("method", COMMON["method"].default))
+    method = given.get("method", stated.get("method", COMMON["method"].default))
     chosen = files.spec_for(str(method), own)
-    explicit = set(given) | (set(said) if spec is not None else set())
+    explicit = set(given) | (set(stated) if spec is not None else set())
     apart: dict[str, Any] = {}
     if of_set:
-        apart = {n: v for n, v in {**said, **given}.items() if n in explicit and n not in COMMON}
-        said, given = ({n: v for n, v in some.items() if n in COMMON} for some in (said, given))
+        apart = {n: v for n, v in {**stated, **given}.items() if n in explicit and n not in COMMON}
+        stated, given = ({n: v for n, v in some.items() if n in COMMON} for some in (stated, given))
     try:
-        said = {name: checked(name, value, chosen.keys) for name, value in said.items()}
+        stated = {name: checked(name, value, chosen.keys) for name, value in stated.items()}
     except BadInput as error:
         raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
     text = None if spec is None else str(spec)
-    return Loaded(fill(chosen, said, given), frozenset(explicit), text, apart)
+    return Loaded(fill(chosen, stated, given), frozenset(explicit), text, apart)
 
 
 def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:

@@ -97,7 +97,7 @@ def _plain_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
     return step
 
 
-def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Any) -> Step:
+def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: SecondOrder) -> Step:
     """Return the step with a custom reverse rule that stores no activations.
 
     ``second_order(theta, rows, fixed, w) -> ((w . grad L, H w), mixed)`` for a part of the rows,

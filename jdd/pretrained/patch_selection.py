@@ -92,7 +92,7 @@ def taken(scores: np.ndarray, wanted: int, part: str) -> tuple[np.ndarray, np.nd
     return image, scores[image].argmin(1)
 
 
-def medium(teacher: Teacher, data: Any, seed: int, ipc: int) -> Crops:
+def medium(teacher: Teacher, data: Dataset, seed: int, ipc: int) -> Crops:
     """Return ``select`` by the rule ``MEDIUM``, computed once and stored next to the teacher."""
     if teacher.store is None:
         return select(teacher, data, seed, ipc, MEDIUM)
@@ -132,7 +132,7 @@ def padded(cells: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _candidates(
-    net: Net, variables: Tree, data: Any, seed: int, label: int, drawn: np.ndarray, rule: Rule
+    net: Net, variables: Tree, data: Dataset, seed: int, label: int, drawn: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes of all crops, [images, crops, 4], and their cross entropies."""
     every, judge, boxes, scores = np.repeat(drawn, rule.crops), _judge(net, rule), [], []

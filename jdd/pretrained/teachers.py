@@ -64,7 +64,7 @@ class Teacher(NamedTuple):
         return Cosine(warmup=self.settings["warmup"]).rates(lr, steps, per_epoch)
 
 
-def teachers(config: Any, data: Any, folder: Path | None) -> tuple[Teacher, ...]:
+def teachers(config: Decoupled, data: Dataset, folder: Path | None) -> tuple[Teacher, ...]:
     """Return the teachers of a config, in order; ``folder`` None: untrained ones.
 
     Raises:
@@ -135,7 +135,9 @@ def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -
     return Teacher(word, net, frozen, recipe, settings, squeeze.epochs, store)
 
 
-def trained(word: str, settings: Mapping[str, Any], data: Any, folder: Path) -> tuple[Net, Tree]:
+def trained(
+    word: str, settings: Mapping[str, Any], data: Dataset, folder: Path
+) -> tuple[Net, Tree]:
     """Return a teacher that labelled images: its net (``Teacher.frozen``) and its variables.
 
     Args:

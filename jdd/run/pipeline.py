@@ -124,7 +124,7 @@ def prepare(
     scores.fits(config, str(configs.flat(config).get("objective", "distill")))
     if isinstance(loaded, pairs.PairDataset):
         context = RunContext(config, loaded, place, command)
-        _check_pairs(config, loaded)
+        _check_pairs(cast(PairConfig, config), loaded)
     else:
         context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
         _check_classes(config, loaded)
@@ -138,14 +138,14 @@ def prepare(
     return context
 
 
-def _check_pairs(config: Any, loaded: pairs.PairDataset) -> None:
+def _check_pairs(config: PairConfig, loaded: pairs.PairDataset) -> None:
     """Refuse more pairs than there are images."""
     most = len(loaded.train.images)
     if config.pairs > most:
         raise BadInput("config.pairs", str(config.pairs), f"2 to {most}, the training images")
 
 
-def _check_classes(config: Any, loaded: data.Dataset) -> None:
+def _check_classes(config: Common, loaded: data.Dataset) -> None:
     """Refuse more images per class than the smallest class has."""
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if config.ipc > min(counts):

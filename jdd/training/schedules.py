@@ -6,6 +6,7 @@ every operation to float32, which would change the bits of trained nets.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 
-class Schedule:
+class Schedule(abc.ABC):
     """One kind of schedule; a subclass is a frozen dataclass of its options.
 
     ``name`` is the kind in a recipe. ``needs`` are the required entries of a recipe.
@@ -38,14 +39,15 @@ class Schedule:
     needs: ClassVar[tuple[str, ...]] = ()
     offered: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def factors(self, steps: int, per_epoch: int) -> ndarray:
         """Return the factors of the rate, ``[steps]`` float64; an epoch has ``per_epoch`` steps."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def words(self, steps: int) -> str:
         """Return the schedule in words; ``steps`` is 0 if a training is counted in epochs."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def factor_code(self, length: int, unit: int) -> list[str]:
         """Return Python lines that define ``rate``, the factor as a function of iteration t.
 
@@ -53,7 +55,6 @@ class Schedule:
           length: iterations of the loop.
           unit: iterations per epoch; 1 if each iteration is an epoch.
         """
-        raise NotImplementedError
 
     def rates(self, rate: float, steps: int, per_epoch: int = 1) -> tuple[float, ...]:
         """Return the rate of every step, ``[steps]``."""
