@@ -64,7 +64,7 @@ def _run(argv: list[str]) -> int:
         spec = None if flags.mode == "study" else flags.config
         _print_help(help_text(spec, overrides))
         return 0
-    _check_mode(flags, overrides)
+    _validate_mode(flags, overrides)
     if flags.set is not None and flags.mode not in ("evaluate", "export"):
         allowed = "--mode=evaluate and --mode=export read it"
         raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
@@ -92,7 +92,7 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def _check_mode(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
+def _validate_mode(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Refuse a mode that is neither one of jdd's nor a phase of the config's method."""
     if flags.mode in MODES:
         return

@@ -152,7 +152,7 @@ def guarded(doing: str, smaller: Callable[[], str]) -> Iterator[None]:
         raise ran_out(error, doing, smaller()) from error
 
 
-def check_file(path: str | os.PathLike[str], allowed: str) -> None:
+def validate_file_size(path: str | os.PathLike[str], allowed: str) -> None:
     """Refuse a file that is larger than memory and would be read as a whole.
 
     Raises:
@@ -166,7 +166,7 @@ def check_file(path: str | os.PathLike[str], allowed: str) -> None:
 _RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 
 
-def check_npz(
+def validate_npz_size(
     path: str | os.PathLike[str],
     allowed: str,
     wanted: Collection[str] | None = None,

@@ -357,10 +357,10 @@ def test_resume_accepts_some_keys_and_lists_the_others():
     saved = json.loads(config_lib.to_json(config))
     assert config_lib.changed(saved, config) == ([], [])
     more = config_lib.replace(config, {"steps": 900, "nets": "ConvNetBN", "eval": {"n": 8}})
-    assert [c.name for c in config_lib.check_resume(saved, more)] == ["steps", "nets", "eval.n"]
+    assert [c.name for c in config_lib.validate_resume(saved, more)] == ["steps", "nets", "eval.n"]
     other = config_lib.replace(config, {"lr_img": 3, "seed": 1, "steps": 9})
     error = refused(
-        lambda: config_lib.check_resume(saved, other, "runs/x"),
+        lambda: config_lib.validate_resume(saved, other, "runs/x"),
         "--workdir=runs/x",
         "config.seed was 0, now 1",
         "config.lr_img was 20, now 3",

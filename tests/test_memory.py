@@ -73,9 +73,9 @@ def test_a_whitening_too_large_is_foretold(capsys, tiny, tmp_path, has):
     assert "--config.data.zca=none, or --config.data.size=" in err
     # The size it names is one that goes.
     side = int(err.split("--config.data.size=")[1].split()[0])
-    data.transform.check_whitening("kornia", (side, side, 3))
+    data.transform.validate_whitening("kornia", (side, side, 3))
     with pytest.raises(BadInput, match="and to fit it"):
-        data.transform.check_whitening("kornia", (2 * side, 2 * side, 3))
+        data.transform.validate_whitening("kornia", (2 * side, 2 * side, 3))
 
 
 def test_the_remedies_of_a_whitening_work(tiny, tmp_path, has):
@@ -203,7 +203,7 @@ def test_a_net_too_wide_is_foretold(capsys, tiny, tmp_path, has):
     err = refused(capsys, keys, workdir=tmp_path / "run", says=says)
     width = int(err.split("--config.net.width=")[1].split()[0])
     assert 1000 < width < 100_000
-    base.fits(runs.context({**tiny, "net.width": width}, tmp_path))
+    base.validate_memory(runs.context({**tiny, "net.width": width}, tmp_path))
     has(150_000)  # one net of width 32 fits, two do not
     wide = {**tiny, "net.width": 32, "experts.group": 1}
     err = refused(capsys, wide, workdir=tmp_path / "run", says=("--config.eval.at_once=1",))

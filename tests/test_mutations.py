@@ -156,7 +156,7 @@ def outcome(path: Path) -> str:
     assert np.isfinite(dset.labels).all() and np.abs(dset.labels).max() <= 1e4
     for array in dset.transform:
         assert array is None or (np.isfinite(array).all() and np.abs(array).max() <= 1e4)
-    distilled_set.to_arrays(distilled_set.check(dset, "again"))
+    distilled_set.to_arrays(distilled_set.validate(dset, "again"))
     return "read"
 
 

@@ -188,7 +188,7 @@ def test_what_an_evaluation_says_to_type_works_in_the_same_directory(capsys, don
     for name, (changes, _) in BAD_SETS.items():
         path, place = variant(done, tmp_path / f"{name}.npz", **changes), tmp_path / name
         try:
-            rules.check(DistilledSet.load(path), "x")
+            rules.validate_recipe(DistilledSet.load(path), "x")
         except BadInput as error:
             advice = typed(str(error))
         else:
@@ -267,7 +267,7 @@ def test_an_evaluation_goes_on_with_its_own_set_alone(capsys, done, assessed, tm
     assert (place / "checkpoints/evaluate.json").read_text() == kept  # nothing measured again
     assert main.main([*evaluation(path, **{"eval.n": 2}), f"--workdir={place}"]) == 0
     assert json.loads((place / "result.json").read_text())["accuracy"]["MLP"]["n"] == 2
-    assert workdir.assessed(place) and not workdir.own(place)
+    assert workdir.holds_external_set(place) and not workdir.own(place)
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -511,7 +511,7 @@ def test_what_a_method_says_of_its_set_is_allowed(tiny, tmp_path, method):
     own = DECOUPLED | {"eval.curve": 0} if method == "sre2l" else {"net.name": "MLP"}
     keys = {k: v for k, v in {**tiny, "nets": "MLP", **own}.items() if k in schema}
     dset = costs.example(runs.context({"method": method, **keys}, tmp_path))
-    rules.check(dset, method)
+    rules.validate_recipe(dset, method)
     wrong = dset._replace(recipe=distilled_set.merge(dset.recipe, {"train": {"optimizer": "lion"}}))
     with pytest.raises(BadInput, match=f"{method}: recipe.train.optimizer is 'lion'"):
-        rules.check(wrong, method)
+        rules.validate_recipe(wrong, method)

@@ -261,7 +261,7 @@ def test_a_rate_is_positive_in_every_form_of_set(tmp_path):
                 interop.load(path)
             path.unlink()
         with pytest.raises(BadInput, match="lr is .* above 0 is needed"):
-            distilled_set.check(OURS._replace(lr=bad), "a")
+            distilled_set.validate(OURS._replace(lr=bad), "a")
     folder = interop.export(OURS, tmp_path / "png")
     side = json.loads((folder / "recipe.json").read_text())
     for bad, words in ((-0.01, "above 0"), (0, "above 0"), ("0.1", "lr is '0.1'"), (True, "True")):
@@ -315,7 +315,7 @@ def test_numbers_that_no_set_has_are_damage(tmp_path, suffix, change, words):
         np.savez(path, **arrays)
     else:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(distilled_set, "check", lambda dataset, where: dataset)
+            patch.setattr(distilled_set, "validate", lambda dataset, where: dataset)
             patch.setattr(distilled_set, "to_arrays", lambda dataset: dict(arrays))
             patch.setattr(interop.exchange.torch_files, "to_arrays", lambda dataset: dict(arrays))
             interop.export(bad, path)

@@ -14,7 +14,6 @@ from jdd.config.resolve import (
     Change,
     Loaded,
     changed,
-    check_resume,
     default_workdir,
     fill,
     from_json,
@@ -23,6 +22,7 @@ from jdd.config.resolve import (
     resolve,
     resolve_auto,
     to_json,
+    validate_resume,
 )
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, Key, group, like, option
@@ -38,7 +38,7 @@ __all__ = [
     "build",
     "bundled",
     "changed",
-    "check_resume",
+    "validate_resume",
     "config_dir",
     "default_workdir",
     "fill",

@@ -22,7 +22,7 @@ from jdd.schema.common import COMMON, Common
 from jdd.schema.key import Key, checked
 from jdd.schema.python_file import broken, execute
 from jdd.schema.values import flat, nested
-from jdd.specs.base import Spec, check_spec
+from jdd.specs.base import Spec, validate_spec
 from jdd.stages.registry import Phase
 
 QUICKSTART = "quickstart"
@@ -105,7 +105,7 @@ def _own_spec(module: types.ModuleType, path: Path) -> Spec | None:
     """Return the validated SPEC of a config file, with the folder of its modules."""
     if not hasattr(module, "SPEC"):
         return None
-    found = check_spec(module.SPEC, str(path))
+    found = validate_spec(module.SPEC, str(path))
     if found.name in specs.names():
         if found is specs.get(found.name):
             return found

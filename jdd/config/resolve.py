@@ -111,7 +111,7 @@ def resolve(
     from jdd.augment import dsa
     from jdd.nets import groups  # imports JAX, which --help does not need
 
-    _check_dataset(config)
+    _validate_dataset(config)
     names, told = groups.chosen(config.net.name, config.nets, _shape(config, shape))
     settled, notes = resolve_auto(config, shape)
     settled["nets"], notes = names, notes + told
@@ -120,9 +120,9 @@ def resolve(
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")
     if settled["data.dsa"] != AUTO:
         dsa.names(settled["data.dsa"])
-    training.check(settled)
-    if config.spec.check:
-        config.spec.check(settled)
+    training.validate(settled)
+    if config.spec.validate:
+        config.spec.validate(settled)
     return values.build(config.spec, settled), notes
 
 
@@ -199,7 +199,7 @@ def _own_options(net: str) -> dict[str, Any]:
     return OWN.get(net, {})
 
 
-def _check_dataset(config: Common) -> None:
+def _validate_dataset(config: Common) -> None:
     from jdd.data.catalogue import CATALOGUE
     from jdd.data.sources.digits_captions import DATASETS as PAIRED
 
@@ -296,7 +296,7 @@ def changed(
     return refused, accepted
 
 
-def check_resume(
+def validate_resume(
     saved: Mapping[str, Any] | Common,
     config: Common,
     workdir: str = "",

@@ -128,7 +128,7 @@ def match(
     return Match(found, tuple(notes))
 
 
-def check_same(
+def validate_same(
     theirs: Sequence[str], classes: Sequence[str], where: str, dataset: str, numbers: bool = True
 ) -> tuple[str, ...]:
     """Check that ``theirs`` are the dataset's classes, possibly in other words; return notes.

@@ -20,13 +20,13 @@ from jdd.data.transform import (
     ZCA_EPS,
     Transform,
     channel_stats,
-    check_whitening,
     chunks,
     fit_frepo_zca,
     fit_kip_zca,
     fit_zca,
     normalisation,
     unfitted,
+    validate_whitening,
     whitening,
     whitening_kind,
 )
@@ -94,11 +94,11 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
     zca = whitening_kind(setting(data_config, "zca"))
     if request.size:  # before the images are decoded, which may take an hour
         shape = (request.size, request.size, request.channels or 1)
-        check_whitening(zca, shape, cached=True)
+        validate_whitening(zca, shape, cached=True)
     raw = load_raw(data_config)
     train = raw.splits["train"][0]
-    check_whitening(zca, train.shape[1:], cached=True)
-    _check_floats(raw)
+    validate_whitening(zca, train.shape[1:], cached=True)
+    _validate_floats(raw)
     digests = [_digest(*raw.splits[name], request.cache_dir) for name in sorted(raw.splits)]
     transform, fit_notes = _transform(request, train, raw.scale, zca, digests, fit)
     through = transform
@@ -160,7 +160,7 @@ def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
     return _carve(raw, "val", fraction, note, exact)
 
 
-def _check_floats(raw: Raw) -> None:
+def _validate_floats(raw: Raw) -> None:
     """Refuse images that do not fit into memory as floats, counting the splits still to be mapped.
 
     Raises:
@@ -262,7 +262,7 @@ def _transform(
     file = cache.file(request.cache_dir, stem, [digests, scale, ZCA_EPS, *stated])
     arrays, note = cache.read(file, names), ""
     if arrays is None:
-        check_whitening(zca, train.shape[1:])
+        validate_whitening(zca, train.shape[1:])
         if not fit:
             return unfitted(zca, train.shape[1:], first), ()
         arrays = dict(zip(names, _FITS[zca](train, scale, first), strict=True))

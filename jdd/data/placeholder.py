@@ -11,7 +11,7 @@ from jdd.data import catalogue as table
 from jdd.data.dataset import Dataset, Split
 from jdd.data.sources import tfds_sets
 from jdd.data.sources.request import setting, side, source_of
-from jdd.data.transform import check_whitening, normalisation, unfitted, whitening_kind
+from jdd.data.transform import normalisation, unfitted, validate_whitening, whitening_kind
 from jdd.schema.common import Data
 
 FINGERPRINT = "placeholder"
@@ -43,7 +43,7 @@ def placeholder(data_config: Data | Mapping[str, Any]) -> Dataset:
     size, (height, width, channels) = side(data_config), known.shape
     zca = whitening_kind(setting(data_config, "zca"))
     shape = (size, size, channels) if size else (height, width, channels)
-    check_whitening(zca, shape)
+    validate_whitening(zca, shape)
     train, test = (
         Split(
             np.broadcast_to(np.float32(0), (n, *shape)),

@@ -35,18 +35,18 @@ def origin(config: Common, data: Dataset, fit: bool = True) -> Dataset:
         found = load(wanted, fit)
     except BadInput as error:
         raise _renamed(error) from None
-    classes = _check(found, data)
+    classes = _validate(found, data)
     notes = (f"pretrained nets come from {found.name}: {len(found.train.labels)} images", *classes)
     return found._replace(notes=notes + tuple(f"{found.name}: {note}" for note in found.notes))
 
 
-def _check(found: Dataset, data: Dataset) -> tuple[str, ...]:
+def _validate(found: Dataset, data: Dataset) -> tuple[str, ...]:
     """Return notes on the classes; refuse images of another shape, or other classes."""
     where = f"config.source.name={found.name}"
     if found.shape != data.shape:
         shapes = ["x".join(map(str, d.shape)) for d in (found, data)]
         raise BadInput(where, f"images are {shapes[0]}", f"{data.name} has {shapes[1]}")
-    return class_names.check_same(
+    return class_names.validate_same(
         found.class_names, data.class_names, where, data.name, numbers=False
     )
 

@@ -186,7 +186,7 @@ def whitening_kind(value: bool | str) -> str:
 FIT_BYTES, HELD_BYTES = 40, 8
 
 
-def check_whitening(kind: str, shape: tuple[int, ...], cached: bool = False) -> None:
+def validate_whitening(kind: str, shape: tuple[int, ...], cached: bool = False) -> None:
     """Refuse a whitening of images of ``shape`` whose matrices do not fit into memory.
 
     Args:

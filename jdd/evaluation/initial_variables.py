@@ -17,7 +17,7 @@ from jdd.product.generator import GeneratorSet
 Tree = Any
 
 
-def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
+def initial_variables(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
     """Return the stacked initial variables of ``net`` by the set's recipe; None for fresh weights.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
@@ -30,7 +30,7 @@ def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
     """
     init = dset.recipe["train"].get("init") or {"kind": "fresh"}
     if net is not context.net:
-        _own_alone(dset, net, context.net)
+        _validate_net(dset, net, context.net)
     if init["kind"] == "fresh" or net is not context.net:
         return None
     if init["kind"] == "fixed":
@@ -47,13 +47,13 @@ def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
     return jax.tree.map(lambda *a: np.stack(a), *trees)
 
 
-def _own_alone(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
+def _validate_net(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
     kind = objectives.of(dset.recipe)["kind"]
     if kind != "distill":
         found = f"{net.name}, and the set is to {kind} trained nets"
         raise BadInput("config.nets", found, f"{own.name} alone: no other is trained")
 
 
-def kinds(start: Tree, n: int) -> int:
+def distinct_nets(start: Tree, n: int) -> int:
     """Return min(n, number of initial states): identical initial states train to identical nets."""
     return n if start is None else min(n, len(jax.tree.leaves(start)[0]))

@@ -1,7 +1,7 @@
 """Validation of a set's recipe: type and range of every entry that training on the set reads.
 
-Sets come from files, whose content is untrusted. ``check`` validates a recipe against one table
-before any net is trained or anything is written; a recipe that passes cannot fail later.
+Sets come from files, whose content is untrusted. ``validate_recipe`` compares a recipe with one
+table before any net is trained or anything is written; a recipe that passes cannot fail later.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ _FLAGS = {
 }
 
 
-def check(dset: AnyProduct, where: str) -> None:
+def validate_recipe(dset: AnyProduct, where: str) -> None:
     """Refuse a recipe that nets cannot be trained with.
 
     Raises:
@@ -143,12 +143,12 @@ def check(dset: AnyProduct, where: str) -> None:
             if entry not in found:
                 raise BadInput(where, f"recipe.{section} has no {entry}", words)
             raise _refusal(where, name, found[entry], words, _flag(dset.recipe, name))
-    _task(dset, where)
-    _rates(dset, where)
+    _validate_task(dset, where)
+    _validate_rates(dset, where)
     if isinstance(dset, PairSet):
-        _pairs(dset, where)
+        _validate_pairs(dset, where)
     else:
-        _together(dset, where)
+        _validate_combinations(dset, where)
 
 
 def refused(train: Mapping[str, Any]) -> bool:
@@ -186,12 +186,12 @@ def rate(dset: AnyProduct) -> float | tuple[float, ...] | None:
     return tuple(map(float, rates)) if many else float(rates[0])
 
 
-def _rates(dset: AnyProduct, where: str) -> None:
+def _validate_rates(dset: AnyProduct, where: str) -> None:
     train, found = dset.recipe["train"], rate(dset)
     if found is None:
-        said = train.get("lr")
-        said = dset.lr if said is None else said
-        raise BadInput(where, f"learning rate {said}", RATE)
+        stated = train.get("lr")
+        stated = dset.lr if stated is None else stated
+        raise BadInput(where, f"learning rate {stated}", RATE)
     if isinstance(found, tuple) and (train.get("steps") or 0) > len(found):
         raise BadInput(where, f"{train['steps']} steps, {len(found)} rates", RATE)
     if isinstance(found, tuple) and train.get("schedule"):
@@ -228,7 +228,7 @@ def _needed(section: str, found: Mapping[str, Any]) -> tuple[str, ...]:
 TASKS = ("classify", "adapt", "attack", "retrieval")
 
 
-def _task(dset: AnyProduct, where: str) -> None:
+def _validate_task(dset: AnyProduct, where: str) -> None:
     """Refuse a task that is unknown, or does not match the kind of product."""
     task, paired = dset.recipe.get("task", "classify"), isinstance(dset, PairSet)
     if task not in TASKS:
@@ -238,7 +238,7 @@ def _task(dset: AnyProduct, where: str) -> None:
         raise BadInput(where, f"recipe.task is {task!r} of a product of kind {dset.kind!r}", words)
 
 
-def _pairs(pairs: PairSet, where: str) -> None:
+def _validate_pairs(pairs: PairSet, where: str) -> None:
     """Refuse a recipe whose order or loss does not apply to pairs."""
     train = pairs.recipe["train"]
     if train["loss"] not in PAIRED or train["order"] != "shuffled":
@@ -246,7 +246,7 @@ def _pairs(pairs: PairSet, where: str) -> None:
         raise BadInput(where, found, f"one of {', '.join(PAIRED)}, with order 'shuffled'")
 
 
-def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
+def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> None:
     """Refuse entries that are incompatible with each other or with the set's images."""
     train, augment = dset.recipe["train"], dset.recipe["augment"]
     name = augment["name"] or "none"
@@ -270,7 +270,7 @@ def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
         found = f"weights with recipe.train.loss {train['loss']!r}"
         raise BadInput(where, found, "cross_entropy, or a set without weights")
     if stored:
-        _labels(dset, where)
+        _validate_labels(dset, where)
     if train["order"] == "classwise" and not 1 <= train["per_class"] <= count // classes:
         found = f"recipe.train.per_class is {train['per_class']!r}"
         raise BadInput(where, found, f"1 to {count // classes}, the images of a class")
@@ -288,7 +288,7 @@ def _together(dset: DistilledSet | GeneratorSet, where: str) -> None:
             raise BadInput(where, found, f"0 to {classes - 1}")
 
 
-def _labels(dset: DistilledSet | GeneratorSet, where: str) -> None:
+def _validate_labels(dset: DistilledSet | GeneratorSet, where: str) -> None:
     labels, train = dset.recipe["labels"], dset.recipe["train"]
     if labels["kind"] != "stored" or dset.label_kind != "hard":
         found = f"order 'stored' of {dset.label_kind} labels, and recipe.labels is {labels!r}"

@@ -66,9 +66,9 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
     The learned rates of pairs, one for each branch, override the recipe's.
 
     Raises:
-      BadInput: as in ``rules.check``, naming ``where``.
+      BadInput: as in ``rules.validate_recipe``, naming ``where``.
     """
-    rules.check(dset, where)
+    rules.validate_recipe(dset, where)
     lr, augment = rules.rate(dset), dset.recipe["augment"]
     assert lr is not None  # checked
     recipe = Recipe.from_json(dset.recipe["train"])
@@ -181,7 +181,7 @@ def test_nets(
         pieces: Iterable[tuple[int, int]] = reader.pieces() if reader else ((0, total),)
         if fresh:
             pieces = epochs(total, run.steps_per_epoch)
-        read = functools.partial(_taught, reader, labels, members)
+        read = functools.partial(_labels_on_device, reader, labels, members)
         begun, coming = time.perf_counter(), Prefetcher(read, pieces)
         for (first, last), y in coming:
             if fresh:
@@ -206,12 +206,14 @@ def test_nets(
     return np.concatenate(found)[:count]
 
 
-def _taught(
+def _labels_on_device(
     reader: LabelReader | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
 ) -> Tree:
     """Return on the device the labels of some nets from a piece's first step on."""
-    taught = reader.at(members, piece[0]) if reader else jax.tree.map(lambda a: a[members], labels)
-    return jax.block_until_ready(jax.tree.map(jnp.asarray, taught))
+    piece_labels = (
+        reader.at(members, piece[0]) if reader else jax.tree.map(lambda a: a[members], labels)
+    )
+    return jax.block_until_ready(jax.tree.map(jnp.asarray, piece_labels))
 
 
 def epochs(total: int, per_epoch: int) -> list[tuple[int, int]]:

@@ -53,7 +53,7 @@ def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)
     if path.is_file() and path.suffix.lower() not in ARCHIVES:
-        memory.check_file(path, "a set that fits into memory is needed")
+        memory.validate_file_size(path, "a set that fits into memory is needed")
     found = _read(path, facts)
     return distilled_set.plausible(found, where) if isinstance(found, DistilledSet) else found
 
@@ -117,7 +117,7 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
             found = f"a product of kind {dataset.kind!r} as {fmt}"
             raise BadInput("format", found, "npz: the other formats hold fixed sets of images")
         return dataset.save(path)
-    dataset = distilled_set.check(dataset, str(path))
+    dataset = distilled_set.validate(dataset, str(path))
     if dataset.weights is not None and fmt not in ("npz", "figures"):
         raise BadInput("format", f"a set with weights as {fmt}", "npz: the others hold no weights")
     if fmt == "npz":

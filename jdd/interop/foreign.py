@@ -11,7 +11,7 @@ from jdd.data.catalogue import CATALOGUE, Facts, default_dsa, lookup
 from jdd.data.transform import NAMES, Transform, normalisation, whitening_kind
 from jdd.errors import BadInput
 from jdd.product import distilled_set
-from jdd.product.arrays import check_transform
+from jdd.product.arrays import validate_transform
 from jdd.product.distilled_set import DistilledSet
 
 # Learned pixels exceed [0, 1] slightly; larger values are on the scale 0 to 255.
@@ -102,11 +102,11 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
         )
     labels, names, notes = _labels(found, known, tuple(given), facts.classes if facts else 0, where)
     kind = _label_kind(labels, known, found, where)
-    labels = distilled_set.check_labels(labels, kind, len(found.images), len(names), where)
+    labels = distilled_set.validate_labels(labels, kind, len(found.images), len(names), where)
     if kind == "probabilities" and labels.min() >= -_ROUNDING:
         labels = np.maximum(labels, 0)
     transform = _transform(found, known, facts, where)
-    check_transform(transform, found.images.shape[1:], where)
+    validate_transform(transform, found.images.shape[1:], where)
     images, assumed = _in_nets_space(found, known, transform, where)
     recipe = distilled_set.make_recipe(**own) | dict(
         dataset=name,
@@ -129,7 +129,7 @@ def adopt(found: Found, known: Known, where: str) -> DistilledSet:
             recipe["train"] = recipe["train"] | {"lr": found.lr}
         corners = found.align_corners
         dataset = _recipe_facts(dataset, Known(dsa="auto", align_corners=corners))
-    return distilled_set.check(_recipe_facts(dataset, known), where)
+    return distilled_set.validate(_recipe_facts(dataset, known), where)
 
 
 def _in_nets_space(
@@ -198,7 +198,7 @@ def override(dataset: DistilledSet, known: Known, where: str) -> DistilledSet:
         for name in ("batch", "steps", "dsa"):
             if getattr(known, name):
                 raise BadInput(where, "its views and their batches are stored", f"leave out {name}")
-    return distilled_set.check(_recipe_facts(dataset, known), where)
+    return distilled_set.validate(_recipe_facts(dataset, known), where)
 
 
 def _recipe_facts(dataset: DistilledSet, known: Known) -> DistilledSet:

@@ -21,7 +21,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.schema.common import Common
 from jdd.schema.values import section
-from jdd.training.recipe import asked, protocol
+from jdd.training.recipe import protocol, with_eval_keys
 
 Tree = Any
 # Keys of ``experts`` that the baseline of the whole training set follows.
@@ -235,7 +235,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
     """Return the recipe of a set: the published protocol, overridden by ``train``.
 
     Settings of ``config.eval`` that differ from their default override both: ``steps``, and the
-    options of ``training.recipe.asked``.
+    options of ``training.recipe.with_eval_keys``.
     """
     config, data = problem.config, problem.data
     options = {
@@ -256,7 +256,7 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "seed": config.seed,
         "steps": outer_steps,
         "net": {"name": config.net.name, "options": net_options(config)},
-        "train": asked(options, section(config.eval)),
+        "train": with_eval_keys(options, section(config.eval)),
         "augment": {
             "name": "none" if strategy == "none" else "dsa",
             "strategy": "" if strategy == "none" else strategy,

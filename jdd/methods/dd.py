@@ -142,7 +142,7 @@ def adam(config: Config, per_epoch: int) -> optax.GradientTransformation:
     return optax.multi_transform(parts, {name: name for name in parts})
 
 
-def starts(config: Config, store: Any) -> dict[str, Any]:
+def initial_variables(config: Config, store: Any) -> dict[str, Any]:
     """Return the initial variables of an evaluation's nets, as the recipe stores them.
 
     Nets of an expert store have the store's settings, which identify it.
@@ -198,7 +198,7 @@ def make(config: Config, problem: Problem) -> Method:
             "epochs": repeats,
             "passes": repeats,
             "drop": None,
-            "init": starts(config, problem.experts),
+            "init": initial_variables(config, problem.experts),
         }
         return DistilledSet(
             images=np.asarray(state.variables["images"]),

@@ -64,7 +64,7 @@ def conv(
     """
     if lowering not in LOWERINGS:
         raise ValueError(f"lowering: {lowering!r}; one of {', '.join(LOWERINGS)}")
-    _check_fit(x, kernel, padding)
+    _validate_fit(x, kernel, padding)
     if lowering == "auto":
         cpu = jax.default_backend() == "cpu"
         lowering = _on_cpu(x, kernel, stride, padding, few) if cpu else "library"
@@ -107,7 +107,7 @@ def depthwise(
     """
     if lowering not in ("auto", "library", "shifts"):
         raise ValueError(f"lowering: {lowering!r}; one of auto, library, shifts")
-    _check_fit(x, kernel, padding)
+    _validate_fit(x, kernel, padding)
     if lowering == "library" or lowering == "auto" and jax.default_backend() != "cpu":
         return _library(x, kernel, padding, stride, groups=x.shape[-1])
     kh, kw, _, channels = kernel.shape
@@ -119,7 +119,7 @@ def depthwise(
     return total
 
 
-def _check_fit(x: jax.Array, kernel: jax.Array, padding: int) -> None:
+def _validate_fit(x: jax.Array, kernel: jax.Array, padding: int) -> None:
     if min(x.shape[1] - kernel.shape[0], x.shape[2] - kernel.shape[1]) + 2 * padding < 0:
         fit = f"a kernel of {kernel.shape[0]}x{kernel.shape[1]} does not fit"
         raise TooSmall(f"{fit} a map of {x.shape[1]}x{x.shape[2]}")

@@ -27,7 +27,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       BadInput: the file is absent, empty, truncated, not an npz or holds pickled objects.
     """
     where = str(path)
-    memory.check_npz(path, "a set that fits into memory is needed")
+    memory.validate_npz_size(path, "a set that fits into memory is needed")
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -147,7 +147,7 @@ def transform_of(
     return Transform(mean, std, whitening[0], whitening[1], None, whitening[2])
 
 
-def check_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
+def validate_transform(transform: Transform, shape: tuple[int, ...], where: str) -> None:
     """Refuse a transform that does not match images of ``shape`` [h, w, c].
 
     Raises:

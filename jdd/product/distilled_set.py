@@ -16,13 +16,13 @@ from jdd.errors import BadInput
 from jdd.product.arrays import (
     EXPECTED,
     as_read,
-    check_transform,
     floats,
     read_npz,
     recipe_json,
     require,
     scalar,
     transform_of,
+    validate_transform,
     whitening_arrays,
 )
 from jdd.storage.files import write_atomic
@@ -124,7 +124,7 @@ class DistilledSet(NamedTuple):
         Raises:
           BadInput: the set is inconsistent, or ``path`` cannot be written.
         """
-        arrays = to_arrays(check(self, str(path)))
+        arrays = to_arrays(validate(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
@@ -177,7 +177,7 @@ def to_arrays(dataset: DistilledSet) -> dict[str, np.ndarray]:
     return arrays
 
 
-def check_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
+def validate_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
     """Refuse a file of a newer schema.
 
     Raises:
@@ -194,7 +194,7 @@ def check_version(arrays: Mapping[str, np.ndarray], where: str) -> None:
 
 def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
     """Build a set from the arrays of ``to_arrays``; ``where`` is the file's name in errors."""
-    check_version(arrays, where)
+    validate_version(arrays, where)
     if (kind := str(arrays.get("kind", "images"))) != "images":
         raise BadInput(where, f"a set of kind {kind!r}", "a fixed set of labelled images")
     require(arrays, ("images", "labels", "label_kind", "recipe"), where)
@@ -210,7 +210,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
         transform,
         weights=arrays.get("weights"),
     )
-    return check(dataset, where)
+    return validate(dataset, where)
 
 
 def read_recipe(text: str, where: str) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
     return merge(RECIPE, found)
 
 
-def check(dataset: DistilledSet, where: str) -> DistilledSet:
+def validate(dataset: DistilledSet, where: str) -> DistilledSet:
     """Return the set with its arrays in their declared types.
 
     Raises:
@@ -262,10 +262,10 @@ def check(dataset: DistilledSet, where: str) -> DistilledSet:
         raise BadInput(
             where, f"label_kind {dataset.label_kind!r}", f"one of {', '.join(LABEL_KINDS)}"
         )
-    labels = check_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
+    labels = validate_labels(labels, dataset.label_kind, len(images), dataset.classes, where)
     if dataset.lr is not None and not 0 < dataset.lr < np.inf:
         raise BadInput(where, f"lr is {dataset.lr:.6g}", "a finite learning rate above 0 is needed")
-    check_transform(dataset.transform, images.shape[1:], where)
+    validate_transform(dataset.transform, images.shape[1:], where)
     return dataset._replace(
         images=images,
         labels=labels,
@@ -318,7 +318,7 @@ def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
     return dataset
 
 
-def check_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str) -> np.ndarray:
+def validate_labels(labels: np.ndarray, kind: str, n: int, classes: int, where: str) -> np.ndarray:
     """Return ``labels`` as int32 [n] ('hard') or float32 [n, classes] (soft).
 
     Raises:

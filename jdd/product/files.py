@@ -55,7 +55,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> AnyProduct:
     kind = str(arrays.get("kind", "images"))
     if kind not in KINDS:
         raise BadInput(where, f"a product of kind {kind!r}", f"one of {', '.join(KINDS)}")
-    distilled_set.check_version(arrays, where)
+    distilled_set.validate_version(arrays, where)
     if kind == "pairs":
         return pairs.from_arrays(arrays, where)
     if kind == "generator":

@@ -97,7 +97,7 @@ class GeneratorSet(NamedTuple):
         Raises:
           BadInput: it is inconsistent, or ``path`` cannot be written.
         """
-        found = to_arrays(check(self, str(path)))
+        found = to_arrays(validate(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
 
 
@@ -146,10 +146,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> GeneratorSet:
     )
     recipe = read_recipe(str(arrays["recipe"]), where)
     transform = plain.transform_of(arrays, recipe, where)
-    return check(GeneratorSet(described, params, per_class, recipe, transform), where)
+    return validate(GeneratorSet(described, params, per_class, recipe, transform), where)
 
 
-def check(found: GeneratorSet, where: str) -> GeneratorSet:
+def validate(found: GeneratorSet, where: str) -> GeneratorSet:
     """Return the generator with its arrays in their declared types.
 
     Raises:
@@ -169,6 +169,6 @@ def check(found: GeneratorSet, where: str) -> GeneratorSet:
         if shape != wanted:
             raise BadInput(where, f"params/{path} is {shape}", f"{wanted}, by its architecture")
         plain.floats(have[path], f"params/{path}", None, where)
-    plain.check_transform(found.transform, tuple(found.architecture["shape"]), where)
+    plain.validate_transform(found.transform, tuple(found.architecture["shape"]), where)
     params = jax.tree.map(lambda a: np.asarray(a, np.float32), found.params)
     return found._replace(params=params, recipe=plain.as_read(found.recipe))

@@ -89,7 +89,7 @@ class PairSet(NamedTuple):
         Raises:
           BadInput: the set is inconsistent, or ``path`` cannot be written.
         """
-        found = to_arrays(check(self, str(path)))
+        found = to_arrays(validate(self, str(path)))
         return write_atomic(path, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
 
 
@@ -142,10 +142,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> PairSet:
         rates,
         similarity,
     )
-    return check(found, where)
+    return validate(found, where)
 
 
-def check(pairs: PairSet, where: str) -> PairSet:
+def validate(pairs: PairSet, where: str) -> PairSet:
     """Return the set with its arrays in their declared types.
 
     Raises:
@@ -180,7 +180,7 @@ def check(pairs: PairSet, where: str) -> PairSet:
         if not np.isfinite(similarity.alpha):
             raise BadInput(where, f"similarity/alpha is {similarity.alpha}", "a finite number")
         similarity = Similarity(w, left, right, float(similarity.alpha))
-    plain.check_transform(pairs.transform, images.shape[1:], where)
+    plain.validate_transform(pairs.transform, images.shape[1:], where)
     rates = {name: float(rate) for name, rate in sorted(pairs.rates.items())}
     recipe = plain.as_read(pairs.recipe)
     return pairs._replace(

@@ -50,7 +50,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     given = {k: v for k, v in given.items() if v != configs.AUTO and k not in _OWN}
     given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
     product = _retrained(product, given)
-    rules.check(product, "the product's recipe")
+    rules.validate_recipe(product, "the product's recipe")
     spec = _spec(product, loaded, place)
     for key in given:
         if key not in spec.keys:
@@ -60,7 +60,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     if config.scores:
         found = f"true, of a product of kind {product.kind!r}"
         raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
-    workdirs.check(place, config)
+    workdirs.validate(place, config)
     text: Any = getattr(config, "text", None)
     dataset: Any
     if isinstance(product, PairSet):
@@ -82,7 +82,7 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
     if given.get("eval.epochs"):
         train["passes"] = given["eval.epochs"] + 1
     group = {k.removeprefix("eval."): v for k, v in given.items() if k.startswith("eval.")}
-    recipe = product.recipe | {"train": recipes.asked(train, group)}
+    recipe = product.recipe | {"train": recipes.with_eval_keys(train, group)}
     if isinstance(product, PairSet):
         rates = {} if given.get("eval.lr") else product.rates
         return product._replace(recipe=recipe, rates=rates)
@@ -117,7 +117,7 @@ def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
         "eval.steps": int(train["steps"] or 0),
         "eval.lr": float(train["lr"] or 0.0),
         "baselines.full": False,
-        **recipes.said(train),
+        **recipes.eval_keys(train),
     }
     if isinstance(product, PairSet):
         return found | {"pairs": product.size}

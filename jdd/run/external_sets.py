@@ -30,15 +30,14 @@ from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON
 from jdd.specs import Spec
 from jdd.stages import evaluate, full, report, scores, validation
-from jdd.stages.base import fits as fits_memory
-from jdd.stages.base import guarded
+from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
 from jdd.stages.label_stores import stored
 from jdd.training import recipe as recipes
 
 # Facts about a set that the user may state, by key.
-SAID = {
+STATED = {
     "data.name": "dataset",
     "data.zca": "zca",
     "eval.lr": "lr",
@@ -51,7 +50,7 @@ SAID = {
     "net.name": "net",
 }
 # Values of these keys that defer to the set.
-UNSAID = {"eval.lr": 0.0, "space": "file"}
+DEFERRED = {"eval.lr": 0.0, "space": "file"}
 
 
 def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
@@ -62,34 +61,34 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     """
     source = Path(set_path)
     place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
-    _check_free(place)
+    _validate_workdir(place)
     if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
         ready = external_products.prepare(interop.load(source), loaded, place)
         return _measure(ready, source, place, command)
     said = configs.flat(loaded.config)
     given = {k: said[k] for k in loaded.explicit if k in COMMON and said[k] != configs.AUTO}
     given.pop("method", None)
-    asked = {key: v for key, v in given.items() if key in SAID and UNSAID.get(key) != v}
-    known = {SAID[key]: value for key, value in asked.items()}
+    asked = {key: v for key, v in given.items() if key in STATED and DEFERRED.get(key) != v}
+    known = {STATED[key]: value for key, value in asked.items()}
     with guarded("data", loaded.config):
         dset, dataset = _read(source, known, given)
-    train = recipes.asked(dset.recipe["train"], _group(given, "eval"))
+    train = recipes.with_eval_keys(dset.recipe["train"], _group(given, "eval"))
     dset = dset._replace(recipe=dset.recipe | {"train": train})
     where = f"--set={source}"
-    rules.check(dset, where)
+    rules.validate_recipe(dset, where)
     spec = set_schema.of_set(dset, loaded.config.spec if loaded.spec else None, place)
     apart = set_schema.typed(loaded, spec, dset, place)
     dset = set_schema.retrained(dset, apart)
-    rules.check(dset, where)
+    rules.validate_recipe(dset, where)
     values = _experts(dset, source) | _values(dset, source, given, spec) | apart
     config, told = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
     told = [line for line in told if line.startswith("nets=")]  # the rest concerns distillation
-    workdirs.check(place, config)
+    workdirs.validate(place, config)
     assumed = [*dset.notes, *validation.validate_data(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
-    scores.fits(config, objectives.of(dset.recipe)["kind"])
+    scores.validate(config, objectives.of(dset.recipe)["kind"])
     return _measure(external_products.Ready(dset, dataset, config, told), source, place, command)
 
 
@@ -107,8 +106,8 @@ def _measure(
     whole = fingerprint([digest, labels]) if labels else digest
     # Of the labels only the set's own count: random images may be added later.
     sign = fingerprint([digest, labels[0]]) if labels else digest
-    _check_same(place, dset, sign, whole)
-    fits_memory(context)
+    _validate_same_set(place, dset, sign, whole)
+    validate_memory(context)
     validation.validate(context, dset, where)
     if config.tensorboard:
         metrics.writer()
@@ -117,8 +116,8 @@ def _measure(
     dset = dset.with_recipe(dset.recipe | {"fingerprint": whole, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(place):
         # Another command may have run in the meantime.
-        _check_free(place)
-        _check_same(place, dset, sign, whole)
+        _validate_workdir(place)
+        _validate_same_set(place, dset, sign, whole)
         session = Session(place, config.tensorboard, config.progress)
         with session.signals():
             context.remember(workdirs.SIGN, "digest", sign)
@@ -138,12 +137,12 @@ def _measure(
             return finish(context)
 
 
-def _check_free(place: Path) -> None:
+def _validate_workdir(place: Path) -> None:
     if workdirs.own(place):
         raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
 
 
-def _check_same(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
+def _validate_same_set(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
     """Refuse a directory with the evaluation of another set or of an older version of this one.
 
     Args:
@@ -198,7 +197,7 @@ def _loaded(source: Path, **known: Any) -> DistilledSet:
         found = interop.load(source, **known)
     except BadInput as error:
         word = error.allowed.removeprefix("leave out ").partition("=")[0]
-        for key, name in SAID.items():
+        for key, name in STATED.items():
             if error.allowed.startswith("leave out ") and name == word:
                 allowed = f"leave out --config.{key}"
                 raise BadInput(error.where, error.found, allowed) from error
@@ -243,7 +242,7 @@ def _values(
         "eval.epochs": int(train["epochs"]),
         "eval.batch": int(train["batch"]),
         "eval.steps": int(train["steps"] or 0),
-        **recipes.said(train),
+        **recipes.eval_keys(train),
         # Hours on a large set: enabled by --config.baselines.full=true, or by scores.
         "baselines.full": bool(given.get("scores", False)),
         "baselines.hard": False,  # twice the nets: enabled by --config.baselines.hard=true

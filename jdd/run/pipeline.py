@@ -30,8 +30,7 @@ from jdd.stages import (
     validation,
     whitening,
 )
-from jdd.stages.base import Stage, guarded
-from jdd.stages.base import fits as fits_memory
+from jdd.stages.base import Stage, guarded, validate_memory
 from jdd.storage import checkpoints
 
 STAGES: dict[str, Stage] = {
@@ -80,20 +79,20 @@ def run(
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
     place = Path(workdir or configs.default_workdir(config, loaded.spec))
-    workdirs.check(place, config)
+    workdirs.validate(place, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
             context = prepare(config, place, command, notes, absent, mode != "estimate")
-        workdirs.check(place, context.config)
+        workdirs.validate(place, context.config)
         chosen = stages(context.config)
-        _check_mode(mode, chosen)
+        _validate_mode(mode, chosen)
         if mode == "estimate":
-            fits_memory(context)
+            validate_memory(context)
             return _estimate(context, chosen, notes)
-        _check(context, chosen, mode)
+        _validate_stages(context, chosen, mode)
         with locked(place):
-            _check_holder(context, mode)  # another command may have run in the meantime
-            workdirs.check(place, context.config)
+            _validate_holder(context, mode)  # another command may have run in the meantime
+            workdirs.validate(place, context.config)
             return _run_stages(context, chosen, mode, notes)
 
 
@@ -121,31 +120,31 @@ def prepare(
         notes += [line for line in told if line not in notes]
     if config.spec.validate_data:
         config.spec.validate_data(configs.flat(config), cast(Any, loaded))
-    scores.fits(config, str(configs.flat(config).get("objective", "distill")))
+    scores.validate(config, str(configs.flat(config).get("objective", "distill")))
     if isinstance(loaded, pairs.PairDataset):
         context = RunContext(config, loaded, place, command)
-        _check_pairs(cast(PairConfig, config), loaded)
+        _validate_pairs(cast(PairConfig, config), loaded)
     else:
         context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
-        _check_classes(config, loaded)
+        _validate_classes(config, loaded)
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
         _ = context.store  # rejects a store made with other settings
     methods.validate_teachers(context.config, context.teachers)  # so does reading the teachers
     if "relabel" in [stage.name for stage in stages(config)]:
-        relabel.fits(context)
+        relabel.validate(context)
     return context
 
 
-def _check_pairs(config: PairConfig, loaded: pairs.PairDataset) -> None:
+def _validate_pairs(config: PairConfig, loaded: pairs.PairDataset) -> None:
     """Refuse more pairs than there are images."""
     most = len(loaded.train.images)
     if config.pairs > most:
         raise BadInput("config.pairs", str(config.pairs), f"2 to {most}, the training images")
 
 
-def _check_classes(config: Common, loaded: data.Dataset) -> None:
+def _validate_classes(config: Common, loaded: data.Dataset) -> None:
     """Refuse more images per class than the smallest class has."""
     counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
     if config.ipc > min(counts):
@@ -154,7 +153,7 @@ def _check_classes(config: Common, loaded: data.Dataset) -> None:
         )
 
 
-def _check_mode(mode: str, chosen: list[Stage]) -> None:
+def _validate_mode(mode: str, chosen: list[Stage]) -> None:
     names = ["all", *(stage.name for stage in chosen), "estimate"]
     if mode == "scores" not in names:
         raise BadInput("--mode", "scores, which are off", "--config.scores=true with it")
@@ -162,17 +161,17 @@ def _check_mode(mode: str, chosen: list[Stage]) -> None:
         raise BadInput("--mode", f"{mode!r}", f"one of {', '.join(names)}")
 
 
-def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
+def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> None:
     """Refuse anything a stage would refuse later. Nothing has been written yet, not even the lock.
 
     Raises:
       BadInput: naming the key or flag.
     """
     config = context.config
-    _check_holder(context, mode)
+    _validate_holder(context, mode)
     if config.tensorboard:
         metrics.writer()
-    _check_steps(context)
+    _validate_steps(context)
     needed = [
         stage
         for stage in chosen
@@ -183,7 +182,7 @@ def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
         _require(stage, context, mode, chosen)
     names = {stage.name for stage in needed}
     if names - {"report"}:
-        fits_memory(context)
+        validate_memory(context)
     if "experts" in names:
         workdirs.writable("config.experts.dir", context.store_path)
     if "squeeze" in names:
@@ -196,9 +195,9 @@ def _check(context: RunContext, chosen: list[Stage], mode: str) -> None:
             validation.validate(context, distill.rated(context, context.load_set(seed)))
 
 
-def _check_holder(context: RunContext, mode: str) -> None:
+def _validate_holder(context: RunContext, mode: str) -> None:
     """Refuse a directory that contains an evaluation, except to rewrite its report."""
-    if mode != "report" and workdirs.assessed(context.workdir):
+    if mode != "report" and workdirs.holds_external_set(context.workdir):
         found = f"{context.workdir} holds the evaluation of a set that was made elsewhere"
         raise BadInput("--workdir", found, "give --workdir=OTHER")
 
@@ -240,7 +239,7 @@ def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
     return not readers or not all(reader.done(context) for reader in readers)
 
 
-def _check_steps(context: RunContext) -> None:
+def _validate_steps(context: RunContext) -> None:
     """Refuse fewer steps than are already done, before anything is written."""
     folder, steps = context.workdir / "checkpoints", context.config.steps
     made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]

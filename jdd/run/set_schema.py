@@ -60,7 +60,7 @@ def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
         return spec
     # Nets are trained and compared, whichever stages made the set.
     bare: dict[str, Any] = {name: {} for name in ("defaults", "published", "starts", "derived")}
-    return dataclasses.replace(spec, stages=STAGES, check=None, validate_data=None, **bare)
+    return dataclasses.replace(spec, stages=STAGES, validate=None, validate_data=None, **bare)
 
 
 def _begun(place: Path) -> str | None:

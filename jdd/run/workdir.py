@@ -46,7 +46,7 @@ def own(place: Path) -> bool:
     return not os.path.exists(place / "config.json") or made(place)
 
 
-def assessed(place: Path) -> bool:
+def holds_external_set(place: Path) -> bool:
     """Return whether ``place`` contains the evaluation of an external set."""
     if sign(place) is not None:
         return True
@@ -93,13 +93,13 @@ def writable(where: str, place: Path) -> None:
         raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")
 
 
-def check(place: Path, config: Common) -> None:
+def validate(place: Path, config: Common) -> None:
     """Refuse a directory that is not writable or contains a run of another config."""
     saved = place / "config.json"
     if saved.exists():
         old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
         free = {"eval.lr"} if _without_rate(place, old) else set[str]()
-        configs.check_resume(configs.flat(old), config, str(place), free)
+        configs.validate_resume(configs.flat(old), config, str(place), free)
     writable("--workdir", place)
 
 

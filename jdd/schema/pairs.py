@@ -56,7 +56,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def check_pairs(values: Mapping[str, Any]) -> None:
+def validate_pairs(values: Mapping[str, Any]) -> None:
     """Refuse keys that methods of pairs would not obey.
 
     Raises:

@@ -51,7 +51,7 @@ def with_options(group: type[T]) -> type[T]:
     return made
 
 
-def check(values: Mapping[str, Any]) -> None:
+def validate(values: Mapping[str, Any]) -> None:
     """Refuse values of these keys that training cannot use; ``values`` by dotted name.
 
     Raises:

@@ -67,7 +67,7 @@ class LabelStore:
         modes.validate(self.mode, self.form, self.classes, self.k, self.temperature, self.places)
         self._of_view = modes.of_view(self.mode, self.form, self.classes, self.k)
         self._of_image = modes.of_image(self.mode, self.classes, self.k, self.places)
-        self._check()
+        self._validate()
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> LabelStore:
@@ -84,7 +84,7 @@ class LabelStore:
             allowed = "a folder of labels that jdd wrote"
             raise BadInput(str(path), "no label store's settings", allowed) from error
 
-    def _check(self) -> None:
+    def _validate(self) -> None:
         settings_files.validate(
             self.directory / "labels.json",
             self.settings,
@@ -98,7 +98,7 @@ class LabelStore:
     def create(self) -> None:
         """Write the settings file, or check the existing one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._check()  # another run may have written it in the meantime
+        self._validate()  # another run may have written it in the meantime
         settings_files.write(self.directory / "labels.json", self.settings)
 
     def path(self, epoch: int) -> Path:

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from jdd.errors import BadInput, JddError, nearest
-from jdd.specs.base import Spec, check_spec
+from jdd.specs.base import Spec, validate_spec
 
 __all__ = ["Spec", "get", "names", "title"]
 
@@ -40,7 +40,7 @@ def get(method: str) -> Spec:
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
         raise BadInput(where, found, "a spec is Python and defines SPEC") from error
-    spec = check_spec(getattr(module, "SPEC", None), where)
+    spec = validate_spec(getattr(module, "SPEC", None), where)
     if spec.name != method:
         raise BadInput(f"{where}: SPEC.name", repr(spec.name), f"{method!r}, the file's name")
     return spec

@@ -52,7 +52,7 @@ class Spec:
       protocol: further values of the published protocol, by dotted name.
       derived: rules for keys whose 'auto' follows from other values, or from "data.shape", the
         images' (h, w, c). That is None, and a rule may return 'auto', until images are loaded.
-      check: refuses inconsistent resolved values.
+      validate: refuses inconsistent resolved values.
       validate_data: refuses resolved values that the loaded dataset does not allow.
       stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
         method's own; or a function of the values that returns them.
@@ -69,7 +69,7 @@ class Spec:
     starts: Mapping[str, Values] = field(default_factory=dict)
     protocol: Values = field(default_factory=dict)
     derived: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    check: Callable[[Any], None] | None = None
+    validate: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
     folder: str = field(default="", repr=False, compare=False)  # of its file, if external
@@ -120,7 +120,7 @@ class Spec:
             raise BadInput(f"SPEC of {self.name}", words, "'module:function'") from error
 
 
-def check_spec(found: Any, where: str) -> Spec:
+def validate_spec(found: Any, where: str) -> Spec:
     """Validate ``found`` as a spec and return it.
 
     Args:
@@ -139,7 +139,7 @@ def check_spec(found: Any, where: str) -> Spec:
         raise BadInput(f"{where}: SPEC.make", repr(found.make), "a function, or 'module:function'")
     if not isinstance(found.config, type) or not issubclass(found.config, Common):
         raise BadInput(f"{where}: SPEC.config", repr(found.config), "a subclass of Common")
-    for name in ("check", "validate_data"):
+    for name in ("validate", "validate_data"):
         value = getattr(found, name)
         if value is not None and not callable(value):
             raise BadInput(f"{where}: SPEC.{name}", repr(value), "a function, or None")
@@ -149,18 +149,18 @@ def check_spec(found: Any, where: str) -> Spec:
         keys = found.keys
     except BadInput as error:
         raise BadInput(f"{where}: SPEC.config: {error.where}", error.found, error.allowed) from None
-    _check_tables(found, keys, where)
+    _validate_tables(found, keys, where)
     return found
 
 
-def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
+def _validate_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
     """Refuse tables that are not mappings, or that have values of unknown keys."""
     for name in (f.name for f in fields(spec) if f.default_factory is dict):
         if not isinstance(getattr(spec, name), Mapping):
             found = f"of type {type(getattr(spec, name)).__name__}"
             raise BadInput(f"{where}: SPEC.{name}", found, "a dict")
     for name in spec.derived:
-        _check_name(name, keys, f"{where}: SPEC.derived")
+        _validate_name(name, keys, f"{where}: SPEC.derived")
     tables = {"defaults": spec.defaults, "protocol": spec.protocol}
     tables |= {f"starts[{name!r}]": values for name, values in spec.starts.items()}
     for table in ("published", "cross"):
@@ -171,7 +171,7 @@ def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
     tables |= {f"published[{cell!r}]": row["values"] for cell, row in spec.published.items()}
     for table, values in tables.items():
         for name, value in values.items():
-            _check_name(name, keys, f"{where}: SPEC.{table}")
+            _validate_name(name, keys, f"{where}: SPEC.{table}")
             try:
                 checked(name, value, keys)
             except BadInput as error:
@@ -179,7 +179,7 @@ def _check_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
                 raise BadInput(place, error.found, error.allowed) from None
 
 
-def _check_name(name: Any, keys: Mapping[str, Key], where: str) -> None:
+def _validate_name(name: Any, keys: Mapping[str, Key], where: str) -> None:
     """Refuse a name that is not a key of the method."""
     if name not in keys:
         error = unknown(str(name), keys)

@@ -103,9 +103,9 @@ def _epochs(values: Values) -> int:
 DERIVED = {"experts.epochs": _epochs}
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
-    mtt.check(values)
+    mtt.validate(values)
     low, high = values["min_start_epoch"], values["max_start_epoch"]
     first, end = values["current_max_start_epoch"], values["expansion_end"]
     if low >= high:
@@ -127,7 +127,7 @@ SPEC = Spec(
     config=Config,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

@@ -141,7 +141,7 @@ DERIVED = LOOP_RULES | {"dc_aug": _augmentation, "eval.epochs": _epochs}
 STAGES = ("distill", "evaluate", "report", "full")
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     from jdd.augment import dc
 
@@ -158,7 +158,7 @@ SPEC = Spec(
     stages=STAGES,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     cross=CROSS,

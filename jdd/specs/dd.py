@@ -135,10 +135,10 @@ def stages(values: Values) -> tuple[str, ...]:
     return (*first, "distill", "evaluate", "report", *last)
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
-    _check_steps(values)
-    _check_objective(values)
+    _validate_steps(values)
+    _validate_objective(values)
     if values["eval.schedule"] != "recipe" and not values["eval.lr"]:
         found = f"{values['eval.schedule']}, and the set learns a rate for every step"
         raise BadInput("config.eval.schedule", found, "recipe, or --config.eval.lr=0.01 with it")
@@ -155,7 +155,7 @@ def check(values: Values) -> None:
         raise BadInput("config.net.norm", found, "instance, group, layer or none")
 
 
-def _check_steps(values: Values) -> None:
+def _validate_steps(values: Values) -> None:
     ipc, batches = values["ipc"], values["distill_steps"]
     if ipc % batches:
         fit = ", ".join(str(i) for i in range(1, ipc + 1) if ipc % i == 0)
@@ -180,7 +180,7 @@ _OF = {
 }  # fmt: skip
 
 
-def _check_objective(values: Values) -> None:
+def _validate_objective(values: Values) -> None:
     objective, net = values["objective"], values["net.name"]
     for name, owner in _OF.items():
         if values[name] and objective != owner:
@@ -224,7 +224,7 @@ SPEC = Spec(
     stages=stages,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,

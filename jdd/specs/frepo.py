@@ -142,7 +142,7 @@ DERIVED = {
 }
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     from jdd.augment import frepo
 
@@ -173,7 +173,7 @@ SPEC = Spec(
     stages=STAGES,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,

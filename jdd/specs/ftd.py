@@ -62,9 +62,9 @@ _SAM = ("experts.sam_rho", "experts.sam_alpha")
 PROTOCOL = {name: value for name, value in mtt.PROTOCOL.items() if name not in _SAM}
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
-    mtt.check(values)
+    mtt.validate(values)
     if values["ema"] == 1:
         raise BadInput("config.ema", "1: the average never moves", "0 or more, below 1")
 
@@ -76,7 +76,7 @@ SPEC = Spec(
     config=Config,
     protocol=PROTOCOL,
     derived=mtt.DERIVED,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

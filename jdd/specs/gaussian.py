@@ -30,7 +30,7 @@ class Config(Common):
     experts: Experts = group(Experts, momentum=0.9, weight_decay=5e-4)
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse resolved values that do not go together."""
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
@@ -51,6 +51,6 @@ SPEC = Spec(
     config=Config,
     defaults=DEFAULTS,
     starts=STARTS,
-    check=check,
+    validate=validate,
     stages=("distill", "evaluate", "report", "full"),
 )

@@ -105,7 +105,7 @@ def _epochs_read(values: Values) -> int:
 DERIVED = {"experts.epochs": _epochs_read}
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     steps, window = values["syn_steps"], values["window"]
     if values["estimator"] == "truncated" and not 1 <= window <= steps:
@@ -129,7 +129,7 @@ SPEC = Spec(
     config=Config,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     cross=CROSS,

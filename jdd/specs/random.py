@@ -82,7 +82,7 @@ def _epochs(values: Values) -> int:
 DERIVED = {"eval.epochs": _epochs}
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
@@ -101,7 +101,7 @@ SPEC = Spec(
     stages=STAGES,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.errors import BadInput
-from jdd.schema.pairs import DEFAULTS, STARTS, PairConfig, check_pairs
+from jdd.schema.pairs import DEFAULTS, STARTS, PairConfig, validate_pairs
 from jdd.specs.base import Spec, Values
 
 
@@ -14,9 +14,9 @@ class Config(PairConfig):
     """Keys of random pairs."""
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse resolved values that do not go together."""
-    check_pairs(values)
+    validate_pairs(values)
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
         raise BadInput("config.steps", found, "0: real pairs are chosen, no step changes them")
@@ -34,6 +34,6 @@ SPEC = Spec(
     task="retrieval",
     defaults=DEFAULTS,
     starts=STARTS,
-    check=check,
+    validate=validate,
     stages=("distill", "evaluate", "report", "full"),
 )

@@ -130,7 +130,7 @@ def _decay(values: Values) -> float:
 DERIVED = {"data.dsa": _operations, "inner_decay": _decay}
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     window, steps, ipc = values["window"], values["unroll_steps"], values["ipc"]
     if window > steps:
@@ -154,7 +154,7 @@ SPEC = Spec(
     stages=STAGES,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,

@@ -109,9 +109,9 @@ DERIVED = {
 }
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
-    sre2l.check(values)
+    sre2l.validate(values)
     if values["ref_bugs"] and values["post.accumulate"] > 1:
         found = f"{values['post.accumulate']} with ref_bugs=true"
         raise BadInput("config.post.accumulate", found, "1: their second update sees whole batches")
@@ -138,7 +138,7 @@ SPEC = Spec(
     stages=sre2l.STAGES,
     protocol=PROTOCOL,
     derived=DERIVED,
-    check=check,
+    validate=validate,
     validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,

@@ -90,7 +90,7 @@ PROTOCOL = {
 }  # fmt: skip
 
 
-def check(values: Values) -> None:
+def validate(values: Values) -> None:
     """Refuse inconsistent resolved values, of every decoupled method."""
     if values["data.zca"] not in ("none", "auto"):
         raise BadInput(
@@ -129,7 +129,7 @@ SPEC = Spec(
     config=Config,
     stages=STAGES,
     protocol=PROTOCOL,
-    check=check,
+    validate=validate,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

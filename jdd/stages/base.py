@@ -149,7 +149,7 @@ def guarded(
     return memory.guarded(doing, lambda: smaller(stage, config, data))
 
 
-def fits(context: RunContext) -> None:
+def validate_memory(context: RunContext) -> None:
     """Refuse nets and a set that cannot fit into memory. Uses shapes only; allocates nothing.
 
     The count includes the weights, gradients and momentum of the nets trained at once, and twice
@@ -168,12 +168,12 @@ def fits(context: RunContext) -> None:
     for name, many, key in asked:
         own = "net.width" if name == config.net.name and "width" in options_of(name) else ""
         where = f"config.{own}={config.net.width}" if own else f"config.nets={name}"
-        _fits(where, context.make_net(name), own, config.net.width, many, key, free)
+        _validate_nets_memory(where, context.make_net(name), own, config.net.width, many, key, free)
     for teacher in context.teachers:
         name, colon, _ = teacher.word.partition(":")
         own = "" if colon or "width" not in options_of(name) else "squeeze.width"
         where, wide = f"config.squeeze.nets={teacher.word}", context.decoupled.squeeze.width
-        _fits(where, teacher.net, own, wide, 1, "", free)
+        _validate_nets_memory(where, teacher.net, own, wide, 1, "", free)
     memory.need(
         8 * config.ipc * context.data.classes * math.prod(context.data.shape),
         "config.ipc",
@@ -182,7 +182,7 @@ def fits(context: RunContext) -> None:
     )
 
 
-def _fits(
+def _validate_nets_memory(
     where: str, net: Net, width: str, wide: int | str, many: int, key: str, free: int
 ) -> None:
     """Refuse ``many`` nets at once if they exceed the memory. ``width`` is the key of their width

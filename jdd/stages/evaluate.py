@@ -18,7 +18,7 @@ import numpy as np
 from jdd import rng, tasks
 from jdd.data import Split, Streamed, draw_per_class
 from jdd.evaluation import train_eval
-from jdd.evaluation.initial_variables import kinds, starts
+from jdd.evaluation.initial_variables import distinct_nets, initial_variables
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
@@ -34,7 +34,7 @@ from jdd.stages.costs import cost
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries
-from jdd.training.recipe import asked
+from jdd.training.recipe import with_eval_keys
 
 # Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
 # the set and random images with hard labels in the same views.
@@ -52,7 +52,7 @@ def settings(context: RunContext) -> dict[str, Any]:
         "batch": config.eval.batch,
         "lr": config.eval.lr,
         "at_once": config.eval.at_once,
-        **asked({}, section(config.eval)),
+        **with_eval_keys({}, section(config.eval)),
         "data": context.data.fingerprint,
         "net": [config.net.name, section(config.net)],
     }
@@ -91,8 +91,8 @@ def measure(
     """
     if isinstance(dset, PairSet):
         return pairs.measure(context, dset, net, n, test, purpose, session)
-    start = starts(context, dset, net)
-    n = kinds(start, n)
+    start = initial_variables(context, dset, net)
+    n = distinct_nets(start, n)
     task = tasks.of(dset.recipe)
     asked = task.problems(in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
@@ -220,7 +220,7 @@ def measure_random(
         session,
         context.devices,
         context.config.eval.at_once,
-        starts(context, dset, context.net),
+        initial_variables(context, dset, context.net),
         reader,
     )
     return {**summaries(task.metrics, found), "net": context.net.name}

@@ -37,7 +37,7 @@ from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
 
-def fits(context: RunContext) -> None:
+def validate(context: RunContext) -> None:
     """Refuse impossible labels, views and student steps before anything is made.
 
     Raises:

@@ -33,7 +33,7 @@ PROTOCOL = (
 )
 
 
-def fits(config: Common, kind: str) -> None:
+def validate(config: Common, kind: str) -> None:
     """Refuse scores where they are undefined. ``kind`` is the set's objective (``objectives.of``).
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from jdd.data import class_names
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
-from jdd.evaluation.initial_variables import starts
+from jdd.evaluation.initial_variables import initial_variables
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
@@ -38,7 +38,7 @@ def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:
     if data.transform.kind == "kip" and dset.transform.kind != "kip":
         # Each image was normalised individually: the map to the set's space is unknown.
         raise BadInput("config.data.zca", "kip, and the set is not", "none, or leave it out")
-    notes = class_names.check_same(dset.class_names, data.class_names, "--set", data.name)
+    notes = class_names.validate_same(dset.class_names, data.class_names, "--set", data.name)
     if isinstance(dset, GeneratorSet):
         return notes
     there = set(dset.classes_of_images.tolist())
@@ -64,7 +64,7 @@ def validate(context: RunContext, dset: AnyProduct, where: str = "the set's reci
         _validate_random_pairs(context, dset)
         return
     for name in context.config.nets:
-        starts(context, dset, context.make_net(name))
+        initial_variables(context, dset, context.make_net(name))
     if isinstance(dset, DistilledSet) and label_stores.stored(dset.recipe):
         store = label_stores.labels(context, dset)
         if (distillation := train_eval.distillation(dset)) is not None and distillation.online:

@@ -41,7 +41,7 @@ def _name(entry: Any) -> str:
     return str(entry)
 
 
-def _check(found: dict[str, Any], like: dict[str, Any], path: Path) -> None:
+def _validate(found: dict[str, Any], like: dict[str, Any], path: Path) -> None:
     """Compare structure, shapes and dtypes: Orbax itself checks only the structure."""
     if str(jax.tree.structure(found)) != str(jax.tree.structure(like)):
         raise BadInput(str(path), "its tree differs from this run's", "use another --workdir")
@@ -91,7 +91,7 @@ def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
             # The handler's metadata: the reader's own looks for a file one folder above the step.
             stored = reader.handler.metadata(where).tree
             found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
-            _check(found, wanted, where)
+            _validate(found, wanted, where)
             target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), wanted)
             tree = reader.restore(where, args=ocp.args.StandardRestore(target))
     paths = jax.tree_util.tree_flatten_with_path(like)[0]

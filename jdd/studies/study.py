@@ -69,9 +69,9 @@ def run(
     study = opened(found, overrides or {})
     place = placed(study, workdir)
     cells = study_cells.make(study)
-    check_place(place)
+    validate_workdir(place)
     with _interruptible(), locked(place):
-        check_place(place)  # another command may have started in the meantime
+        validate_workdir(place)  # another command may have started in the meantime
         ledger = _Ledger(study, cells, place, command)
         ledger.write()
         for number, cell in enumerate(cells, 1):
@@ -93,7 +93,7 @@ def placed(study: Study, workdir: str | os.PathLike[str] | None) -> Path:
     return Path(workdir if workdir is not None else f"runs/{Path(study.where).stem}")
 
 
-def check_place(place: Path) -> None:
+def validate_workdir(place: Path) -> None:
     """Refuse a directory that cannot be written, or that holds a run or anything else.
 
     Raises:

@@ -73,7 +73,7 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
             cells.append(cell)
     if not cells:
         raise BadInput(f"{study.where}: keep", "drops every combination", "keep one or more")
-    _check_table(study, cells)
+    _validate_table(study, cells)
     for cell in cells:
         study_metric.validate_measured(study.metric, cell.config, cell.name, study.where)
     return cells
@@ -97,7 +97,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
         loaded = configs.load(str(spec), merged)
         without = placeholders and absent(loaded.config.data)
         config, _ = configs.resolve(loaded.config, absent=without)
-        _check_place(config)
+        _validate_place(config)
     except BadInput as error:
         raise _named_error(study, name, values, error) from error
     if config.runs != 1:
@@ -126,7 +126,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
     )
 
 
-def _check_place(config: ConfigDict) -> None:
+def _validate_place(config: ConfigDict) -> None:
     """Refuse a missing path of images: every cell would fail."""
     place = config.data.path
     if place and config.data.source != "tfds" and not Path(place).exists():
@@ -154,7 +154,7 @@ def _named_error(study: Study, name: str, values: Values, error: BadInput) -> Ba
     return BadInput(f"{study.where}: cell {name}: {error.where}{where}", error.found, allowed)
 
 
-def _check_table(study: Study, cells: list[Cell]) -> None:
+def _validate_table(study: Study, cells: list[Cell]) -> None:
     """Refuse two settings in one place of the table, whose figures would be mixed."""
     there: dict[str, Cell] = {}
     for cell in cells:

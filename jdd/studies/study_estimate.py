@@ -35,7 +35,7 @@ def run(
     opened = study.opened(found, overrides or {})
     place = study.placed(opened, workdir)
     cells = study_cells.make(opened, placeholders=True)
-    study.check_place(place)
+    study.validate_workdir(place)
     settings: dict[str, list[Cell]] = {}
     for cell in cells:
         if not study.finished(place / "cells" / cell.id):

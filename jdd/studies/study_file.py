@@ -171,7 +171,7 @@ def _grid(grid: object, where: str) -> dict[str, tuple[Any, ...]]:
         raise BadInput(where, found, "{'ipc': [1, 10]}, for example, or leave grid out")
     out = {}
     for key, values in configs.flat(grid).items():
-        _check_key(key, where)
+        _validate_key(key, where)
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise BadInput(f"{where}: {key}", repr(values), "a list with one value or more")
         out[key] = tuple(values)
@@ -190,11 +190,11 @@ def _listed(cells: object, where: str) -> tuple[Values, ...]:
             raise BadInput(where, repr(cell), "{'method': 'mtt', 'steps': 500}, for example")
         out.append(configs.flat(cell))
         for key in out[-1]:
-            _check_key(key, where)
+            _validate_key(key, where)
     return tuple(out)
 
 
-def _check_key(key: object, where: str) -> None:
+def _validate_key(key: object, where: str) -> None:
     if not isinstance(key, str):
         raise BadInput(where, f"the key {key!r}", "names of config keys")
     if key in _RESERVED:

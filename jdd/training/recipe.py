@@ -332,8 +332,10 @@ class Recipe:
 
     def sentence(self, row: str) -> str:
         """Return the report's words for the options of a row: optimiser, schedule or loss."""
-        said = (one.words(self) for one in options_.options(Recipe) if one.row == row and one.words)
-        return "".join(said)
+        parts = (
+            one.words(self) for one in options_.options(Recipe) if one.row == row and one.words
+        )
+        return "".join(parts)
 
     def code(self, place: str) -> list[str]:
         """Return lines of the report's PyTorch program.
@@ -363,7 +365,7 @@ def of_keys(**groups: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def asked(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+def with_eval_keys(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a set's ``recipe["train"]`` with the ``eval.*`` keys of this module applied.
 
     Args:
@@ -387,8 +389,8 @@ def asked(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def said(train: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``eval.*`` keys that reproduce a set's entries; the inverse of ``asked``."""
+def eval_keys(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``eval.*`` keys that reproduce a set's entries; inverse of ``with_eval_keys``."""
     known = {one.keys[0]: train[one.name] for one in options_.options(Recipe)
              if one.help and one.name in train}  # fmt: skip
     found = train.get("schedule") or {}

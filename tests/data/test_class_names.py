@@ -96,9 +96,10 @@ def test_one_name_in_two_unicode_forms():
 
 def test_other_words_for_all_classes():
     names = ["Airplane", "car", *CIFAR[2:]]
-    assert "car is automobile" in class_names.check_same(names, CIFAR, "set", "cifar10")[0]
-    assert class_names.check_same(DIGITS, CIFAR, "set", "cifar10")[0].startswith("classes are num")
-    assert class_names.check_same(WORDS, DIGITS, "set", "mnist")
+    assert "car is automobile" in class_names.validate_same(names, CIFAR, "set", "cifar10")[0]
+    notes = class_names.validate_same(DIGITS, CIFAR, "set", "cifar10")
+    assert notes[0].startswith("classes are num")
+    assert class_names.validate_same(WORDS, DIGITS, "set", "mnist")
     for theirs, dataset, words in (
         (CIFAR[::-1], "cifar10", "in the order truck"),
         (WORDS[::-1], "mnist", "in the order nine"),
@@ -107,7 +108,7 @@ def test_other_words_for_all_classes():
         (CIFAR, "mnist", "not among the classes of mnist"),
     ):
         with pytest.raises(BadInput, match=words):
-            class_names.check_same(theirs, CATALOGUE[dataset].class_names, "set", dataset)
+            class_names.validate_same(theirs, CATALOGUE[dataset].class_names, "set", dataset)
 
 
 def test_a_folder_dataset_is_matched_too(tmp_path):

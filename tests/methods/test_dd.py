@@ -12,7 +12,7 @@ from jdd import methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.initial_variables import starts
+from jdd.evaluation.initial_variables import initial_variables
 from jdd.methods import dd
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop
@@ -82,7 +82,7 @@ def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
     # The recipe, read back from the file, repeats the same steps from the same start.
     method.distilled(state, 0).save(tmp_path / "set.npz")
     dset = DistilledSet.load(tmp_path / "set.npz")
-    start = starts(context, dset, net)
+    start = initial_variables(context, dset, net)
     test = context.data.test
     session = Session(tmp_path, progress=False)
     found = train_eval.test_nets(

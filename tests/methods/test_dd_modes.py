@@ -13,7 +13,7 @@ from jdd import config as configs
 from jdd import main, methods, rng, tasks
 from jdd.data import Split, class_of, relabelled
 from jdd.errors import BadInput
-from jdd.evaluation.initial_variables import starts
+from jdd.evaluation.initial_variables import initial_variables
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
 from jdd.tasks.base import merged, summaries
@@ -92,7 +92,7 @@ def test_adapt_makes_nets_of_the_source_good_on_the_target(adapt):
 def test_before_is_the_pretrained_net_on_the_target(adapt, keys, source):
     place, result = adapt
     context = runs.context({**keys, **source}, place)
-    start = starts(context, context.load_set(0), context.net)
+    start = initial_variables(context, context.load_set(0), context.net)
     guess = [
         np.argmax(context.net.apply(jax.tree.map(lambda a, i=i: a[i], start),
                                  context.data.test.images, train=False).logits, -1)

@@ -213,9 +213,9 @@ def test_going_on_takes_the_schedule_that_was_begun():
     longer = {"data.name": "digits", "steps": 20}
     other, _ = config.resolve(config.load("frepo", longer).config)
     with pytest.raises(BadInput, match="decay_steps was 10, now 20"):
-        config.check_resume(config.flat(first), other)
+        config.validate_resume(config.flat(first), other)
     same, _ = config.resolve(config.load("frepo", longer | {"decay_steps": 10}).config)
-    assert [change.name for change in config.check_resume(config.flat(first), same)] == ["steps"]
+    assert [change.name for change in config.validate_resume(config.flat(first), same)] == ["steps"]
 
 
 def test_the_pool_has_batch_norm_and_the_tested_nets_none(made, work_of):

@@ -158,7 +158,7 @@ def test_a_fixed_set_is_asked_for_and_pairs_are_found(tmp_path):
 def test_types_at_the_border():
     """What a file may hold in other floats is float32 once it is read."""
     wide = pair_set(images=DRAW.normal(size=(4, 8, 8, 1)), text=DRAW.normal(size=(4, 16)))
-    found = pairs.check(wide, "x")
+    found = pairs.validate(wide, "x")
     chex.assert_type([found.images, found.text, found.similarity.w], np.float32)
     chex.assert_equal_shape_prefix([found.images, found.text, found.similarity.left], 1)
     drawn = generator_set().images(rng.key(0, "border"))

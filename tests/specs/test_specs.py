@@ -17,7 +17,7 @@ from jdd.methods import METHODS
 from jdd.schema.common import FALLBACK, Data
 from jdd.schema.key import keys_of
 from jdd.specs import Spec, dc, dsa, mtt
-from jdd.specs.base import check_spec
+from jdd.specs.base import validate_spec
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,7 +107,7 @@ def spec(**changes: object) -> Spec:
         ({"name": "my method"}, ["SPEC.name", "letters"]),
         ({"make": "mine.make"}, ["SPEC.make", "'module:function'"]),
         ({"config": Inner}, ["SPEC.config", "a subclass of Common"]),
-        ({"check": 3}, ["SPEC.check", "a function"]),
+        ({"validate": 3}, ["SPEC.validate", "a function"]),
         ({"stages": "distill"}, ["SPEC.stages", "a tuple of names"]),
         ({"defaults": 3}, ["SPEC.defaults", "a dict"]),
         ({"defaults": {"rat": 1.0}}, ["SPEC.defaults", "config.rat", "did you mean config.rate?"]),
@@ -121,7 +121,7 @@ def test_a_broken_spec_is_one_line_naming_file_and_field(
     changes: dict[str, object], words: list[str]
 ) -> None:
     with pytest.raises(BadInput) as caught:
-        check_spec(spec(**changes), "mine.py")
+        validate_spec(spec(**changes), "mine.py")
     text = str(caught.value)
     assert text.startswith("mine.py: SPEC") and "\n" not in text
     assert all(word in text for word in words), text

@@ -125,17 +125,17 @@ def test_learned_rates_refuse_a_schedule_before_the_data_are_read():
 def test_the_keys_reach_the_recipe_of_a_set():
     group = {"ema": 0.9, "schedule": "multistep", "milestones": (0.5,), "gamma": 0.2}
     train = distilled_set.RECIPE["train"]
-    found = recipe.asked(train, group)
+    found = recipe.with_eval_keys(train, group)
     assert found["ema"] == 0.9 and found["drop"] is None and train["drop"]
     assert found["schedule"] == {"kind": "multistep", "milestones": [0.5], "gamma": 0.2}
     defaults = {
         name.removeprefix("eval."): key.default for name, key in config.COMMON.items() if key.sparse
     }
-    assert recipe.asked(train, defaults) == train
-    assert recipe.asked(found, {"gamma": 0.4})["schedule"]["gamma"] == 0.4
-    assert recipe.asked(found, {"ema": 0.0})["ema"] == 0.0
-    assert recipe.said(train) == {}
-    assert recipe.said(found) == {
+    assert recipe.with_eval_keys(train, defaults) == train
+    assert recipe.with_eval_keys(found, {"gamma": 0.4})["schedule"]["gamma"] == 0.4
+    assert recipe.with_eval_keys(found, {"ema": 0.0})["ema"] == 0.0
+    assert recipe.eval_keys(train) == {}
+    assert recipe.eval_keys(found) == {
         "eval.ema": 0.9, "eval.schedule": "multistep", "eval.milestones": [0.5], "eval.gamma": 0.2,
     }  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_multistep_against_its_formula():
 
 
 def test_multistep_trains_as_a_rate_for_every_step():
-    dset = distilled_set.check(make(), "made")
+    dset = distilled_set.validate(make(), "made")
     schedule = {"kind": "multistep", "milestones": [0.5], "gamma": 0.1}
     train = {"schedule": schedule, "drop": None, "passes": 4, "lr": 0.1}
     said = distilled_set.merge(dset.recipe, {"train": train})

@@ -65,7 +65,7 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
     for split in ("val", "test"):
         _unlabelled(homes, split, tree, notes)
     homes = _one_name(homes, where, notes)
-    _check_filled(homes, where)
+    _validate_filled(homes, where)
     if not any(s == "test" for s, _ in homes) and any(s == "val" for s, _ in homes):
         homes = {("test" if s == "val" else s, c): paths for (s, c), paths in homes.items()}
         notes.append("no test split found: the validation split is the test split")
@@ -160,7 +160,7 @@ def _one_name(homes: Homes, where: str, notes: list[str]) -> Homes:
     return out
 
 
-def _check_filled(homes: Homes, where: str) -> None:
+def _validate_filled(homes: Homes, where: str) -> None:
     train = {c for s, c in homes if s == "train"}
     for (split, name), paths in sorted(homes.items()):
         if not paths:

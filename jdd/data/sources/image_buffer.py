@@ -37,7 +37,7 @@ class ImageBuffer(Protocol):
         """Return the splits with one common number of channels."""
 
 
-def _fits(count: int, images: int, image: Decoded) -> None:
+def _validate_memory(count: int, images: int, image: Decoded) -> None:
     height, width = image.array.shape[:2]
     memory.need(
         count,
@@ -59,7 +59,7 @@ class Held:
 
     def add(self, image: Decoded) -> int:
         if len(self._images) % _LOOK == 0:
-            _fits(_LOOK * image.array.nbytes, len(self._images) + _LOOK, image)
+            _validate_memory(_LOOK * image.array.nbytes, len(self._images) + _LOOK, image)
         self._images.append(image)
         return len(self._images) - 1
 
@@ -69,7 +69,7 @@ class Held:
             self._images[place] = None
         channels = max(image.array.shape[2] for image in images)
         height, width = images[0].array.shape[:2]
-        _fits(len(images) * height * width * channels, len(images), images[0])
+        _validate_memory(len(images) * height * width * channels, len(images), images[0])
         out = np.empty((len(images), *images[0].array.shape[:2], channels), np.uint8)
         for i, image in enumerate(images):
             out[i] = image.array  # one channel broadcasts to three

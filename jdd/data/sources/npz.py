@@ -61,16 +61,16 @@ def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int 
         if pair is None:
             continue
         where = f"{path}:{pair[0]}"
-        images = pixels.check_images(arrays.pop(pair[0]), where)
-        labels = pixels.check_labels(arrays[pair[1]], len(images), classes, f"{path}:{pair[1]}")
+        images = pixels.validate_images(arrays.pop(pair[0]), where)
+        labels = pixels.validate_labels(arrays[pair[1]], len(images), classes, f"{path}:{pair[1]}")
         if split == "train":
             classes = classes if classes is not None else int(labels.max()) + 1
             names = names or tuple(str(i) for i in range(classes))
-            pixels.check_classes(labels, names, f"{path}:{pair[1]}")
+            pixels.validate_classes(labels, names, f"{path}:{pair[1]}")
         splits[split], array_of[split] = (images, labels), pair[0]
         if spool is None:
             notes += pixels.dark(float(images.max()), pixels.scale_of(images), pair[0])
-    _check_alike(splits, path)
+    _validate_alike(splits, path)
     if spool is not None:
         shape = splits["train"][0].shape
         for split, (_, labels) in splits.items():
@@ -133,7 +133,7 @@ def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
             "write it with numpy.savez(path, images=..., labels=...)",
         )
     allowed = "fewer images, or uint8 with --config.data.stream=true"
-    memory.check_npz(path, allowed, wanted | {"class_names"}, outlined)
+    memory.validate_npz_size(path, allowed, wanted | {"class_names"}, outlined)
     arrays, where = {}, str(path)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
@@ -194,7 +194,7 @@ def _pair(
     return images, labels
 
 
-def _check_alike(splits: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+def _validate_alike(splits: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     train = splits["train"][0]
     for split, (images, _) in splits.items():
         if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:

@@ -296,7 +296,7 @@ def scale_of(images: np.ndarray) -> float:
     return 255.0 if images.dtype == np.uint8 else 1.0
 
 
-def check_images(images: np.ndarray, where: str) -> np.ndarray:
+def validate_images(images: np.ndarray, where: str) -> np.ndarray:
     """Validate user images and return them as uint8 or float32 [n, h, w, c].
 
     Raises:
@@ -319,7 +319,7 @@ def check_images(images: np.ndarray, where: str) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind == "f":
-        return _check_floats(images, where)
+        return _validate_floats(images, where)
     if images.dtype.kind in "iu":
         low, high = int(images.min()), int(images.max())
         if low < 0 or high > 255:
@@ -330,7 +330,7 @@ def check_images(images: np.ndarray, where: str) -> np.ndarray:
     raise BadInput(where, f"dtype {images.dtype}", allowed)
 
 
-def _check_floats(images: np.ndarray, where: str) -> np.ndarray:
+def _validate_floats(images: np.ndarray, where: str) -> np.ndarray:
     bad = sum(int((~np.isfinite(image)).sum()) for image in images)
     if bad:
         raise BadInput(where, f"{bad} pixels are NaN or infinite", "pixels are finite numbers")
@@ -348,7 +348,7 @@ def _check_floats(images: np.ndarray, where: str) -> np.ndarray:
     return np.clip(images, 0, 1).astype(np.float32, copy=False)
 
 
-def check_labels(labels: np.ndarray, count: int, classes: int | None, where: str) -> np.ndarray:
+def validate_labels(labels: np.ndarray, count: int, classes: int | None, where: str) -> np.ndarray:
     """Return user labels as int32 [n].
 
     Args:
@@ -377,7 +377,7 @@ def check_labels(labels: np.ndarray, count: int, classes: int | None, where: str
     return labels.astype(np.int32)
 
 
-def check_classes(labels: np.ndarray, class_names: tuple[str, ...], where: str) -> None:
+def validate_classes(labels: np.ndarray, class_names: tuple[str, ...], where: str) -> None:
     """Refuse a class without a training image, and a set of one class.
 
     Raises:

@@ -39,7 +39,7 @@ def read(request: Request) -> Raw:
     else:
         prepared = tfds_sets.find(request)
         raw = _cached(request, prepared, lambda: tfds_sets.read(request, prepared, Held()))
-    _check_shape(request, raw)
+    _validate_shape(request, raw)
     return raw._replace(notes=raw.notes + _count_notes(request, raw))
 
 
@@ -109,7 +109,7 @@ def _spool(request: Request, path: Path, part: Path) -> None:
 
 def _cached(request: Request, path: Path, decode: Callable[[], Raw]) -> Raw:
     file = cache.file(request.cache_dir, "decoded", _named(request, path))
-    memory.check_file(file, "--config.data.stream=true leaves the images on disk")
+    memory.validate_file_size(file, "--config.data.stream=true leaves the images on disk")
     arrays = cache.read(file, ("train_images", "train_labels", "class_names", "notes"))
     if arrays is not None:
         return _unpack(arrays)
@@ -147,7 +147,7 @@ def _resized(raw: Raw, size: int) -> Raw:
     )
 
 
-def _check_shape(request: Request, raw: Raw) -> None:
+def _validate_shape(request: Request, raw: Raw) -> None:
     facts, shape = request.facts, raw.splits["train"][0].shape[1:]
     if facts is None:
         return

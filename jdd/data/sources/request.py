@@ -105,13 +105,13 @@ def request_of(config: Data | Mapping[str, Any]) -> Request:
             "config.data.source", repr(source), f"{meant}allowed are auto, {', '.join(SOURCES)}"
         )
     if facts is None:
-        _check_own(name, given, path)
+        _validate_own(name, given, path)
     if source == "digits" and name != "digits":
         raise BadInput(
             "config.data.source", f"'digits' for the dataset {name!r}", "it holds only digits"
         )
     if source in ("npz", "folder"):
-        _check_path(name, source, path)
+        _validate_path(name, source, path)
     stream = bool(setting(config, "stream"))
     if stream and source == "digits":
         raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
@@ -124,7 +124,7 @@ def request_of(config: Data | Mapping[str, Any]) -> Request:
     return Request(name, facts, source, path, side(config), cache_dir, stream, form)
 
 
-def _check_own(name: str, source: str, path: str) -> None:
+def _validate_own(name: str, source: str, path: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise BadInput(
             "config.data.name",
@@ -137,7 +137,7 @@ def _check_own(name: str, source: str, path: str) -> None:
         raise table.known("config.data.name", f"unknown dataset {name!r}{meant}")
 
 
-def _check_path(name: str, source: str, path: str) -> None:
+def _validate_path(name: str, source: str, path: str) -> None:
     kind = "an .npz file" if source == "npz" else "a folder, .zip or .tar.xz of class folders"
     if not path:
         raise BadInput(

@@ -104,7 +104,7 @@ def read(request: Request, prepared: Path, buffer: ImageBuffer) -> Raw:
     Raises:
       BadInput: another file format than array_record or parquet, or no image and label features.
     """
-    _check_info(request, prepared)
+    _validate_info(request, prepared)
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(prepared))
@@ -126,15 +126,15 @@ def read(request: Request, prepared: Path, buffer: ImageBuffer) -> Raw:
             continue
         images, seen = buffer.take([place for place, _ in found])
         labels = np.array([cls for _, cls in found])
-        splits[ours] = (images, pixels.check_labels(labels, len(images), len(names), where))
+        splits[ours] = (images, pixels.validate_labels(labels, len(images), len(names), where))
         notes += [f"{ours}: {note}" for note in seen]
     if "train" not in splits:
         raise BadInput(str(prepared), "no train split", "a prepared set needs a split train")
-    pixels.check_classes(splits["train"][1], names, str(prepared))
+    pixels.validate_classes(splits["train"][1], names, str(prepared))
     return Raw(splits, names, 255.0, tuple(notes))
 
 
-def _check_info(request: Request, prepared: Path) -> None:
+def _validate_info(request: Request, prepared: Path) -> None:
     file = prepared / _INFO
     try:
         info = json.loads(file.read_text())
