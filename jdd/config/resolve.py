@@ -112,9 +112,9 @@ def resolve(
     from jdd.nets import groups  # imports JAX, which --help does not need
 
     _validate_dataset(config)
-    names, told = groups.chosen(config.net.name, config.nets, _shape(config, shape))
+    names, net_notes = groups.chosen(config.net.name, config.nets, _shape(config, shape))
     settled, notes = resolve_auto(config, shape)
-    settled["nets"], notes = names, notes + told
+    settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {settled['data.source']} source"
         raise BadInput("config.data.path", found, "the file, folder or archive of the images")

@@ -184,10 +184,10 @@ def validate_transform(transform: Transform, shape: tuple[int, ...], where: str)
 
 
 def _floats(
-    arrays: Mapping[str, np.ndarray], said: Mapping[str, Any], name: str, where: str
+    arrays: Mapping[str, np.ndarray], entries: Mapping[str, Any], name: str, where: str
 ) -> np.ndarray:
     try:
-        found = np.asarray(arrays.get(name, said.get(name, [])))
+        found = np.asarray(arrays.get(name, entries.get(name, [])))
     except ValueError:  # rows of different lengths
         found = np.asarray(None)
     if found.dtype.kind not in "iuf":

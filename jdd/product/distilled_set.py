@@ -236,8 +236,8 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
             )
     for key in ("drop", "schedule", "init"):  # nested sections
         if not isinstance((found.get("train") or {}).get(key), dict | None):
-            said = found["train"][key]
-            raise BadInput(where, f"recipe.train.{key} is {said!r}", "a JSON object, or null")
+            value = found["train"][key]
+            raise BadInput(where, f"recipe.train.{key} is {value!r}", "a JSON object, or null")
     return merge(RECIPE, found)
 
 

@@ -99,7 +99,7 @@ def baselines(evidence: Evidence) -> dict[str, str]:
         return {"random": "Random real pairs", "full": "All pairs"}
     if isinstance(evidence.product, GeneratorSet):
         random = "Random real images of as many bytes"
-    found = {"random": f"{random}, same labels" if evidence.taught else random}
+    found = {"random": f"{random}, same labels" if evidence.teacher_labelled else random}
     if evidence.baseline("hard"):
         found["hard"] = "This set, hard labels"
     if evidence.baseline("random_hard"):
@@ -118,7 +118,7 @@ def nets(score: Score, net: str) -> str:
 
 def _labels(evidence: Evidence) -> str:
     """Explain the labels' contribution, for a set whose views are labelled by teachers."""
-    if not evidence.taught:
+    if not evidence.teacher_labelled:
         return ""
     words = (
         " Same labels: the same teachers have labelled them in the same way, in views of the same "

@@ -142,8 +142,8 @@ def in_words(found: Found) -> str:
         ]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
             lines += [f"not alike ({word}): {_told(one)}" for one in unlike]
-        if comparison_page.taught(group):
-            lines.append(comparison_page.taught(group))
+        if comparison_page.teacher_labels_note(group):
+            lines.append(comparison_page.teacher_labels_note(group))
         parts.append("\n".join(lines))
     if found.unfinished:
         parts.append("\n".join(f"not finished: {r.name} ({r.reached})" for r in found.unfinished))

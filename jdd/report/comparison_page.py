@@ -125,9 +125,9 @@ def called(run: Run) -> str:
     return method(run.evidence) or "a set"
 
 
-def taught(group: Group) -> str:
+def teacher_labels_note(group: Group) -> str:
     """Name the runs whose random images are labelled by teachers, '' if there are none."""
-    names = [run.name for run in group.runs if run.evidence.taught]
+    names = [run.name for run in group.runs if run.evidence.teacher_labelled]
     if not names:
         return ""
     return f"In {', '.join(names)} the set and the random images have labels by the same teachers."
@@ -185,8 +185,8 @@ def _note(group: Group) -> str:
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):
         words += " How often an attack succeeds is in each run's own report."
-    if taught(group):
-        words += f" {taught(group)}"
+    if teacher_labels_note(group):
+        words += f" {teacher_labels_note(group)}"
     if group.unlike:
         words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
     return words

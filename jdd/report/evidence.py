@@ -73,7 +73,7 @@ class Evidence(NamedTuple):
         return mapping(self.recipe, "labels").get("kind") == "stored"
 
     @property
-    def taught(self) -> bool:
+    def teacher_labelled(self) -> bool:
         """Whether nets learn the teachers' labels of the views."""
         return self.stored and mapping(self.recipe, "train").get("loss") != "hard"
 

@@ -135,7 +135,7 @@ def _against(evidence: Evidence) -> str:
     random, full = evidence.baseline("random"), evidence.baseline("full")
     parts = []
     if random:
-        alike = " with the same labels" if evidence.taught else ""
+        alike = " with the same labels" if evidence.teacher_labelled else ""
         parts.append(f"random {_examples(evidence)}{alike} reach {percent(random.mean)}")
     if full:
         parts.append(f"the whole training set {'' if random else 'reaches '}{percent(full.mean)}")
@@ -165,7 +165,7 @@ def _accuracies(evidence: Evidence) -> list[Box]:
     boxes = [Box(mean_std(score.mean, score.std, score.n), nets(score, evidence.net))]
     if random:
         gain = 100 * (score.mean - random.mean)
-        alike = " with the same labels" if evidence.taught else ""
+        alike = " with the same labels" if evidence.teacher_labelled else ""
         value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
         boxes.append(Box(value, f"points over random real {_examples(evidence)}{alike}"))
     if full and full.mean > 0:

@@ -12,7 +12,7 @@ from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
 
 # What the labels refer to, by mode (``soft_labels/modes.py``).
-_WHOSE = {
+_LABELLED = {
     "views": "of every view",
     "static": "of every image as a whole, for all its views",
     "map": "of every view, read from a label map of its image",
@@ -69,9 +69,9 @@ def learned(evidence: Evidence) -> bool:
 
 def rate(evidence: Evidence) -> float:
     """Return the learning rate for training: the recipe's, else the learned one."""
-    said = real(mapping(evidence.recipe, "train").get("lr"))
+    stated = real(mapping(evidence.recipe, "train").get("lr"))
     learned = evidence.dataset.lr if evidence.dataset else None
-    return next((rate for rate in (said, learned) if rate is not None), 0.01)
+    return next((rate for rate in (stated, learned) if rate is not None), 0.01)
 
 
 def training(train: Mapping[str, Any]) -> Recipe | None:
@@ -106,7 +106,7 @@ def labels(evidence: Evidence) -> str:
     if not evidence.stored:
         return evidence.dataset.label_kind if evidence.dataset else ""
     mode = str(mapping(evidence.recipe, "labels").get("mode", "views"))
-    return f"{_WHOSE.get(mode, mode)}, by {_by(evidence)}; mode {mode}, {_form(evidence, mode)}"
+    return f"{_LABELLED.get(mode, mode)}, by {_by(evidence)}; mode {mode}, {_form(evidence, mode)}"
 
 
 def augmentation(evidence: Evidence) -> str:
@@ -123,10 +123,10 @@ def augmentation(evidence: Evidence) -> str:
 
 def spec(evidence: Evidence) -> Mapping[str, Any]:
     """Return the distribution of a set's views, empty if unknown."""
-    said = mapping(evidence.labels, "view") or mapping(mapping(evidence.recipe, "labels"), "view")
+    stored = mapping(evidence.labels, "view") or mapping(mapping(evidence.recipe, "labels"), "view")
     config = mapping(evidence.config, "relabel")
-    if said or not config:
-        return said
+    if stored or not config:
+        return stored
     return {**config, "scale": [config.get("min_scale"), 1.0]}
 
 
@@ -152,36 +152,36 @@ def views(evidence: Evidence) -> list[str]:
 
 def value(found: Mapping[str, Any], name: str) -> str:
     """Return a setting in its shortest form."""
-    said = real(found.get(name))
-    return number(said) if said is not None else str(found.get(name, ""))
+    parsed = real(found.get(name))
+    return number(parsed) if parsed is not None else str(found.get(name, ""))
 
 
 def _teachers(evidence: Evidence) -> str:
-    told = [
+    names = [
         name if reached is None else f"{name}, {percent(reached)}"
         for name, reached in evidence.teachers.items()
     ]
     known = any(reached is not None for reached in evidence.teachers.values())
-    return "; ".join(told) + " on the test images" * known
+    return "; ".join(names) + " on the test images" * known
 
 
 def _by(evidence: Evidence) -> str:
     names = list(evidence.teachers)
     how = {"mean": "mean of their logits", "equal_norm": "mean of their logits at one length"}
     norms = {"eval": "batch norm as trained", "batch": "batch norm by the batch's own statistics"}
-    said = evidence.labels or mapping(evidence.config, "relabel")
-    told = [how.get(str(said.get("combine")), "")] * (len(names) > 1)
-    told = [word for word in (*told, norms.get(str(said.get("bn")), "")) if word]
-    about = f" ({', '.join(told)})" if told else ""
+    settings = evidence.labels or mapping(evidence.config, "relabel")
+    notes = [how.get(str(settings.get("combine")), "")] * (len(names) > 1)
+    notes = [word for word in (*notes, norms.get(str(settings.get("bn")), "")) if word]
+    about = f" ({', '.join(notes)})" if notes else ""
     return f"the teacher{'s' * (len(names) > 1)} {', '.join(names)}{about}"
 
 
 def _form(evidence: Evidence, mode: str) -> str:
-    said = mapping(evidence.recipe, "labels")
+    settings = mapping(evidence.recipe, "labels")
     if mode == "map":
-        return f"the {value(said, 'k')} largest logits at each place"
-    form, heat = str(said.get("form")), real(evidence.labels.get("temperature"))
-    words = [f"form {form}", f"k = {value(said, 'k')}" if form.startswith("topk") else ""]
+        return f"the {value(settings, 'k')} largest logits at each place"
+    form, heat = str(settings.get("form")), real(evidence.labels.get("temperature"))
+    words = [f"form {form}", f"k = {value(settings, 'k')}" if form.startswith("topk") else ""]
     words.append(f"made at temperature {number(heat)}" if heat and form != "hard" else "")
     return ", ".join(word for word in words if word)
 

@@ -29,17 +29,17 @@ _OTHERS = {
 
 def numpy(evidence: Evidence) -> str:
     """Return the NumPy code that reads an epoch of the labels."""
-    said = mapping(evidence.recipe, "labels")
-    wanted, mode = ['z_teacher = e["label/logits"]  # float16 [steps, b, classes]'], _mode(said)
+    labels = mapping(evidence.recipe, "labels")
+    wanted, mode = ['z_teacher = e["label/logits"]  # float16 [steps, b, classes]'], _mode(labels)
     if mode != "views":
         wanted = _OTHERS[mode]
-    elif said.get("form") != "logits":
-        values = [] if said.get("form") == "hard" else ['p = e["label/values"]  # [steps, b, k]']
+    elif labels.get("form") != "logits":
+        values = [] if labels.get("form") == "hard" else ['p = e["label/values"]  # [steps, b, k]']
         wanted = ['classes = e["label/indices"]  # [steps, b, k], likeliest first', *values]
     lines = [
-        f"# {said.get('store')} has to lie beside distilled.npz",
+        f"# {labels.get('store')} has to lie beside distilled.npz",
         "import numpy as np",
-        f'e = np.load("{said.get("store")}/e0000.npz")  # epoch 0',
+        f'e = np.load("{labels.get("store")}/e0000.npz")  # epoch 0',
         'rows = e["index"]  # [steps, b]: images of each step',
         'box = e["view/box"]  # top, left, height, width: crop,',
         "#   0 outside the image; resized to the image's size",
@@ -49,22 +49,22 @@ def numpy(evidence: Evidence) -> str:
         'patch = e["view/patch"]  # rows lo, hi, columns lo, hi:',
         "#   the partner's view is seen there",
         'share = e["view/share"]  # share v + (1 - share) partner',
-        *(line.format(store=said.get("store")) for line in wanted),
+        *(line.format(store=labels.get("store")) for line in wanted),
     ]
     return "\n".join(lines)
 
 
-def _mode(said: Mapping[str, Any]) -> str:
-    mode = str(said.get("mode", "views"))
+def _mode(labels: Mapping[str, Any]) -> str:
+    mode = str(labels.get("mode", "views"))
     return mode if mode in _OTHERS else "views"
 
 
 def torch(evidence: Evidence) -> str | None:
     """Return the PyTorch code that trains a net; None if only jdd can train by the recipe."""
-    said, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
+    labels, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
     if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
         return None
-    direct = said.get("form") == "logits" and _mode(said) == "views"
+    direct = labels.get("form") == "logits" and _mode(labels) == "views"
     if not (direct and r.order == "stored" and STORED[r.loss][1] and spec(evidence)):
         return None
     lines = [
@@ -78,7 +78,7 @@ def torch(evidence: Evidence) -> str | None:
         *r.code("make"),
         *_plan(r.schedule, r.epochs),
         f"for epoch in range({r.epochs}):",
-        f'    e = np.load(f"{said.get("store")}/e{{epoch:04d}}.npz")',
+        f'    e = np.load(f"{labels.get("store")}/e{{epoch:04d}}.npz")',
         "    e = {name: torch.from_numpy(e[name]) for name in e}",
         '    for k in range(len(e["index"])):',
         "        v = view(e, k)",

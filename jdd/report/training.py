@@ -50,8 +50,8 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
 
     Results older than stages in parts lack the parts' seconds, which are then read from the lines.
     """
-    said = mapping(evidence.result, "seconds")
-    found = {name: s for name, value in said.items() if (s := real(value)) is not None}
+    recorded = mapping(evidence.result, "seconds")
+    found = {name: s for name, value in recorded.items() if (s := real(value)) is not None}
     if not found:
         return {}
     parts: dict[str, float] = {}
@@ -66,9 +66,9 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
 
 def stall(evidence: Evidence, stage: str) -> str:
     """Return the fraction of a stage's time spent waiting for images or labels; '' if unknown."""
-    told = [s for row in evidence.rows if row["stage"] == stage and (s := real(row.get("stall")))
+    stalls = [s for row in evidence.rows if row["stage"] == stage and (s := real(row.get("stall")))
             is not None]  # fmt: skip
-    return f" ({100 * told[-1]:.1f} % waiting for input)" if told else ""
+    return f" ({100 * stalls[-1]:.1f} % waiting for input)" if stalls else ""
 
 
 def stage_seconds(evidence: Evidence) -> dict[str, float]:

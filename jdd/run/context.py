@@ -49,7 +49,7 @@ class RunContext:
         self.config, self.workdir, self.command = config, workdir, command
         self.data: Any = data  # images or pairs, depending on the task
         self.source: Any = data if source is None else source
-        self.beside = workdir  # directory of the sets' stored labels and their teachers
+        self.set_directory = workdir  # directory of the sets' stored labels and their teachers
         self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
 
@@ -64,7 +64,7 @@ class RunContext:
             return two_towers(name, self.data.shape, *sizes, ordered, towers.tau)
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
-    def taught(self, flat: bool = True) -> Dataset:
+    def training_data(self, flat: bool = True) -> Dataset:
         """Return the training data of the experts, or of the full baseline if not ``flat``."""
         data: Dataset = self.source if flat else self.data
         return data
@@ -82,7 +82,7 @@ class RunContext:
 
     def recipe(self, flat: bool = True) -> Recipe:
         """Return the training recipe of the experts, or of the full baseline if not ``flat``."""
-        experts, dsa = self.config.experts, self.taught(flat).dsa
+        experts, dsa = self.config.experts, self.training_data(flat).dsa
         recipe = Recipe(
             **of_keys(experts=section(self.config.experts)),
             strategy="" if dsa == "none" else dsa,
@@ -93,7 +93,7 @@ class RunContext:
 
     def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
         """Return the settings of the experts. Runs share a store only if all of these agree."""
-        experts, data = self.config.experts, self.taught(flat)
+        experts, data = self.config.experts, self.training_data(flat)
         recipe = self.recipe(flat)
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
@@ -145,7 +145,7 @@ class RunContext:
     def squeeze_path(self) -> Path:
         """The directory of the teachers. For an external set it is next to the set."""
         own = self.decoupled.squeeze.dir if "squeeze" in stage_names(self.config) else ""
-        return Path(own or self.beside / "squeeze")
+        return Path(own or self.set_directory / "squeeze")
 
     @property
     def groups(self) -> int:

@@ -56,7 +56,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
         if key not in spec.keys:
             raise BadInput(f"config.{key}", f"no key of {spec.title or 'its kind'}", "leave it out")
     values = {k: v for k, v in _values(product).items() if k in spec.keys} | given
-    config, told = configs.resolve(configs.fill(spec, values))
+    config, _ = configs.resolve(configs.fill(spec, values))
     if config.scores:
         found = f"true, of a product of kind {product.kind!r}"
         raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
@@ -67,10 +67,10 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
         dataset = paired.load(config.data.name, text.size, text.captions, config.data.cache_dir)
     else:
         dataset = data.load(config.data)
-    config, told = configs.resolve(config, shape=dataset.shape)
+    config, added = configs.resolve(config, shape=dataset.shape)
     notes = validation.validate_data(product, dataset)
     dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
-    return Ready(product, dataset, config, [n for n in told if n.startswith("nets=")])
+    return Ready(product, dataset, config, [n for n in added if n.startswith("nets=")])
 
 
 def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:

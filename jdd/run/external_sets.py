@@ -65,8 +65,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
         ready = external_products.prepare(interop.load(source), loaded, place)
         return _measure(ready, source, place, command)
-    said = configs.flat(loaded.config)
-    given = {k: said[k] for k in loaded.explicit if k in COMMON and said[k] != configs.AUTO}
+    flat = configs.flat(loaded.config)
+    given = {k: flat[k] for k in loaded.explicit if k in COMMON and flat[k] != configs.AUTO}
     given.pop("method", None)
     asked = {key: v for key, v in given.items() if key in STATED and DEFERRED.get(key) != v}
     known = {STATED[key]: value for key, value in asked.items()}
@@ -81,25 +81,25 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     dset = set_schema.retrained(dset, apart)
     rules.validate_recipe(dset, where)
     values = _experts(dset, source) | _values(dset, source, given, spec) | apart
-    config, told = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
-    told = [line for line in told if line.startswith("nets=")]  # the rest concerns distillation
+    config, notes = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
+    notes = [line for line in notes if line.startswith("nets=")]  # the rest concerns distillation
     workdirs.validate(place, config)
     assumed = [*dset.notes, *validation.validate_data(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.validate(config, objectives.of(dset.recipe)["kind"])
-    return _measure(external_products.Ready(dset, dataset, config, told), source, place, command)
+    return _measure(external_products.Ready(dset, dataset, config, notes), source, place, command)
 
 
 def _measure(
     ready: external_products.Ready, source: Path, place: Path, command: str
 ) -> dict[str, Any]:
     """Evaluate a product with its data and config already prepared; return result.json."""
-    dset, dataset, config, told = ready
+    dset, dataset, config, notes = ready
     where = f"--set={source}"
     context = RunContext(config, dataset, place, command)
-    context.beside = source.resolve().parent
+    context.set_directory = source.resolve().parent
     digest, labels = workdirs.digest(dset), list[Any]()
     if isinstance(dset, DistilledSet) and stored(dset.recipe):
         labels = _labels(context, dset)
@@ -125,7 +125,7 @@ def _measure(
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
                 session.say("these are not the real images that the set was made from")
-            for line in (*told, *dataset.notes):
+            for line in (*notes, *dataset.notes):
                 session.say(line)
             dset.save(context.set_path(config.seed))
             preview.save(dset, place / "distilled.png")
@@ -212,9 +212,9 @@ def _group(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _data(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    said = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
-    zca = said.get("zca", "none")
-    merged = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], **said, "zca": zca}
+    stated = {key.removeprefix("data."): v for key, v in given.items() if key.startswith("data.")}
+    zca = stated.get("zca", "none")
+    merged = {**dict(recipe.get("data") or {}), "name": recipe["dataset"], **stated, "zca": zca}
     if not merged.get("source"):
         merged["source"] = "auto"
     return merged
@@ -226,12 +226,12 @@ def _values(
     """Return the config's values: the set's own settings, overridden by the user's."""
     recipe = dset.recipe
     train, options = recipe["train"], recipe["net"].get("options") or {}
-    said: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
-    said |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
+    values: dict[str, Any] = {f"net.{k}": v for k, v in options.items()}
+    values |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
     full = recipe.get("full") or {}  # older and foreign sets do not state it: the defaults
-    said |= {f"experts.{name}": full[name] for name in FULL if name in full}
-    said |= {f"baselines.{name}": full[name] for name in ("full_epochs",) if name in full}
-    said |= {
+    values |= {f"experts.{name}": full[name] for name in FULL if name in full}
+    values |= {f"baselines.{name}": full[name] for name in ("full_epochs",) if name in full}
+    values |= {
         "align_corners": bool(recipe["augment"]["align_corners"]),
         "data.name": recipe["dataset"],
         "net.name": recipe["net"]["name"],
@@ -248,11 +248,11 @@ def _values(
         "baselines.hard": False,  # twice the nets: enabled by --config.baselines.hard=true
     }
     if stored(recipe):  # random images have teachers' labels only where the run made them
-        beside = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
-        said["baselines.random"] = len(beside)
-        said |= set_schema.learning(recipe)
-    known = {k: v for k, v in said.items() if k in spec.keys}
-    fixed = {k: said[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
+        draws = [p for p in (source.resolve().parent / "labels").glob("random-*") if p.is_dir()]
+        values["baselines.random"] = len(draws)
+        values |= set_schema.learning(recipe)
+    known = {k: v for k, v in values.items() if k in spec.keys}
+    fixed = {k: values[k] for k in ("ipc", "steps")} | {"runs": 1, "data.zca": dset.transform.kind}
     return known | dict(given) | fixed
 
 
@@ -273,6 +273,6 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
 
 def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
     """Return the path of the trained nets that a set was made for, if they are next to it."""
-    beside = source.resolve().parent / "experts"
+    directory = source.resolve().parent / "experts"
     made_for = dset.recipe["train"]["init"]["kind"] == "experts"
-    return {"experts.dir": str(beside)} if made_for and beside.is_dir() else {}
+    return {"experts.dir": str(directory)} if made_for and directory.is_dir() else {}

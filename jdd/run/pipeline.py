@@ -115,9 +115,9 @@ def prepare(
         loaded = pairs.load(config.data.name, text.size, text.captions, config.data.cache_dir)
     else:
         loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
-    config, told = configs.resolve(config, shape=loaded.shape, absent=absent)
+    config, added = configs.resolve(config, shape=loaded.shape, absent=absent)
     if notes is not None:
-        notes += [line for line in told if line not in notes]
+        notes += [line for line in added if line not in notes]
     if config.spec.validate_data:
         config.spec.validate_data(configs.flat(config), cast(Any, loaded))
     scores.validate(config, str(configs.flat(config).get("objective", "distill")))
@@ -208,7 +208,7 @@ def _run_stages(
     config, place = context.config, context.workdir
     session = Session(place, config.tensorboard, config.progress)
     with session.signals():
-        distill.retell(context)
+        distill.update_training_settings(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
             session.say(f"{place} is finished; its result:")
             return result.finish(context)
@@ -223,8 +223,8 @@ def _run_stages(
             with guarded(stage.name, config, context.data):
                 stage.run(context, session)
             session.metrics.stop(stage.name)
-            if told := session.waited():
-                session.say(f"{stage.name}: {told}")
+            if waited := session.waited():
+                session.say(f"{stage.name}: {waited}")
         measured = distill.STAGE.done(context) and evaluate.STAGE.done(context)
         if measured and mode in ("all", *registry.FIGURES) and not report.STAGE.done(context):
             report.STAGE.run(context, session)
@@ -273,8 +273,8 @@ def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dic
             cost = estimate(context)
         total += cost.seconds
         memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))
-        told = f"{name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
-        print(told, flush=True)
+        row = f"{name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
+        print(row, flush=True)
         found[name] = {
             "seconds": cost.seconds,
             "temporaries_bytes": cost.temporaries,

@@ -76,8 +76,8 @@ def headline(found: dict[str, Any], place: Path) -> str:
         what = f"{method} {where}, {found['pairs']} pairs, mean recall"
     hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
     if hard:
-        beside = f" (random real images {say(random_hard)})" if random_hard else ""
-        against += f"; with hard labels {say(hard)}{beside}"
+        against_random = f" (random real images {say(random_hard)})" if random_hard else ""
+        against += f"; with hard labels {say(hard)}{against_random}"
     if aim["kind"] == "attack":
         what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"

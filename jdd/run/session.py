@@ -35,7 +35,7 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
             str(directory), f"cannot be written ({error.strerror})", "a directory you may write"
         ) from error
     with handle:
-        told = False
+        announced = False
         while not _flock(handle):
             handle.seek(0)
             holder = handle.read().strip() or "another process"
@@ -43,9 +43,9 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
                 raise BadInput(
                     str(directory), f"in use by {holder}", "wait for it, or give another --workdir"
                 )
-            if not told:
+            if not announced:
                 waiting.say(f"{directory} is in use by {holder}: waiting for it ...")
-            told = True
+            announced = True
             waiting.check()
             time.sleep(1)
         handle.seek(0)
@@ -81,7 +81,7 @@ class Session:
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}
         self._waits: dict[str, list[tuple[float, float]]] = {}
-        self._told = (0.0, 0.0)  # the part already reported to the user
+        self._reported = (0.0, 0.0)  # the part already reported to the user
         self._signal: int | None = None
 
     @contextlib.contextmanager
@@ -131,8 +131,8 @@ class Session:
 
     def waited(self) -> str:
         """Return as text the time waited for input since the last call; '' for none."""
-        noted, told = self._noted(list(self._waits)), self._told
-        waited, ran, self._told = noted[0] - told[0], noted[1] - told[1], noted
+        noted, reported = self._noted(list(self._waits)), self._reported
+        waited, ran, self._reported = noted[0] - reported[0], noted[1] - reported[1], noted
         return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:

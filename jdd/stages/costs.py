@@ -58,7 +58,9 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     kept = size if few == batch else few
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         planned = planned._replace(recipe=planned.recipe.replace(batch=few))
-        planned, taught, shared = label_stores.blank(context, planned, dset.labels[:kept], steps)
+        planned, stored_labels, shared = label_stores.blank(
+            context, planned, dset.labels[:kept], steps
+        )
         more = [shared] if shared else []
     timing = trainer.make(net, planned.recipe.replace(batch=few), kept)
     init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
@@ -67,7 +69,9 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
         lambda a: jnp.asarray(train_eval.repeated(np.asarray(a)[:kept], together)), _material(dset)
     )
     if planned.recipe.distillation is not None:
-        labels = jax.tree.map(lambda a: jnp.asarray(train_eval.repeated(a, together)), taught)
+        labels = jax.tree.map(
+            lambda a: jnp.asarray(train_eval.repeated(a, together)), stored_labels
+        )
     lr = planned.rates
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)

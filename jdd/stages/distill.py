@@ -149,8 +149,8 @@ def _in_parts(
             write_atomic(path, partial(_save_array, made))
             shutil.rmtree(context.workdir / "checkpoints" / own, ignore_errors=True)
             last = session.metrics.last(own) or {}
-            told = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
-            session.metrics.log(stage, part[-1].number + 1, **told)
+            figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
+            session.metrics.log(stage, part[-1].number + 1, **figures)
         images.append(np.load(path))
     for left in (context.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
         shutil.rmtree(left)  # parts of another partition: batches_at_once has changed
@@ -177,20 +177,20 @@ def _finished(context: RunContext, seed: int) -> bool:
     return recipe["steps"] == context.config.steps and recipe["fingerprint"] == identity(context)
 
 
-def retell(context: RunContext) -> None:
+def update_training_settings(context: RunContext) -> None:
     """Update the training settings in finished sets whose recipe differs from the config.
 
     These settings do not affect the distilled images: ``baselines.full_epochs`` is resumable, and
     a set without a learning rate may be assigned one.
     """
-    told = full(context.config)
+    training = full(context.config)
     for seed in context.seeds:
         if not _finished(context, seed):
             continue
         dset = context.load_set(seed)
         new = rated(context, dset)
-        if new is not dset or dset.recipe.get("full") != told:
-            new.with_recipe(new.recipe | {"full": told}).save(context.set_path(seed))
+        if new is not dset or dset.recipe.get("full") != training:
+            new.with_recipe(new.recipe | {"full": training}).save(context.set_path(seed))
 
 
 def rated(context: RunContext, dset: AnyProduct) -> AnyProduct:

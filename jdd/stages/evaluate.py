@@ -39,7 +39,7 @@ from jdd.training.recipe import with_eval_keys
 # Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
 # the set and random images with hard labels in the same views.
 RANDOM, HARD, RANDOM_HARD = "", "hard", "random_hard"
-BESIDE = (RANDOM, HARD, RANDOM_HARD)
+BASELINES = (RANDOM, HARD, RANDOM_HARD)
 
 
 def settings(context: RunContext) -> dict[str, Any]:
@@ -232,23 +232,23 @@ def with_hard_loss(dset: AnyProduct) -> AnyProduct:
 
 
 def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
-    """Return this run's measurements: key -> (seed, net name or one of ``BESIDE``)."""
+    """Return this run's measurements: key -> (seed, net name or one of ``BASELINES``)."""
     jobs: dict[str, tuple[int, str]] = {}
     for seed in context.seeds:
-        said = settings(context) | {
+        identity = settings(context) | {
             "set": context.load_set(seed).recipe["fingerprint"],
             "seed": seed,
         }
         for name in context.config.nets:
-            jobs[fingerprint([said, name])] = (seed, name)
+            jobs[fingerprint([identity, name])] = (seed, name)
         draws = context.config.baselines.random if seed == context.seeds[0] else 0
         hard = seed == context.seeds[0] and bool(getattr(context.config.baselines, "hard", False))
         if draws:
-            jobs[fingerprint([said, "random", draws])] = (seed, RANDOM)
+            jobs[fingerprint([identity, "random", draws])] = (seed, RANDOM)
         if hard:
-            jobs[fingerprint([said, "hard"])] = (seed, HARD)
+            jobs[fingerprint([identity, "hard"])] = (seed, HARD)
         if hard and draws:
-            jobs[fingerprint([said, "random_hard", draws])] = (seed, RANDOM_HARD)
+            jobs[fingerprint([identity, "random_hard", draws])] = (seed, RANDOM_HARD)
     return jobs
 
 
@@ -274,7 +274,7 @@ def _run(context: RunContext, session: Session) -> None:
             known = context.recall("evaluate")
         order = list(known).index(key) + 1
         what: dict[str, Any] = {"baseline": name or "random"}
-        if name not in BESIDE:
+        if name not in BASELINES:
             what = {"net": name, "seed": seed}
         task = tasks.of(context.load_set(seed).recipe)
         metric, n = primary(task), known[key]["n"]
@@ -296,15 +296,15 @@ def results(context: RunContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return accuracy by net and the baselines by name, as stored in result.json."""
     known = context.recall("evaluate")
     accuracy: dict[str, Any] = {}
-    beside: dict[str, Any] = {"random": None}
+    baselines: dict[str, Any] = {"random": None}
     for key, (seed, name) in _jobs(context).items():
         if key not in known:
             continue
-        if name in BESIDE:
-            beside[name or "random"] = known[key]
+        if name in BASELINES:
+            baselines[name or "random"] = known[key]
             continue
         accuracy.setdefault(name, {})[str(seed)] = known[key]
-    return {name: _over_seeds(found) for name, found in accuracy.items()}, beside
+    return {name: _over_seeds(found) for name, found in accuracy.items()}, baselines
 
 
 def costs(context: RunContext) -> dict[str, dict[str, Any]]:
@@ -312,7 +312,7 @@ def costs(context: RunContext) -> dict[str, dict[str, Any]]:
     spent = context.recall("evaluate-seconds")
     found: dict[str, dict[str, Any]] = {}
     for key, (_, name) in _jobs(context).items():
-        if name not in BESIDE:
+        if name not in BASELINES:
             shapes = jax.eval_shape(context.make_net(name).init, jax.random.key(0))["params"]
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
             one = found.setdefault(name, {"parameters": count, "seconds": None})

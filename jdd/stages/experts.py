@@ -34,7 +34,7 @@ def _run(context: RunContext, session: Session) -> None:
 
 def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
     """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    recipe, data = context.recipe(flat), context.taught(flat)
+    recipe, data = context.recipe(flat), context.training_data(flat)
     return training_cost(context.net, recipe, data, group, epochs, batches, context.devices)
 
 

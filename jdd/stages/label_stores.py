@@ -54,7 +54,7 @@ def random(context: RunContext, dset: DistilledSet, draws: np.ndarray) -> list[L
 
 
 def _store(context: RunContext, name: str, images: np.ndarray, recipe: Any) -> LabelStore:
-    place = context.beside / name
+    place = context.set_directory / name
     if not place.is_dir():
         raise BadInput(
             "the set's labels", f"not in {place}", "the folder labels/ of its run, beside the set"

@@ -198,10 +198,10 @@ class Labeller:
 
     def whole(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return the labels of one step's images."""
-        said = jax.device_get(self._say(self._variables, self._images[jnp.asarray(rows)]))
+        logits = jax.device_get(self._say(self._variables, self._images[jnp.asarray(rows)]))
         if self._mode == "static":
-            return codec.encode(said, "logits")
-        values, indices = maps.compress(said, self._k)
+            return codec.encode(logits, "logits")
+        values, indices = maps.compress(logits, self._k)
         return {"values": values, "indices": indices}
 
 

@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 def result(context: RunContext, session: Session) -> dict[str, Any]:
     """Return the content of result.json."""
-    accuracy, beside = evaluate.results(context)
+    accuracy, baselines = evaluate.results(context)
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
     aim = objectives.named(recipe)
@@ -92,7 +92,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "seed": context.config.seed,
         "objective": aim,
         **_measured(recipe, accuracy),
-        "baselines": {**beside, "full": full.result(context)},
+        "baselines": {**baselines, "full": full.result(context)},
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
         "published": printed,

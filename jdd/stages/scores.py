@@ -82,14 +82,14 @@ def _draws(context: RunContext) -> int:
 
 def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
     """Return the measurements to make: name -> the key of its stored result."""
-    said = evaluate.settings(context) | {
+    identity = evaluate.settings(context) | {
         "set": dset.recipe["fingerprint"],
         "seed": context.seeds[0],
     }
     soft = dset.label_kind != "hard"
     names = ["syn", "syn_switched", *(["syn_hard"] if soft else []), "random", "random_switched"]
     teacher = full.STAGE.fingerprint(context) if soft else ""
-    return {name: fingerprint([said, name, _draws(context), teacher]) for name in names}
+    return {name: fingerprint([identity, name, _draws(context), teacher]) for name in names}
 
 
 def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any] | None:
