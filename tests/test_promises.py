@@ -267,7 +267,7 @@ def test_an_evaluation_goes_on_with_its_own_set_alone(capsys, done, assessed, tm
     assert (place / "checkpoints/evaluate.json").read_text() == kept  # nothing measured again
     assert main.main([*evaluation(path, **{"eval.n": 2}), f"--workdir={place}"]) == 0
     assert json.loads((place / "result.json").read_text())["accuracy"]["MLP"]["n"] == 2
-    assert workdir.holds_external_set(place) and not workdir.own(place)
+    assert workdir.holds_external_set(place) and not workdir.holds_run(place)
 
 
 @pytest.mark.parametrize("older", [False, True])

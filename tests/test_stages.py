@@ -36,8 +36,8 @@ def test_names_in_the_metrics() -> None:
     assert registry.curve("distill") == "curve" and registry.curve("recover-s3") == "curve-s3"
     assert registry.curve("prior") == "prior" and registry.curve("distiller") == "distiller"
     order = ["experts", "squeeze-ConvNet", "distill-s1", "recover", "relabel", "evaluate", "full"]
-    assert sorted(reversed(order), key=registry.place) == order
-    assert registry.place("prior") == registry.place("distill")
+    assert sorted(reversed(order), key=registry.position) == order
+    assert registry.position("prior") == registry.position("distill")
 
 
 def test_help_and_documentation_have_every_mode() -> None:

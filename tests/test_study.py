@@ -100,7 +100,7 @@ def test_an_id_stands_for_what_may_not_change_on_resuming() -> None:
     one = {"grid": {"ipc": [1]}, "seeds": None}
     (base,) = cells(one)
     (more,) = cells(one, **{"eval.n": 5, "progress": "false"})
-    assert more.id == base.id and more.asked != base.asked
+    assert more.id == base.id and more.config_hash != base.config_hash
     (other,) = cells(one, **{"eval.epochs": 7})
     (seeded,) = cells(one, seed=3)
     assert len({base.id, other.id, seeded.id}) == 3 and seeded.seed == 3

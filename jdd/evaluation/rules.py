@@ -151,7 +151,7 @@ def validate_recipe(dset: AnyProduct, where: str) -> None:
         _validate_combinations(dset, where)
 
 
-def refused(train: Mapping[str, Any]) -> bool:
+def has_invalid_entry(train: Mapping[str, Any]) -> bool:
     """Return whether some entry of a ``recipe["train"]`` is invalid by itself."""
     sections = ("train", "train.drop", "train.schedule")
     return any(_refused({"train": train}, section) for section in sections)
@@ -281,10 +281,10 @@ def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> Non
     if not trainer.cuts(batch, parts):
         found = f"recipe.train.parts is {parts!r}, of a step of {batch} images"
         raise BadInput(where, found, "equal parts of two images or more")
-    aim = dset.recipe.get("objective") or {}
+    objective = dset.recipe.get("objective") or {}
     for key in ("attack_class", "target_class"):
-        if aim.get(key, 0) >= classes:
-            found = f"recipe.objective.{key} is {aim[key]!r}"
+        if objective.get(key, 0) >= classes:
+            found = f"recipe.objective.{key} is {objective[key]!r}"
             raise BadInput(where, found, f"0 to {classes - 1}")
 
 

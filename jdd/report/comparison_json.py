@@ -141,7 +141,7 @@ def in_words(found: Found) -> str:
             _table(group),
         ]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
-            lines += [f"not alike ({word}): {_told(one)}" for one in unlike]
+            lines += [f"not alike ({word}): {_difference_line(one)}" for one in unlike]
         if comparison_page.teacher_labels_note(group):
             lines.append(comparison_page.teacher_labels_note(group))
         parts.append("\n".join(lines))
@@ -152,7 +152,7 @@ def in_words(found: Found) -> str:
     return "\n\n".join(parts)
 
 
-def _told(one: Unlike) -> str:
+def _difference_line(one: Unlike) -> str:
     return f"{one.what}: " + "; ".join(f"{v} [{', '.join(n)}]" for v, n in one.values.items())
 
 

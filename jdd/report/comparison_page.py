@@ -297,7 +297,7 @@ def columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[list
 def _costs(group: Group) -> Costs:
     spent = {run.name: training.stage_seconds(run.evidence) for run in group.runs}
     names = dict.fromkeys(name for seconds in spent.values() for name in seconds)
-    order = sorted(names, key=registry.place)
+    order = sorted(names, key=registry.position)
     whole = {run.name: training.total_seconds(run.evidence) or 0.0 for run in group.runs}
     longest = max(whole.values())
     rows = []

@@ -52,14 +52,14 @@ class Evidence(NamedTuple):
     def known(self, name: str) -> str:
         """Return a fact of the run (method, dataset, ipc, seed) from the first file that has it."""
         data = mapping(self.config, "data")
-        places: tuple[Any, ...] = (
+        facts: tuple[Any, ...] = (
             self.result.get(name),
             self.recipe.get(name),
             data.get("name") if name == "dataset" else self.config.get(name),
         )
         if name == "method" and (self.result or self.dataset):  # a foreign set has none
-            places = places[:2]
-        found = next((p for p in places if isinstance(p, str | int) and p != ""), "")
+            facts = facts[:2]
+        found = next((f for f in facts if isinstance(f, str | int) and f != ""), "")
         return str(found)
 
     @property

@@ -76,7 +76,7 @@ def rate(evidence: Evidence) -> float:
 
 def training(train: Mapping[str, Any]) -> Recipe | None:
     """Return a set's ``recipe["train"]`` as options; None if jdd cannot train by it."""
-    return None if rules.refused(train) else Recipe.from_json(train)
+    return None if rules.has_invalid_entry(train) else Recipe.from_json(train)
 
 
 def optimiser(train: Mapping[str, Any]) -> str:

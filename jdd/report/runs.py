@@ -34,10 +34,12 @@ class Run(NamedTuple):
     @property
     def late(self) -> str:
         """Return the steps of the result in words if the config requests more; else ''."""
-        done, asked = (real(at.get("steps")) for at in (self.evidence.result, self.evidence.config))
-        if done is None or asked is None or asked <= done:
+        done, configured = (
+            real(at.get("steps")) for at in (self.evidence.result, self.evidence.config)
+        )
+        if done is None or configured is None or configured <= done:
             return ""
-        return f"measured after step {number(done)} of {number(asked)}"
+        return f"measured after step {number(done)} of {number(configured)}"
 
     @property
     def reached(self) -> str:
@@ -47,7 +49,7 @@ class Run(NamedTuple):
             name, step = str(row["stage"]), real(row["step"])
             if name.startswith(MAKERS) and step is not None:
                 made[name] = max(step, made.get(name, 0.0))
-        asked = real(self.evidence.config.get("steps"))
+        configured = real(self.evidence.config.get("steps"))
         if self.evidence.stored:
             return "its images are made"
         if not made:
@@ -56,7 +58,7 @@ class Run(NamedTuple):
         step, where = max(made.values()), ""
         if parts:
             step, where = made[last], f" in part {len(parts)}"
-        return f"step {number(step)}" + (f" of {number(asked)}" if asked else "") + where
+        return f"step {number(step)}" + (f" of {number(configured)}" if configured else "") + where
 
 
 class Unlike(NamedTuple):
@@ -108,10 +110,10 @@ def find(
     if len(folders) < 2:
         raise BadInput("--runs", f"one run ({folders[0]})" if folders else "no run", _ALLOWED)
     names = [
-        (titles or {}).get(str(place), name)
-        for place, name in zip(folders, _names(folders), strict=True)
+        (titles or {}).get(str(folder), name)
+        for folder, name in zip(folders, _names(folders), strict=True)
     ]
-    runs = [Run(name, gather(place)) for name, place in zip(names, folders, strict=True)]
+    runs = [Run(name, gather(folder)) for name, folder in zip(names, folders, strict=True)]
     unfinished = tuple(run for run in runs if not run.evidence.scores)
     if len(unfinished) == len(runs):
         raise BadInput(
@@ -138,33 +140,33 @@ def _folders(words: str | Iterable[str | os.PathLike[str]]) -> tuple[list[Path],
     passed: list[str] = []
     for word in parts:
         globbed = not Path(word).exists() and glob.has_magic(word)
-        places = [Path(at) for at in sorted(glob.glob(word))] if globbed else [Path(word)]
-        if not places:
+        matches = [Path(at) for at in sorted(glob.glob(word))] if globbed else [Path(word)]
+        if not matches:
             raise BadInput(f"--runs={word}", "nothing of that name", _ALLOWED)
-        for place in places:
-            if not any((place / name).is_file() for name in _FILES):
+        for folder in matches:
+            if not any((folder / name).is_file() for name in _FILES):
                 if globbed:
-                    passed.append(str(place))
+                    passed.append(str(folder))
                     continue
-                odd = "not a run" if place.is_dir() else "no such folder"
+                odd = "not a run" if folder.is_dir() else "no such folder"
                 raise BadInput(f"--runs={word}", odd, f"a run has one of {', '.join(_FILES)}")
-            real_place = place.resolve()
-            if not globbed and real_place in named:
+            resolved = folder.resolve()
+            if not globbed and resolved in named:
                 raise BadInput(f"--runs={word}", "the same folder twice", "name each run once")
             if not globbed:
-                named.add(real_place)
-            found.setdefault(real_place, place)
+                named.add(resolved)
+            found.setdefault(resolved, folder)
     return list(found.values()), tuple(passed)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Return the last parts of each path, as many as needed to make them distinct."""
-    ends = [place.resolve().parts for place in folders]
+    ends = [folder.resolve().parts for folder in folders]
     for count in range(1, max(map(len, ends)) + 1):
         names = ["/".join(end[-count:]) for end in ends]
         if len(set(names)) == len(names):
             return names
-    return [str(place) for place in folders]
+    return [str(folder) for folder in folders]
 
 
 def metric(group: Group) -> str:
@@ -174,11 +176,12 @@ def metric(group: Group) -> str:
 
 
 def _kind(evidence: Evidence) -> tuple[str, str, str]:
-    aim = mapping(evidence.result, "objective")
-    kind = str(aim.get("kind") or "distill")
+    objective = mapping(evidence.result, "objective")
+    kind = str(objective.get("kind") or "distill")
+    attacked, target = objective.get("attack_name"), objective.get("target_name")
     words = {
-        "adapt": f"adapting nets of {aim.get('source')}",
-        "attack": f"attack, {aim.get('attack_name')} to be taken for {aim.get('target_name')}",
+        "adapt": f"adapting nets of {objective.get('source')}",
+        "attack": f"attack, {attacked} to be taken for {target}",
     }
     if pairs := evidence.result.get("pairs"):
         return evidence.known("dataset"), f"{pairs} pairs", "mean recall"
@@ -186,21 +189,21 @@ def _kind(evidence: Evidence) -> tuple[str, str, str]:
 
 
 def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
-    dataset, ipc, aim = kind
+    dataset, ipc, objective = kind
     tried = Counter(net for run in runs for net in run.evidence.scores)
     made = Counter(run.evidence.net for run in runs)
     net = max(tried, key=lambda name: (tried[name], made[name]))
 
-    def place(run: Run) -> tuple[bool, float]:
+    def sort_key(run: Run) -> tuple[bool, float]:
         score = run.score(net)
         return net not in run.evidence.scores, -(score.mean if score else 0.0)
 
-    runs = sorted(runs, key=place)
+    runs = sorted(runs, key=sort_key)
     title = f"{dataset or 'an unnamed dataset'}, {ipc or '?'} image{'' if ipc == '1' else 's'}"
     title += " per class"
     if ipc.endswith(" pairs"):
         title = f"{dataset}, {ipc}"
-    title += f", {aim}" if aim else ""
+    title += f", {objective}" if objective else ""
     unlike, slower = (
         tuple(
             Unlike(what, values)
@@ -265,7 +268,7 @@ def _versions(run: Run, net: str) -> str:
     )
 
 
-def _said(run: Run, name: str) -> str:
+def _recorded(run: Run, name: str) -> str:
     return str(run.evidence.recipe.get(name, ""))
 
 
@@ -279,9 +282,9 @@ def _start(run: Run, net: str) -> str:
 
 # Settings that affect an accuracy besides the method: training, testing and counting of nets.
 _ACCURACY: dict[str, Callable[[Run, str], str]] = {
-    "real images (fingerprint)": lambda run, _: _said(run, "data_fingerprint"),
+    "real images (fingerprint)": lambda run, _: _recorded(run, "data_fingerprint"),
     "size of the images": _images,
-    "whitening": lambda run, _: _said(run, "whitening"),
+    "whitening": lambda run, _: _recorded(run, "whitening"),
     "labels": _labels,
     "net tested": _tested,
     "nets trained (n)": _count,
@@ -291,7 +294,7 @@ _ACCURACY: dict[str, Callable[[Run, str], str]] = {
     "learning rate": _rate,
     "loss": lambda run, _: recipe.loss(_train(run)),
     "augmentation": lambda run, _: recipe.augmentation(run.evidence),
-    "iterate": lambda run, _: _said(run, "selection"),
+    "iterate": lambda run, _: _recorded(run, "selection"),
     "asked for more steps": lambda run, _: run.late or "no",
 }
 _COST: dict[str, Callable[[Run, str], str]] = {

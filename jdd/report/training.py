@@ -10,7 +10,7 @@ import numpy as np
 from jdd.report import svg
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.run import metrics
-from jdd.stages.registry import MAKERS, place
+from jdd.stages.registry import MAKERS, position
 
 ATTACKED = {"success": "attacked class taken for the target", "others": "other classes right"}
 # Scalars logged during recovery, in addition to the loss.
@@ -61,7 +61,7 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
             parts[name] = max(seconds, parts.get(name, 0.0))
     for name, seconds in parts.items():
         found[metrics.whole(name)] = found.get(metrics.whole(name), 0.0) + seconds
-    return dict(sorted(found.items(), key=lambda item: place(item[0])))
+    return dict(sorted(found.items(), key=lambda item: position(item[0])))
 
 
 def stall(evidence: Evidence, stage: str) -> str:

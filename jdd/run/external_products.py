@@ -39,7 +39,7 @@ class Ready(NamedTuple):
     notes: list[str]
 
 
-def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
+def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Ready:
     """Return the product with the data and config named by its recipe and the user's keys.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
     product = _retrained(product, given)
     rules.validate_recipe(product, "the product's recipe")
-    spec = _spec(product, loaded, place)
+    spec = _spec(product, loaded, directory)
     for key in given:
         if key not in spec.keys:
             raise BadInput(f"config.{key}", f"no key of {spec.title or 'its kind'}", "leave it out")
@@ -60,7 +60,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, place: Path) -> Ready:
     if config.scores:
         found = f"true, of a product of kind {product.kind!r}"
         raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
-    workdirs.validate(place, config)
+    workdirs.validate(directory, config)
     text: Any = getattr(config, "text", None)
     dataset: Any
     if isinstance(product, PairSet):
@@ -89,9 +89,9 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
     return product.with_recipe(recipe)
 
 
-def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, place: Path) -> Spec:
+def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, directory: Path) -> Spec:
     """Return the spec of the product's method; if unknown, one with the keys of its kind."""
-    found = set_schema.of_set(product, loaded.config.spec if loaded.spec else None, place)
+    found = set_schema.of_set(product, loaded.config.spec if loaded.spec else None, directory)
     if found.config is not Common:
         return found
     other = specs.get(_KEYS_OF[product.kind])

@@ -60,45 +60,47 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
       BadInput: the set is unreadable, or its dataset is unknown or unavailable.
     """
     source = Path(set_path)
-    place = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
-    _validate_workdir(place)
+    directory = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
+    _validate_workdir(directory)
     if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
-        ready = external_products.prepare(interop.load(source), loaded, place)
-        return _measure(ready, source, place, command)
+        ready = external_products.prepare(interop.load(source), loaded, directory)
+        return _measure(ready, source, directory, command)
     flat = configs.flat(loaded.config)
     given = {k: flat[k] for k in loaded.explicit if k in COMMON and flat[k] != configs.AUTO}
     given.pop("method", None)
-    asked = {key: v for key, v in given.items() if key in STATED and DEFERRED.get(key) != v}
-    known = {STATED[key]: value for key, value in asked.items()}
+    stated = {key: v for key, v in given.items() if key in STATED and DEFERRED.get(key) != v}
+    known = {STATED[key]: value for key, value in stated.items()}
     with guarded("data", loaded.config):
         dset, dataset = _read(source, known, given)
     train = recipes.with_eval_keys(dset.recipe["train"], _group(given, "eval"))
     dset = dset._replace(recipe=dset.recipe | {"train": train})
     where = f"--set={source}"
     rules.validate_recipe(dset, where)
-    spec = set_schema.of_set(dset, loaded.config.spec if loaded.spec else None, place)
-    apart = set_schema.typed(loaded, spec, dset, place)
-    dset = set_schema.retrained(dset, apart)
+    spec = set_schema.of_set(dset, loaded.config.spec if loaded.spec else None, directory)
+    typed = set_schema.typed(loaded, spec, dset, directory)
+    dset = set_schema.retrained(dset, typed)
     rules.validate_recipe(dset, where)
-    values = _experts(dset, source) | _values(dset, source, given, spec) | apart
+    values = _experts(dset, source) | _values(dset, source, given, spec) | typed
     config, notes = configs.resolve(configs.fill(spec, values), shape=dataset.shape)
     notes = [line for line in notes if line.startswith("nets=")]  # the rest concerns distillation
-    workdirs.validate(place, config)
+    workdirs.validate(directory, config)
     assumed = [*dset.notes, *validation.validate_data(dset, dataset)]
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.validate(config, objectives.of(dset.recipe)["kind"])
-    return _measure(external_products.Ready(dset, dataset, config, notes), source, place, command)
+    return _measure(
+        external_products.Ready(dset, dataset, config, notes), source, directory, command
+    )
 
 
 def _measure(
-    ready: external_products.Ready, source: Path, place: Path, command: str
+    ready: external_products.Ready, source: Path, directory: Path, command: str
 ) -> dict[str, Any]:
     """Evaluate a product with its data and config already prepared; return result.json."""
     dset, dataset, config, notes = ready
     where = f"--set={source}"
-    context = RunContext(config, dataset, place, command)
+    context = RunContext(config, dataset, directory, command)
     context.set_directory = source.resolve().parent
     digest, labels = workdirs.digest(dset), list[Any]()
     if isinstance(dset, DistilledSet) and stored(dset.recipe):
@@ -106,7 +108,7 @@ def _measure(
     whole = fingerprint([digest, labels]) if labels else digest
     # Of the labels only the set's own count: random images may be added later.
     sign = fingerprint([digest, labels[0]]) if labels else digest
-    _validate_same_set(place, dset, sign, whole)
+    _validate_same_set(directory, dset, sign, whole)
     validate_memory(context)
     validation.validate(context, dset, where)
     if config.tensorboard:
@@ -114,11 +116,11 @@ def _measure(
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": whole, "seed": config.seed})
-    with jax.default_matmul_precision(config.precision), locked(place):
+    with jax.default_matmul_precision(config.precision), locked(directory):
         # Another command may have run in the meantime.
-        _validate_workdir(place)
-        _validate_same_set(place, dset, sign, whole)
-        session = Session(place, config.tensorboard, config.progress)
+        _validate_workdir(directory)
+        _validate_same_set(directory, dset, sign, whole)
+        session = Session(directory, config.tensorboard, config.progress)
         with session.signals():
             context.remember(workdirs.SIGN, "digest", sign)
             workdirs.write_config(context)
@@ -128,7 +130,7 @@ def _measure(
             for line in (*notes, *dataset.notes):
                 session.say(line)
             dset.save(context.set_path(config.seed))
-            preview.save(dset, place / "distilled.png")
+            preview.save(dset, directory / "distilled.png")
             for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
                 if not stage.done(context):
                     with guarded(stage.name, config, dataset):
@@ -137,19 +139,19 @@ def _measure(
             return finish(context)
 
 
-def _validate_workdir(place: Path) -> None:
-    if workdirs.own(place):
-        raise BadInput("--workdir", f"{place} holds its own run", "give --workdir=OTHER")
+def _validate_workdir(directory: Path) -> None:
+    if workdirs.holds_run(directory):
+        raise BadInput("--workdir", f"{directory} holds its own run", "give --workdir=OTHER")
 
 
-def _validate_same_set(place: Path, dset: AnyProduct, sign: str, whole: str) -> None:
+def _validate_same_set(directory: Path, dset: AnyProduct, sign: str, whole: str) -> None:
     """Refuse a directory with the evaluation of another set or of an older version of this one.
 
     Args:
-      sign: the set's digest, as returned by ``workdir.sign``.
+      sign: the set's digest, as returned by ``workdir.evaluated_digest``.
       whole: the fingerprint of the set's evaluation.
     """
-    path, found = place / "distilled.npz", workdirs.sign(place)
+    path, found = directory / "distilled.npz", workdirs.evaluated_digest(directory)
     if found == sign or found is None and not path.exists():
         return
     if found is None:  # older than the sign
@@ -159,7 +161,7 @@ def _validate_same_set(place: Path, dset: AnyProduct, sign: str, whole: str) -> 
             kept = kept.with_recipe(kept.recipe | {"train": train})
         if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
             return
-    found = f"{place} holds the evaluation of another set, or of this one before it changed"
+    found = f"{directory} holds the evaluation of another set, or of this one before it changed"
     raise BadInput("--workdir", found, "give --workdir=OTHER")
 
 
@@ -273,6 +275,6 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
 
 def _experts(dset: DistilledSet, source: Path) -> dict[str, Any]:
     """Return the path of the trained nets that a set was made for, if they are next to it."""
-    directory = source.resolve().parent / "experts"
+    experts = source.resolve().parent / "experts"
     made_for = dset.recipe["train"]["init"]["kind"] == "experts"
-    return {"experts.dir": str(directory)} if made_for and directory.is_dir() else {}
+    return {"experts.dir": str(experts)} if made_for and experts.is_dir() else {}

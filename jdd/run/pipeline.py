@@ -78,27 +78,27 @@ def run(
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
-    place = Path(workdir or configs.default_workdir(config, loaded.spec))
-    workdirs.validate(place, config)
+    directory = Path(workdir or configs.default_workdir(config, loaded.spec))
+    workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
-            context = prepare(config, place, command, notes, absent, mode != "estimate")
-        workdirs.validate(place, context.config)
+            context = prepare(config, directory, command, notes, absent, mode != "estimate")
+        workdirs.validate(directory, context.config)
         chosen = stages(context.config)
         _validate_mode(mode, chosen)
         if mode == "estimate":
             validate_memory(context)
             return _estimate(context, chosen, notes)
         _validate_stages(context, chosen, mode)
-        with locked(place):
+        with locked(directory):
             _validate_holder(context, mode)  # another command may have run in the meantime
-            workdirs.validate(place, context.config)
+            workdirs.validate(directory, context.config)
             return _run_stages(context, chosen, mode, notes)
 
 
 def prepare(
     config: Common,
-    place: Path,
+    directory: Path,
     command: str,
     notes: list[str] | None = None,
     absent: bool = False,
@@ -122,10 +122,10 @@ def prepare(
         config.spec.validate_data(configs.flat(config), cast(Any, loaded))
     scores.validate(config, str(configs.flat(config).get("objective", "distill")))
     if isinstance(loaded, pairs.PairDataset):
-        context = RunContext(config, loaded, place, command)
+        context = RunContext(config, loaded, directory, command)
         _validate_pairs(cast(PairConfig, config), loaded)
     else:
-        context = RunContext(config, loaded, place, command, data.origin(config, loaded, fit))
+        context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
     for name in config.nets:
         context.make_net(name)
@@ -205,12 +205,12 @@ def _validate_holder(context: RunContext, mode: str) -> None:
 def _run_stages(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
-    config, place = context.config, context.workdir
-    session = Session(place, config.tensorboard, config.progress)
+    config, directory = context.config, context.workdir
+    session = Session(directory, config.tensorboard, config.progress)
     with session.signals():
         distill.update_training_settings(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
-            session.say(f"{place} is finished; its result:")
+            session.say(f"{directory} is finished; its result:")
             return result.finish(context)
         workdirs.write_config(context)
         for line in (*notes, *context.notes):
@@ -243,10 +243,10 @@ def _validate_steps(context: RunContext) -> None:
     """Refuse fewer steps than are already done, before anything is written."""
     folder, steps = context.workdir / "checkpoints", context.config.steps
     made = [("steps", folder / context.stage(seed), steps) for seed in context.seeds]
-    for key, place, asked in (*phases.begun(context), *made):
-        done = checkpoints.latest(place)
-        if done is not None and done > asked:
-            raise BadInput(f"config.{key}", f"{asked}, and {done} are done", f"{done} or more")
+    for key, directory, requested in (*phases.begun(context), *made):
+        done = checkpoints.latest(directory)
+        if done is not None and done > requested:
+            raise BadInput(f"config.{key}", f"{requested}, and {done} are done", f"{done} or more")
 
 
 def _require(stage: Stage, context: RunContext, mode: str, chosen: list[Stage]) -> None:

@@ -51,10 +51,10 @@ def percent(found: dict[str, Any]) -> str:
     return f"{100 * found['mean']:.1f}{spread} %"
 
 
-def headline(found: dict[str, Any], place: Path) -> str:
+def headline(found: dict[str, Any], directory: Path) -> str:
     """Return the run's last line: its result and the path of the report."""
-    aim = found.get("objective") or {"kind": "distill"}
-    say = _attacked if aim["kind"] == "attack" else percent
+    objective = found.get("objective") or {"kind": "distill"}
+    say = _attacked if objective["kind"] == "attack" else percent
     measured = found.get("metrics") or found["accuracy"]
     parts = [f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in measured.items()]
     rivals = []
@@ -63,14 +63,14 @@ def headline(found: dict[str, Any], place: Path) -> str:
         alike = " with the same teachers' labels" if found.get("teachers") else ""
         kind = "pairs" if found.get("task") == "retrieval" else "images"
         rivals.append(f"random real {kind}{alike} {say(random)}")
-    if whole and aim["kind"] != "attack":
+    if whole and objective["kind"] != "attack":
         every = "all pairs" if found.get("task") == "retrieval" else "the whole training set"
         rivals.append(f"{every} {percent(whole)} after {whole['epochs']} epochs")
     against = f", against {' and '.join(rivals)}" if rivals else ""
     method = found.get("title") or specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
-    if aim["kind"] == "adapt":
-        where = f"from {aim['source']} to {found['dataset']}"
+    if objective["kind"] == "adapt":
+        where = f"from {objective['source']} to {found['dataset']}"
     what = f"{method} {where}, {found['ipc']} image(s) per class"
     if found.get("task") == "retrieval":
         what = f"{method} {where}, {found['pairs']} pairs, mean recall"
@@ -78,9 +78,9 @@ def headline(found: dict[str, Any], place: Path) -> str:
     if hard:
         against_random = f" (random real images {say(random_hard)})" if random_hard else ""
         against += f"; with hard labels {say(hard)}{against_random}"
-    if aim["kind"] == "attack":
-        what += f", to have {aim['attack_name']} taken for {aim['target_name']}"
-    return f"{what}: {', '.join(parts)}{against}. Report: {place / 'report.html'}"
+    if objective["kind"] == "attack":
+        what += f", to have {objective['attack_name']} taken for {objective['target_name']}"
+    return f"{what}: {', '.join(parts)}{against}. Report: {directory / 'report.html'}"
 
 
 def _attacked(found: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ _LEARNING = {
 _LABELS = {"relabel.mode": "mode", "relabel.form": "form", "relabel.k": "k"}
 
 
-def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
+def of_set(dset: AnyProduct, own: Spec | None, directory: Path) -> Spec:
     """Return the spec that defines the keys of a set's evaluation.
 
     This is the spec of the set's method without its published settings: an evaluation does not
@@ -44,9 +44,9 @@ def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
 
     Args:
       own: the spec of the named config file; used if the set is of its method, or of no method.
-      place: the working directory of the evaluation.
+      directory: the working directory of the evaluation.
     """
-    begun = _begun(place)
+    begun = _begun(directory)
     method = str(dset.recipe.get("method") or "") if begun is None else begun
     if own is not None and method in ("", own.name) and begun is None:
         spec = own
@@ -63,15 +63,17 @@ def of_set(dset: AnyProduct, own: Spec | None, place: Path) -> Spec:
     return dataclasses.replace(spec, stages=STAGES, validate=None, validate_data=None, **bare)
 
 
-def _begun(place: Path) -> str | None:
+def _begun(directory: Path) -> str | None:
     """Return the method of the evaluation in a directory; None if there is none."""
     try:
-        return str(json.loads((place / "config.json").read_text(encoding="utf-8"))["method"])
+        return str(json.loads((directory / "config.json").read_text(encoding="utf-8"))["method"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def typed(loaded: configs.Loaded, spec: Spec, dset: DistilledSet, place: Path) -> dict[str, Any]:
+def typed(
+    loaded: configs.Loaded, spec: Spec, dset: DistilledSet, directory: Path
+) -> dict[str, Any]:
     """Return the values given for keys that only the set's method has, by dotted name.
 
     Values from a config file of another method are omitted.
@@ -85,17 +87,17 @@ def typed(loaded: configs.Loaded, spec: Spec, dset: DistilledSet, place: Path) -
         if name in spec.keys:
             found[name] = checked(name, value, spec.keys)
         elif not (other and name in loaded.config.spec.keys):
-            raise _unknown(name, spec, dset, place)
+            raise _unknown(name, spec, dset, directory)
     return {name: value for name, value in found.items() if value != configs.AUTO}
 
 
-def _unknown(name: str, spec: Spec, dset: DistilledSet, place: Path) -> BadInput:
+def _unknown(name: str, spec: Spec, dset: DistilledSet, directory: Path) -> BadInput:
     having = [specs.get(method).title for method in specs.names() if name in specs.get(method).keys]
     if not having:
         return unknown(name, spec.keys)
     made_by = str(dset.recipe.get("method") or "")
     if made_by in specs.names() and name in specs.get(made_by).keys:
-        found = f"no key of the evaluation that {place} holds, begun with {spec.title}'s keys"
+        found = f"no key of the evaluation that {directory} holds, begun with {spec.title}'s keys"
         return BadInput(f"config.{name}", found, "give --workdir=OTHER")
     found = (
         f"no key of {specs.title(made_by)}, which made the set"

@@ -28,31 +28,31 @@ from jdd.storage.files import write_text
 SIGN = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
 
 
-def sign(place: Path) -> str | None:
-    """Return the digest of the set evaluated in ``place``; None without a ``SIGN`` file."""
+def evaluated_digest(directory: Path) -> str | None:
+    """Return the digest of the set evaluated in ``directory``; None without a ``SIGN`` file."""
     try:
-        found = json.loads((place / "checkpoints" / f"{SIGN}.json").read_text(encoding="utf-8"))
+        found = json.loads((directory / "checkpoints" / f"{SIGN}.json").read_text(encoding="utf-8"))
         return str(found["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def own(place: Path) -> bool:
-    """Return whether ``place`` contains a finished or partial run, or a set."""
-    if sign(place) is not None:
+def holds_run(directory: Path) -> bool:
+    """Return whether ``directory`` contains a finished or partial run, or a set."""
+    if evaluated_digest(directory) is not None:
         return False
-    if not os.path.exists(place / "distilled.npz"):
-        return os.path.exists(place / "config.json")
-    return not os.path.exists(place / "config.json") or made(place)
+    if not os.path.exists(directory / "distilled.npz"):
+        return os.path.exists(directory / "config.json")
+    return not os.path.exists(directory / "config.json") or holds_products(directory)
 
 
-def holds_external_set(place: Path) -> bool:
-    """Return whether ``place`` contains the evaluation of an external set."""
-    if sign(place) is not None:
+def holds_external_set(directory: Path) -> bool:
+    """Return whether ``directory`` contains the evaluation of an external set."""
+    if evaluated_digest(directory) is not None:
         return True
-    if own(place) or not (place / "distilled.npz").exists():
+    if holds_run(directory) or not (directory / "distilled.npz").exists():
         return False
-    dset = DistilledSet.load(place / "distilled.npz")
+    dset = DistilledSet.load(directory / "distilled.npz")
     return bool(dset.recipe["fingerprint"] == digest(dset))  # older than SIGN
 
 
@@ -72,40 +72,44 @@ def digest(dset: AnyProduct) -> str:
     return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])
 
 
-def made(place: Path) -> bool:
-    """Return whether ``place`` contains a set, or nets trained to make one."""
-    folder = place / "checkpoints"
+def holds_products(directory: Path) -> bool:
+    """Return whether ``directory`` contains a set, or nets trained to make one."""
+    folder = directory / "checkpoints"
     if any(any(folder.glob(f"{maker}*/")) for maker in MAKERS):
         return True
-    return any(row["stage"].startswith(BUILDERS) for row in metrics.read(place / "metrics.jsonl"))
+    return any(
+        row["stage"].startswith(BUILDERS) for row in metrics.read(directory / "metrics.jsonl")
+    )
 
 
-def writable(where: str, place: Path) -> None:
+def writable(where: str, directory: Path) -> None:
     """Refuse a folder that cannot be written or created.
 
     Raises:
       BadInput: naming ``where`` it was given, and the obstacle.
     """
-    near = place
+    near = directory
     while not os.path.exists(near):  # also False if a parent folder is not searchable
         near = near.parent
     if not near.is_dir() or not os.access(near, os.W_OK):
-        raise BadInput(f"{where}={place}", f"{near} cannot be written", "a folder you may write")
+        raise BadInput(
+            f"{where}={directory}", f"{near} cannot be written", "a folder you may write"
+        )
 
 
-def validate(place: Path, config: Common) -> None:
+def validate(directory: Path, config: Common) -> None:
     """Refuse a directory that is not writable or contains a run of another config."""
-    saved = place / "config.json"
+    saved = directory / "config.json"
     if saved.exists():
         old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
-        free = {"eval.lr"} if _without_rate(place, old) else set[str]()
-        configs.validate_resume(configs.flat(old), config, str(place), free)
-    writable("--workdir", place)
+        free = {"eval.lr"} if _without_rate(directory, old) else set[str]()
+        configs.validate_resume(configs.flat(old), config, str(directory), free)
+    writable("--workdir", directory)
 
 
-def _without_rate(place: Path, config: Common) -> bool:
+def _without_rate(directory: Path, config: Common) -> bool:
     """Return whether the set in a directory has no learning rate and the config gives none."""
-    path = place / "distilled.npz"
+    path = directory / "distilled.npz"
     lr: object = config.eval.lr  # 'auto' until the config is resolved
     if lr not in (0, configs.AUTO) or not path.exists():
         return False

@@ -162,10 +162,10 @@ def validate_memory(context: RunContext) -> None:
     once = min(config.eval.at_once or config.eval.n, config.eval.n)
     if context.devices[0].platform != "cpu":
         once = -(-once // len(context.devices))
-    asked = [(name, once, "eval.at_once") for name in config.nets]
+    trainings = [(name, once, "eval.at_once") for name in config.nets]
     if "experts" in configs.stage_names(config):
-        asked.append((config.net.name, config.experts.group, "experts.group"))
-    for name, many, key in asked:
+        trainings.append((config.net.name, config.experts.group, "experts.group"))
+    for name, many, key in trainings:
         own = "net.width" if name == config.net.name and "width" in options_of(name) else ""
         where = f"config.{own}={config.net.width}" if own else f"config.nets={name}"
         _validate_nets_memory(where, context.make_net(name), own, config.net.width, many, key, free)

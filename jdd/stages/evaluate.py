@@ -94,7 +94,7 @@ def measure(
     start = initial_variables(context, dset, net)
     n = distinct_nets(start, n)
     task = tasks.of(dset.recipe)
-    asked = task.problems(in_space_of(dset, test, context.data))
+    problems = task.problems(in_space_of(dset, test, context.data))
     planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
     reader, fresh, images = None, None, None
     if isinstance(dset, GeneratorSet):
@@ -110,7 +110,7 @@ def measure(
         planned,
         images,
         labels,
-        asked,
+        problems,
         int(dset.recipe["seed"]),
         purpose,
         session,
@@ -123,7 +123,7 @@ def measure(
     result = summaries(task.metrics, found)
     if before and start is not None:
         first = jax.tree.map(lambda a: a[:n], start)
-        result["before"] = summaries(task.metrics, task.measure(net, first, asked, session))
+        result["before"] = summaries(task.metrics, task.measure(net, first, problems, session))
     return result
 
 
@@ -204,7 +204,7 @@ def measure_random(
     if soft is None and dset.label_kind == "centred":  # as the set's labels were initialised
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
     task = tasks.of(dset.recipe)
-    asked = task.problems(in_space_of(dset, context.data.test, context.data))
+    problems = task.problems(in_space_of(dset, context.data.test, context.data))
     reader = None
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = label_stores.random(context, dset, images)
@@ -214,7 +214,7 @@ def measure_random(
         planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
         images,
         labels,
-        asked,
+        problems,
         int(dset.recipe["seed"]),
         "random",
         session,

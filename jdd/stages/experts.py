@@ -20,10 +20,12 @@ from jdd.training.recipe import Recipe
 
 
 def _run(context: RunContext, session: Session) -> None:
-    config, asked = context.config, context.config.experts.count
+    config, requested = context.config, context.config.experts.count
     made = context.groups * context.store.group
-    if made != asked:
-        session.say(f"experts: {asked} asked for, {made} trained (groups of {context.store.group})")
+    if made != requested:
+        session.say(
+            f"experts: {requested} asked for, {made} trained (groups of {context.store.group})"
+        )
     with locked(context.store.directory, session):
         train.train(
             context.store, context.net, context.recipe(), config.experts.lr,

@@ -22,7 +22,7 @@ from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
 
 
-def _place(context: RunContext) -> Path:
+def _directory(context: RunContext) -> Path:
     folder = cache.folder(context.config.data.cache_dir)
     return folder / "full" / _identity(context)
 
@@ -36,7 +36,7 @@ def _identity(context: RunContext) -> str:
 
 
 def _file(context: RunContext) -> Path:
-    return _place(context) / "accuracy.json"
+    return _directory(context) / "accuracy.json"
 
 
 def result(context: RunContext) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def result(context: RunContext) -> dict[str, Any] | None:
 
 def trained(context: RunContext, session: Session) -> Any:
     """Return the variables of the baseline's net; retrained if the cache was cleared."""
-    store = Store(_place(context), context.settings(1, flat=False), context.like)
+    store = Store(_directory(context), context.settings(1, flat=False), context.like)
     if store.epochs(0) < context.config.baselines.full_epochs:
         _run(context, session)
     return store.read(0, store.epochs(0))
@@ -60,13 +60,13 @@ def trained(context: RunContext, session: Session) -> Any:
 def _run(context: RunContext, session: Session) -> None:
     epochs = context.config.baselines.full_epochs
     if isinstance(context.data, PairDataset):
-        with locked(_place(context), session):
+        with locked(_directory(context), session):
             found = pairs.measure_all(context, epochs, session)
         write_text(_file(context), json.dumps({**found, "net": context.net.name}) + "\n")
         context.remember("full", _identity(context), {**found, "net": context.net.name})
         return
     recipe = context.recipe(flat=False)
-    store = Store(_place(context), context.settings(1, flat=False), context.like)
+    store = Store(_directory(context), context.settings(1, flat=False), context.like)
     with locked(store.directory, session):
         train.train(
             store, context.net, recipe, context.config.experts.lr, context.data, 1, epochs,

@@ -54,20 +54,28 @@ def random(context: RunContext, dset: DistilledSet, draws: np.ndarray) -> list[L
 
 
 def _store(context: RunContext, name: str, images: np.ndarray, recipe: Any) -> LabelStore:
-    place = context.set_directory / name
-    if not place.is_dir():
+    directory = context.set_directory / name
+    if not directory.is_dir():
         raise BadInput(
-            "the set's labels", f"not in {place}", "the folder labels/ of its run, beside the set"
+            "the set's labels",
+            f"not in {directory}",
+            "the folder labels/ of its run, beside the set",
         )
-    store = LabelStore.open(place)
+    store = LabelStore.open(directory)
     if store.settings["images"] != digest(images):
-        raise BadInput(str(place), "labels of other images", "the folder labels/ of the same run")
+        raise BadInput(
+            str(directory), "labels of other images", "the folder labels/ of the same run"
+        )
     if not store.has_images():
-        raise BadInput(str(place), "no labels of its images", "the folder labels/ of the same run")
+        raise BadInput(
+            str(directory), "no labels of its images", "the folder labels/ of the same run"
+        )
     epochs, there = int(recipe["train"]["epochs"]), store.epochs()
     if there < epochs:
         allowed = f"--config.eval.epochs={there} or fewer" if there else "the run's own labels"
-        raise BadInput(str(place), f"{there} epochs of labels, and {epochs} are asked for", allowed)
+        raise BadInput(
+            str(directory), f"{there} epochs of labels, and {epochs} are asked for", allowed
+        )
     return store
 
 

@@ -162,7 +162,7 @@ def maker(stages: Sequence[str]) -> str:
     return next((name for name in stages if name in MAKERS), MAKERS[0])
 
 
-def place(stage: str) -> int:
+def position(stage: str) -> int:
     """Return the rank of a stage, or of a part of one: 'squeeze-ConvNet', 'distill-s1'.
 
     A method's own phases rank with 'distill'.

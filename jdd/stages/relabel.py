@@ -133,14 +133,14 @@ def _label(
     epochs, batch = config.eval.epochs, min(config.eval.batch, len(images))
     store.create()
     bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
-    say = Labeller(context, context.teachers, images, batch)
+    label = Labeller(context, context.teachers, images, batch)
     if not store.has_images():
         # In the first epoch's order: teachers that use batch statistics then see all classes.
-        store.write_images(say.images(order(seed, 0, len(images), batch)))
+        store.write_images(label.images(order(seed, 0, len(images), batch)))
     for epoch in range(store.epochs(), epochs):
         session.check()
         index = order(seed, epoch, len(images), batch)
-        found = [say(seed, epoch, step, rows) for step, rows in enumerate(index)]
+        found = [label(seed, epoch, step, rows) for step, rows in enumerate(index)]
         packed = [views.pack(view) for view, _ in found]
         stacked = {name: np.stack([one[name] for one in packed]) for name in packed[0]}
         logits = np.stack([z for _, z in found]) if store.mode == "views" else None
@@ -174,7 +174,7 @@ class Labeller:
         nets = tuple(teacher.frozen for teacher in teachers)
         by_place = self._mode == "map"
         over = tuple(context.devices)
-        self._say = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
+        self._label = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
         self._variables = parallel.everywhere([t.variables() for t in teachers], over)
         self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 
@@ -183,7 +183,7 @@ class Labeller:
         if self._mode != "views":
             return jax.device_get(view), None
         x = labeller.show(self._images, jnp.asarray(rows), view)
-        return jax.device_get((view, self._say(self._variables, x)))
+        return jax.device_get((view, self._label(self._variables, x)))
 
     def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """Return the label of each whole image, ``[n, ...]`` in the form of ``modes.of_image``.
@@ -198,7 +198,7 @@ class Labeller:
 
     def whole(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return the labels of one step's images."""
-        logits = jax.device_get(self._say(self._variables, self._images[jnp.asarray(rows)]))
+        logits = jax.device_get(self._label(self._variables, self._images[jnp.asarray(rows)]))
         if self._mode == "static":
             return codec.encode(logits, "logits")
         values, indices = maps.compress(logits, self._k)
@@ -210,14 +210,14 @@ def _estimate(context: RunContext) -> Estimate:
     assert isinstance(dset, DistilledSet)
     batch = min(context.config.eval.batch, len(dset.images))
     few = share(batch, context.data.shape, context.devices)
-    say = Labeller(context, context.blank.teachers, np.asarray(dset.images[:few]), few)
+    label = Labeller(context, context.blank.teachers, np.asarray(dset.images[:few]), few)
     rows = np.arange(few, dtype=np.int32)
-    step = timed(lambda: say(0, 0, 0, rows)) * batch / few
+    step = timed(lambda: label(0, 0, 0, rows)) * batch / few
     config = context.decoupled
     relabel, places = config.relabel, decoupled.places(config, context.teachers)
     mode, own = relabel.mode, 0.0
     if mode in ("static", "map"):
-        own = timed(lambda: say.whole(rows)) * batch / few
+        own = timed(lambda: label.whole(rows)) * batch / few
     sets = len(context.seeds) + context.config.baselines.random
     size = sets * modes.expected_bytes(
         mode, len(dset.images), epochs, context.data.classes, relabel.form, relabel.k,

@@ -65,13 +65,15 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     accuracy, baselines = evaluate.results(context)
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
-    aim = objectives.named(recipe)
+    objective = objectives.named(recipe)
     spec = context.config.spec
-    known = specs.title(recipe["method"], spec)
+    title = specs.title(recipe["method"], spec)
     ours = recipe["method"] == context.config.method and recipe["ipc"] == context.config.ipc
-    printed = published.figure(context.config) if ours and aim["kind"] == "distill" else None
+    published_figure = (
+        published.figure(context.config) if ours and objective["kind"] == "distill" else None
+    )
     across = None
-    if aim["kind"] == "distill":
+    if objective["kind"] == "distill":
         net, options = recipe["net"]["name"], recipe["net"].get("options") or {}
         own = {"width": 128, "norm": "instance", "depth": auto_depth(context.data.shape)}
         changed = any(value != own.get(name) for name, value in options.items())
@@ -83,19 +85,19 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     peak = max(peak_memory(), int(measured.get("process", 0)))
     context.remember("measured", "process", peak)
     # Only for a method outside the package: its title cannot be derived from its name.
-    title = {} if known == specs.title(recipe["method"]) else {"title": known}
+    external_title = {} if title == specs.title(recipe["method"]) else {"title": title}
     return {
         "method": recipe["method"],
-        **title,
+        **external_title,
         "dataset": context.data.name,
         "ipc": int(recipe["ipc"]),
         "seed": context.config.seed,
-        "objective": aim,
+        "objective": objective,
         **_measured(recipe, accuracy),
         "baselines": {**baselines, "full": full.result(context)},
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
-        "published": printed,
+        "published": published_figure,
         "published_nets": across,
         "nets": evaluate.costs(context),
         "lr": first.lr,

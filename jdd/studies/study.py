@@ -67,16 +67,16 @@ def run(
       Interrupted: a signal arrived; the running cell has saved its checkpoint.
     """
     study = opened(found, overrides or {})
-    place = placed(study, workdir)
+    directory = directory_of(study, workdir)
     cells = study_cells.make(study)
-    validate_workdir(place)
-    with _interruptible(), locked(place):
-        validate_workdir(place)  # another command may have started in the meantime
-        ledger = _Ledger(study, cells, place, command)
+    validate_workdir(directory)
+    with _interruptible(), locked(directory):
+        validate_workdir(directory)  # another command may have started in the meantime
+        ledger = _Ledger(study, cells, directory, command)
         ledger.write()
         for number, cell in enumerate(cells, 1):
-            _advance(cell, ledger, place, f"[{number}/{len(cells)}] {cell.name}")
-        return _ended(study, cells, place, ledger)
+            _advance(cell, ledger, directory, f"[{number}/{len(cells)}] {cell.name}")
+        return _ended(study, cells, directory, ledger)
 
 
 def opened(found: str | Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Study:
@@ -86,28 +86,28 @@ def opened(found: str | Mapping[str, Any] | None, overrides: Mapping[str, Any]) 
     return study_file.read(found, overrides)
 
 
-def placed(study: Study, workdir: str | os.PathLike[str] | None) -> Path:
+def directory_of(study: Study, workdir: str | os.PathLike[str] | None) -> Path:
     """Return the working directory of a study."""
     if workdir is None and not study.where.endswith(".py"):
         raise BadInput("workdir", "missing", "jdd.study(..., workdir='runs/NAME')")
     return Path(workdir if workdir is not None else f"runs/{Path(study.where).stem}")
 
 
-def validate_workdir(place: Path) -> None:
+def validate_workdir(directory: Path) -> None:
     """Refuse a directory that cannot be written, or that holds a run or anything else.
 
     Raises:
       BadInput: naming the content.
     """
-    path = place / "study.json"
+    path = directory / "study.json"
     if not path.exists():
-        there = [name for name in _RUN_FILES if (place / name).exists()]
-        if there:
-            found = f"{place} is the working directory of a run (it has {there[0]})"
+        existing = [name for name in _RUN_FILES if (directory / name).exists()]
+        if existing:
+            found = f"{directory} is the working directory of a run (it has {existing[0]})"
             raise BadInput("--workdir", found, "give a study its own: --workdir=OTHER")
     else:
         _read(path)
-    workdirs.writable("--workdir", place)
+    workdirs.writable("--workdir", directory)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -130,17 +130,19 @@ def _read(path: Path) -> dict[str, Any]:
 class _Ledger:
     """The rows of study.json, one per cell; every change is written immediately."""
 
-    def __init__(self, study: Study, cells: Sequence[Cell], place: Path, command: str):
-        self.study, self.place, self.command = study, place, command
-        path = place / "study.json"
+    def __init__(self, study: Study, cells: Sequence[Cell], directory: Path, command: str):
+        self.study, self.directory, self.command = study, directory, command
+        path = directory / "study.json"
         before = {row["id"]: row for row in _read(path)["cells"]} if path.exists() else {}
         self.rows = {cell.id: self._row(cell, before.get(cell.id, {})) for cell in cells}
         self.table: dict[str, Any] | None = None
 
     def _row(self, cell: Cell, before: Row) -> Row:
-        result = finished(self.place / "cells" / cell.id)
+        result = finished(self.directory / "cells" / cell.id)
         complete = (
-            before.get("state") == COMPLETE and before.get("asked") == cell.asked and bool(result)
+            before.get("state") == COMPLETE
+            and before.get("asked") == cell.config_hash
+            and bool(result)
         )
         return {
             "id": cell.id,
@@ -149,7 +151,7 @@ class _Ledger:
             "seed": cell.seed,
             "folder": f"cells/{cell.id}",
             "stores": {stage: f"{stage}/{store}" for stage, store in cell.stores.items()},
-            "asked": cell.asked,
+            "asked": cell.config_hash,
             "state": COMPLETE if complete else WAITING,
             "error": "",
             "seconds": before.get("seconds"),
@@ -177,7 +179,7 @@ class _Ledger:
         if seconds is not None:
             row["seconds"] = round((row["seconds"] or 0.0) + seconds, 1)
         if state == COMPLETE:
-            row["figure"] = self._figure(cell, finished(self.place / "cells" / cell.id))
+            row["figure"] = self._figure(cell, finished(self.directory / "cells" / cell.id))
         self.write()
 
     def count(self) -> dict[str, int]:
@@ -206,7 +208,7 @@ class _Ledger:
 
     def write(self) -> None:
         """Write study.json."""
-        _write(self.place / "study.json", json.dumps(self.as_json(), indent=1) + "\n")
+        _write(self.directory / "study.json", json.dumps(self.as_json(), indent=1) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
@@ -221,9 +223,9 @@ def finished(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _advance(cell: Cell, ledger: _Ledger, place: Path, title: str) -> None:
+def _advance(cell: Cell, ledger: _Ledger, directory: Path, title: str) -> None:
     """Run one cell unless it is complete; a failure is recorded and does not end the study."""
-    folder = place / "cells" / cell.id
+    folder = directory / "cells" / cell.id
     if ledger.state(cell) == COMPLETE:
         _say(cell, f"{title}: complete, {ledger.reached(cell)}")
         return
@@ -232,7 +234,7 @@ def _advance(cell: Cell, ledger: _Ledger, place: Path, title: str) -> None:
     begun = time.perf_counter()
     command = f"python -m jdd.main {cell.flags} --workdir={folder}"
     try:
-        link_stores(cell, place)
+        link_stores(cell, directory)
         pipeline.run(cell.loaded, str(folder), "all", None, command)
     except (Interrupted, KeyboardInterrupt):
         ledger.mark(cell, WAITING, "interrupted", time.perf_counter() - begun)
@@ -254,15 +256,15 @@ def _say(cell: Cell, text: str) -> None:
         print(text, flush=True)
 
 
-def link_stores(cell: Cell, place: Path) -> None:
+def link_stores(cell: Cell, directory: Path) -> None:
     """Link the stores that a cell shares into its working directory.
 
     So the config of a run names no folder, a study can be moved, and a set's experts and teachers
     are next to it, as in any run.
     """
-    folder = place / "cells" / cell.id
+    folder = directory / "cells" / cell.id
     for stage, store in cell.stores.items():
-        shared, link = place / stage / store, folder / stage
+        shared, link = directory / stage / store, folder / stage
         shared.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         if not link.exists() and not link.is_symlink():
@@ -287,29 +289,31 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _ended(study: Study, cells: Sequence[Cell], place: Path, ledger: _Ledger) -> dict[str, Any]:
+def _ended(study: Study, cells: Sequence[Cell], directory: Path, ledger: _Ledger) -> dict[str, Any]:
     table = study_tables.build(study, list(ledger.rows.values()))
     ledger.table = study_tables.as_json(table)
     ledger.write()
     for name, text in study_tables.files(table).items():
-        _write(place / name, text)
+        _write(directory / name, text)
     lines = []
     done = [cell for cell in cells if ledger.state(cell) == COMPLETE]
     page = ""
     if len(done) > 1:
         # With spaces, so that a page can break long names into lines.
-        names = {str(place / "cells" / cell.id): cell.name.replace(",", ", ") for cell in done}
+        names = {str(directory / "cells" / cell.id): cell.name.replace(",", ", ") for cell in done}
         try:
-            comparison_json.write(list(names), place / "compare.html", names)
-            page = f", side by side: {place / 'compare.html'}"
+            comparison_json.write(list(names), directory / "compare.html", names)
+            page = f", side by side: {directory / 'compare.html'}"
         except BadInput as error:  # the path is in use; the table is written all the same
             lines.append(f"no page: {error.found}: move it away")
     count = ledger.count()
     for cell in cells:
         row = ledger.rows[cell.id]
         if row["state"] != COMPLETE:
-            lines.append(f"{row['state']}: {cell.name} ({place / row['folder']}): {row['error']}")
-    files = f"{place / 'table'}.csv, .md, .tex"
+            lines.append(
+                f"{row['state']}: {cell.name} ({directory / row['folder']}): {row['error']}"
+            )
+    files = f"{directory / 'table'}.csv, .md, .tex"
     lines.append(f"{count[COMPLETE]} of {len(cells)} cells complete. Table: {files}{page}")
     return {
         **ledger.as_json(),

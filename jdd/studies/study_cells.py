@@ -29,7 +29,7 @@ class Cell(NamedTuple):
       name: its values and seed as text: "method=dm,ipc=1,seed=0".
       id: hash of the resolved config, without the keys that may change on resuming, unless the
         study's cells set them.
-      asked: hash of the whole resolved config.
+      config_hash: hash of the whole resolved config.
       values: the values that the cell sets, including "config", and those that the table shows.
       seed: its seed.
       loaded: its config, as an argument of ``pipeline.run``.
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
     name: str
     id: str
-    asked: str
+    config_hash: str
     values: Values
     seed: int
     loaded: configs.Loaded
@@ -97,7 +97,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
         loaded = configs.load(str(spec), merged)
         without = placeholders and absent(loaded.config.data)
         config, _ = configs.resolve(loaded.config, absent=without)
-        _validate_place(config)
+        _validate_path(config)
     except BadInput as error:
         raise _named_error(study, name, values, error) from error
     if config.runs != 1:
@@ -126,13 +126,11 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
     )
 
 
-def _validate_place(config: ConfigDict) -> None:
+def _validate_path(config: ConfigDict) -> None:
     """Refuse a missing path of images: every cell would fail."""
-    place = config.data.path
-    if place and config.data.source != "tfds" and not Path(place).exists():
-        raise BadInput(
-            f"config.data.path={place}", "no such file or folder", "where the images are"
-        )
+    path = config.data.path
+    if path and config.data.source != "tfds" and not Path(path).exists():
+        raise BadInput(f"config.data.path={path}", "no such file or folder", "where the images are")
 
 
 def labels_of(values: Values, labels: Values) -> Values:
@@ -156,16 +154,16 @@ def _named_error(study: Study, name: str, values: Values, error: BadInput) -> Ba
 
 def _validate_table(study: Study, cells: list[Cell]) -> None:
     """Refuse two settings in one place of the table, whose figures would be mixed."""
-    there: dict[str, Cell] = {}
+    by_labels: dict[str, Cell] = {}
     for cell in cells:
-        place = named({key: cell.values[key] for key in (*study.rows, *study.columns)})
-        other = there.setdefault(f"{place},seed={cell.seed}", cell)
+        labels = named({key: cell.values[key] for key in (*study.rows, *study.columns)})
+        other = by_labels.setdefault(f"{labels},seed={cell.seed}", cell)
         if other is not cell:
             keys = [
                 k for k in study.axes
                 if other.values.get(k) != cell.values.get(k)
             ]  # fmt: skip
-            found = f"{other.name} and {cell.name} have one place in the table, {place}"
+            found = f"{other.name} and {cell.name} have one place in the table, {labels}"
             allowed = f"add {' or '.join(keys)} to rows or columns"
             raise BadInput(f"{study.where}: rows", found, allowed)
 
@@ -179,19 +177,19 @@ def stores(config: ConfigDict) -> dict[str, str]:
     schema = config.spec.keys
     source = [key for key in flat if key.startswith("source.") and not schema[key].resumable]
     data = [key for key in flat if key.startswith("data.") and not schema[key].resumable]
-    apart = {
+    excluded = {
         # A store of experts grows in number and epochs; one of teachers has one folder per net.
         "experts": ("experts.dir", "experts.count", "experts.epochs"),
         "squeeze": ("squeeze.dir", "squeeze.nets"),
     }
     found = {}
-    for stage, place in STORES.items():
-        if stage not in stages or flat.get(place):
+    for stage, key_of_folder in STORES.items():
+        if stage not in stages or flat.get(key_of_folder):
             continue
-        own = [key for key in flat if key.startswith(f"{stage}.") and key not in apart[stage]]
+        keys = [key for key in flat if key.startswith(f"{stage}.") and key not in excluded[stage]]
         if stage == "experts":
-            own += ["align_corners", *(key for key in flat if key.startswith("net."))]
-        found[stage] = fingerprint(_stated([*data, *source, *own], flat, schema))
+            keys += ["align_corners", *(key for key in flat if key.startswith("net."))]
+        found[stage] = fingerprint(_stated([*data, *source, *keys], flat, schema))
     return found
 
 

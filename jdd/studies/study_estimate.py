@@ -33,17 +33,17 @@ def run(
       OutOfMemory: as the estimate of a run does.
     """
     opened = study.opened(found, overrides or {})
-    place = study.placed(opened, workdir)
+    directory = study.directory_of(opened, workdir)
     cells = study_cells.make(opened, placeholders=True)
-    study.validate_workdir(place)
+    study.validate_workdir(directory)
     settings: dict[str, list[Cell]] = {}
     for cell in cells:
-        if not study.finished(place / "cells" / cell.id):
+        if not study.finished(directory / "cells" / cell.id):
             settings.setdefault(study_cells.named(cell.values), []).append(cell)
     own, shared, memory = 0.0, dict[str, float](), 0
     for name, seeds in settings.items():
         print(f"\n{name} ({len(seeds)} seeds)" if len(seeds) > 1 else f"\n{name}")
-        costs = _cost(seeds[0], place)
+        costs = _cost(seeds[0], directory)
         for stage, cost in costs.items():
             key = _shared(stage, seeds[0])
             if key:
@@ -58,10 +58,12 @@ def run(
     return {"cells": left, "seconds": total, "temporaries_bytes": memory, "summary": f"\n{words}"}
 
 
-def _cost(cell: Cell, place: Path) -> dict[str, Any]:
-    folder, loaded = place / "cells" / cell.id, cell.loaded
+def _cost(cell: Cell, directory: Path) -> dict[str, Any]:
+    folder, loaded = directory / "cells" / cell.id, cell.loaded
     if not folder.exists():  # its links do not exist yet, its stores may
-        dirs = {STORES[stage]: str(place / stage / store) for stage, store in cell.stores.items()}
+        dirs = {
+            STORES[stage]: str(directory / stage / store) for stage, store in cell.stores.items()
+        }
         loaded = loaded._replace(config=configs.replace(loaded.config, dirs))
     return pipeline.run(loaded, str(folder), "estimate")
 
