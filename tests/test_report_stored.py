@@ -358,4 +358,7 @@ def test_every_method_has_a_title() -> None:
     assert [title(name) for name in ("sre2l", "ratbptt", "kcenter")] == [
         "SRe2L", "RaT-BPTT", "K-center",
     ]  # fmt: skip
-    assert {metrics.whole(str(row["stage"])) for row in _rows("-s4")} == {"distill-s4", "curve-s4"}
+    assert {metrics.stage_of_part(str(row["stage"])) for row in _rows("-s4")} == {
+        "distill-s4",
+        "curve-s4",
+    }

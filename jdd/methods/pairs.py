@@ -9,9 +9,9 @@ from jdd.schema.pairs import PairConfig
 
 
 def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
-    """Return how pairs are to be used, as data: ``recipe``'s entries, and those of two towers.
+    """Return the recipe of a set of pairs: the entries of ``recipe`` and those of two towers.
 
-    ``text`` says how captions become vectors, ``towers`` what the nets are.
+    ``text`` records how captions become vectors, ``towers`` the architecture of the two nets.
     """
     found = recipe(problem, steps, **{"loss": "nce", **train})
     return found | {

@@ -180,9 +180,11 @@ def _form(evidence: Evidence, mode: str) -> str:
     settings = mapping(evidence.recipe, "labels")
     if mode == "map":
         return f"the {value(settings, 'k')} largest logits at each place"
-    form, heat = str(settings.get("form")), real(evidence.labels.get("temperature"))
+    form, temperature = str(settings.get("form")), real(evidence.labels.get("temperature"))
     words = [f"form {form}", f"k = {value(settings, 'k')}" if form.startswith("topk") else ""]
-    words.append(f"made at temperature {number(heat)}" if heat and form != "hard" else "")
+    words.append(
+        f"made at temperature {number(temperature)}" if temperature and form != "hard" else ""
+    )
     return ", ".join(word for word in words if word)
 
 

@@ -54,7 +54,7 @@ class Run(NamedTuple):
             return "its images are made"
         if not made:
             return "no distillation step yet"
-        last, parts = list(made)[-1], [name for name in made if metrics.whole(name) != name]
+        last, parts = list(made)[-1], [name for name in made if metrics.stage_of_part(name) != name]
         step, where = max(made.values()), ""
         if parts:
             step, where = made[last], f" in part {len(parts)}"

@@ -20,19 +20,20 @@ COLOURS = 6  # s0 to s5 in the style sheet
 
 def recovers(row: Mapping[str, Any]) -> bool:
     """Return whether a line of metrics.jsonl belongs to the recovery of images."""
-    return _seed({"stage": metrics.whole(str(row["stage"]))}, "recover") is not None
+    return _seed({"stage": metrics.stage_of_part(str(row["stage"]))}, "recover") is not None
 
 
 def parts_drawn(evidence: Evidence) -> str:
     """Name the drawn part of a set recovered in parts, '' if it is recovered at once."""
     first, several = _made(evidence), _several(evidence)
     names = {str(row["stage"]) for row in evidence.rows if recovers(row)}
-    parts = [name for name in names if metrics.whole(name) != name]
+    parts = [name for name in names if metrics.stage_of_part(name) != name]
     if not parts:
         return ""
-    batches = next(iter(first)).removeprefix(metrics.whole(next(iter(first))))[1:].split("-")
+    one = next(iter(first))
+    batches = one.removeprefix(metrics.stage_of_part(one))[1:].split("-")
     held = f"image batch{'es' * (len(batches) > 1)} {_listed(batches)}"
-    of = len(parts) // max(1, len(set(map(metrics.whole, parts))))
+    of = len(parts) // max(1, len(set(map(metrics.stage_of_part, parts))))
     return (
         f"Images are recovered in {of} part{'s' * (of != 1)}; drawn is the first one"
         f"{' of each seed' * several}, {held}."
@@ -57,10 +58,10 @@ def seconds_of(evidence: Evidence) -> dict[str, float]:
     parts: dict[str, float] = {}
     for row in evidence.rows:
         name, seconds = str(row["stage"]), real(row.get("seconds"))
-        if metrics.whole(name) not in (name, *found) and seconds is not None:
+        if metrics.stage_of_part(name) not in (name, *found) and seconds is not None:
             parts[name] = max(seconds, parts.get(name, 0.0))
     for name, seconds in parts.items():
-        found[metrics.whole(name)] = found.get(metrics.whole(name), 0.0) + seconds
+        found[metrics.stage_of_part(name)] = found.get(metrics.stage_of_part(name), 0.0) + seconds
     return dict(sorted(found.items(), key=lambda item: position(item[0])))
 
 
@@ -120,7 +121,7 @@ def _made(evidence: Evidence) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in dict.fromkeys(str(row["stage"]) for row in evidence.rows):
         for stage in MAKERS:
-            seed = _seed({"stage": metrics.whole(name)}, stage)
+            seed = _seed({"stage": metrics.stage_of_part(name)}, stage)
             if seed is not None and seed not in found.values():
                 found[name] = seed
     return found

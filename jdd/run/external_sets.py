@@ -105,24 +105,24 @@ def _measure(
     digest, labels = workdirs.digest(dset), list[Any]()
     if isinstance(dset, DistilledSet) and stored(dset.recipe):
         labels = _labels(context, dset)
-    whole = fingerprint([digest, labels]) if labels else digest
+    evaluation_id = fingerprint([digest, labels]) if labels else digest
     # Of the labels only the set's own count: random images may be added later.
-    sign = fingerprint([digest, labels[0]]) if labels else digest
-    _validate_same_set(directory, dset, sign, whole)
+    set_digest = fingerprint([digest, labels[0]]) if labels else digest
+    _validate_same_set(directory, dset, set_digest, evaluation_id)
     validate_memory(context)
     validation.validate(context, dset, where)
     if config.tensorboard:
         metrics.writer()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
-    dset = dset.with_recipe(dset.recipe | {"fingerprint": whole, "seed": config.seed})
+    dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(directory):
         # Another command may have run in the meantime.
         _validate_workdir(directory)
-        _validate_same_set(directory, dset, sign, whole)
+        _validate_same_set(directory, dset, set_digest, evaluation_id)
         session = Session(directory, config.tensorboard, config.progress)
         with session.signals():
-            context.remember(workdirs.SIGN, "digest", sign)
+            context.remember(workdirs.SET_FILE, "digest", set_digest)
             workdirs.write_config(context)
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:
@@ -144,22 +144,25 @@ def _validate_workdir(directory: Path) -> None:
         raise BadInput("--workdir", f"{directory} holds its own run", "give --workdir=OTHER")
 
 
-def _validate_same_set(directory: Path, dset: AnyProduct, sign: str, whole: str) -> None:
+def _validate_same_set(
+    directory: Path, dset: AnyProduct, set_digest: str, evaluation_id: str
+) -> None:
     """Refuse a directory with the evaluation of another set or of an older version of this one.
 
     Args:
-      sign: the set's digest, as returned by ``workdir.evaluated_digest``.
-      whole: the fingerprint of the set's evaluation.
+      set_digest: the set's digest, as returned by ``workdir.evaluated_digest``.
+      evaluation_id: fingerprint of the set's evaluation.
     """
     path, found = directory / "distilled.npz", workdirs.evaluated_digest(directory)
-    if found == sign or found is None and not path.exists():
+    if found == set_digest or found is None and not path.exists():
         return
-    if found is None:  # older than the sign
-        kept = product_files.load(path)
-        if rules.rate(kept) is None:  # it was refused because it has no rate
-            train = kept.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
-            kept = kept.with_recipe(kept.recipe | {"train": train})
-        if kept.recipe["fingerprint"] == whole or workdirs.digest(kept) == workdirs.digest(dset):
+    if found is None:  # written before set.json was
+        saved = product_files.load(path)
+        if rules.rate(saved) is None:  # it was refused because it has no rate
+            train = saved.recipe["train"] | {"lr": dset.recipe["train"]["lr"]}
+            saved = saved.with_recipe(saved.recipe | {"train": train})
+        same_digest = workdirs.digest(saved) == workdirs.digest(dset)
+        if saved.recipe["fingerprint"] == evaluation_id or same_digest:
             return
     found = f"{directory} holds the evaluation of another set, or of this one before it changed"
     raise BadInput("--workdir", found, "give --workdir=OTHER")

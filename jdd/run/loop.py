@@ -113,9 +113,9 @@ def make_step(method: Method, seed: int, devices: Sequence[jax.Device]) -> Progr
             (state, optimizer),
             (carry.state, carry.optimizer),
         )
-        kept = Carry(state, optimizer, carry.step + ok)
+        new_carry = Carry(state, optimizer, carry.step + ok)
         norms = {f"grad_{k}": optax.global_norm(g) for k, g in grads.items()}
-        return kept, {"loss": loss, **metrics, **norms, "ok": ok}
+        return new_carry, {"loss": loss, **metrics, **norms, "ok": ok}
 
     return Gradient(method, seed, devices), update
 

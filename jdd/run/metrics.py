@@ -29,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def whole(stage: str) -> str:
+def stage_of_part(stage: str) -> str:
     """Return the stage of a part's name: 'recover' for 'recover-0-1'."""
     return re.sub(r"(-\d+)+$", "", stage)
 
@@ -77,7 +77,7 @@ class Metrics:
         """Return the seconds of a stage, summed over its parts if it was run in parts."""
         if own := self.seconds(stage):  # its clock includes the parts
             return own
-        names = {row["stage"] for row in self._rows if whole(row["stage"]) == stage}
+        names = {row["stage"] for row in self._rows if stage_of_part(row["stage"]) == stage}
         return sum(map(self.seconds, names))
 
     def has(self, stage: str, step: int) -> bool:
@@ -106,11 +106,11 @@ class Metrics:
 
     def truncate(self, stage: str, step: int) -> None:
         """Delete the stage's lines after ``step``, from which the run resumes."""
-        keep = [r for r in self._rows if r["stage"] != stage or r["step"] <= step]
-        if len(keep) == len(self._rows):
+        remaining = [r for r in self._rows if r["stage"] != stage or r["step"] <= step]
+        if len(remaining) == len(self._rows):
             return
-        self._rows = keep
-        self._seen = {(row["stage"], row["step"]) for row in keep}
+        self._rows = remaining
+        self._seen = {(row["stage"], row["step"]) for row in remaining}
         self._file.close()
         self._rewrite()
         self._file = self.path.open("a", encoding="utf-8")

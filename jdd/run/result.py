@@ -54,15 +54,15 @@ def percent(found: dict[str, Any]) -> str:
 def headline(found: dict[str, Any], directory: Path) -> str:
     """Return the run's last line: its result and the path of the report."""
     objective = found.get("objective") or {"kind": "distill"}
-    say = _attacked if objective["kind"] == "attack" else percent
+    show = _attacked if objective["kind"] == "attack" else percent
     measured = found.get("metrics") or found["accuracy"]
-    parts = [f"{net} {say(a)} (n={a['n']}){_before(a, say)}" for net, a in measured.items()]
+    parts = [f"{net} {show(a)} (n={a['n']}){_before(a, show)}" for net, a in measured.items()]
     rivals = []
     random, whole = found["baselines"]["random"], found["baselines"]["full"]
     if random:
         alike = " with the same teachers' labels" if found.get("teachers") else ""
         kind = "pairs" if found.get("task") == "retrieval" else "images"
-        rivals.append(f"random real {kind}{alike} {say(random)}")
+        rivals.append(f"random real {kind}{alike} {show(random)}")
     if whole and objective["kind"] != "attack":
         every = "all pairs" if found.get("task") == "retrieval" else "the whole training set"
         rivals.append(f"{every} {percent(whole)} after {whole['epochs']} epochs")
@@ -76,8 +76,8 @@ def headline(found: dict[str, Any], directory: Path) -> str:
         what = f"{method} {where}, {found['pairs']} pairs, mean recall"
     hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
     if hard:
-        against_random = f" (random real images {say(random_hard)})" if random_hard else ""
-        against += f"; with hard labels {say(hard)}{against_random}"
+        against_random = f" (random real images {show(random_hard)})" if random_hard else ""
+        against += f"; with hard labels {show(hard)}{against_random}"
     if objective["kind"] == "attack":
         what += f", to have {objective['attack_name']} taken for {objective['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {directory / 'report.html'}"
@@ -87,5 +87,5 @@ def _attacked(found: dict[str, Any]) -> str:
     return f"{percent(found['success'])} taken so, others right {percent(found['others'])}"
 
 
-def _before(found: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
-    return f" [before the steps: {say(found['before'])}]" if found.get("before") else ""
+def _before(found: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> str:
+    return f" [before the steps: {show(found['before'])}]" if found.get("before") else ""

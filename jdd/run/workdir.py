@@ -25,13 +25,15 @@ from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
 from jdd.storage.files import write_text
 
-SIGN = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
+SET_FILE = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
 
 
 def evaluated_digest(directory: Path) -> str | None:
-    """Return the digest of the set evaluated in ``directory``; None without a ``SIGN`` file."""
+    """Return the digest of the set evaluated in ``directory``; None without set.json."""
     try:
-        found = json.loads((directory / "checkpoints" / f"{SIGN}.json").read_text(encoding="utf-8"))
+        found = json.loads(
+            (directory / "checkpoints" / f"{SET_FILE}.json").read_text(encoding="utf-8")
+        )
         return str(found["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -53,7 +55,7 @@ def holds_external_set(directory: Path) -> bool:
     if holds_run(directory) or not (directory / "distilled.npz").exists():
         return False
     dset = DistilledSet.load(directory / "distilled.npz")
-    return bool(dset.recipe["fingerprint"] == digest(dset))  # older than SIGN
+    return bool(dset.recipe["fingerprint"] == digest(dset))  # written before set.json was
 
 
 def digest(dset: AnyProduct) -> str:

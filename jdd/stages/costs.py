@@ -55,18 +55,18 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
         few = share(batch, context.data.shape, context.devices)
     steps, together = (10, count) if few == batch else (2, 1)
     # Expensive steps are timed on a set of one small batch, one net at a time.
-    kept = size if few == batch else few
+    used = size if few == batch else few
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         planned = planned._replace(recipe=planned.recipe.replace(batch=few))
         planned, stored_labels, shared = label_stores.blank(
-            context, planned, dset.labels[:kept], steps
+            context, planned, dset.labels[:used], steps
         )
         more = [shared] if shared else []
-    timing = trainer.make(net, planned.recipe.replace(batch=few), kept)
+    timing = trainer.make(net, planned.recipe.replace(batch=few), used)
     init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(together)]) for w in "io"]
     images, labels = jax.tree.map(
-        lambda a: jnp.asarray(train_eval.repeated(np.asarray(a)[:kept], together)), _material(dset)
+        lambda a: jnp.asarray(train_eval.repeated(np.asarray(a)[:used], together)), _material(dset)
     )
     if planned.recipe.distillation is not None:
         labels = jax.tree.map(

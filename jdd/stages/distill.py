@@ -120,8 +120,8 @@ def _at_once(
     try:
         return loop.run(method, problem, seed, session, context.devices, stage, observe)
     except Diverged:
-        kept, steps = loop.last(method, seed, session, stage)
-        _save(context, _complete(context, method, kept, steps, seed), seed)
+        last_good, steps = loop.last(method, seed, session, stage)
+        _save(context, _complete(context, method, last_good, steps, seed), seed)
         raise
 
 

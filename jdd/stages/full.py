@@ -45,8 +45,8 @@ def result(context: RunContext) -> dict[str, Any] | None:
         return None
     if _file(context).exists():
         return dict(json.loads(_file(context).read_text(encoding="utf-8")))
-    kept: dict[str, Any] | None = context.recall("full").get(_identity(context))  # cache cleared
-    return kept
+    stored: dict[str, Any] | None = context.recall("full").get(_identity(context))  # cache cleared
+    return stored
 
 
 def trained(context: RunContext, session: Session) -> Any:

@@ -70,11 +70,13 @@ def _store(context: RunContext, name: str, images: np.ndarray, recipe: Any) -> L
         raise BadInput(
             str(directory), "no labels of its images", "the folder labels/ of the same run"
         )
-    epochs, there = int(recipe["train"]["epochs"]), store.epochs()
-    if there < epochs:
-        allowed = f"--config.eval.epochs={there} or fewer" if there else "the run's own labels"
+    epochs, available = int(recipe["train"]["epochs"]), store.epochs()
+    if available < epochs:
+        allowed = (
+            f"--config.eval.epochs={available} or fewer" if available else "the run's own labels"
+        )
         raise BadInput(
-            str(directory), f"{there} epochs of labels, and {epochs} are asked for", allowed
+            str(directory), f"{available} epochs of labels, and {epochs} are asked for", allowed
         )
     return store
 

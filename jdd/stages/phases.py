@@ -86,14 +86,14 @@ def _basis(context: RunContext, phase: Phase) -> str:
     later = configs.phases(context.config)[len(before) + 1 :]
     foreign = {key for other in later for key in other.keys}
     groups = tuple(key for key in foreign if key.endswith("."))
-    kept = {
+    values = {
         name: value
         for name, value in settings(context).items()
         if name not in foreign and not name.startswith(groups)
     }
     sources = dict.fromkeys((context.data.fingerprint, context.source.fingerprint))
     inputs = [identity(context, other) for other in before]
-    return fingerprint([phase.name, phase.kind, kept, list(sources), inputs])
+    return fingerprint([phase.name, phase.kind, values, list(sources), inputs])
 
 
 def _steps(context: RunContext, phase: Phase) -> int:
@@ -121,9 +121,9 @@ def _folder(context: RunContext, name: str) -> Path:
 
 def _finished(context: RunContext, phase: Phase, seed: int) -> bool:
     name = _name(context, phase, seed)
-    there = _folder(context, name) if phase.kind != "training" else context.workdir / name
-    own = context.recall("phases").get(name)
-    return there.is_dir() and own == identity(context, phase)
+    directory = _folder(context, name) if phase.kind != "training" else context.workdir / name
+    recorded = context.recall("phases").get(name)
+    return directory.is_dir() and recorded == identity(context, phase)
 
 
 def done(context: RunContext, phase: Phase) -> bool:

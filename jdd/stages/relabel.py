@@ -45,8 +45,8 @@ def validate(context: RunContext) -> None:
     """
     config, shape, relabel = context.decoupled, context.data.shape, context.decoupled.relabel
     mode, k, classes = relabel.mode, relabel.k, context.data.classes
-    heat, places = config.post.temperature, decoupled.places(config, context.teachers)
-    modes.validate(mode, relabel.form, classes, k, heat, places)
+    temperature, places = config.post.temperature, decoupled.places(config, context.teachers)
+    modes.validate(mode, relabel.form, classes, k, temperature, places)
     if mode == "map" and config.post.loss == "mse_gt" and k < classes:
         found = f"{k} with post.loss=mse_gt and label maps, whose other logits are 0"
         raise BadInput("config.relabel.k", found, f"{classes}, all classes, or another loss")
@@ -86,10 +86,10 @@ Images = Callable[[], np.ndarray]
 
 
 def stores(
-    context: RunContext, dset: DistilledSet, seed: int, keep: bool = False
+    context: RunContext, dset: DistilledSet, seed: int, record: bool = False
 ) -> Iterator[tuple[LabelStore, Images]]:
     """Yield the stores of a run, each with a function that returns its images: the set, then the
-    random draws. Writes nothing except, with ``keep``, the draws' digests.
+    random draws. Writes nothing except, with ``record``, the draws' digests.
     """
     count, own = len(dset.images), label_stores.digest(dset.images)
     yield _store(context, context.store_name(seed), own, count, seed), lambda: dset.images
@@ -99,7 +99,7 @@ def stores(
     known = context.recall("random-images").get(key, [])
     if len(known) < draws:
         known = [label_stores.digest(images) for images in random_sets(context, dset, draws)[0]]
-        if keep:
+        if record:
             context.remember("random-images", key, known)
     for i in range(draws):
         store = _store(context, f"labels/random-{i}", known[i], count, seed)
@@ -119,7 +119,7 @@ def _run(context: RunContext, session: Session) -> None:
     made, epochs = 0, context.config.eval.epochs
     for seed in context.seeds:
         dset = context.fixed_set(seed)
-        for store, images in stores(context, dset, seed, keep=True):
+        for store, images in stores(context, dset, seed, record=True):
             if not store.has(epochs):
                 _label(context, store, images(), seed, session)
             made += 1
@@ -174,7 +174,9 @@ class Labeller:
         nets = tuple(teacher.frozen for teacher in teachers)
         by_place = self._mode == "map"
         over = tuple(context.devices)
-        self._label = labeller.compiled_answer(nets, relabel.bn, relabel.combine, by_place, over)
+        self._teacher_logits = labeller.compiled_answer(
+            nets, relabel.bn, relabel.combine, by_place, over
+        )
         self._variables = parallel.everywhere([t.variables() for t in teachers], over)
         self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
 
@@ -183,7 +185,7 @@ class Labeller:
         if self._mode != "views":
             return jax.device_get(view), None
         x = labeller.show(self._images, jnp.asarray(rows), view)
-        return jax.device_get((view, self._label(self._variables, x)))
+        return jax.device_get((view, self._teacher_logits(self._variables, x)))
 
     def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """Return the label of each whole image, ``[n, ...]`` in the form of ``modes.of_image``.
@@ -198,7 +200,9 @@ class Labeller:
 
     def whole(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return the labels of one step's images."""
-        logits = jax.device_get(self._label(self._variables, self._images[jnp.asarray(rows)]))
+        logits = jax.device_get(
+            self._teacher_logits(self._variables, self._images[jnp.asarray(rows)])
+        )
         if self._mode == "static":
             return codec.encode(logits, "logits")
         values, indices = maps.compress(logits, self._k)

@@ -41,10 +41,10 @@ def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:
     notes = class_names.validate_same(dset.class_names, data.class_names, "--set", data.name)
     if isinstance(dset, GeneratorSet):
         return notes
-    there = set(dset.classes_of_images.tolist())
-    lacking = [name for c, name in enumerate(dset.class_names) if c not in there]
-    if lacking and dset.label_kind == "hard":
-        shown = ", ".join(lacking[:8]) + (", ..." if len(lacking) > 8 else "")
+    present = set(dset.classes_of_images.tolist())
+    missing = [name for c, name in enumerate(dset.class_names) if c not in present]
+    if missing and dset.label_kind == "hard":
+        shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
         raise BadInput(
             "--set", f"no images of {shown}", f"one of each class of {data.name}, or more"
         )

@@ -88,13 +88,13 @@ class WarmupCosine(Schedule):
         return np.where(t < ramp, t / max(ramp, 1), self.final + (1 - self.final) * fall)
 
     def words(self, steps: int) -> str:
-        """Say what becomes of the rate."""
+        """Return the schedule in words."""
         ramp = min(self.warmup, steps // 2) if steps else self.warmup
         end = f"a cosine to {figure(self.final)} of the rate"
         return f"; {ramp} steps of linear warm-up, then {end}"
 
     def factor_code(self, length: int, unit: int) -> list[str]:
-        """Return the lines that make ``rate``."""
+        """Return the lines that define ``rate``."""
         ramp, f = min(self.warmup, length // 2), self.final
         fall = f"(1 + math.cos(math.pi * (t - {ramp}) / {max(length - ramp, 1)})) / 2"
         rise = f"t / {max(ramp, 1)} if t < {ramp}"
@@ -126,14 +126,14 @@ class Cosine(Schedule):
         return np.where(e < ramp, 0.01 + 0.99 * e / max(ramp, 1), fall)
 
     def words(self, steps: int) -> str:
-        """Say what becomes of the rate."""
+        """Return the schedule in words."""
         first = f"{self.warmup} epochs of linear warm-up, then " if self.warmup else ""
         last = (1 + math.cos(math.pi / self.stretch)) / 2
         end = {0.0: "0", 0.5: "half of it"}.get(round(last, 3), f"{last:.3g} of it")
         return f"; {first}the rate falls by a cosine to {end}, epoch by epoch"
 
     def factor_code(self, length: int, unit: int) -> list[str]:
-        """Return the lines that make ``rate``."""
+        """Return the lines that define ``rate``."""
         warm, e = self.warmup, _epoch(unit)
         epochs = self.stretch * max(-(-length // unit) - warm, 1)
         since = f"({e} - {warm})" if warm else e
@@ -183,7 +183,7 @@ class Multistep(Schedule):
         return np.asarray(np.float64(self.gamma) ** passed)
 
     def words(self, steps: int) -> str:
-        """Say what becomes of the rate."""
+        """Return the schedule in words."""
         parts = (
             listed(f"{100 * m:.4g}" for m in sorted(self.milestones) if m < 1)
             if any(m < 1 for m in self.milestones)
@@ -196,7 +196,7 @@ class Multistep(Schedule):
         return f"; the rate is multiplied by {figure(self.gamma)} {when}"
 
     def factor_code(self, length: int, unit: int) -> list[str]:
-        """Return the lines that make ``rate``."""
+        """Return the lines that define ``rate``."""
         at = ", ".join(str(m * unit) for m in self._epochs(-(-length // unit)))
         return [f"rate = lambda t: {figure(self.gamma)} ** sum(t >= m for m in ({at},))"]
 
