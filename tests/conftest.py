@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests build the same programs again and again from new closures. One cache of compiled programs
+# serves the whole run: pytest's workers and the processes that tests start inherit these variables.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR"
+) or tempfile.mkdtemp(prefix="jdd-xla-")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +23,6 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests build the same programs again and again from new closures: compile each once.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="jdd-xla-"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 CLASSES, SHAPE = 3, (8, 8, 3)
 
@@ -60,6 +64,13 @@ def toy_images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for c in range(CLASSES):
         images[labels == c, c * 2 : c * 2 + 3, c : c + 4, c] += 90
     return images.clip(0, 255).astype(np.uint8), labels
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete the compiled programs, unless a person named their folder."""
+    cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if not hasattr(config, "workerinput") and cache.name.startswith("jdd-xla-"):
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

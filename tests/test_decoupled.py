@@ -227,6 +227,7 @@ def test_two_seeds_have_labels_of_their_own_and_two_teachers_of_one_kind_are_two
     assert len({teacher["weights"] for teacher in made} - {""}) == 2
 
 
+@pytest.mark.slow
 def test_students_may_learn_from_halves_of_a_step(done):
     """Its gradient is the mean over halves; batch norm sees one at a time, and moves with each."""
     place, keys, _ = done

@@ -27,6 +27,7 @@ def large(monkeypatch):
     return facts
 
 
+@pytest.mark.slow
 def test_a_dataset_that_is_not_here_is_foretold(large, tiny, tmp_path, capsys):
     keys = keys_of(
         tiny, "sre2l", **{"data.name": "large", "data.path": "", "squeeze.batch": 32,

@@ -163,6 +163,7 @@ def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path)
     assert not (tmp_path / "f").exists()
 
 
+@pytest.mark.slow
 def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     keys = keys_of(tiny, "map", **{"squeeze.nets": "WRN16_2", "relabel.k": 2, "eval.n": 1})
     result = run(keys, tmp_path)

@@ -195,5 +195,6 @@ def test_what_has_no_scores_is_told_before_anything_is_written(keys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_scores_are_foretold(keys, tmp_path):
     assert runs.run(keys, tmp_path / "none", "estimate")["scores"]["seconds"] > 0

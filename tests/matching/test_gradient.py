@@ -100,7 +100,10 @@ def test_parts_of_a_batch_sum_to_its_gradient(problem, monkeypatch):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), wanted, one)
 
 
-@pytest.mark.parametrize("name", gradient.DISTANCES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "per_unit")) for n in gradient.DISTANCES],
+)
 def test_matched_has_the_derivative_of_the_distance(problem, name):
     loss, params, real, own, rows = problem
     distance = gradient.DISTANCES[name]

@@ -130,6 +130,7 @@ def test_starts_are_shared_fixed_or_new(keys, tmp_path):
     assert loop.start(fixed, 0).state.aux == {}
 
 
+@pytest.mark.slow
 def test_fixed_start_is_tested_on_itself_alone(keys, tmp_path):
     more = {"init": "fixed", "runs": 2, "eval.curve": 0, "baselines.random": 0, "steps": 2}
     result = runs.run({**keys, **more, "baselines.full": False}, tmp_path)

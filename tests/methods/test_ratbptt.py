@@ -45,7 +45,11 @@ def stepped(inner, theta, state, g, t, lr, wd):
 
 @pytest.mark.parametrize(
     "inner, way, strategy",
-    [("adam", "mixed", "flip_rotate"), ("momentum", "remat", "rotate"), ("sgd", "reverse", "flip")],
+    [
+        ("adam", "mixed", "flip_rotate"),
+        pytest.param("momentum", "remat", "rotate", marks=pytest.mark.slow),
+        pytest.param("sgd", "reverse", "flip", marks=pytest.mark.slow),
+    ],
 )
 def test_gradient_is_that_of_the_window(work_of, inner, way, strategy):
     context = work_of(inner=inner, unroll=way, **{"data.dsa": strategy})

@@ -123,8 +123,8 @@ CHOSEN = ("herding", "kcenter", "random")
 # own. Products that are no fixed set of images: tests/test_products_run.py.
 EXCLUDED = ("rded", "gaussian", "random_pairs")
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
-# SRe2L's and MTT's code with other settings: in the slow suite.
-RELATED = ("cda", "ftd", "tesla")
+# The code of SRe2L, MTT and DC with other settings: in the slow suite.
+RELATED = ("cda", "datm", "dsa", "ftd", "tesla")
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 
@@ -140,7 +140,9 @@ def made(request, tiny, tmp_path_factory):
     place = tmp_path_factory.mktemp(request.param)
     own = {"method": request.param, "experts.dir": str(place / "x")}
     own |= known(request.param, {"squeeze.dir": str(place / "q")})
-    keys = known(request.param, tiny) | KEYS[request.param] | own
+    # All of DSA's operations at once compile for long and have tests of their own.
+    dsa = {} if request.param in RELATED else known(request.param, {"data.dsa": "crop"})
+    keys = known(request.param, tiny) | dsa | KEYS[request.param] | own
     for stage in pipeline.stages(runs.context(keys, place / "run").config):
         if stage.name in ("experts", "squeeze"):
             runs.run(keys, place / "run", stage.name)

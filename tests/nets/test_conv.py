@@ -61,7 +61,7 @@ def test_lowerings_agree_under_vmap(axes):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", [0, 1, 3])
+@pytest.mark.parametrize("padding", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3))])
 @pytest.mark.parametrize("wide", ["in", "out"])
 def test_second_derivatives_agree_in_float64(padding, wide):
     """jvp of grad and grad of grad, of kernels that widen and that narrow."""
@@ -93,6 +93,7 @@ def test_second_derivatives_agree_in_float64(padding, wide):
                 np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_kernel_gradient_in_chunks(monkeypatch):
     """Many images go through in parts, the last one as short as it comes."""
     rng = np.random.default_rng(1)

@@ -46,7 +46,13 @@ def test_is_the_same_function_to_second_order(channels, padding):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [{}, {"pool": "max"}, {"act": "sigmoid"}, {"depth": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool": "max"},
+        *(pytest.param(o, marks=pytest.mark.slow) for o in ({}, {"act": "sigmoid"}, {"depth": 1})),
+    ],
+)
 @pytest.mark.parametrize("shape", [(8, 8, 3), (6, 10, 1)])
 def test_the_net_is_the_same_with_and_without(options, shape):
     """Taps need the normalisations' inputs, so with them the first block goes the plain way."""

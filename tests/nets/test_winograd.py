@@ -26,7 +26,7 @@ def test_the_matrices_correlate_a_line():
     )
 
 
-@pytest.mark.parametrize(("h", "w"), [(8, 4), (7, 5)])
+@pytest.mark.parametrize(("h", "w"), [pytest.param(8, 4, marks=pytest.mark.slow), (7, 5)])
 def test_agrees_with_the_library_to_second_order(h, w):
     with jax.enable_x64(True):
         x, kernel = data(h, w)
@@ -49,7 +49,14 @@ def test_agrees_with_the_library_to_second_order(h, w):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        pytest.param((0, None), marks=pytest.mark.slow),
+        (None, 0),
+        pytest.param((0, 0), marks=pytest.mark.slow),
+    ],
+)
 def test_agrees_under_vmap(axes):
     with jax.enable_x64(True):
         x, kernel = (
@@ -82,6 +89,7 @@ def test_rounding_stays_near_that_of_sums_of_products():
     assert errors["winograd"] < 2e-6 and errors["winograd"] < 6 * errors["library"], errors
 
 
+@pytest.mark.slow
 def test_a_net_of_it_is_the_net(monkeypatch):
     """ConvNet of 64 channels: values and gradients with and without, in float32."""
     net = nets.make("ConvNet", (16, 16, 3), 3, width=64, depth=2)

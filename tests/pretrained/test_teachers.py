@@ -81,7 +81,8 @@ def test_devices_share_the_views_that_are_labelled(bn):
 
 
 @pytest.mark.parametrize(
-    ("count", "parts", "cuts"), [(12, 3, (0, 4, 8, 12)), (7, 3, (0, 2, 4, 6, 7))]
+    ("count", "parts", "cuts"),
+    [pytest.param(12, 3, (0, 4, 8, 12), marks=pytest.mark.slow), (7, 3, (0, 2, 4, 6, 7))],
 )
 def test_parts_of_a_batch_are_averaged(count, parts, cuts):
     """By their sizes, where the last one is smaller; running statistics move with each."""
