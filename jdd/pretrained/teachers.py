@@ -16,6 +16,7 @@ from jdd.data import Dataset
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
+from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
 from jdd.schema.decoupled import Decoupled
 from jdd.schema.values import section
@@ -108,23 +109,10 @@ def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -
         strategy="" if augment == "none" else augment,
         classes=data.classes,
     )
-    settings = {
-        "dataset": data.name,
-        "data": data.fingerprint,
-        "whitening": data.transform.kind,
-        "net": name,
-        "net_options": options,
-        "lr": squeeze.lr,
-        "momentum": recipe.momentum,
-        "weight_decay": recipe.weight_decay,
-        "batch": recipe.batch,
-        "augment": augment,
-        "schedule": squeeze.schedule,
-        "warmup": squeeze.warmup,
-        "epochs": squeeze.epochs,
-        "seed": squeeze.seed,
-        "group": 1,
-    }
+    settings = stores.settings(
+        data, name, options, squeeze, 1,
+        augment=augment, schedule=squeeze.schedule, warmup=squeeze.warmup, epochs=squeeze.epochs,
+    )  # fmt: skip
     # Named only if used, so that the settings of older teachers stay equal.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts
