@@ -27,14 +27,14 @@ ROOMS: dict[str, str] = {
     "nets": "config/rules errors",
     "specs": "augment data errors nets schema stages/registry",  # light
     "config": "augment config/rules data errors nets schema specs stages/registry",
-    "matching": "data errors nets",
     "parallel": "data errors",
+    "matching": "data errors nets parallel",
     "product": "data errors memory nets rng storage training/recipe",
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
     "training": "augment data errors matching nets parallel run/session training/recipe",
-    "meta": "errors training",
+    "meta": "errors parallel training",
     "evaluation": "augment data errors nets parallel product rng run/session soft_labels training "
     "training/option training/recipe training/schedules",
     "tasks": "data errors evaluation nets run/session",
