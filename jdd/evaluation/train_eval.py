@@ -222,15 +222,3 @@ def epochs(total: int, per_epoch: int) -> list[tuple[int, int]]:
 def repeated(array: np.ndarray, count: int) -> np.ndarray:
     """Return ``count`` copies on a new axis 0, as a view."""
     return np.broadcast_to(array, (count, *array.shape))
-
-
-def summary(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Return mean, population std (None for one value) and n of accuracies, and the values."""
-    array = np.asarray(values, np.float64)
-    spread = float(array.std()) if len(array) > 1 else None
-    return {
-        "mean": float(array.mean()),
-        "std": spread,
-        "n": len(array),
-        "values": [float(v) for v in array],
-    }

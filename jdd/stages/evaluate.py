@@ -33,7 +33,7 @@ from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, validate_data
-from jdd.tasks.base import curve_point, merged, primary, summaries
+from jdd.tasks.base import curve_point, merged, primary, summaries, summary
 from jdd.training.recipe import asked
 
 # Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
@@ -325,7 +325,7 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
     if len(found) == 1:
         return dict(next(iter(found.values())))
     means = [one["mean"] for one in found.values()]
-    spread = train_eval.summary(means)["std"]
+    spread = summary(means)["std"]
     both = merged(list(found.values()))
     return {**both, "seeds": found, "std_over_seeds": spread}
 
