@@ -73,11 +73,10 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
     assert lr is not None  # checked
     recipe = Recipe.from_json(dset.recipe["train"])
     rates = lr if isinstance(lr, tuple) else ()
-    passes, steps = recipe.passes or recipe.epochs + 1, recipe.steps or 0
+    passes, steps = recipe.total_passes, recipe.steps or 0
     if recipe.schedule and isinstance(lr, float):
-        per_epoch = trainer.steps_per_epoch(recipe, dset.size)
-        steps = steps or passes * per_epoch
-        rates = recipe.schedule.rates(lr, steps, per_epoch)
+        steps = recipe.total_steps(dset.size)
+        rates = recipe.schedule.rates(lr, steps, recipe.steps_per_epoch(dset.size))
     static = recipe.static.replace(
         augment="dsa" if augment["name"] in ("", "none") else augment["name"],
         strategy=augment["strategy"] if augment["name"] != "none" else "",

@@ -58,7 +58,7 @@ class Teacher(NamedTuple):
 
     def rates(self, images: int) -> Sequence[float]:
         """Return the learning rate of every step on ``images`` real images."""
-        per_epoch = trainer.steps_per_epoch(self.recipe, images)
+        per_epoch = self.recipe.steps_per_epoch(images)
         lr, steps = float(self.settings["lr"]), self.epochs * per_epoch
         if self.settings["schedule"] == "constant":
             return (lr,) * steps

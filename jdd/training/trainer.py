@@ -38,13 +38,6 @@ def cuts(batch: int, parts: int) -> bool:
     return batch % parts == 0 and (parts == 1 or batch // parts >= 2)
 
 
-def steps_per_epoch(recipe: Recipe, n: int) -> int:
-    """Return the number of steps in an epoch of ``n`` images, including a short last one."""
-    batch = min(recipe.batch, n)
-    rest = n % batch if recipe.order in ("shuffled", "stored") else 0
-    return n // batch + bool(rest) if recipe.order != "classwise" else 1
-
-
 def optimizer_of(recipe: Recipe) -> optimisers.InnerOptimizer:
     """Return a recipe's optimiser."""
     name = recipe.optimizer
@@ -187,7 +180,7 @@ class _Training:
 
     @functools.cached_property
     def per_epoch(self) -> int:
-        return steps_per_epoch(self.recipe, self.n)
+        return self.recipe.steps_per_epoch(self.n)
 
     @functools.cached_property
     def optimizer(self) -> optimisers.InnerOptimizer:
