@@ -52,7 +52,7 @@ ROOMS: dict[str, str] = {
     "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
     "specs stages/registry storage tasks training training/recipe",
     "run": "config data errors evaluation interop memory methods product report run/context "
-    "run/metrics run/session schema specs stages stages/registry storage training/recipe",
+    "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",
     "api": "config errors interop memory product report run studies",
     "main": "api config errors memory run stages/registry studies",

@@ -18,7 +18,6 @@ import numpy as np
 from jdd import rng, tasks
 from jdd.data import Split, Streamed, draw_per_class
 from jdd.evaluation import train_eval
-from jdd.evaluation.initial_variables import kinds, starts
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
@@ -31,6 +30,7 @@ from jdd.schema.values import section
 from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
+from jdd.stages.initial_variables import kinds, starts
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries, summary

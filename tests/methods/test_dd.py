@@ -12,11 +12,11 @@ from jdd import methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.initial_variables import starts
 from jdd.methods import dd
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop
 from jdd.run.session import Session
+from jdd.stages.initial_variables import starts
 from tests import runs
 
 OWN = {

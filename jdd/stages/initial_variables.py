@@ -7,17 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd import rng
+from jdd import rng, tasks
 from jdd.errors import BadInput
-from jdd.evaluation import objectives
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
+from jdd.run.context import RunContext
 
 Tree = Any
 
 
-def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
+def starts(context: RunContext, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
     """Return the stacked initial variables of ``net`` by the set's recipe; None for fresh weights.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
@@ -48,7 +48,7 @@ def starts(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
 
 
 def _own_alone(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
-    kind = objectives.of(dset.recipe)["kind"]
+    kind = tasks.objective(dset.recipe)["kind"]
     if kind != "distill":
         found = f"{net.name}, and the set is to {kind} trained nets"
         raise BadInput("config.nets", found, f"{own.name} alone: no other is trained")
