@@ -10,14 +10,13 @@ import numpy as np
 from jdd import rng, tasks
 from jdd.errors import BadInput
 from jdd.nets import Net
-from jdd.product.distilled_set import DistilledSet
-from jdd.product.generator import GeneratorSet
+from jdd.product.files import AnyProduct
 from jdd.run.context import RunContext
 
 Tree = Any
 
 
-def starts(context: RunContext, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
+def starts(context: RunContext, dset: AnyProduct, net: Net) -> Tree:
     """Return the stacked initial variables of ``net`` by the set's recipe; None for fresh weights.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
@@ -47,7 +46,7 @@ def starts(context: RunContext, dset: DistilledSet | GeneratorSet, net: Net) -> 
     return jax.tree.map(lambda *a: np.stack(a), *trees)
 
 
-def _own_alone(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
+def _own_alone(dset: AnyProduct, net: Net, own: Net) -> None:
     kind = tasks.objective(dset.recipe)["kind"]
     if kind != "distill":
         found = f"{net.name}, and the set is to {kind} trained nets"
