@@ -125,11 +125,13 @@ def study(
     return studies.run(found, workdir, overrides, "jdd.study(...)")
 
 
-def load(path: str | Path, **known: Any) -> AnyProduct:
+def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduct:
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
       path: the file, or a folder or archive of class folders.
+      config: a config file, as in ``--config``, of a method outside jdd whose generators the file
+        may contain. The file itself never names code to run.
       **known: facts that the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``,
         ``dsa``, ``net`` ... (see ``jdd.interop.load``).
 
@@ -140,6 +142,8 @@ def load(path: str | Path, **known: Any) -> AnyProduct:
       BadInput: no such file, or it contains no set, as in ``jdd.interop.load``.
       OutOfMemory: the set does not fit into memory.
     """
+    if config is not None:
+        configs.load(config, of_set=True).config.spec.register()
     with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
         found = interop.load(path, **known)
     for note in found.notes:  # assumptions about a foreign set

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -166,6 +167,35 @@ def test_a_training_and_a_construction_are_phases(keys, tmp_path):
     )
     known = json.loads((tmp_path / "checkpoints/phases.json").read_text())
     assert list(known) == ["prior", "prior-s1", "critic", "means", "means-s1"]
+
+
+def test_a_resumable_key_of_a_training_is_honoured(keys, tmp_path):
+    keys = keys | {"with_rest": True, "steps": 1, "prior_steps": 1}
+    longer, modes = keys | {"critic_epochs": 2}, ("prior", "critic", "means", "distill")
+    for mode in modes:
+        go(keys, tmp_path / "a", mode)
+    context = context_of(longer, tmp_path / "a")
+    assert [stage.done(context) for stage in pipeline.stages(context.config)[:4]] == [
+        True, False, False, False
+    ]  # fmt: skip
+    first = (tmp_path / "a/checkpoints/prior/1/_CHECKPOINT_METADATA").stat().st_mtime_ns
+    for mode in modes:
+        go(longer, tmp_path / "a", mode)
+        go(longer, tmp_path / "b", mode)
+    assert (tmp_path / "a/checkpoints/prior/1/_CHECKPOINT_METADATA").stat().st_mtime_ns == first
+    a, b = (phases.problem(context_of(longer, tmp_path / p), 0).phases["critic"] for p in "ab")
+    jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+    steps = [r["step"] for r in read(tmp_path / "a/metrics.jsonl") if r["stage"] == "critic"]
+    assert steps == [1, 2]  # it went on
+    with pytest.raises(BadInput, match="phase critic: epochs 1, and 2 are done; 2 or more"):
+        go(keys, tmp_path / "a", "critic")
+    # A construction is made again.
+    fewer = longer | {"means_of": 1}
+    assert not phases.done(context_of(fewer, tmp_path / "a"), toy_generator.MEANS)
+    assert phases.done(context_of(fewer, tmp_path / "a"), toy_generator.CRITIC)
+    go(fewer, tmp_path / "a", "means")
+    a, b = (prior_of(tmp_path / p, "means")["state"]["variables"]["means"] for p in "ab")
+    assert (a != b).any() and phases.done(context_of(fewer, tmp_path / "a"), toy_generator.MEANS)
 
 
 def test_a_phase_is_declared_in_its_own_words():

@@ -12,6 +12,8 @@ import jdd
 from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.main import main
+from jdd.report import evidence
+from jdd.report.recipe import table as recipe_table
 from jdd.run import pipeline
 
 FEW = {"eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full_epochs": 1}
@@ -152,6 +154,9 @@ def test_a_set_of_a_method_with_steps_and_rates_of_its_own(run, tmp_path):
     assert made.recipe["train"]["ema"] == 0.9 and made.recipe["train"]["lr"] == 0.05
     if kind == "pairs":
         assert not made.rates and jdd.load(tmp_path / "a/distilled.npz").rates["text"] == 0.2
+        shown = [dict(recipe_table(evidence.gather(tmp_path / p)))["Learning rate"] for p in "ab"]
+        assert shown == ["image 0.1, text 0.2 (learned)", "0.05"]
+        assert shown[0] in (tmp_path / "a/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,14 @@ ROOMS: dict[str, str] = {
     "nets": "config/rules errors",
     "specs": "augment data errors nets schema stages/registry",  # light
     "config": "augment config/rules data errors nets schema specs stages/registry",
-    "matching": "data errors nets",
     "parallel": "data errors",
+    "matching": "data errors nets parallel",
     "product": "data errors memory nets rng storage training/recipe",
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
     "training": "augment data errors matching nets parallel run/session training/recipe",
-    "meta": "errors training",
+    "meta": "errors parallel training",
     "evaluation": "augment data errors nets parallel product rng run/session soft_labels training "
     "training/option training/recipe training/schedules",
     "tasks": "data errors evaluation nets run/session",
@@ -42,7 +42,7 @@ ROOMS: dict[str, str] = {
     "storage training training/recipe training/schedules",
     "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
     "schema soft_labels specs training training/option training/recipe training/schedules",
-    "report": "data errors evaluation product run/metrics specs stages/registry storage training "
+    "report": "data errors evaluation product run/metrics specs stages/registry storage "
     "training/recipe training/schedules",
     "interop": "data errors memory product report storage",
     "run/loop": "errors methods parallel rng run/session schema stages/registry storage",
@@ -52,7 +52,7 @@ ROOMS: dict[str, str] = {
     "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
     "specs stages/registry storage tasks training training/recipe",
     "run": "config data errors evaluation interop memory methods product report run/context "
-    "run/metrics run/session schema specs stages stages/registry storage training/recipe",
+    "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",
     "api": "config errors interop memory product report run studies",
     "main": "api config errors memory run stages/registry studies",

@@ -33,6 +33,8 @@ class Config(Common):
     prior_steps: int = option(4, "steps of the generator", minimum=0, resumable=True)
     rank: int = option(3, "latents of an image", minimum=1)
     lr_latent: float = option(0.1, "learning rate of the latents", above=0)
+    critic_epochs: int = option(1, "epochs of the critic", minimum=1, resumable=True)
+    means_of: int = option(0, "images of a class in its mean (0: all)", minimum=0, resumable=True)
     with_rest: bool = option(False, "with a training and a construction before")
 
 
@@ -40,8 +42,9 @@ PRIOR = Phase(
     "prior", make="toy_generator:make_prior", help="learn the generator of the images",
     steps="prior_steps", smaller=("rank",),
 )  # fmt: skip
-MEANS = Phase("means", make="toy_generator:make_means", kind="construction", keys=("lr_latent",))
-CRITIC = Phase("critic", make="toy_generator:make_critic", kind="training")
+MEANS = Phase("means", make="toy_generator:make_means", kind="construction",
+              keys=("lr_latent", "means_of"))  # fmt: skip
+CRITIC = Phase("critic", make="toy_generator:make_critic", kind="training", keys=("critic_epochs",))
 
 
 def stages(values: dict[str, Any]) -> tuple[Any, ...]:
@@ -80,7 +83,8 @@ def make_means(config: Any, problem: Problem) -> Any:
     train = problem.data.train
 
     def build(seed: int) -> State:
-        means = [train.images[train.labels == c].mean(0) for c in range(problem.data.classes)]
+        some = slice(config.means_of or None)
+        means = [train.images[train.labels == c][some].mean(0) for c in range(problem.data.classes)]
         return State({"means": jnp.asarray(np.stack(means))}, {})
 
     return build
@@ -89,7 +93,7 @@ def make_means(config: Any, problem: Problem) -> Any:
 def make_critic(config: Any, problem: Problem) -> Training:
     data = problem.data
     net = nets.make("MLP", data.shape, data.classes)
-    return Training(net, trainer.Recipe(batch=16, classes=data.classes), 0.01, epochs=1)
+    return Training(net, trainer.Recipe(batch=16, classes=data.classes), 0.01, config.critic_epochs)
 
 
 def make(config: Any, problem: Problem) -> Method:

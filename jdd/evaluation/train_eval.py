@@ -23,7 +23,6 @@ import numpy as np
 from jdd import parallel, rng
 from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
-from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
@@ -38,6 +37,8 @@ Tree = Any
 
 # The images of an epoch for k nets: (keys [k], epoch) -> [k, n, h, w, c].
 Fresh = Callable[[jax.Array, int], jax.Array]
+# The metrics of stacked nets, fractions: (net, variables, session) -> [nets, metrics].
+Test = Callable[[Net, Tree, Session], np.ndarray]
 
 
 class Plan(NamedTuple):
@@ -73,11 +74,10 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
     assert lr is not None  # checked
     recipe = Recipe.from_json(dset.recipe["train"])
     rates = lr if isinstance(lr, tuple) else ()
-    passes, steps = recipe.passes or recipe.epochs + 1, recipe.steps or 0
+    passes, steps = recipe.total_passes, recipe.steps or 0
     if recipe.schedule and isinstance(lr, float):
-        per_epoch = trainer.steps_per_epoch(recipe, dset.size)
-        steps = steps or passes * per_epoch
-        rates = recipe.schedule.rates(lr, steps, per_epoch)
+        steps = recipe.total_steps(dset.size)
+        rates = recipe.schedule.rates(lr, steps, recipe.steps_per_epoch(dset.size))
     static = recipe.static.replace(
         augment="dsa" if augment["name"] in ("", "none") else augment["name"],
         strategy=augment["strategy"] if augment["name"] != "none" else "",
@@ -135,7 +135,7 @@ def test_nets(
     planned: Plan,
     images: Tree,
     labels: Tree,
-    test: Any,
+    test: Test,
     seed: int,
     purpose: str,
     session: Session,
@@ -145,15 +145,13 @@ def test_nets(
     reader: LabelReader | None = None,
     fresh: Fresh | None = None,
 ) -> np.ndarray:
-    """Train one net on each of ``k`` sets and return the test accuracies ``[k]`` (fractions).
-
-    With a dict of test splits, return a column for each: ``[k, splits]``.
+    """Train one net on each of ``k`` sets and return the metrics of ``test``, ``[k, metrics]``.
 
     Args:
       images: ``[k, n, h, w, c]``, or for a net with several inputs a dict of them, each ``[k, n,
         ...]``; equal sets are passed as a broadcast view. Not read with ``fresh``.
       labels: ``[k, n]`` or ``[k, n, classes]``; for pairs a dict of their similarities.
-      test: the split the nets are tested on, or ``(net, variables, session) -> [k, metrics]``.
+      test: ``(net, variables, session) -> [nets, metrics]``, such as ``tasks.base.tester``.
       seed, purpose: net i is initialised and shuffled by the keys of (seed, purpose, i).
       at_once: nets at a time, 0 for all.
       start: stacked initial variables of the nets, in turn; None for fresh ones.
@@ -196,13 +194,7 @@ def test_nets(
         if not np.isfinite(worst):
             # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        tested = trainer.evaluated(carry)
-        if callable(test):
-            found.append(test(net, tested, session))
-            continue
-        splits = list(test.values()) if isinstance(test, dict) else [test]
-        columns = [accuracy(net, tested, split, session) for split in splits]
-        found.append(np.stack(columns, axis=1) if isinstance(test, dict) else columns[0])
+        found.append(test(net, trainer.evaluated(carry), session))
     return np.concatenate(found)[:count]
 
 
@@ -224,15 +216,3 @@ def epochs(total: int, per_epoch: int) -> list[tuple[int, int]]:
 def repeated(array: np.ndarray, count: int) -> np.ndarray:
     """Return ``count`` copies on a new axis 0, as a view."""
     return np.broadcast_to(array, (count, *array.shape))
-
-
-def summary(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Return mean, population std (None for one value) and n of accuracies, and the values."""
-    array = np.asarray(values, np.float64)
-    spread = float(array.std()) if len(array) > 1 else None
-    return {
-        "mean": float(array.mean()),
-        "std": spread,
-        "n": len(array),
-        "values": [float(v) for v in array],
-    }

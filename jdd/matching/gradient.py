@@ -17,6 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdd.parallel.parts import cut, each, summed, zeros
+
 Tree = Any
 EPS = 1e-6
 
@@ -84,7 +86,7 @@ def weight_gradient(loss: Loss, params: Tree, rows: Tree, part: int) -> Tree:
       part: the rows per pass, a divisor of their number.
     """
     gradient = jax.grad(loss)
-    pieces, count = _pieces(rows, part)
+    pieces, count = cut(rows, part)
     if count == 1:
         return gradient(params, rows)
     return _summed(gradient, params, pieces, 0, count)
@@ -110,7 +112,7 @@ def both_gradients(
         batches = zip((first, second), parts, strict=True)
         return tuple(weight_gradient(loss, params, *batch) for batch in batches)
     padded = [_filled(rows, size) for rows, size in zip((first, second), filled, strict=True)]
-    pieces, _ = _pieces(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *padded), part)
+    pieces, _ = cut(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *padded), part)
     counts = [size // part for size in filled]
     bounds = jnp.asarray([[0, counts[0]], [counts[0], sum(counts)]])
     both = jax.lax.map(lambda ends: _summed(jax.grad(loss), params, pieces, *ends), bounds)
@@ -147,7 +149,7 @@ def matched(
 
             return jax.grad(slope)(piece["images"])
 
-        found = _each(along, {"images": images, **rest}, parts[0])
+        found = each(along, {"images": images, **rest}, parts[0])
         return found * cotangent, None, None, None
 
     @jax.custom_vjp
@@ -158,11 +160,6 @@ def matched(
     return f
 
 
-def _pieces(rows: Tree, part: int) -> tuple[Tree, int]:
-    count = jax.tree.leaves(rows)[0].shape[0] // part
-    return jax.tree.map(lambda x: x.reshape(count, part, *x.shape[1:]), rows), count
-
-
 def _filled(rows: Tree, to: int) -> Tree:
     def fill(x: jax.Array) -> jax.Array:
         return jnp.pad(x, [(0, to - len(x))] + [(0, 0)] * (x.ndim - 1))
@@ -171,16 +168,7 @@ def _filled(rows: Tree, to: int) -> Tree:
 
 
 def _summed(gradient: Loss, params: Tree, pieces: Tree, lo: Any, hi: Any) -> Tree:
-    # Starting at zero, not at the first piece's value: a piece is compiled only once.
-    def add(i: jax.Array, total: Tree) -> Tree:
-        return jax.tree.map(jnp.add, total, gradient(params, jax.tree.map(lambda x: x[i], pieces)))
+    def one(i: jax.Array, state: Tree) -> tuple[Tree, Tree]:
+        return gradient(params, jax.tree.map(lambda x: x[i], pieces)), state
 
-    return jax.lax.fori_loop(lo, hi, add, jax.tree.map(jnp.zeros_like, params))
-
-
-def _each(fn: Callable[[Tree], jax.Array], rows: Tree, part: int) -> jax.Array:
-    pieces, count = _pieces(rows, part)
-    if count == 1:
-        return fn(rows)
-    found = jax.lax.map(fn, pieces)
-    return found.reshape(-1, *found.shape[2:])
+    return summed(one, zeros(params), lo, hi)[0]

@@ -42,6 +42,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.errors import BadInput
+from jdd.parallel.parts import cut, zeros
 from jdd.training.optimisers import InnerOptimizer
 
 Tree = Any
@@ -77,15 +78,14 @@ def _over_parts(
     count = jax.tree.leaves(rows)[0].shape[0] if part else 0
     if count <= part:
         return fn(rows)
-    parts = jax.tree.map(lambda x: x.reshape(count // part, part, *x.shape[1:]), rows)
+    pieces, _ = cut(rows, part)
 
     def add(total: Tree, one: Tree) -> tuple[Tree, Tree]:
         more, joined = fn(one)
         return jax.tree.map(jnp.add, total, more), joined
 
-    shape = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], parts))[0]
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
-    total, joined = jax.lax.scan(add, zero, parts)
+    shape = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], pieces))[0]
+    total, joined = jax.lax.scan(add, zeros(shape), pieces)
     return total, jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), joined)
 
 

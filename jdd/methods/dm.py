@@ -27,6 +27,7 @@ from jdd import rng
 from jdd.matching.feature import mean_distance, weighted_mean
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise
+from jdd.parallel.parts import cut
 from jdd.product.distilled_set import DistilledSet
 from jdd.schema.common import ClassMatched
 
@@ -67,7 +68,6 @@ def _objective(own: Classwise, together: bool) -> Any:
     def embedded(variables: Tree, images: jax.Array, weight: jax.Array) -> jax.Array:
         """Return the weighted mean embedding of a class, a part of its images at a time."""
         part = own.part(len(images))
-        pieces = (x.reshape(-1, part, *x.shape[1:]) for x in (images, weight))
 
         def piece(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
             return weighted_mean(net.apply(variables, rows[0]).features, rows[1])
@@ -75,7 +75,8 @@ def _objective(own: Classwise, together: bool) -> Any:
         if part == len(images):
             return piece((images, weight))
         # Recomputed in the backward pass: only one part's activations are stored.
-        return jnp.sum(jax.lax.map(jax.checkpoint(piece), tuple(pieces)), 0)
+        pieces, _ = cut((images, weight), part)
+        return jnp.sum(jax.lax.map(jax.checkpoint(piece), pieces), 0)
 
     def one(variables: Tree, synthetic: jax.Array, real: Tree) -> jax.Array:
         given = own.augment(real["seed"], real["images"])

@@ -46,6 +46,7 @@ from jdd.methods.base import (
     shuffled,
 )
 from jdd.nets import Net
+from jdd.parallel.parts import each
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.frepo import Config
 from jdd.training import optimisers
@@ -67,11 +68,7 @@ def test_steps(n: int) -> int:
 def features(net: Net, variables: Tree, images: jax.Array) -> jax.Array:
     """Return a net's features ``[n, d]`` with running statistics, in parts of the images."""
     part = net.part(len(images))
-    if part == len(images):
-        return net.apply(variables, images).features
-    parts = images.reshape(-1, part, *images.shape[1:])
-    found = jax.lax.map(lambda x: net.apply(variables, x).features, parts)
-    return found.reshape(len(images), -1)
+    return each(lambda x: net.apply(variables, x).features, images, part)
 
 
 def pool_net(config: Config, problem: Problem) -> Net:

@@ -135,19 +135,10 @@ def _objective(problem: Problem, labels: np.ndarray, batch: int, vary: Variation
     return objective
 
 
-def make(config: Config, problem: Problem) -> Method:
-    """Build MTT for a resolved config and its problem."""
-    return build(config, problem, Variation())
-
-
-def build(config: Config, problem: Problem, vary: Variation) -> Method:
-    """Build a variation of MTT for a resolved config and its problem."""
-    data = problem.data
-    ipc, classes = config.ipc, data.classes
-    n, k = ipc * classes, config.segments
-    batch = config.batch_syn if 0 < config.batch_syn < n else 0
-    hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
-    learned = vary.label_rate is not None
+def _initial(
+    config: Config, problem: Problem, hard: np.ndarray, vary: Variation
+) -> Callable[[int], State]:
+    """Return ``Method.init``; ``hard``: the class of each image."""
 
     def init(seed: int) -> State:
         given = (
@@ -158,13 +149,20 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
         images, labels = (jnp.asarray(x, jnp.float32) for x in given)
         lr = jnp.asarray(config.lr_student, jnp.float32)
         variables, aux = {"images": images, "lr": lr}, dict[str, jax.Array]()
-        if learned:
+        if vary.label_rate is not None:
             variables["labels"] = labels
         if vary.teacher:
-            aux["labels"] = jax.nn.one_hot(hard, classes)
+            aux["labels"] = jax.nn.one_hot(hard, problem.data.classes)
         if vary.ema:
             aux["images"] = images
         return State(variables, aux)
+
+    return init
+
+
+def _sampler(config: Config, n: int, batch: int, vary: Variation) -> Callable[..., dict[str, Any]]:
+    """Return ``Method.sample`` of a set of ``n`` images; ``batch`` 0: a step has all of them."""
+    k = config.segments
 
     def sample(seed: int, step: int) -> dict[str, Any]:
         draw = rng.host(seed, "distill/sample", step)
@@ -179,6 +177,23 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
             indices["rows"] = np.stack([rows for rows, _ in drawn])
             indices["weight"] = np.stack([weight for _, weight in drawn])
         return indices
+
+    return sample
+
+
+def make(config: Config, problem: Problem) -> Method:
+    """Build MTT for a resolved config and its problem."""
+    return build(config, problem, Variation())
+
+
+def build(config: Config, problem: Problem, vary: Variation) -> Method:
+    """Build a variation of MTT for a resolved config and its problem."""
+    data = problem.data
+    ipc, classes = config.ipc, data.classes
+    n = ipc * classes
+    batch = config.batch_syn if 0 < config.batch_syn < n else 0
+    hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
+    learned = vary.label_rate is not None
 
     def advance(state: State, key: jax.Array) -> State:
         if not vary.ema:
@@ -209,8 +224,8 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
     most = vary.most
     gate: dict[str, Any] = {} if most is None else {"accept": lambda loss: loss <= most}
     return Method(
-        init=init,
-        sample=sample,
+        init=_initial(config, problem, hard, vary),
+        sample=_sampler(config, n, batch, vary),
         objective=_objective(problem, hard, batch, vary),
         distilled=distilled,
         optimizer=outer_sgd(rates),

@@ -1,7 +1,8 @@
 """Generators: nets that turn latent vectors and classes into images.
 
 An architecture is plain data, ``{"name", "shape", "classes", "latent", **options}``, so that a
-saved generator is rebuilt from its file alone.
+saved generator is rebuilt from its file and the function of that name: one of jdd's, or one that a
+method outside the package registers (``Spec.generators``). A file itself never runs code.
 """
 
 from __future__ import annotations
@@ -50,8 +51,40 @@ def gaussian(shape: tuple[int, int, int], classes: int, latent: int) -> Generato
     return Generator(init, apply, latent)
 
 
-_TABLE: dict[str, Callable[..., Generator]] = {"gaussian": gaussian}
-NAMES = tuple(_TABLE)
+Make = Callable[..., Generator]  # (shape, classes, latent, **options) -> Generator
+_OWN: dict[str, Make] = {"gaussian": gaussian}
+_REGISTERED: dict[str, Make] = {}  # of methods outside the package
+
+
+def register(name: str, make: Make) -> None:
+    """Make the architecture ``name`` known to this process; a later function replaces it.
+
+    Args:
+      make: ``(shape, classes, latent, **options) -> Generator``.
+
+    Raises:
+      BadInput: jdd has an architecture of this name.
+    """
+    if name in _OWN:
+        raise BadInput("generators", repr(name), "a name that no architecture of jdd has")
+    _REGISTERED[name] = make
+
+
+def find(name: Any, where: str = "the generator") -> Make:
+    """Return the function of an architecture's name.
+
+    Raises:
+      BadInput: naming ``where``: no such architecture is known.
+    """
+    known = _OWN | _REGISTERED
+    if name not in known:
+        near = nearest(str(name), known)
+        hint = f"did you mean {near}? " if near else ""
+        own = "of a method outside jdd, load it with the method's file: --config=my_method.py, or"
+        own += " jdd.load(path, config='my_method.py')"
+        allowed = f"{hint}one of {', '.join(known)}; {own}"
+        raise BadInput(where, f"generator {name!r}", allowed)
+    return known[name]
 
 
 def make(architecture: Mapping[str, Any], where: str = "the generator") -> Generator:
@@ -61,10 +94,7 @@ def make(architecture: Mapping[str, Any], where: str = "the generator") -> Gener
       BadInput: naming ``where``: no such generator, or values that it cannot have.
     """
     name, shape = architecture.get("name"), architecture.get("shape")
-    if name not in _TABLE:
-        near = nearest(str(name), NAMES)
-        hint = f"did you mean {near}? " if near else ""
-        raise BadInput(where, f"generator {name!r}", f"{hint}one of {', '.join(NAMES)}")
+    build = find(name, where)
     if not isinstance(shape, list | tuple) or len(shape) != 3 or not all(map(_count, shape)):
         raise BadInput(where, f"shape {shape!r}", "three whole numbers: height, width, channels")
     for key in ("classes", "latent"):
@@ -72,7 +102,7 @@ def make(architecture: Mapping[str, Any], where: str = "the generator") -> Gener
             raise BadInput(where, f"{key} {architecture.get(key)!r}", "a whole number, 1 or more")
     options = {k: v for k, v in architecture.items() if k not in ("name", "shape")}
     try:
-        return _TABLE[name](tuple(shape), **options)
+        return build(tuple(shape), **options)
     except TypeError:
         raise BadInput(where, f"{name} with {sorted(options)}", "its own options") from None
 

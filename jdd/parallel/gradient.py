@@ -13,6 +13,7 @@ import numpy as np
 
 from jdd.data.rows import Rows
 from jdd.parallel.devices import compiled, layout, pad, split, temporaries, threads
+from jdd.parallel.parts import summed, zeros
 
 Tree = Any
 ROUND = 1 << 28  # bytes of images read at a time, for each device
@@ -146,14 +147,8 @@ class MeanGradient:
         if weight.shape[0] > 1 and self._merged:
             sums = jax.value_and_grad(self._sum, has_aux=True)(variables, aux, batch, keys, weight)
         elif weight.shape[0] > 1:
-            # Starting at zero, not at the first item's value: an item is compiled only once.
-            like = jax.eval_shape(lambda: item(0))
-            sums = jax.lax.fori_loop(
-                0,
-                weight.shape[0],
-                lambda i, s: jax.tree.map(jnp.add, s, item(i)),
-                jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like),
-            )
+            zero = zeros(jax.eval_shape(lambda: item(0)))
+            sums, _ = summed(lambda i, s: (item(i), s), zero, 0, weight.shape[0])
         else:
             sums = item(0)
         if axis:

@@ -17,18 +17,55 @@ import json
 import os
 import shutil
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jdd.data import Dataset
+from jdd.schema.common import Experts
+from jdd.schema.decoupled import Squeeze
 from jdd.storage import checkpoints, settings_files
 
 Tree = Any
 
 # Values of settings that older stores do not name.
 _UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0}
+
+
+def settings(
+    data: Dataset,
+    net: str,
+    options: Mapping[str, Any],
+    keys: Experts | Squeeze,
+    group: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return the settings of a store, in the order in which its file lists them.
+
+    Args:
+      data: the dataset that the nets are trained on.
+      net: the name of the net; ``options`` are those that differ from its defaults.
+      keys: the config's values of the training: ``experts`` or ``squeeze``.
+      group: the number of nets trained at once.
+      **more: settings of this kind of store alone; listed before the seed.
+    """
+    return {
+        "dataset": data.name,
+        "data": data.fingerprint,
+        "whitening": data.transform.kind,
+        "net": net,
+        "net_options": dict(options),
+        "lr": keys.lr,
+        "momentum": keys.momentum,
+        "weight_decay": keys.weight_decay,
+        "batch": keys.batch,
+        **more,
+        "seed": keys.seed,
+        "group": group,
+    }
 
 
 class Store:

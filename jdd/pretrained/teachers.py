@@ -16,6 +16,7 @@ from jdd.data import Dataset
 from jdd.errors import BadInput
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
+from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
 from jdd.schema.decoupled import Decoupled
 from jdd.schema.values import section
@@ -57,7 +58,7 @@ class Teacher(NamedTuple):
 
     def rates(self, images: int) -> Sequence[float]:
         """Return the learning rate of every step on ``images`` real images."""
-        per_epoch = trainer.steps_per_epoch(self.recipe, images)
+        per_epoch = self.recipe.steps_per_epoch(images)
         lr, steps = float(self.settings["lr"]), self.epochs * per_epoch
         if self.settings["schedule"] == "constant":
             return (lr,) * steps
@@ -108,23 +109,10 @@ def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -
         strategy="" if augment == "none" else augment,
         classes=data.classes,
     )
-    settings = {
-        "dataset": data.name,
-        "data": data.fingerprint,
-        "whitening": data.transform.kind,
-        "net": name,
-        "net_options": options,
-        "lr": squeeze.lr,
-        "momentum": recipe.momentum,
-        "weight_decay": recipe.weight_decay,
-        "batch": recipe.batch,
-        "augment": augment,
-        "schedule": squeeze.schedule,
-        "warmup": squeeze.warmup,
-        "epochs": squeeze.epochs,
-        "seed": squeeze.seed,
-        "group": 1,
-    }
+    settings = stores.settings(
+        data, name, options, squeeze, 1,
+        augment=augment, schedule=squeeze.schedule, warmup=squeeze.warmup, epochs=squeeze.epochs,
+    )  # fmt: skip
     # Named only if used, so that the settings of older teachers stay equal.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts

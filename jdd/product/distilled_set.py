@@ -48,7 +48,7 @@ RECIPE: dict[str, Any] = {
     "net": {"name": "ConvNet", "options": {}},
     "train": protocol(lr=0.01).to_json(whole=True)  # entries: see training/recipe.py
     | {
-        "init": {"kind": "fresh"},  # or fixed, experts: see evaluation/initial_variables.py
+        "init": {"kind": "fresh"},  # or fixed, experts: see stages/initial_variables.py
     },
     "augment": {"name": "none", "strategy": "", "align_corners": True},
     "normalisation": {"mean": [], "std": []},

@@ -83,7 +83,8 @@ class GeneratorSet(NamedTuple):
 
     def images(self, key: jax.Array) -> jax.Array:
         """Return the images of one epoch, float32 [size, h, w, c], drawn from ``key``."""
-        draw = _drawing(json.dumps(self.architecture, sort_keys=True), self.per_class)
+        build = generators.find(self.architecture.get("name"))
+        draw = _drawing(build, json.dumps(self.architecture, sort_keys=True), self.per_class)
         images: jax.Array = draw(self.params, key)
         return images
 
@@ -102,8 +103,11 @@ class GeneratorSet(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def _drawing(architecture: str, per_class: int) -> Any:
-    """Return the compiled function that samples one epoch's images."""
+def _drawing(build: generators.Make, architecture: str, per_class: int) -> Any:
+    """Return the compiled function that samples one epoch's images.
+
+    ``build`` is that of the architecture's name: a function registered later has its own program.
+    """
     described = json.loads(architecture)
     net = generators.make(described)
     labels = np.repeat(np.arange(described["classes"], dtype=np.int32), per_class)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jdd.data.quantise import QUALITY
 from jdd.evaluation import rules
+from jdd.product.pairs import PairSet
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
@@ -35,12 +36,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Net", named(mapping(found, "net"))),
         ("Teachers", _teachers(evidence)),
         ("Optimiser", optimiser(train)),
-        (
-            "Learning rate",
-            f"one for each of {len(train['lr'])} steps"
-            if isinstance(train.get("lr"), list)
-            else f"{number(rate(evidence))}{' (learned)' if learned(evidence) else ''}",
-        ),
+        ("Learning rate", rates(evidence)),
         ("Schedule", schedule(train)),
         ("Loss", loss(train)),
         ("Labels", _labels(evidence)),
@@ -62,8 +58,21 @@ def named(net: Mapping[str, Any]) -> str:
     return f"{net.get('name', '')}{f' ({options})' if options else ''}"
 
 
+def rates(evidence: Evidence) -> str:
+    """Return in words the rate for training: one, one for every step, or one for each branch."""
+    said = mapping(evidence.recipe, "train").get("lr")
+    if isinstance(evidence.product, PairSet) and evidence.product.rates:
+        by_name = (f"{name} {number(value)}" for name, value in evidence.product.rates.items())
+        return f"{', '.join(by_name)} (learned)"
+    if isinstance(said, list):
+        return f"one for each of {len(said)} steps"
+    return f"{number(rate(evidence))}{' (learned)' if learned(evidence) else ''}"
+
+
 def learned(evidence: Evidence) -> bool:
-    """Return whether nets are trained at the set's learned rate."""
+    """Return whether nets are trained at the set's learned rate or rates."""
+    if isinstance(evidence.product, PairSet):
+        return bool(evidence.product.rates)
     return evidence.dataset is not None and evidence.dataset.lr == rate(evidence)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number
 from jdd.report.recipe import augmentation, rate, spec, training
-from jdd.training import trainer
 from jdd.training.recipe import STORED, Recipe
 from jdd.training.schedules import Schedule
 
@@ -96,9 +95,9 @@ def plain(evidence: Evidence) -> str | None:
     if dataset is None or r is None:
         return None
     after = {"hard": ".long()", "logits": ".softmax(1)"}.get(dataset.label_kind, "")
-    turns = r.steps or r.passes or r.epochs + 1
+    turns = r.steps or r.total_passes
     n = len(dataset.images)
-    unit = trainer.steps_per_epoch(r, n) if r.steps else 1
+    unit = r.steps_per_epoch(n) if r.steps else 1
     lines = [
         "import math, numpy as np, torch",
         'z = np.load("distilled.npz")',

@@ -18,6 +18,7 @@ from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
 from jdd.nets import Net
 from jdd.nets.towers import two_towers
+from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
 from jdd.product import files as product_files
@@ -97,23 +98,13 @@ class RunContext:
         recipe = self.recipe(flat)
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
+        made = stores.settings(
+            data, self.config.net.name, net_options(self.config), experts, group,
+            dsa=data.dsa, align_corners=self.config.align_corners,
+        )  # fmt: skip
         # Stores older than the kinds record kornia's whitening as 'zca'.
-        whitening = {"kornia": "zca"}.get(data.transform.kind, data.transform.kind)
-        return sam | {
-            "dataset": data.name,
-            "data": data.fingerprint,
-            "whitening": whitening,
-            "net": self.config.net.name,
-            "net_options": net_options(self.config),
-            "lr": experts.lr,
-            "momentum": experts.momentum,
-            "weight_decay": experts.weight_decay,
-            "batch": experts.batch,
-            "dsa": data.dsa,
-            "align_corners": self.config.align_corners,
-            "seed": experts.seed,
-            "group": group,
-        }
+        made["whitening"] = {"kornia": "zca"}.get(made["whitening"], made["whitening"])
+        return sam | made
 
     @functools.cached_property
     def like(self) -> Any:

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 
 from jdd import config as configs
-from jdd import data, interop
+from jdd import data, interop, tasks
 from jdd.data import cache
 from jdd.errors import BadInput
-from jdd.evaluation import objectives, rules
+from jdd.evaluation import rules
 from jdd.methods.base import FULL
 from jdd.product import files as product_files
 from jdd.product import preview
@@ -88,7 +88,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     if not dset.recipe["jdd_version"] and dset.lr is None and "lr" not in known:
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
-    scores.validate(config, objectives.of(dset.recipe)["kind"])
+    scores.validate(config, tasks.objective(dset.recipe)["kind"])
     return _measure(
         external_products.Ready(dset, dataset, config, notes), source, directory, command
     )

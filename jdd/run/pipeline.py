@@ -74,6 +74,7 @@ def run(
       Diverged, Interrupted: raised by a stage; the checkpoint is saved.
       OutOfMemory: memory ran out; earlier checkpoints remain valid.
     """
+    loaded.config.spec.register()
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)

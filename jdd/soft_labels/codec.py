@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.errors import BadInput
+from jdd.training.recipe import Recipe
 
 FORMS = ("logits", "topk_marginal", "topk_renormalised", "smoothing", "hard")
 Array = Any  # of NumPy or of JAX
@@ -170,6 +171,11 @@ def bytes_per_view(form: str | None, classes: int, k: int = 0, view_bytes: int =
     return 4 + view_bytes + label_bytes(form, classes, k)
 
 
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Return the steps of an epoch of stored labels, including a short last one."""
+    return Recipe(order="stored", batch=batch).steps_per_epoch(images)
+
+
 def expected_bytes(
     images: int,
     epochs: int,
@@ -190,5 +196,5 @@ def expected_bytes(
       step_bytes: of view arrays that have one entry per step.
     """
     b = min(batch or images, images)
-    steps = -(-images // b)
+    steps = steps_per_epoch(images, b)
     return epochs * steps * (b * bytes_per_view(form, classes, k, view_bytes) + step_bytes)

@@ -56,6 +56,9 @@ class Spec:
       validate_data: refuses resolved values that the loaded dataset does not allow.
       stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
         method's own; or a function of the values that returns them.
+      generators: architectures of the generators that it makes and jdd does not have
+        (``nets/generators.py``): name -> ``(shape, classes, latent, **options) -> Generator``, a
+        function or "module:function".
     """
 
     name: str
@@ -72,6 +75,7 @@ class Spec:
     validate: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
+    generators: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     folder: str = field(default="", repr=False, compare=False)  # of its file, if external
 
     def __post_init__(self) -> None:
@@ -86,6 +90,18 @@ class Spec:
         """Return the method for a resolved config and its problem, or for a part of its set."""
         made: Method = self.find(self.make)(config, problem, *part)
         return made
+
+    def register(self) -> None:
+        """Make its generators known to the loader of products.
+
+        Raises:
+          BadInput: jdd has an architecture of this name, or there is no such function.
+        """
+        if self.generators:
+            from jdd.nets import generators  # imports JAX
+
+            for name, where in self.generators.items():
+                generators.register(name, self.find(where))
 
     def find(self, where: str | Callable[..., Any]) -> Callable[..., Any]:
         """Return the function named by "module:function"; a function is returned unchanged.
@@ -159,6 +175,10 @@ def _validate_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
         if not isinstance(getattr(spec, name), Mapping):
             found = f"of type {type(getattr(spec, name)).__name__}"
             raise BadInput(f"{where}: SPEC.{name}", found, "a dict")
+    for name, value in spec.generators.items():
+        if not isinstance(name, str) or not (callable(value) or ":" in str(value)):
+            allowed = "names, each with a function or 'module:function'"
+            raise BadInput(f"{where}: SPEC.generators", f"{name!r}: {value!r}", allowed)
     for name in spec.derived:
         _validate_name(name, keys, f"{where}: SPEC.derived")
     tables = {"defaults": spec.defaults, "protocol": spec.protocol}

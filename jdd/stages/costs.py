@@ -38,7 +38,7 @@ def example(context: RunContext) -> AnyProduct:
 def _material(dset: AnyProduct) -> tuple[Any, Any]:
     """Return the inputs and targets of the nets for one epoch."""
     if isinstance(dset, PairSet):
-        return {"image": dset.images, "text": dset.text}, pairs.labels(dset)
+        return pairs.material(dset)
     if isinstance(dset, GeneratorSet):
         return dset.images(rng.key(0, "estimate")), dset.labels
     return dset.images, dset.labels

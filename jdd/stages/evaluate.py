@@ -18,7 +18,6 @@ import numpy as np
 from jdd import rng, tasks
 from jdd.data import Split, Streamed, draw_per_class
 from jdd.evaluation import train_eval
-from jdd.evaluation.initial_variables import distinct_nets, initial_variables
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
@@ -31,9 +30,10 @@ from jdd.schema.values import section
 from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.costs import cost
+from jdd.stages.initial_variables import distinct_nets, initial_variables
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, validate_data
-from jdd.tasks.base import curve_point, merged, primary, summaries
+from jdd.tasks.base import curve_point, merged, primary, summaries, summary, tester
 from jdd.training.recipe import with_eval_keys
 
 # Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
@@ -89,18 +89,19 @@ def measure(
     If the recipe gives initial variables, at most one net per initial state is trained. With
     ``before`` the result contains the same figures before the steps, as "before".
     """
-    if isinstance(dset, PairSet):
-        return pairs.measure(context, dset, net, n, test, purpose, session)
     start = initial_variables(context, dset, net)
     n = distinct_nets(start, n)
     task = tasks.of(dset.recipe)
     problems = task.problems(in_space_of(dset, test, context.data))
-    planned, labels = train_eval.plan(dset), train_eval.repeated(dset.labels, n)
-    reader, fresh, images = None, None, None
-    if isinstance(dset, GeneratorSet):
-        fresh = drawn(dset)
+    planned, reader, fresh = train_eval.plan(dset), None, None
+    images: Any = None
+    labels: Any
+    if isinstance(dset, PairSet):
+        images, labels = jax.tree.map(lambda a: train_eval.repeated(a, n), pairs.material(dset))
+    elif isinstance(dset, GeneratorSet):
+        fresh, labels = drawn(dset), train_eval.repeated(dset.labels, n)
     else:
-        planned, labels = _weighted(dset, planned, labels)
+        planned, labels = _weighted(dset, planned, train_eval.repeated(dset.labels, n))
         images = train_eval.repeated(dset.images, n)
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = [label_stores.labels(context, dset)] * n
@@ -110,7 +111,7 @@ def measure(
         planned,
         images,
         labels,
-        problems,
+        tester(task, problems),
         int(dset.recipe["seed"]),
         purpose,
         session,
@@ -214,7 +215,7 @@ def measure_random(
         planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
         images,
         labels,
-        problems,
+        tester(task, problems),
         int(dset.recipe["seed"]),
         "random",
         session,
@@ -325,7 +326,7 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
     if len(found) == 1:
         return dict(next(iter(found.values())))
     means = [one["mean"] for one in found.values()]
-    spread = train_eval.summary(means)["std"]
+    spread = summary(means)["std"]
     both = merged(list(found.values()))
     return {**both, "seeds": found, "std_over_seeds": spread}
 

@@ -52,7 +52,7 @@ def training_cost(
     """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
     n = len(data.train.labels)
-    steps, batch = trainer.steps_per_epoch(recipe, n), min(recipe.batch, n)
+    steps, batch = recipe.steps_per_epoch(n), min(recipe.batch, n)
     few = share(batch, data.shape, one)
     # Two batches of images represent all: reading them is not timed.
     images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from jdd import rng
-from jdd.data.pairs import PairDataset, PairSplit
+from jdd.data.pairs import PairDataset
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.methods.random_pairs import draw
-from jdd.nets import Net
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
 from jdd.run.session import Session
 from jdd.tasks import RETRIEVAL
-from jdd.tasks.base import summaries
+from jdd.tasks.base import summaries, tester
 from jdd.training.recipe import Recipe
 
 Tree = Any
@@ -55,15 +53,9 @@ def labels(pairs: PairSet) -> dict[str, np.ndarray]:
     return {"w": s.w, "left": scale * s.left, "right": s.right}
 
 
-def measure(
-    context: RunContext, pairs: PairSet, net: Net, n: int, test: PairSplit, purpose: str,
-    session: Session,
-) -> dict[str, Any]:  # fmt: skip
-    """Train ``n`` pairs of towers on the set by its recipe; return the summary of every recall."""
-    inputs = {"image": pairs.images, "text": pairs.text}
-    tree = jax.tree.map(lambda a: train_eval.repeated(a, n), (inputs, labels(pairs)))
-    planned = train_eval.plan(pairs)
-    return _trained(context, pairs, net, tree[0], tree[1], planned, test, purpose, session)
+def material(pairs: PairSet) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the inputs of both towers, and the similarities in the trainer's form."""
+    return {"image": pairs.images, "text": pairs.text}, labels(pairs)
 
 
 def measure_random(
@@ -80,9 +72,12 @@ def measure_random(
     planned = train_eval.plan(pairs)
     if isinstance(planned.lr, dict):
         planned = planned._replace(lr=float(np.mean(list(planned.lr.values()))))
-    test, net = context.data.test, context.net
-    found = _trained(context, pairs, net, inputs, wanted, planned, test, "random", session)
-    return {**found, "net": net.name}
+    test = tester(RETRIEVAL, RETRIEVAL.problems(context.data.test))
+    found = train_eval.test_nets(
+        context.net, planned, inputs, wanted, test, int(pairs.recipe["seed"]), "random", session,
+        context.devices, context.config.eval.at_once,
+    )  # fmt: skip
+    return {**summaries(RETRIEVAL.metrics, found), "net": context.net.name}
 
 
 def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str, Any]:
@@ -98,28 +93,9 @@ def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str,
         loss="nce",
     )
     planned = train_eval.Plan(recipe.static, config.experts.lr, epochs)
+    test = tester(RETRIEVAL, RETRIEVAL.problems(context.data.test))
     found = train_eval.test_nets(
-        context.net, planned, inputs, {"w": ones, "left": none, "right": none},
-        _tester(context.data.test), config.experts.seed, "full", session, context.devices,
+        context.net, planned, inputs, {"w": ones, "left": none, "right": none}, test,
+        config.experts.seed, "full", session, context.devices,
     )  # fmt: skip
     return {**summaries(RETRIEVAL.metrics, found), "epochs": epochs}
-
-
-def _trained(
-    context: RunContext, pairs: PairSet, net: Net, inputs: Mapping[str, np.ndarray], wanted: Tree,
-    planned: train_eval.Plan, test: PairSplit, purpose: str, session: Session,
-) -> dict[str, Any]:  # fmt: skip
-    found = train_eval.test_nets(
-        net, planned, inputs, wanted, _tester(test), int(pairs.recipe["seed"]), purpose, session,
-        context.devices, context.config.eval.at_once,
-    )  # fmt: skip
-    return summaries(RETRIEVAL.metrics, found)
-
-
-def _tester(test: PairSplit) -> Any:
-    problems = RETRIEVAL.problems(test)
-
-    def tested(net: Net, variables: Tree, session: Session) -> np.ndarray:
-        return RETRIEVAL.measure(net, variables, problems, session)
-
-    return tested

@@ -6,7 +6,8 @@ A phase runs for every synthesis seed, before the set is made, in the order of t
 the method itself read the state from ``Problem.phases``.
 
 If an earlier phase, the data or a key that a phase reads has changed, the phase restarts from the
-beginning; if only its number of steps has grown, it resumes from its newest checkpoint.
+beginning; if only its number of steps has grown, or a resumable key of a training, it resumes from
+its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def earlier(context: RunContext, phase: Phase) -> tuple[Phase, ...]:
 
 def identity(context: RunContext, phase: Phase) -> str:
     """Return the hash of every setting that changes a phase's output."""
-    return fingerprint([_basis(context, phase), _steps(context, phase)])
+    return fingerprint(
+        [_basis(context, phase), _steps(context, phase), *_resumable(context, phase)]
+    )
 
 
 def identities(context: RunContext) -> list[str]:
@@ -94,6 +97,23 @@ def _basis(context: RunContext, phase: Phase) -> str:
     sources = dict.fromkeys((context.data.fingerprint, context.source.fingerprint))
     inputs = [identity(context, other) for other in before]
     return fingerprint([phase.name, phase.kind, values, list(sources), inputs])
+
+
+def _resumable(context: RunContext, phase: Phase) -> list[dict[str, Any]]:
+    """Return the values of the resumable ``Phase.keys`` of a phase that has no steps; [] if none.
+
+    They are in its identity, not in its basis: a training with another number of epochs goes on.
+    """
+    if phase.kind == "method":
+        return []
+    values, schema = configs.flat(context.config), context.config.spec.keys
+    prefixes = tuple(key for key in phase.keys if key.endswith("."))
+    own = {
+        name: values[name]
+        for name, key in schema.items()
+        if key.resumable and (name in phase.keys or name.startswith(prefixes))
+    }
+    return [own] if own else []
 
 
 def _steps(context: RunContext, phase: Phase) -> int:
@@ -220,6 +240,7 @@ def _run(context: RunContext, session: Session, phase: Phase) -> None:
 def _construct(context: RunContext, session: Session, name: str, made: Any, seed: int) -> None:
     session.metrics.start(name)
     state = made(seed)
+    shutil.rmtree(_folder(context, name), ignore_errors=True)  # made by other resumable keys
     steps = checkpoints.Steps(_folder(context, name))
     steps.save(0, loop.Carry(State(*state), {}, jnp.zeros((), jnp.int32)))
     steps.close()
@@ -228,8 +249,12 @@ def _construct(context: RunContext, session: Session, name: str, made: Any, seed
 
 
 def _train(context: RunContext, session: Session, phase: Phase, training: Training) -> None:
+    store = _store(context, phase, training)
+    if (trained := store.epochs(0)) > training.epochs:
+        found = f"epochs {training.epochs}, and {trained} are done"
+        raise BadInput(f"phase {phase.name}", found, f"{trained} or more, or a new --workdir")
     train.train(
-        _store(context, phase, training), training.net, training.recipe, training.lr, context.data,
+        store, training.net, training.recipe, training.lr, context.data,
         1, training.epochs, training.seed, session, context.devices,
         stage=phase.name, keep_all=False, named="",
     )  # fmt: skip

@@ -195,7 +195,8 @@ class Phase:
       help: one line for ``--help``.
       steps: the config key with the number of steps, for the kind method.
       keys: keys, or prefixes ending in '.', that neither earlier phases nor ``inputs`` read;
-        excluded from the identity of earlier phases.
+        excluded from the identity of earlier phases. If a resumable one changes, a training goes on
+        to its new number of epochs, and a construction is made again.
       inputs: names of other stages whose output it reads, such as "experts".
       smaller: keys to lower if it runs out of memory; the first changes the least.
       blank: like ``make``, but returns a ``State`` of the output's shapes for ``--mode=estimate``;

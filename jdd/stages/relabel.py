@@ -34,7 +34,6 @@ from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
 from jdd.training import trainer
-from jdd.training.recipe import Recipe
 
 
 def validate(context: RunContext) -> None:
@@ -152,7 +151,7 @@ def _label(
 def order(seed: int, epoch: int, n: int, batch: int) -> np.ndarray:
     """Return the images of an epoch's steps, ``[steps, batch]``: each of them, once or twice."""
     rows = rng.host(seed, "relabel/order", epoch).permutation(n).astype(np.int32)
-    steps = -(-n // batch)
+    steps = codec.steps_per_epoch(n, batch)
     return np.resize(rows, steps * batch).reshape(steps, batch)
 
 
@@ -178,7 +177,7 @@ class Labeller:
             nets, relabel.bn, relabel.combine, by_place, over
         )
         self._variables = parallel.everywhere([t.variables() for t in teachers], over)
-        self._steps = trainer.steps_per_epoch(Recipe(order="stored", batch=batch), len(images))
+        self._steps = codec.steps_per_epoch(len(images), batch)
 
     def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
@@ -227,7 +226,7 @@ def _estimate(context: RunContext) -> Estimate:
         mode, len(dset.images), epochs, context.data.classes, relabel.form, relabel.k,
         views.stored_bytes(relabel.shuffle), batch, places,
     )  # fmt: skip
-    once = -(-len(dset.images) // batch)
+    once = codec.steps_per_epoch(len(dset.images), batch)
     note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms" + scaled(few, batch)
     note += f", {once} of {own * 1e3:.0f} ms" * (own > 0)
     note += f"; mode {mode}"

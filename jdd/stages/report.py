@@ -15,7 +15,6 @@ from jdd import __version__, specs, tasks
 from jdd import report as html
 from jdd.config import published
 from jdd.config.rules import auto_depth
-from jdd.evaluation import objectives
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
@@ -65,7 +64,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
     accuracy, baselines = evaluate.results(context)
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
-    objective = objectives.named(recipe)
+    objective = tasks.named_objective(recipe)
     spec = context.config.spec
     title = specs.title(recipe["method"], spec)
     ours = recipe["method"] == context.config.method and recipe["ipc"] == context.config.ipc

@@ -34,7 +34,7 @@ PROTOCOL = (
 
 
 def validate(config: Common, kind: str) -> None:
-    """Refuse scores where they are undefined. ``kind`` is the set's objective (``objectives.of``).
+    """Refuse scores where they are undefined. ``kind`` is that of ``tasks.objective``.
 
     Raises:
       BadInput: naming the conflicting key.

@@ -9,13 +9,13 @@ import numpy as np
 from jdd.data import class_names
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
-from jdd.evaluation.initial_variables import initial_variables
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
 from jdd.stages import label_stores, pairs
+from jdd.stages.initial_variables import initial_variables
 
 
 def validate_data(dset: AnyProduct, data: Any) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +48,15 @@ class Task(Protocol):
         Raises:
           Interrupted: with a session, when a signal arrives.
         """
+
+
+def tester(task: Task, problems: Mapping[str, Any]) -> Callable[[Net, Tree, Session], np.ndarray]:
+    """Return ``(net, variables, session) -> [nets, metrics]``: ``task.measure`` on ``problems``."""
+
+    def tested(net: Net, variables: Tree, session: Session) -> np.ndarray:
+        return task.measure(net, variables, problems, session)
+
+    return tested
 
 
 def primary(task: Task) -> str:

@@ -81,7 +81,7 @@ class Feed:
         self._split, self._own, self._session, self._stage = split, own, session, stage
         self._n = len(split.labels)
         self._batch = min(recipe.batch, self._n)
-        self._per_epoch = trainer.steps_per_epoch(recipe, self._n)
+        self._per_epoch = recipe.steps_per_epoch(self._n)
         self._devices = devices if len(devices) == 1 or shared else ()
         step = len(own) * self._batch * int(np.prod(split.images.shape[1:])) * 4
         whole = self._n // self._batch

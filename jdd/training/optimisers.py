@@ -32,7 +32,6 @@ class InnerOptimizer(NamedTuple):
 
 
 NAMES = ("sgd", "momentum", "adam")
-DECAYS = ("all", "matrices")
 
 
 def make(

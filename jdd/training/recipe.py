@@ -299,6 +299,26 @@ class Recipe:
         traced = (one for one in options_.options(Recipe) if one.traced)
         return self.replace(**{one.name: one.default for one in traced})
 
+    def steps_per_epoch(self, n: int) -> int:
+        """Return S, the steps of an epoch of ``n`` images:
+
+        ceil(n / b) with the order shuffled or stored, whose last batch may be shorter; floor(n / b)
+        with sequential; 1 with classwise. b = min(batch, n).
+        """
+        if self.order == "classwise":
+            return 1
+        batch = min(self.batch, n)
+        return n // batch if self.order == "sequential" else -(-n // batch)
+
+    @property
+    def total_passes(self) -> int:
+        """The passes over the set of a training without ``steps``."""
+        return self.passes or self.epochs + 1
+
+    def total_steps(self, n: int) -> int:
+        """Return the steps of a training on ``n`` images: ``steps``, or those of all passes."""
+        return self.steps or self.total_passes * self.steps_per_epoch(n)
+
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a set; missing entries have their defaults.

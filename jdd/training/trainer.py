@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jdd import augment, parallel
 from jdd.matching import contrastive, losses
 from jdd.nets import Net
+from jdd.parallel.parts import summed, zeros
 from jdd.training import optimisers
 from jdd.training.recipe import PAIRED, Recipe
 
@@ -35,13 +36,6 @@ Tree = Any
 def cuts(batch: int, parts: int) -> bool:
     """Return whether a batch has that many equal parts, of at least two images for batch norm."""
     return batch % parts == 0 and (parts == 1 or batch // parts >= 2)
-
-
-def steps_per_epoch(recipe: Recipe, n: int) -> int:
-    """Return the number of steps in an epoch of ``n`` images, including a short last one."""
-    batch = min(recipe.batch, n)
-    rest = n % batch if recipe.order in ("shuffled", "stored") else 0
-    return n // batch + bool(rest) if recipe.order != "classwise" else 1
 
 
 def optimizer_of(recipe: Recipe) -> optimisers.InnerOptimizer:
@@ -186,7 +180,7 @@ class _Training:
 
     @functools.cached_property
     def per_epoch(self) -> int:
-        return steps_per_epoch(self.recipe, self.n)
+        return self.recipe.steps_per_epoch(self.n)
 
     @functools.cached_property
     def optimizer(self) -> optimisers.InnerOptimizer:
@@ -371,21 +365,19 @@ def _accumulated(
     and gradients averaged by number of images; batch statistics are updated by each part in turn.
     """
 
-    def add(lo: Any, count: int, sums: Tree, normed: Tree) -> tuple[Tree, Tree]:
+    def at(lo: Any, count: int, normed: Tree) -> tuple[Tree, Tree]:
         pieces = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, lo, count), (x, target))
         (loss, normed), grads = part(normed, *pieces)
-        own = jax.tree.map(lambda a: a * (count / len(x)), (loss, grads))
-        return jax.tree.map(jnp.add, sums, own), normed
+        return jax.tree.map(lambda a: a * (count / len(x)), (loss, grads)), normed
 
-    # Start from zero, not from the first part, so that a part's program is compiled once.
     pieces = jax.tree.map(lambda a: a[:size], (x, target))
     (loss, _), grads = jax.eval_shape(part, normed, *pieces)
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, grads))
-    whole = len(x) // size
-    total = jax.lax.fori_loop(0, whole, lambda i, at: add(i * size, size, *at), (zero, normed))
+    whole, zero = len(x) // size, zeros((loss, grads))
+    total, after = summed(lambda i, s: at(i * size, size, s), zero, 0, whole, normed)
     if rest := len(x) - whole * size:
-        total = add(whole * size, rest, *total)
-    (loss, grads), after = total
+        last, after = at(whole * size, rest, after)
+        total = jax.tree.map(jnp.add, total, last)
+    loss, grads = total
     return (loss, after), grads
 
 

@@ -12,11 +12,11 @@ from jdd import methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.evaluation.accuracy import accuracy
-from jdd.evaluation.initial_variables import initial_variables
 from jdd.methods import dd
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop
 from jdd.run.session import Session
+from jdd.stages.initial_variables import initial_variables
 from tests import runs
 
 OWN = {
@@ -86,7 +86,8 @@ def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
     test = context.data.test
     session = Session(tmp_path, progress=False)
     found = train_eval.test_nets(
-        net, train_eval.plan(dset), dset.images[None], dset.labels[None], test, 0, "evaluate",
+        net, train_eval.plan(dset), dset.images[None], dset.labels[None],
+        lambda net, variables, session: accuracy(net, variables, test), 0, "evaluate",
         session, context.devices, 0, start,
     )  # fmt: skip
     session.metrics.close()

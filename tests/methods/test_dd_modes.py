@@ -13,9 +13,9 @@ from jdd import config as configs
 from jdd import main, methods, rng, tasks
 from jdd.data import Split, class_of, relabelled
 from jdd.errors import BadInput
-from jdd.evaluation.initial_variables import initial_variables
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
+from jdd.stages.initial_variables import initial_variables
 from jdd.tasks.base import merged, summaries
 from tests import runs
 from tests.conftest import toy_images

@@ -8,11 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 import jdd
 from jdd import config, main, specs
+from jdd.errors import BadInput
 from jdd.methods import METHODS
+from jdd.nets import generators
 from jdd.product.distilled_set import DistilledSet
 
 ROOT = Path(__file__).parents[2]
@@ -130,3 +134,60 @@ def test_its_set_is_evaluated_with_its_keys_or_the_common_ones(
 
 def _groups(keys: Any) -> list[str]:
     return list(dict.fromkeys(name.partition(".")[0] for name in keys))
+
+
+GENERATOR = """
+from jdd.methods import gaussian
+from jdd.nets import generators
+from jdd.specs import Spec
+from jdd.specs.gaussian import Config, check
+
+
+def halved(shape, classes, latent):
+    own = generators.gaussian(shape, classes, latent)
+    return own._replace(apply=lambda params, z, labels: own.apply(params, z, labels) / 2)
+
+
+def make(config, problem):
+    method = gaussian.make(config, problem)
+
+    def distilled(state, steps):
+        made = method.distilled(state, steps)
+        return made._replace(architecture=made.architecture | {"name": "halved"})
+
+    return method._replace(distilled=distilled)
+
+
+SPEC = Spec(
+    "halves", make, config=Config, check=check, defaults={"steps": 0, "eval.lr": 0.01},
+    stages=("distill", "evaluate", "report", "full"), generators={"halved": halved},
+)
+"""
+
+
+def test_a_generator_of_its_own_is_read_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generators, "_REGISTERED", {})
+    own, place = tmp_path / "halves.py", tmp_path / "a"
+    own.write_text(GENERATOR)
+    few = {"eval": {"n": 1, "epochs": 1}, "baselines": {"random": 0, "full": False}}
+    keys: dict[str, Any] = {"ipc": 2, "per_class": 2, "nets": "MLP", "progress": False, **few}
+    made = jdd.distill(f"{own}:digits", place, **keys, **{"net.name": "MLP"})
+    assert made.kind == "generator" and (place / "report.html").exists()
+    images = np.asarray(made.images(jax.random.key(0)))  # type: ignore[union-attr]
+    generators._REGISTERED.clear()  # as in another process
+    path = place / "distilled.npz"
+    with pytest.raises(BadInput, match="generator 'halved'; one of gaussian; .*config='my_meth"):
+        jdd.load(path)
+    asked = ["--mode=evaluate", f"--set={path}", f"--workdir={tmp_path / 'b'}"]
+    asked += ["--config.eval.epochs=1", "--config.eval.n=1", "--config.baselines.random=0"]
+    assert main.main(asked) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "generator 'halved'" in error
+    assert main.main([*asked, f"--config={own}", "--config.progress=false"]) == 0
+    generators._REGISTERED.clear()
+    again = jdd.load(path, config=str(own))
+    assert (np.asarray(again.images(jax.random.key(0))) == images).all()  # type: ignore[union-attr]
+    with pytest.raises(BadInput, match="that no architecture of jdd has"):
+        generators.register("gaussian", generators.gaussian)

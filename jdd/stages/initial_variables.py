@@ -7,17 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jdd import rng
+from jdd import rng, tasks
 from jdd.errors import BadInput
-from jdd.evaluation import objectives
 from jdd.nets import Net
-from jdd.product.distilled_set import DistilledSet
-from jdd.product.generator import GeneratorSet
+from jdd.product.files import AnyProduct
+from jdd.run.context import RunContext
 
 Tree = Any
 
 
-def initial_variables(context: Any, dset: DistilledSet | GeneratorSet, net: Net) -> Tree:
+def initial_variables(context: RunContext, dset: AnyProduct, net: Net) -> Tree:
     """Return the stacked initial variables of ``net`` by the set's recipe; None for fresh weights.
 
     ``recipe["train"]["init"]`` is ``{"kind": "fresh"}``, ``{"kind": "fixed", "seed", "purpose"}``,
@@ -47,8 +46,8 @@ def initial_variables(context: Any, dset: DistilledSet | GeneratorSet, net: Net)
     return jax.tree.map(lambda *a: np.stack(a), *trees)
 
 
-def _validate_net(dset: DistilledSet | GeneratorSet, net: Net, own: Net) -> None:
-    kind = objectives.of(dset.recipe)["kind"]
+def _validate_net(dset: AnyProduct, net: Net, own: Net) -> None:
+    kind = tasks.objective(dset.recipe)["kind"]
     if kind != "distill":
         found = f"{net.name}, and the set is to {kind} trained nets"
         raise BadInput("config.nets", found, f"{own.name} alone: no other is trained")
