@@ -19,7 +19,6 @@ from jdd import config as config_lib
 from jdd.config.helptext import help_text
 from jdd.errors import BadInput, JddError, nearest
 from jdd.stages.registry import MODES
-from jdd.studies import study_file
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,7 +76,7 @@ def _run(argv: list[str]) -> int:
     if flags.mode == "compare":
         return _compare(flags, overrides)
     command = shlex.join(["python", "-m", "jdd.main", *argv])
-    if flags.mode == "study" or flags.mode == "estimate" and study_file.is_study(flags.config):
+    if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
 
@@ -137,7 +136,15 @@ def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0
 
 
+def _is_study(flags: argparse.Namespace) -> bool:
+    from jdd.studies import study_file
+
+    return study_file.is_study(flags.config)
+
+
 def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -> int:
+    from jdd.studies import study_file
+
     study_file.read(flags.config, overrides)  # input errors do not wait for JAX
     if flags.mode == "estimate":
         from jdd.studies import study_estimate

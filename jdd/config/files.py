@@ -12,18 +12,19 @@ import inspect
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jdd import specs
 from jdd.errors import BadInput, JddError, nearest
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import Key, checked
 from jdd.schema.python_file import broken, execute
-from jdd.schema.values import flat, nested
+from jdd.schema.values import flat, is_mapping, nested
 from jdd.specs.base import Spec, validate_spec
 from jdd.stages.registry import Phase
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
@@ -95,7 +96,7 @@ def call(path: Path, arg: str | None) -> File:
         raise
     except Exception as error:
         raise broken(path, error) from error
-    if not isinstance(values, Mapping | ConfigDict):
+    if not is_mapping(values):
         found = f"get_config returned {type(values).__name__}"
         raise BadInput(str(path), found, "it returns an ml_collections ConfigDict or a dict")
     return File(flat(values), own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +16,8 @@ def execute(path: Path) -> ModuleType:
     Raises:
       BadInput: the file cannot be read or fails, with the line of the failure.
     """
+    import hashlib  # 10 ms, and --help runs no file
+
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module = ModuleType(f"jdd_config_{path.stem}_{digest}")
     module.__file__ = str(path)

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from jdd.schema.common import Common
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from jdd.specs.base import Spec
 
 T = TypeVar("T")
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any] | ConfigDict]:
+    """Return whether a value is a mapping or a ConfigDict.
+
+    ml_collections takes 0.1 s to import and ``--help`` does without: until something has imported
+    it, no value is a ConfigDict.
+    """
+    library = sys.modules.get("ml_collections")
+    return isinstance(value, Mapping) or (
+        library is not None and isinstance(value, library.ConfigDict)
+    )
+
+
 def flat(values: Mapping[str, Any] | ConfigDict | Common, prefix: str = "") -> dict[str, Any]:
     """Return nested values, or those of a typed config, by their dotted names."""
     items: Mapping[str, Any]
-    if isinstance(values, ConfigDict):
-        items = values.to_dict()
-    elif dataclasses.is_dataclass(values):
+    if dataclasses.is_dataclass(values):
         items = section(values)
     else:
-        items = values
+        items = values if isinstance(values, Mapping) else values.to_dict()
     out: dict[str, Any] = {}
     for name, value in items.items():
-        if isinstance(value, Mapping | ConfigDict) or dataclasses.is_dataclass(value):
+        if is_mapping(value) or dataclasses.is_dataclass(value):
             out |= flat(value, f"{prefix}{name}.")
         else:
             out[f"{prefix}{name}"] = value
@@ -57,6 +68,8 @@ def tree(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def nested(values: Mapping[str, Any]) -> ConfigDict:
     """Return dotted names as a nested ConfigDict, as config files return it."""
+    from ml_collections import ConfigDict
+
     # Not type safe: numbers replace 'auto'. The schema enforces the types.
     return ConfigDict(tree(values), type_safe=False)
 

@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from jdd import config as configs
 from jdd.errors import BadInput, JddError, nearest
 from jdd.schema.python_file import execute
+from jdd.schema.values import is_mapping
 
 FIELDS = ("base", "grid", "cells", "keep", "seeds", "rows", "columns", "metric")
 CONFIG = "config"  # the key that names a config file
@@ -153,7 +152,7 @@ def _base(base: object, where: str) -> Values:
     where = f"{where}: base"
     if isinstance(base, str) and base.strip():
         return {CONFIG: base.strip()}
-    if not isinstance(base, Mapping | ConfigDict) or not base:
+    if not is_mapping(base) or not base:
         allowed = "a config such as 'mtt:digits,ipc=1', or a dict of config keys"
         raise BadInput(where, "missing" if base is None else repr(base), allowed)
     values = configs.flat(base)

@@ -140,7 +140,7 @@ GENERATOR = """
 from jdd.methods import gaussian
 from jdd.nets import generators
 from jdd.specs import Spec
-from jdd.specs.gaussian import Config, check
+from jdd.specs.gaussian import Config, validate
 
 
 def halved(shape, classes, latent):
@@ -159,7 +159,7 @@ def make(config, problem):
 
 
 SPEC = Spec(
-    "halves", make, config=Config, check=check, defaults={"steps": 0, "eval.lr": 0.01},
+    "halves", make, config=Config, validate=validate, defaults={"steps": 0, "eval.lr": 0.01},
     stages=("distill", "evaluate", "report", "full"), generators={"halved": halved},
 )
 """
