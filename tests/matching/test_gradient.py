@@ -102,7 +102,7 @@ def test_parts_of_a_batch_sum_to_its_gradient(problem, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n != "per_unit")) for n in gradient.DISTANCES],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "unit")) for n in gradient.DISTANCES],
 )
 def test_matched_has_the_derivative_of_the_distance(problem, name):
     loss, params, real, own, rows = problem
