@@ -106,8 +106,8 @@ def _set(**known):
 
 def test_a_whole_run(tmp_path):
     page = _write(tmp_path, RESULT, _rows(), _set(), {"method": "mtt", "ipc": 2})
-    headline = f"train a ConvNet to 91.2{THIN}% — random images reach 70.4{THIN}%, "
-    headline += f"the whole training set 98.9{THIN}%"
+    headline = f"train a ConvNet to 91.2{THIN}% — the same net reaches 70.4{THIN}% on random images"
+    headline += f", 98.9{THIN}% on the whole training set"
     assert f"6 images , two per class, {headline}".replace(" ", "") in page.words.replace(" ", "")
     for words in (
         f"91.2{THIN}±{THIN}1.4{THIN}%",

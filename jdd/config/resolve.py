@@ -112,7 +112,9 @@ def resolve(
     from jdd.nets import groups  # imports JAX, which --help does not need
 
     _validate_dataset(config)
-    names, net_notes = groups.chosen(config.net.name, config.nets, _shape(config, shape))
+    nets: object = config.nets
+    words = (config.net.name,) if nets == AUTO else config.nets
+    names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape))
     settled, notes = resolve_auto(config, shape)
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
@@ -141,6 +143,7 @@ def resolve_auto(
     if shape:
         known["net.depth"] = auto_depth(shape)
     known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
+    known["nets"] = (config.net.name,)
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     row = {name: checked(name, value, spec.keys) for name, value in row.items()}
     for name, value in (FALLBACK | known | row).items():

@@ -155,7 +155,7 @@ def _about(name: str, score: Score) -> str:
     epochs, unit = score.about.get("epochs"), "draw" if name.startswith("random") else "net"
     parts = [
         plural(score.n, unit) if score.n else "",
-        f"{epochs} epochs" if epochs and name == "full" else "",
+        plural(int(epochs), "epoch") if epochs and name == "full" else "",
         str(score.about.get("net") or ""),
     ]
     return ", ".join(part for part in parts if part)

@@ -80,10 +80,11 @@ def _evaluated(evidence: Evidence) -> list[tuple[str, str, str, Score]]:
         (name, made_with if name == made else "", "ours" if name == made else "", one)
         for name, one in evidence.scores.items()
     ]
-    for name, label in baselines(evidence).items():
-        found = evidence.baseline(name)
-        if found is not None:
-            rows.append((label, str(found.about.get("net") or ""), "base", found))
+    for net in evidence.baseline_nets:
+        for name, label in baselines(evidence).items():
+            found = evidence.baseline(name, net)
+            if found is not None:
+                rows.append((label, str(found.about.get("net") or ""), "base", found))
     return rows
 
 

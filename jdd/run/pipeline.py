@@ -81,6 +81,9 @@ def run(
     config, notes = configs.resolve(loaded.config, absent=absent)
     directory = Path(workdir or configs.default_workdir(config, loaded.spec))
     workdirs.validate(directory, config)
+    if mode == "report" and not workdirs.holds_anything(directory):
+        allowed = "the --workdir of a run, to write its report again"
+        raise BadInput("--mode=report", f"{directory} holds no run", allowed)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
             context = prepare(config, directory, command, notes, absent, mode != "estimate")
@@ -219,7 +222,10 @@ def _run_stages(
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
             if not _needed(stage, context, chosen if mode == "all" else []) and mode != "report":
-                session.say(f"{stage.name}: complete")
+                if stage.on(context):
+                    session.say(f"{stage.name}: complete")
+                elif mode == stage.name:
+                    session.say(f"{stage.name}: off (--config.baselines.{stage.name}=true)")
                 continue
             with guarded(stage.name, config, context.data):
                 stage.run(context, session)

@@ -114,7 +114,8 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
     """
     kind, _, name = metric.partition(".")
     if kind == "seconds":
-        spent = {k: v for k, v in dict(result.get("seconds") or {}).items() if k != "full"}
+        spent = dict(result.get("seconds") or {})
+        spent = {k: v for k, v in spent.items() if k.partition("-")[0] != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
     found = result.get("metrics" if kind == "recall" else kind)
     if not isinstance(found, Mapping) or not found:
