@@ -89,7 +89,9 @@ def test_baselines_and_scores_are_of_the_evaluated_net(
     assert "baselines_by_net" not in found and found["scores"]["net"] == "MLP"
     assert found["baselines"]["random"]["net"] == found["baselines"]["full"]["net"] == "MLP"
     assert "nets" not in json.loads((tmp_path / "config.json").read_text())["baselines"]
-    line = found["summary"]
+    scores, line = found["summary"].splitlines()
+    assert scores.startswith("Scores in percent (MLP): HLR ")
+    assert f", LRS {100 * found['scores']['lrs']:.1f}, ARS " in scores
     assert ", 1 image per class: MLP " in line and ", against random real images " in line
     assert "after 1 epoch (MLP)" in line and "ConvNet" not in line
     assert found["scores"]["accuracy"]["syn"]["values"] == found["accuracy"]["MLP"]["values"]

@@ -148,7 +148,7 @@ def in_words(found: Found) -> str:
             _table(group),
         ]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
-            lines += [f"not alike ({word}): {_difference_line(one)}" for one in unlike]
+            lines += [f"runs differ in ({word}) {_difference_line(one)}" for one in unlike]
         if comparison_page.teacher_labels_note(group):
             lines.append(comparison_page.teacher_labels_note(group))
         parts.append("\n".join(lines))

@@ -182,7 +182,7 @@ def _section(group: Group, room: int) -> Section:
 
 def _note(group: Group) -> str:
     words = (
-        f"{metric(group)} in percent of nets trained on each set by its own recipe: last iterate, "
+        f"{metric(group)} in percent of nets trained on each set by its own recipe: final step, "
         f"mean{THIN}±{THIN}population standard deviation over n nets. Bars: {group.net}."
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):
@@ -262,13 +262,13 @@ def _sources(group: Group) -> str:
 def _differences(group: Group) -> list[Difference]:
     return [
         Difference(
-            "Not alike: accuracies",
+            "What they differ in: accuracies",
             group.unlike,
             "Data, recipe, nets and their number are the same in all of these runs, as far as "
             "their files show.",
         ),
         Difference(
-            "Not alike: times and memory",
+            "What they differ in: times and memory",
             group.slower,
             "Device, versions and precision are the same in all of these runs, as far as their "
             "files show.",

@@ -60,7 +60,7 @@ def section(evidence: Evidence) -> Nets | None:
         rows.append(Row(name, about, css, figures, found))
     made = "chosen" if evidence.chosen else "distilled"
     return Nets(
-        heading="Across architectures" if len(scores) > 1 else "Net by net",
+        heading="Cross-architecture" if len(scores) > 1 else "The evaluated net",
         heads=heads,
         rows=rows,
         drawn=any(one.values for one in scores.values()),

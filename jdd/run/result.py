@@ -23,7 +23,8 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
         words = "has no result of this state yet: run without --mode for it"
         return {"summary": f"{context.workdir} {words}"}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**found, "table": cross_table(found), "summary": headline(found, context.workdir)}
+    line = "\n".join(filter(None, (scores(found), headline(found, context.workdir))))
+    return {**found, "table": cross_table(found), "summary": line}
 
 
 def cross_table(found: dict[str, Any]) -> str:
@@ -44,6 +45,16 @@ def cross_table(found: dict[str, Any]) -> str:
     metric = found.get("primary", "accuracy")
     head = ["net", f"{metric}, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
     return plain.table(head, rows)
+
+
+def scores(found: dict[str, Any]) -> str:
+    """Return DD-Ranking's scores in percent as one line, '' if they are off."""
+    known = found.get("scores")
+    if not known:
+        return ""
+    names = [name for name in ("hlr", "slr", "ior", "lrs", "ars") if known.get(name) is not None]
+    listed = ", ".join(f"{name.upper()} {100 * known[name]:.1f}" for name in names)
+    return f"Scores in percent ({known['net']}): {listed}"
 
 
 def percent(found: dict[str, Any]) -> str:

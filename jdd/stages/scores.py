@@ -26,7 +26,7 @@ from jdd.stages import costs, evaluate, full
 from jdd.stages.base import Estimate, Stage
 
 PROTOCOL = (
-    "accuracies are those of the last iterate, never the best on test data",
+    "accuracies are those of the final step, never the best on test data",
     "the learning rate is the recipe's, never searched for",
     "each accuracy is measured once; std is the population's over its n nets",
     "nets start and shuffle alike with and without augmentation, and whatever the labels",

@@ -55,14 +55,12 @@ def words(metric: str) -> str:
     if kind == "baselines":
         return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
-        return _SCORES[name] + ("" if name in ("lrs", "ars") else " in percent")
+        return f"{_SCORES[name]} in percent"
     return "time in seconds"
 
 
 def shown(metric: str, value: float) -> str:
     """Return a figure in the unit of ``words``."""
-    if metric in ("scores.lrs", "scores.ars"):
-        return f"{value:.3f}"
     return f"{value:.1f}" if metric == "seconds" else f"{100 * value:.1f}"
 
 
