@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jdd import config as configs
-from jdd.errors import Diverged
+from jdd.errors import BadInput, Diverged
 from jdd.methods.base import Method, State
 from jdd.pretrained import train
 from jdd.run import divergence
@@ -70,6 +70,16 @@ def test_step_0_is_no_good_set_and_trained_nets_serve_again() -> None:
     assert "squeeze.dir=w/squeeze" in divergence.message(
         resolved("sre2l"), Path("w"), "recover", 2, found
     )
+
+
+def test_another_config_is_advised_to_reuse_the_experts(tmp_path: Path) -> None:
+    saved, place = resolved("mtt"), str(tmp_path)
+    (tmp_path / "experts").mkdir()
+    flag = f"--workdir with --config.experts.dir={place}/experts to reuse its experts; "
+    for change, advised in (({"lr_img": 3}, True), ({"lr_img": 3, "net.width": 8}, False)):
+        with pytest.raises(BadInput) as caught:
+            configs.validate_resume(configs.flat(saved), resolved("mtt", **change), place)
+        assert (flag in str(caught.value)) == advised
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -14,6 +14,7 @@ from jdd.errors import BadInput
 from jdd.evaluation.train_eval import Plan
 from jdd.report import plain
 from jdd.run.session import Session
+from jdd.stages import experts
 from jdd.training.recipe import Recipe
 from tests import runs
 
@@ -76,3 +77,21 @@ def test_stages_that_are_off_are_not_called_complete(
     assert "full: complete" not in capsys.readouterr().out
     runs.run(keys, tmp_path, "full")
     assert "full: off (--config.baselines.full=true)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("batch", "warned"), [(59, False), (60, True)])
+def test_an_expert_epoch_of_one_step_is_warned_of(
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    batch: int,
+    warned: bool,
+) -> None:
+    context = runs.context({**tiny, "experts.batch": batch}, tmp_path)
+    monkeypatch.setattr(experts.train, "train", lambda *given: None)
+    session = Session(tmp_path)
+    experts.STAGE.run(context, session)
+    session.metrics.close()
+    line = "experts: an epoch is one step: experts.batch=60 takes all 60 training images at once; "
+    assert (f"{line}--config.experts.batch=6 " in capsys.readouterr().out) == warned

@@ -313,9 +313,24 @@ def validate_resume(
     refused, accepted = changed(saved, config, free)
     if refused:
         keys = [name for name, key in config.spec.keys.items() if key.resumable]
+        other = f"another --workdir{_reused(refused, config, workdir)}"
         raise BadInput(
             f"--workdir={workdir}" if workdir else "--workdir",
             "it holds a run of another config: " + ", ".join(map(str, refused)),
-            "set them back, or name another --workdir; on resuming may change: " + ", ".join(keys),
+            f"set them back, or name {other}; on resuming may change: " + ", ".join(keys),
         )
     return accepted
+
+
+# Keys that experts are trained by, by the start of their names.
+_OF_EXPERTS = ("data.", "net.", "experts.", "source.", "align_corners")
+
+
+def _reused(changes: list[Change], config: Common, workdir: str) -> str:
+    """Return the flag by which another directory reads the experts of this one, if they fit."""
+    place = Path(workdir) / "experts"
+    if config.experts.dir or not workdir or not place.is_dir():
+        return ""
+    if any(change.name.startswith(_OF_EXPERTS) or change.name == "method" for change in changes):
+        return ""
+    return f" with --config.experts.dir={place} to reuse its experts"

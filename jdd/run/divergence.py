@@ -114,4 +114,4 @@ def reused(config: Common, workdir: Path) -> str:
     for stage, group in groups.items():
         if stage in names and group is not None:
             flags.append(f"--config.{stage}.dir={group.dir or workdir / stage}")
-    return f" and {' '.join(flags)}, which needs no training again" if flags else ""
+    return f" and {' '.join(flags)} to reuse its nets" if flags else ""
