@@ -81,9 +81,6 @@ def run(
     config, notes = configs.resolve(loaded.config, absent=absent)
     directory = Path(workdir or configs.default_workdir(config, loaded.spec))
     workdirs.validate(directory, config)
-    if mode == "report" and not workdirs.holds_anything(directory):
-        allowed = "the --workdir of a run, to write its report again"
-        raise BadInput("--mode=report", f"{directory} holds no run", allowed)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
             context = prepare(config, directory, command, notes, absent, mode != "estimate")

@@ -58,11 +58,6 @@ def holds_external_set(directory: Path) -> bool:
     return bool(dset.recipe["fingerprint"] == digest(dset))  # written before set.json was
 
 
-def holds_anything(directory: Path) -> bool:
-    """Return whether ``directory`` contains a run or an evaluation."""
-    return holds_run(directory) or holds_external_set(directory)
-
-
 def digest(dset: AnyProduct) -> str:
     """Return the hash of every part of a product that its evaluation depends on."""
     if not isinstance(dset, DistilledSet):
