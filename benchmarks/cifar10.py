@@ -2,7 +2,7 @@
 
     python -m benchmarks.cifar10 --path=cifar10_jpeg.tar.xz --to=runs/cifar10
 
-Width 32, IPC 1 and 10, seed 0, three nets, last iterate; one command a run, as a person would type
+Width 32, IPC 1 and 10, seed 0, three nets, final step; one command a run, as a person would type
 it, then ``--mode=compare`` of all of them. Steps are those that, by ``--mode=estimate``, take about
 90 seconds of 2 idle CPU cores, with the experts (28 s an epoch); evaluation comes on top. They are
 fixed here, so that another machine makes the same sets. What is not the published recipe:

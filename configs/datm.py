@@ -10,7 +10,7 @@ expansion_end); labels are learned logits (lr_y); images start as ones that the 
 Experts are trained 100 epochs even where fewer are matched: their last weights give the labels.
 
 Time and accuracy of jdd with these settings in full: not yet run. The authors' accuracies are in
-jdd/specs/datm.py; they are the best over evaluations on test data, jdd reports the last iterate.
+jdd/specs/datm.py; they are the best over evaluations on test data, jdd reports the final step.
 """
 
 from jdd.config import from_arg

@@ -7,7 +7,7 @@ MTT's loss and keys; the experts are trained with adaptive GSAM (experts.sam_rho
 two gradients a step), and the set is an average of the images over the steps (ema).
 
 Time and accuracy of jdd with these settings in full: not yet run. The authors' accuracies are in
-jdd/specs/ftd.py; they are the best over evaluations on test data, jdd reports the last iterate.
+jdd/specs/ftd.py; they are the best over evaluations on test data, jdd reports the final step.
 """
 
 from jdd.config import from_arg

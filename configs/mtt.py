@@ -12,7 +12,7 @@ The loss: with theta_0 = theta*_t of an expert and N = syn_steps student steps a
 
 Time and accuracy of jdd with these settings in full: not yet run; smaller runs are in
 docs/results.md. The authors' accuracies are in jdd/specs/mtt.py; they are the best over evaluations
-on test data, jdd reports the last iterate.
+on test data, jdd reports the final step.
 """
 
 from jdd.config import from_arg

@@ -1,4 +1,4 @@
-"""Runs side by side: what belongs together, what is not alike, and what cannot be compared."""
+"""Runs side by side: what belongs together, what they differ in, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_the_page_says_what_is_not_alike(three: Path) -> None:
     for words in (
         "Of 3 runs on digits, 2 images per class, DM comes first",
         "These runs differ in net tested, nets trained (n), training, learning rate: see below.",
-        "Not alike: accuracies",
-        "Not alike: times and memory",
+        "What they differ in: accuracies",
+        "What they differ in: times and memory",
         "300 epochs in batches of 256",
         "8 x TPU v4",
         "ConvNet (width 64)",

@@ -128,7 +128,7 @@ def test_the_report_shows_what_a_net_costs_and_what_was_published(tmp_path: Path
     (tmp_path / "result.json").write_text(json.dumps(result))
     _set().save(tmp_path / "distilled.npz")
     page = Page(render(gather(tmp_path)))
-    words = page.words.partition("Across architectures")[2].replace("\u202f", " ")
+    words = page.words.partition("Cross-architecture")[2].replace("\u202f", " ")
     assert words.startswith(" Net Accuracy n Published Parameters Time Each net")
     assert "ConvNet distilled with it 80.0 ± 1.4 % 5 – 320 010 1 min 01 s" in words
     assert "MLP 60.0 ± 1.4 % 5 69.6 ± 1.6 % 411 146 –" in words

@@ -36,7 +36,7 @@ def test_a_dataset_that_is_not_here_is_foretold(large, tiny, tmp_path, capsys):
     found = runs.run(keys, tmp_path / "none", "estimate")
     assert not (tmp_path / "none").exists()
     out = capsys.readouterr().out
-    assert "large is not here: foretold for 40000000 training and 3000000 test images" in out
+    assert "large is not here: estimated for 40000000 training and 3000000 test images" in out
     for words in ("from 4 of 32 images", "from 4 of 24 images", "from 4 of 16 images"):
         assert words in out
     assert "1250000 steps an epoch" in out  # of the real batch

@@ -19,7 +19,7 @@ from jdd.evaluation import rules
 from jdd.pretrained import train
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
-from jdd.run import loop, session, workdir
+from jdd.run import divergence, session, workdir
 from jdd.stages import costs
 from tests import runs
 
@@ -478,7 +478,7 @@ def test_what_a_diverged_loop_says_to_type_is_taken(method):
     others = {"gaussian": "digits,ipc=2", "random_pairs": "digits_captions"}
     spec = f"{method}:{others.get(method, 'digits,ipc=1')}"
     own, _ = config.resolve(config.load(spec).config)
-    advice = loop.remedies(own)
+    advice = divergence.remedies(own)
     for flag in advice:
         (flag,) = typed(flag)
         name, _, value = flag.removeprefix("--config.").partition("=")

@@ -106,8 +106,8 @@ def _set(**known):
 
 def test_a_whole_run(tmp_path):
     page = _write(tmp_path, RESULT, _rows(), _set(), {"method": "mtt", "ipc": 2})
-    headline = f"train a ConvNet to 91.2{THIN}% — random images reach 70.4{THIN}%, "
-    headline += f"the whole training set 98.9{THIN}%"
+    headline = f"train a ConvNet to 91.2{THIN}% — the same net reaches 70.4{THIN}% on random images"
+    headline += f", 98.9{THIN}% on the whole training set"
     assert f"6 images , two per class, {headline}".replace(" ", "") in page.words.replace(" ", "")
     for words in (
         f"91.2{THIN}±{THIN}1.4{THIN}%",
@@ -119,7 +119,7 @@ def test_a_whole_run(tmp_path):
         "1 net, 50 epochs, ConvNet",
         f"163{THIN}MB",
         f"11{THIN}min 40{THIN}s",
-        "Across architectures",
+        "Cross-architecture",
         "Every setting",
         "range(1001)",
         "whole training set 98.9",
@@ -145,7 +145,7 @@ def test_an_attack_is_told_by_its_own_figures(tmp_path):
     page = _write(tmp_path, result, (), dset._replace(recipe=dset.recipe | {"objective": aim}))
     headline = f"a trained ConvNet takes 90.0{THIN}% of one for zero"
     assert headline.replace(" ", "") in page.words.replace(" ", "")
-    assert "VGG11" not in page.words and "Net by net" not in page.words
+    assert "VGG11" not in page.words and "Cross-architecture" not in page.words
     row = page.words.partition("Images of the other classes, labelled right")[2]
     row = row.partition("What the steps change")[2]
     for figure in ("2.0", "90.0", "31.0", "96.0", "80.0", "42.0", "95.0", "55.0", "60.0"):

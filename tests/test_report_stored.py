@@ -109,7 +109,7 @@ def test_the_page_tells_labels_and_images_apart(tmp_path: Path) -> None:
     page = _write(tmp_path, RESULT | SRE2L, rows, stored(), {"quantise": "jpeg"})
     for words in (
         "SRe2L · digits",
-        f"random images with the same labels reach 95.8{THIN}%",
+        f"the same net reaches 95.8{THIN}% on random images with the same labels",
         "−4.0",
         "points over random real images with the same labels",
         "Random real images, same labels 3 draws, ConvNet",
@@ -341,8 +341,10 @@ def test_beside_other_runs(tmp_path: Path) -> None:
 def test_the_last_line_of_a_run() -> None:
     result = RESULT | SRE2L | {"objective": {"kind": "distill"}}
     line = headline(result, Path("x"))
-    assert line.startswith("SRe2L on digits, 2 image(s) per class: ConvNet 91.8 ± 1.4 % (n=5)")
-    assert "against random real images with the same teachers' labels 95.8 ± 1.4 %; " in line
+    assert line.startswith("SRe2L on digits, 2 images per class: ConvNet 91.8 ± 1.4 % (n=5)")
+    assert (
+        "against random real images with the same teachers' labels 95.8 ± 1.4 % (ConvNet); " in line
+    )
     assert "with hard labels 82.1 ± 1.4 % (random real images 94.6 ± 1.4 %). Report: " in line
     other = headline(RESULT | {"objective": None, "method": "frepo"}, Path("x"))
     assert other.startswith("FRePo on") and "against random real images 70.4" in other

@@ -45,7 +45,8 @@ ROOMS: dict[str, str] = {
     "report": "data errors evaluation product run/metrics specs stages/registry storage "
     "training/recipe training/schedules",
     "interop": "data errors memory product report storage",
-    "run/loop": "errors methods parallel rng run/session schema stages/registry storage",
+    "run/divergence": "config methods rng schema",
+    "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
     "run/context": "config data methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "

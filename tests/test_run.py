@@ -22,6 +22,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import session
 from jdd.run.metrics import Metrics, read
 from tests import runs
+from tests.test_report import Page
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +182,26 @@ def test_killed_process_goes_on(done, tiny, tmp_path, number):
 
 def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     keys = {**tiny, "lr_lr": 1e6, "experts.dir": str(done[0] / "experts")}
-    with pytest.raises(Diverged, match="lr_lr"):
+    keys |= {"log_every": 5}  # the step is logged all the same
+    with pytest.raises(Diverged, match="lr_lr") as caught:
         runs.run(keys, tmp_path)
     kept = DistilledSet.load(tmp_path / "distilled.npz")
+    step, line = kept.recipe["steps"], str(caught.value)
+    assert (
+        f"distill diverged at step {step + 1}: the parameters of the student, trained at " in line
+    )
+    assert f"the last good set, of step {step}, stays. Try --config.lr_lr=1e+05 or" in line
+    assert f"with a new --workdir and --config.experts.dir={done[0] / 'experts'}" in line
+    assert "lr_student" not in line and "pix_init" not in line
+    last = [row for row in read(tmp_path / "metrics.jsonl") if row["stage"] == "distill"][-1]
+    assert last["step"] == step + 1 > 1 and last["loss"] is None
+    assert last["diverged"].startswith("the parameters of the student")
+    found = jdd.compare([done[0], tmp_path], tmp_path / "page.html")
+    words = f"distill diverged at step {step + 1}: the parameters"
+    assert f"diverged: {tmp_path.name} ({words}" in found["summary"]
+    assert found["unfinished"][0]["diverged"] is True
+    page = Page((tmp_path / "page.html").read_text())
+    assert f"{tmp_path.name} , {words}" in page.words
     assert np.isfinite(kept.images).all() and kept.recipe["steps"] < 6
     args = [f"--config.{k}={v}" for k, v in keys.items()]
     assert main.main(["--config=mtt", *args, f"--workdir={tmp_path}"]) == 3

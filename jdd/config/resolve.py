@@ -112,7 +112,9 @@ def resolve(
     from jdd.nets import groups  # imports JAX, which --help does not need
 
     _validate_dataset(config)
-    names, net_notes = groups.chosen(config.net.name, config.nets, _shape(config, shape))
+    nets: object = config.nets
+    words = (config.net.name,) if nets == AUTO else config.nets
+    names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape))
     settled, notes = resolve_auto(config, shape)
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
@@ -141,6 +143,7 @@ def resolve_auto(
     if shape:
         known["net.depth"] = auto_depth(shape)
     known |= {f"net.{option}": value for option, value in _own_options(config.net.name).items()}
+    known["nets"] = (config.net.name,)
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     row = {name: checked(name, value, spec.keys) for name, value in row.items()}
     for name, value in (FALLBACK | known | row).items():
@@ -310,9 +313,24 @@ def validate_resume(
     refused, accepted = changed(saved, config, free)
     if refused:
         keys = [name for name, key in config.spec.keys.items() if key.resumable]
+        other = f"another --workdir{_reused(refused, config, workdir)}"
         raise BadInput(
             f"--workdir={workdir}" if workdir else "--workdir",
             "it holds a run of another config: " + ", ".join(map(str, refused)),
-            "set them back, or name another --workdir; on resuming may change: " + ", ".join(keys),
+            f"set them back, or name {other}; on resuming may change: " + ", ".join(keys),
         )
     return accepted
+
+
+# Keys that experts are trained by, by the start of their names.
+_OF_EXPERTS = ("data.", "net.", "experts.", "source.", "align_corners")
+
+
+def _reused(changes: list[Change], config: Common, workdir: str) -> str:
+    """Return the flag by which another directory reads the experts of this one, if they fit."""
+    place = Path(workdir) / "experts"
+    if config.experts.dir or not workdir or not place.is_dir():
+        return ""
+    if any(change.name.startswith(_OF_EXPERTS) or change.name == "method" for change in changes):
+        return ""
+    return f" with --config.experts.dir={place} to reuse its experts"

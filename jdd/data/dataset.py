@@ -33,7 +33,7 @@ from jdd.data.transform import (
 from jdd.errors import BadInput
 from jdd.schema.common import Data
 
-_SEED = 0  # of carved splits: a dataset has the same splits for every seed of a run
+_SEED = 0  # of held-out splits: a dataset has the same splits for every seed of a run
 
 
 class Split(NamedTuple):
@@ -78,7 +78,7 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
     Args:
       data_config: ``config.data``, or a mapping. name; source (auto, digits, npz, folder, tfds);
         path; size (side to resize to, 0: as found); zca (none, kornia, kip or frepo); val
-        (fraction below 1 or count of training images to hold out, 0: none); test (fraction carved
+        (fraction below 1 or count of training images to hold out, 0: none); test (fraction held
         out where the source has no test split); cache_dir ("": $JDD_CACHE or ~/.cache/jdd); dsa
         (auto or a strategy); stream (images stay in a file in cache_dir, ``Streamed``).
       fit: False leaves a whitening that is not in the cache unfitted (``transform.fitted``), and
@@ -139,7 +139,7 @@ def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
             raise BadInput(
                 "config.data.test", f"{fraction:g}", "a fraction between 0 and 1, such as 0.2"
             )
-        note = f"no test split found: {fraction:.0%} of each class carved out (seed {_SEED})"
+        note = f"no test split found: {fraction:.0%} of each class held out (seed {_SEED})"
         raw = _carve(raw, "test", fraction, note)
     amount = _number(data_config, "val")
     if amount == 0:
@@ -156,7 +156,7 @@ def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
     fraction = amount if amount < 1 else amount / count
     exact = None if amount < 1 else int(amount)
     held = f"{exact} images" if exact else f"{fraction:.0%} of each class"
-    note = f"validation split: {held} carved out of the training split (seed {_SEED})"
+    note = f"validation split: {held} held out of the training split (seed {_SEED})"
     return _carve(raw, "val", fraction, note, exact)
 
 

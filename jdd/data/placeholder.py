@@ -64,5 +64,5 @@ def placeholder(data_config: Data | Mapping[str, Any]) -> Dataset:
         transform=first if zca == "none" else unfitted(zca, shape, first),
         dsa=known.dsa if dsa == "auto" else dsa,
         fingerprint=FINGERPRINT,
-        notes=(f"{known.name} is not here: foretold for {counts}{own}",),
+        notes=(f"{known.name} is not here: estimated for {counts}{own}",),
     )

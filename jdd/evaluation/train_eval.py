@@ -42,12 +42,16 @@ Test = Callable[[Net, Tree, Session], np.ndarray]
 
 
 class Plan(NamedTuple):
-    """Training plan of an evaluation's nets: ``steps`` steps, or ``passes`` over the set."""
+    """Training plan of an evaluation's nets: ``steps`` steps, or ``passes`` over the set.
+
+    ``epochs`` is the number that the protocol names, one below ``passes`` in the published one.
+    """
 
     recipe: Recipe
     lr: float | tuple[float, ...] | dict[str, float]
     passes: int
     steps: int = 0
+    epochs: int = 0
 
     @property
     def rates(self) -> Tree:
@@ -55,6 +59,18 @@ class Plan(NamedTuple):
         if isinstance(self.lr, dict):
             return {name: jnp.asarray(rate, jnp.float32) for name, rate in self.lr.items()}
         return jnp.asarray(self.lr, jnp.float32)
+
+    def shown(self, step: int, run: trainer.Fit) -> int:
+        """Return the progress after ``step`` steps: epochs as the protocol counts them, or steps.
+
+        Its epochs are one fewer than the passes: the last one counts when the pass after it ends.
+        """
+        if self.steps:
+            return step
+        done = step // run.steps_per_epoch
+        if self.passes != self.epochs + 1 or self.epochs < 1 or done < self.epochs:
+            return done
+        return self.epochs if done == self.passes else self.epochs - 1
 
     def length(self, run: trainer.Fit) -> int:
         """Return the number of steps."""
@@ -84,11 +100,13 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
         align_corners=bool(augment["align_corners"]),
     )
     if isinstance(dset, PairSet):
-        return Plan(static, dict(dset.rates) or rates or lr, passes, steps or len(rates))
+        return Plan(
+            static, dict(dset.rates) or rates or lr, passes, steps or len(rates), recipe.epochs
+        )
     own = static.replace(
         label_kind=dset.label_kind, classes=dset.classes, distillation=distillation(dset)
     )
-    return Plan(own, rates or lr, passes, steps or len(rates))
+    return Plan(own, rates or lr, passes, steps or len(rates), recipe.epochs)
 
 
 def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
@@ -144,6 +162,7 @@ def test_nets(
     start: Tree = None,
     reader: LabelReader | None = None,
     fresh: Fresh | None = None,
+    label: str = "",
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the metrics of ``test``, ``[k, metrics]``.
 
@@ -157,12 +176,12 @@ def test_nets(
       start: stacked initial variables of the nets, in turn; None for fresh ones.
       reader: the stored labels of the ``k`` sets, in place of ``labels``.
       fresh: ``(keys [k], epoch) -> images``, a set for every epoch of each net, in place of images.
+      label: what the progress bar is called; '' for ``purpose``.
     """
     count, n = jax.tree.leaves(labels)[0].shape[:2]
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), planned.rates
-    unit = 1 if planned.steps else run.steps_per_epoch
     shared = (reader.shared,) if reader and reader.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))
     found: list[np.ndarray] = []
@@ -174,7 +193,8 @@ def test_nets(
         if start is not None:
             given = np.asarray(members) % len(jax.tree.leaves(start)[0])
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
-        bar = session.bar(total // unit, f"{purpose}: {net.name} x{min(size, count - lo)}")
+        words = f"{label or purpose}: {net.name} x{min(size, count - lo)}"
+        bar = session.bar(planned.shown(total, run), words)
         worst = 0.0
         pieces: Iterable[tuple[int, int]] = reader.pieces() if reader else ((0, total),)
         if fresh:
@@ -187,7 +207,7 @@ def test_nets(
             for a, b in session.paced(first, last):
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
-                bar.update(b // unit, f"loss {worst:.3f}")
+                bar.update(planned.shown(b, run), f"loss {worst:.3f}")
         if reader:
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()

@@ -6,7 +6,7 @@ ipc * factor^2 best crops fill ipc images, factor by factor crops each, an image
 first cell. With factor 1 (CIFAR, Tiny-ImageNet) a crop is an image.
 
 Differs from the authors' code: crops are resized to cells by averaging the pixels of a crop at full
-size, theirs by antialiased resizing (equal for factor 1); the evaluation uses the last iterate, not
+size, theirs by antialiased resizing (equal for factor 1); the evaluation uses the final step, not
 the best of its last fifth; a student's step updates the running statistics of batch norms once
 (``ref_bugs``: twice, like theirs).
 """

@@ -90,6 +90,9 @@ def train(
     """
     store.create()
     rates = jnp.asarray(lr, jnp.float32)
+    last = session.metrics.last(stage)
+    if last and last.get("diverged"):  # that epoch is trained again
+        session.metrics.truncate(stage, last["step"] - 1)
     session.metrics.start(stage)
     if store.has(groups, epochs):
         return
@@ -125,9 +128,13 @@ def train(
                     mean = float(jnp.mean(loss))
                     total += mean * (hi - lo)
                     bar.update(now[0] * epochs * steps + hi * len(now), f"loss {mean:.3f}")
-                _finite(total, stage, epoch, float(jnp.max(rates)), named)
-                _keep(store, now, epoch + 1, carry, stateful, keep_all)
                 done = now[0] * epochs + (epoch + 1) * len(now)
+                if not np.isfinite(total):
+                    words = f"the loss of a net became {total} in epoch {epoch + 1}"
+                    session.metrics.log(stage, done, epoch=epoch + 1, diverged=words)
+                given = stage.startswith(named) and session.workdir not in store.directory.parents
+                _finite(total, stage, epoch, float(jnp.max(rates)), named, given)
+                _keep(store, now, epoch + 1, carry, stateful, keep_all)
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
                 if epoch + 1 == epochs and now[0] == 0:
                     made = jax.device_get(carry["variables"]) if shared else carry["variables"]
@@ -163,13 +170,17 @@ def _keep(
         store.forget(g, epoch, snapshots=not keep_all)
 
 
-def _finite(loss: float, stage: str, epoch: int, rate: float, keys: str) -> None:
+def _finite(
+    loss: float, stage: str, epoch: int, rate: float, keys: str, given: bool = False
+) -> None:
+    """Refuse a loss that is not finite; ``given``: the nets lie outside the working directory."""
     if not np.isfinite(loss):
         remedy = f"try a learning rate of {rate / 10:.3g}, with a new --workdir"
         if keys:
-            remedy = f"try --config.{keys}.lr={rate / 10:.3g}, with a new --workdir, and another "
-            remedy += f"--config.{keys}.dir where one is given"
-        raise Diverged(f"{stage}: a net diverged in epoch {epoch + 1}; {remedy}")
+            remedy = f"try --config.{keys}.lr={rate / 10:.3g}, with a new --workdir"
+            remedy += f" and another --config.{keys}.dir" if given else ""
+        what = f"the loss of a net became {loss} in epoch {epoch + 1}"
+        raise Diverged(f"{stage} diverged: {what}; {remedy}")
 
 
 def _write(

@@ -58,7 +58,7 @@ def section(evidence: Evidence) -> Accuracy | None:
     metric = "Mean recall" if evidence.result.get("task") == "retrieval" else "Test accuracy"
     note = (
         f"{metric} in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
-        f"last iterate, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
+        f"final step, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
         f"drawn from the training set, and train nets by the same recipe.{_labels(evidence)}"
     )
     notes = evidence.result.get("notes")
@@ -155,7 +155,7 @@ def _about(name: str, score: Score) -> str:
     epochs, unit = score.about.get("epochs"), "draw" if name.startswith("random") else "net"
     parts = [
         plural(score.n, unit) if score.n else "",
-        f"{epochs} epochs" if epochs and name == "full" else "",
+        plural(int(epochs), "epoch") if epochs and name == "full" else "",
         str(score.about.get("net") or ""),
     ]
     return ", ".join(part for part in parts if part)

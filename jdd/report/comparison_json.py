@@ -11,7 +11,7 @@ from typing import Any
 from jdd import __version__
 from jdd.errors import BadInput
 from jdd.report import comparison_page, plain, recipe, runs, training
-from jdd.report.evidence import Score
+from jdd.report.evidence import Evidence, Score
 from jdd.report.html import THIN, duration, size
 from jdd.report.runs import Found, Group, Run, Unlike
 from jdd.storage.files import write_atomic
@@ -76,7 +76,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "groups": [_group(group) for group in found.groups],
         "unfinished": [
             {"run": r.name, "folder": str(r.evidence.workdir), "reached": r.reached,
-             "missing": list(r.evidence.missing)}
+             **({"diverged": True} if r.diverged else {}), "missing": list(r.evidence.missing)}
             for r in found.unfinished
         ],
         "no_runs": list(found.passed),
@@ -105,7 +105,7 @@ def _run(run: Run) -> dict[str, Any]:
     result = evidence.result
     kinds = ["random", "full"]
     kinds += [kind for kind in ("hard", "random_hard") if evidence.baseline(kind)]
-    baselines = {kind: _score(evidence.baseline(kind)) for kind in kinds}
+    baselines = {kind: _baseline(evidence, kind) for kind in kinds}
     return {
         "run": run.name,
         "folder": str(evidence.workdir),
@@ -132,6 +132,13 @@ def _score(score: Score | None) -> dict[str, Any] | None:
     return score and {"mean": score.mean, "std": score.std, "n": score.n}
 
 
+def _baseline(evidence: Evidence, kind: str) -> dict[str, Any] | None:
+    """Return a baseline's figures, with its net if that is not the run's own."""
+    score = evidence.baseline(kind, evidence.net) or evidence.baseline(kind)
+    figures, other = _score(score), comparison_page.other_net(score, evidence.net)
+    return figures and figures | ({"net": other} if other else {})
+
+
 def in_words(found: Found) -> str:
     """Return the comparison as plain text: a table and the differences per group, then the rest."""
     parts = []
@@ -141,12 +148,16 @@ def in_words(found: Found) -> str:
             _table(group),
         ]
         for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
-            lines += [f"not alike ({word}): {_difference_line(one)}" for one in unlike]
+            lines += [f"runs differ in ({word}) {_difference_line(one)}" for one in unlike]
         if comparison_page.teacher_labels_note(group):
             lines.append(comparison_page.teacher_labels_note(group))
         parts.append("\n".join(lines))
     if found.unfinished:
-        parts.append("\n".join(f"not finished: {r.name} ({r.reached})" for r in found.unfinished))
+        lines = [
+            f"{'diverged' if r.diverged else 'not finished'}: {r.name} ({r.reached})"
+            for r in found.unfinished
+        ]
+        parts.append("\n".join(lines))
     if found.passed:
         parts.append(f"matched and no runs: {', '.join(found.passed)}")
     return "\n\n".join(parts)
@@ -166,7 +177,9 @@ def _table(group: Group) -> str:
         figure = plain.accuracy(published.mean, published.std, 2) if published else "-"
         first, *others = map(_cell, scores)
         cells = [run.name, comparison_page.called(run), first]
-        cells += [_cell(evidence.baseline("random")), figure, *others]
+        random = comparison_page.random_baseline(evidence, group.net)
+        named = comparison_page.other_net(random, group.net)
+        cells += [f"{_cell(random)} {named}".rstrip(), figure, *others]
         cells += [duration(seconds) if seconds else "-", size(memory) if memory else "-"]
         rows.append([cell.replace(THIN, " ") for cell in cells])
     net, *more = group.nets

@@ -13,7 +13,7 @@ from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
 from jdd.report import cost, pictures, training
 from jdd.report.accuracy import Bar
-from jdd.report.evidence import Score, mapping
+from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.headline import Headline, Text, article, method
 from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
@@ -112,7 +112,7 @@ def render(found: Found) -> str:
         "comparison.html",
         title=f"{plural(count, 'run')} compared {DASH} jdd",
         headline=_headline(found, count),
-        unfinished=[(run.name, run.reached, _why(run)) for run in found.unfinished],
+        unfinished=[(run.name, _state(run), _why(run)) for run in found.unfinished],
         other_folders=found.passed,
         sections=[_section(group, room) for group in found.groups],
         origins=list(_origins(found)),
@@ -153,22 +153,24 @@ def _headline(found: Found, count: int) -> Headline:
     return Headline("Runs side by side", sentence, [])
 
 
+def _state(run: Run) -> str:
+    return run.diverged or f"not finished ({run.reached})"
+
+
 def _why(run: Run) -> str:
     return " ".join(run.evidence.missing) or "There is no accuracy in its result.json."
 
 
 def _section(group: Group, room: int) -> Section:
-    marks = [
-        (kind, words)
-        for kind, words in _MARKS.items()
-        if any(run.evidence.baseline(kind) for run in group.runs)
-    ]
+    bars = list(_bars(group))
+    drawn = {kind for bar in bars for kind, _ in bar.marks}
+    marks = [(kind, words) for kind, words in _MARKS.items() if kind in drawn]
     first, *others = group.nets
     return Section(
         title=group.title,
         note=_note(group),
         keys=marks,
-        bars=list(_bars(group)),
+        bars=bars,
         net_heads=[first, "Random images", "Published", *others],
         nets=[_net_row(group, run) for run in group.runs],
         sources=_sources(group),
@@ -180,7 +182,7 @@ def _section(group: Group, room: int) -> Section:
 
 def _note(group: Group) -> str:
     words = (
-        f"{metric(group)} in percent of nets trained on each set by its own recipe: last iterate, "
+        f"{metric(group)} in percent of nets trained on each set by its own recipe: final step, "
         f"mean{THIN}±{THIN}population standard deviation over n nets. Bars: {group.net}."
     )
     if any(run.evidence.known("dataset") and "attack" in group.title for run in group.runs):
@@ -197,7 +199,8 @@ def _bars(group: Group) -> Iterator[Bar]:
         score = run.score(group.net)
         if score is None:
             continue
-        others = [(kind, run.evidence.baseline(kind)) for kind in _MARKS]
+        on = group.net if group.net in run.evidence.scores else run.evidence.net
+        others = [(kind, run.evidence.baseline(kind, on)) for kind in _MARKS]
         marks = tuple((kind, other.mean) for kind, other in others if other is not None)
         net = "" if group.net in run.evidence.scores else f", on {run.evidence.net}"
         about = f"{run.name}{net}" + (f", n{THIN}={THIN}{score.n}" if score.n else "")
@@ -213,10 +216,26 @@ def _net_row(group: Group, run: Run) -> NetRow:
         called(run),
         run.name,
         _cell(evidence.scores.get(first)),
-        _cell(evidence.baseline("random")),
+        _baseline_cell(random_baseline(evidence, first), first),
         Cell(figure),
         [_cell(evidence.scores.get(net)) for net in others],
     )
+
+
+def random_baseline(evidence: Evidence, net: str) -> Score | None:
+    """Return the accuracy of random images on ``net``, or else on the net it was measured on."""
+    return evidence.baseline("random", net) or evidence.baseline("random")
+
+
+def other_net(score: Score | None, net: str) -> str:
+    """Return the name of a baseline's net if it is not ``net``, else ''."""
+    name = str(score.about.get("net") or "") if score else ""
+    return "" if name == net else name
+
+
+def _baseline_cell(score: Score | None, net: str) -> Cell:
+    cell, other = _cell(score), other_net(score, net)
+    return cell._replace(n=", ".join(filter(None, (cell.n, other))))
 
 
 def _cell(score: Score | None) -> Cell:
@@ -243,13 +262,13 @@ def _sources(group: Group) -> str:
 def _differences(group: Group) -> list[Difference]:
     return [
         Difference(
-            "Not alike: accuracies",
+            "What they differ in: accuracies",
             group.unlike,
             "Data, recipe, nets and their number are the same in all of these runs, as far as "
             "their files show.",
         ),
         Difference(
-            "Not alike: times and memory",
+            "What they differ in: times and memory",
             group.slower,
             "Device, versions and precision are the same in all of these runs, as far as their "
             "files show.",

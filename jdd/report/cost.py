@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jdd.report.evidence import Evidence, real
-from jdd.report.html import THIN, duration, percent, size
+from jdd.report.html import THIN, duration, percent, plural, size
 from jdd.report.training import COLOURS, process_bytes, seconds_of, stall, temporaries
 
 
@@ -74,7 +74,7 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     reached = [v for row in trained if (v := real(row.get("accuracy"))) is not None]
     if reached:
         epochs = [e for row in trained if (e := real(row.get("epoch")))]
-        after = f" after {epochs[-1]:.0f} epochs" if epochs else ""
+        after = f" after {plural(round(epochs[-1]), 'epoch')}" if epochs else ""
         facts.append(("Experts' test accuracy", f"{percent(reached[-1])}{after}"))
     peak = process_bytes(evidence)
     if peak:

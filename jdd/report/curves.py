@@ -70,7 +70,7 @@ def _accuracy(evidence: Evidence, lines: list[svg.Line], three: bool) -> Chart:
     marks = [
         (f"{words} {percent(found.mean)}", found.mean)
         for name, words in _REFERENCES.items()
-        if not attacked and (found := evidence.baseline(name))
+        if not attacked and (found := evidence.baseline(name, evidence.net))
     ]
     drawing = svg.chart(
         lines,

@@ -100,13 +100,25 @@ class Evidence(NamedTuple):
         order = sorted(found, key=lambda name: name != made)
         return {name: s for name in order if (s := found[name]) is not None}
 
-    def baseline(self, name: str) -> Score | None:
-        """Return the accuracy of 'random' images, of the 'full' set, or the 'published' one."""
+    def baseline(self, name: str, net: str = "") -> Score | None:
+        """Return the accuracy of 'random' images, of the 'full' set, or the 'published' one.
+
+        With ``net`` it is None if the baseline was measured on other nets alone: a difference is
+        of the same net.
+        """
         if name == "published":
             found = mapping(self.result, "published")
             mean = real(found.get("accuracy"))
             return None if mean is None else Score(mean, real(found.get("std")), None, about=found)
-        return score(mapping(self.result, "baselines").get(name))
+        by_net = mapping(self.result, "baselines_by_net")
+        one = score((mapping(by_net, net) or mapping(self.result, "baselines")).get(name))
+        other = one is not None and str(one.about.get("net") or net) != net
+        return None if net and other else one
+
+    @property
+    def baseline_nets(self) -> tuple[str, ...]:
+        """The nets that have baselines of their own; ('',) for the one set of most runs."""
+        return tuple(mapping(self.result, "baselines_by_net")) or ("",)
 
     @property
     def seeds(self) -> str:
@@ -146,6 +158,8 @@ def gather(workdir: Path) -> Evidence:
     rows = metrics.read(workdir / "metrics.jsonl")
     if not rows:
         missing.append("No curves: metrics.jsonl holds no lines yet.")
+    if not result and (diverged := metrics.divergence(rows)):
+        missing.append(f"The run has diverged: {diverged}.")
     config = _json(workdir / "config.json", missing)
     labels = _labels(workdir, dataset, missing)
     known = (result or {}, config or {})

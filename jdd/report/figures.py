@@ -80,7 +80,7 @@ def curve(evidence: Evidence) -> Figure:
         for at, line in enumerate(curve_points(evidence))
     ]
     for name, (label, style) in _REFERENCES.items():
-        found = None if attacked else evidence.baseline(name)
+        found = None if attacked else evidence.baseline(name, evidence.net)
         if found is not None:
             words = f"{label}{f' (n = {found.n})' if found.n else ''}"
             at = 100 * found.mean

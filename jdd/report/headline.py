@@ -90,7 +90,7 @@ def _sentence(evidence: Evidence) -> list[Text]:
     if isinstance(product, GeneratorSet):
         kind = Text("A generator", strong=True)
         size = in_bytes(product.stored_bytes)
-        words = f" of {size}, the size of {product.recipe['ipc']} images per class,"
+        words = f" of {size}, the size of {plural(int(product.recipe['ipc']), 'image')} per class,"
         return [kind, Text(words + " trains "), *_reached(evidence)] if scores else [kind]
     if dataset is None:
         if scores:
@@ -132,14 +132,16 @@ def _whole(evidence: Evidence) -> str:
 
 
 def _against(evidence: Evidence) -> str:
-    random, full = evidence.baseline("random"), evidence.baseline("full")
+    """Return what the same net reaches on random images and on the whole set; '' if unknown."""
+    net = evidence.net
+    random, full = evidence.baseline("random", net), evidence.baseline("full", net)
     parts = []
     if random:
         alike = " with the same labels" if evidence.teacher_labelled else ""
-        parts.append(f"random {_examples(evidence)}{alike} reach {percent(random.mean)}")
+        parts.append(f"{percent(random.mean)} on random {_examples(evidence)}{alike}")
     if full:
-        parts.append(f"the whole training set {'' if random else 'reaches '}{percent(full.mean)}")
-    return f" \u2014 {', '.join(parts)}" if parts else ""
+        parts.append(f"{percent(full.mean)} on the whole training set")
+    return f" \u2014 the same net reaches {', '.join(parts)}" if parts else ""
 
 
 def _boxes(evidence: Evidence) -> list[Box]:
@@ -161,16 +163,17 @@ def _accuracies(evidence: Evidence) -> list[Box]:
     if not evidence.scores:
         return []
     score = evidence.scores[evidence.net]
-    random, full = evidence.baseline("random"), evidence.baseline("full")
+    net = evidence.net
+    random, full = evidence.baseline("random", net), evidence.baseline("full", net)
     boxes = [Box(mean_std(score.mean, score.std, score.n), nets(score, evidence.net))]
     if random:
         gain = 100 * (score.mean - random.mean)
         alike = " with the same labels" if evidence.teacher_labelled else ""
         value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
-        boxes.append(Box(value, f"points over random real {_examples(evidence)}{alike}"))
+        boxes.append(Box(value, f"points over random real {_examples(evidence)}{alike}, {net}"))
     if full and full.mean > 0:
         value = f"{100 * score.mean / full.mean:.0f}{THIN}%"
-        boxes.append(Box(value, f"of {_whole(evidence)}"))
+        boxes.append(Box(value, f"of {_whole(evidence)}, {net}"))
     return boxes
 
 

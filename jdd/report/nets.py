@@ -60,7 +60,7 @@ def section(evidence: Evidence) -> Nets | None:
         rows.append(Row(name, about, css, figures, found))
     made = "chosen" if evidence.chosen else "distilled"
     return Nets(
-        heading="Across architectures" if len(scores) > 1 else "Net by net",
+        heading="Cross-architecture" if len(scores) > 1 else "The evaluated net",
         heads=heads,
         rows=rows,
         drawn=any(one.values for one in scores.values()),
@@ -80,10 +80,11 @@ def _evaluated(evidence: Evidence) -> list[tuple[str, str, str, Score]]:
         (name, made_with if name == made else "", "ours" if name == made else "", one)
         for name, one in evidence.scores.items()
     ]
-    for name, label in baselines(evidence).items():
-        found = evidence.baseline(name)
-        if found is not None:
-            rows.append((label, str(found.about.get("net") or ""), "base", found))
+    for net in evidence.baseline_nets:
+        for name, label in baselines(evidence).items():
+            found = evidence.baseline(name, net)
+            if found is not None:
+                rows.append((label, str(found.about.get("net") or ""), "base", found))
     return rows
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jdd.report import html
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return rows under their heads; the first ``left`` columns are left-aligned, others right."""
@@ -16,6 +18,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
         ).rstrip()
         for line in lines
     )
+
+
+def plural(count: int, one: str) -> str:
+    """Return '1 image' or '10 images'."""
+    return html.plural(count, one).replace(html.THIN, " ")
 
 
 def accuracy(mean: float, std: float | None, n: int | None) -> str:

@@ -30,7 +30,8 @@ def section(evidence: Evidence) -> Recalls | None:
     for name, label in (("random", "Random real pairs"), ("full", "All pairs")):
         other = evidence.baseline(name)
         if other is not None:
-            rows.append((label, other))
+            net = other.about.get("net")
+            rows.append((f"{label}, {net}" if net else label, other))
     note = (
         f"Percent of queries whose k nearest candidates hold a right one, mean{THIN}±{THIN}"
         "population standard deviation: an image's captions (first three columns), and a caption's "

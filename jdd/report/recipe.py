@@ -43,7 +43,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Augmentation", augmentation(evidence)),
         ("Input", _input(found)),
         ("Pixels", _PIXELS.get(str(evidence.config.get("quantise")), "")),
-        ("Selection", f"{found.get('selection')} iterate" if found.get("selection") else ""),
+        ("Selection", _selected(str(found["selection"])) if found.get("selection") else ""),
         ("Distilling steps", _steps(evidence)),
         ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
@@ -91,6 +91,11 @@ def training(train: Mapping[str, Any]) -> Recipe | None:
 def optimiser(train: Mapping[str, Any]) -> str:
     """Name the optimiser and its settings."""
     return _sentence(train, "optimiser")
+
+
+def _selected(selection: str) -> str:
+    """Return which step's images the set holds, in words."""
+    return "final step" if selection == "last" else f"{selection} step"
 
 
 def schedule(train: Mapping[str, Any]) -> str:

@@ -132,7 +132,7 @@ def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
         lines.append(f"# the next {r.batch} images as they are stored")
     elif r.order == "classwise":
         which = f"{r.classes_per_step} random classes" if r.classes_per_step else "every class"
-        lines.append(f"# {r.per_class} random image(s) of {which}")
+        lines.append(f"# {r.per_class} random image{'s' * (r.per_class != 1)} of {which}")
     elif r.batch < n:
         lines.append(f"# in shuffled batches of {r.batch}")
     if augmentation(evidence) != "none":

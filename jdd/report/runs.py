@@ -42,8 +42,15 @@ class Run(NamedTuple):
         return f"measured after step {number(done)} of {number(configured)}"
 
     @property
+    def diverged(self) -> str:
+        """Return in words where an unfinished run diverged; '' if it did not."""
+        return metrics.divergence(self.evidence.rows)
+
+    @property
     def reached(self) -> str:
         """Return the progress of an unfinished run, in words."""
+        if self.diverged:
+            return self.diverged
         made: dict[str, float] = {}
         for row in self.evidence.rows:
             name, step = str(row["stage"]), real(row["step"])

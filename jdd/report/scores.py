@@ -9,8 +9,12 @@ from jdd.report.html import DASH, mean_std, percent
 
 # Name in result.json, description, and inputs.
 _SCORES = (
-    ("lrs", "Label-robust score, LRS", "0 to 1, of w IOR − (1 − w) HLR"),
-    ("ars", "Augmentation-robust score, ARS", "0 to 1, of the gain with and without augmentation"),
+    ("lrs", "Label-robust score, LRS", "0 to 100 %, of w IOR − (1 − w) HLR"),
+    (
+        "ars",
+        "Augmentation-robust score, ARS",
+        "0 to 100 %, of the gains, augmented and not",
+    ),
     ("hlr", "Hard-label recovery, HLR", "whole training set − this set with hard labels"),
     ("slr", "Soft-label recovery, SLR", "whole training set − this set with its own labels"),
     ("ior", "Improvement over random, IOR", "this set − random images with labels of its kind"),
@@ -43,7 +47,7 @@ def section(evidence: Evidence) -> Scores | None:
     for name, words, made in _SCORES:
         value = real(found.get(name))
         if value is not None:
-            rows.append((words, made, f"{value:.3f}" if name in ("lrs", "ars") else percent(value)))
+            rows.append((words, made, percent(value)))
     accuracies = mapping(found, "accuracy")
     for name, words in _ACCURACIES:
         one = score(accuracies.get(name))
@@ -57,7 +61,8 @@ def _note(evidence: Evidence) -> str:
     protocol = found.get("protocol")
     words = "; ".join(map(str, protocol)) if isinstance(protocol, list) else ""
     return (
-        f"DD-Ranking's scores, of accuracies as fractions, w = {found.get('weight')}, "
+        f"DD-Ranking's scores in percent, computed of accuracies as fractions, "
+        f"w = {found.get('weight')}, "
         f"gamma = {found.get('gamma')}, on {found.get('net')}. Labels of the set: "
         f"{found.get('labels')}; of random images: {found.get('random_labels')}. Augmentation: "
         f"{str(found.get('augmentation', '')).replace('_', ', ')} (that of "

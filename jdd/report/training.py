@@ -92,9 +92,14 @@ def temporaries(evidence: Evidence) -> dict[str, float]:
     return {stage: n for stage, value in memory.items() if (n := real(value)) is not None}
 
 
+def _whole(stage: str) -> bool:
+    """Return whether a stage is the baseline on the whole training set, of any net."""
+    return stage.partition("-")[0] == "full"
+
+
 def total_seconds(evidence: Evidence) -> float | None:
     """Return the seconds of all stages except the full-data baseline, run once per dataset."""
-    return sum(s for name, s in seconds_of(evidence).items() if name != "full") or None
+    return sum(s for name, s in seconds_of(evidence).items() if not _whole(name)) or None
 
 
 def _seed(row: Mapping[str, Any], stage: str) -> str | None:

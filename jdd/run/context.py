@@ -71,6 +71,11 @@ class RunContext:
         return data
 
     @property
+    def baseline_nets(self) -> tuple[str, ...]:
+        """Names of the nets that the baselines train, the first one that of the headline."""
+        return self.config.baseline_nets
+
+    @property
     def decoupled(self) -> Decoupled:
         """The config of a decoupled method, including its keys of squeeze, relabel and post."""
         return cast(Decoupled, self.config)
@@ -92,14 +97,18 @@ class RunContext:
         )
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
-    def settings(self, group: int, flat: bool = True) -> dict[str, Any]:
-        """Return the settings of the experts. Runs share a store only if all of these agree."""
+    def settings(self, group: int, flat: bool = True, net: str = "") -> dict[str, Any]:
+        """Return the settings of the experts, of ``net`` in place of the run's own.
+
+        Runs share a store only if all of these agree.
+        """
         experts, data = self.config.experts, self.training_data(flat)
+        options = net_options(self.config) if net in ("", self.config.net.name) else {}
         recipe = self.recipe(flat)
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
         made = stores.settings(
-            data, self.config.net.name, net_options(self.config), experts, group,
+            data, net or self.config.net.name, options, experts, group,
             dsa=data.dsa, align_corners=self.config.align_corners,
         )  # fmt: skip
         # Stores older than the kinds record kornia's whitening as 'zca'.

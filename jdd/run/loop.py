@@ -31,8 +31,8 @@ import optax
 from jdd import parallel, rng
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem, State
+from jdd.run import divergence
 from jdd.run.session import Progress, Session
-from jdd.schema.common import Common
 from jdd.stages.registry import curve
 from jdd.storage import checkpoints
 
@@ -171,11 +171,12 @@ def run(
     at = int(carry.step)
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
-    bar = session.bar(total, stage, start=at)
     if at < total:
         gradient, update = programs or make_step(method, seed, devices)
+        watch = _Watch(method, problem, seed, stage, session, gradient)
         compiling = ", compiling ..." if not gradient.programs else ""
         session.say(f"{stage}: step {at} of {total}{compiling}")
+    bar = session.bar(total, stage, start=at)
     recent: dict[str, jax.Array] = {}
     alive = jnp.asarray(True)
     try:
@@ -189,12 +190,13 @@ def run(
             session.temporaries[stage] = gradient.temporaries
             at += 1
             if at % config.log_every == 0 or at == total:
-                _log(session, stage, at, recent, bar, config)
+                watch.ensure(recent, carry)
+                _log(session, stage, at, recent, bar)
             if at % config.checkpoint_every == 0:
-                _ensure(recent, stage, at, config)
+                watch.ensure(recent, carry)
                 saved.save(at, carry)
         if recent:
-            _ensure(recent, stage, at, config)
+            watch.ensure(recent, carry)
         if not total:
             metrics.log(stage, 0)
         if observe is not None:
@@ -211,35 +213,38 @@ def run(
     return carry.state
 
 
-def _ensure(recent: dict[str, jax.Array], stage: str, at: int, config: Common) -> None:
-    if bool(recent["ok"]):
-        return
-    raise Diverged(
-        f"{stage} diverged by step {at}; the last good set is kept. Try one of "
-        f"{', '.join(remedies(config))}, with a new --workdir"
-    )
+class _Watch(NamedTuple):
+    """What a stage needs to name the cause of a divergence."""
 
+    method: Method
+    problem: Problem
+    seed: int
+    stage: str
+    session: Session
+    gradient: Callable[..., Tree]
 
-def remedies(config: Common) -> list[str]:
-    """Return flags that may prevent divergence: the method's learning rates, each divided by 10."""
-    unrolled = ["lr_student"] if hasattr(config, "unroll") else []
-    rates = ["lr_img", "lr_lr", "lr_y", "lr_label", *unrolled]
-    given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]
-    found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
-    if getattr(config, "pix_init", "") == "noise":
-        found.append("--config.pix_init=real")
-    return found or [f"--config.seed={config.seed + 1}"]
+    def ensure(self, recent: dict[str, jax.Array], carry: Carry) -> None:
+        """Log a refused step and raise; ``carry`` is the one before it.
+
+        Raises:
+          Diverged: naming the step, the quantity that went bad and the keys to change.
+        """
+        if bool(recent["ok"]):
+            return
+        config, step = self.problem.config, int(carry.step)
+        # Steps since then have changed nothing: the refused one is computed again.
+        result = self.gradient(carry, self.problem.gather(self.method.sample(self.seed, step)))
+        (loss, (_, measured)), _ = result
+        found = divergence.cause(self.method, config, self.seed, carry, result)
+        scalars = {name: float(value) for name, value in {"loss": loss, **measured}.items()}
+        self.session.metrics.log(self.stage, step + 1, **scalars, diverged=found.what)
+        workdir = self.session.workdir
+        raise Diverged(divergence.message(config, workdir, self.stage, step, found))
 
 
 def _log(
-    session: Session,
-    stage: str,
-    at: int,
-    recent: dict[str, jax.Array],
-    bar: Progress,
-    config: Common,
+    session: Session, stage: str, at: int, recent: dict[str, jax.Array], bar: Progress
 ) -> None:
     scalars = {name: float(value) for name, value in recent.items() if name != "ok"}
-    _ensure(recent, stage, at, config)
     session.metrics.log(stage, at, **scalars)
     bar.update(at, f"loss {scalars['loss']:.4f}")

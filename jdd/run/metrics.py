@@ -34,6 +34,14 @@ def stage_of_part(stage: str) -> str:
     return re.sub(r"(-\d+)+$", "", stage)
 
 
+def divergence(rows: list[dict[str, Any]]) -> str:
+    """Return the divergence that metrics lines end with, in words; '' if there is none."""
+    for row in reversed(rows):
+        if row.get("diverged"):
+            return f"{row['stage']} diverged at step {row['step']}: {row['diverged']}"
+    return ""
+
+
 class Metrics:
     """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard.
 

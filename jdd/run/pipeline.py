@@ -219,7 +219,10 @@ def _run_stages(
         wanted = [s for s in chosen if mode in ("all", s.name)]
         for stage in wanted:
             if not _needed(stage, context, chosen if mode == "all" else []) and mode != "report":
-                session.say(f"{stage.name}: complete")
+                if stage.on(context):
+                    session.say(f"{stage.name}: complete")
+                elif mode == stage.name:
+                    session.say(f"{stage.name}: off (--config.baselines.{stage.name}=true)")
                 continue
             with guarded(stage.name, config, context.data):
                 stage.run(context, session)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jdd import specs
 from jdd.report import plain
+from jdd.report.plain import plural
 from jdd.run.context import RunContext
 
 
@@ -22,7 +23,8 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
         words = "has no result of this state yet: run without --mode for it"
         return {"summary": f"{context.workdir} {words}"}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**found, "table": cross_table(found), "summary": headline(found, context.workdir)}
+    line = "\n".join(filter(None, (scores(found), headline(found, context.workdir))))
+    return {**found, "table": cross_table(found), "summary": line}
 
 
 def cross_table(found: dict[str, Any]) -> str:
@@ -45,6 +47,16 @@ def cross_table(found: dict[str, Any]) -> str:
     return plain.table(head, rows)
 
 
+def scores(found: dict[str, Any]) -> str:
+    """Return DD-Ranking's scores in percent as one line, '' if they are off."""
+    known = found.get("scores")
+    if not known:
+        return ""
+    names = [name for name in ("hlr", "slr", "ior", "lrs", "ars") if known.get(name) is not None]
+    listed = ", ".join(f"{name.upper()} {100 * known[name]:.1f}" for name in names)
+    return f"Scores in percent ({known['net']}): {listed}"
+
+
 def percent(found: dict[str, Any]) -> str:
     """Return mean ± std of accuracies as text; a single value has no std."""
     spread = f" ± {100 * found['std']:.1f}" if found.get("std") is not None else ""
@@ -57,30 +69,51 @@ def headline(found: dict[str, Any], directory: Path) -> str:
     show = _attacked if objective["kind"] == "attack" else percent
     measured = found.get("metrics") or found["accuracy"]
     parts = [f"{net} {show(a)} (n={a['n']}){_before(a, show)}" for net, a in measured.items()]
-    rivals = []
-    random, whole = found["baselines"]["random"], found["baselines"]["full"]
-    if random:
-        alike = " with the same teachers' labels" if found.get("teachers") else ""
-        kind = "pairs" if found.get("task") == "retrieval" else "images"
-        rivals.append(f"random real {kind}{alike} {show(random)}")
-    if whole and objective["kind"] != "attack":
-        every = "all pairs" if found.get("task") == "retrieval" else "the whole training set"
-        rivals.append(f"{every} {percent(whole)} after {whole['epochs']} epochs")
-    against = f", against {' and '.join(rivals)}" if rivals else ""
+    against = "".join(_baselines(found, at, set(measured)) for at in _by_net(found))
     method = found.get("title") or specs.title(found["method"]) or "A set"
     where = f"on {found['dataset']}"
     if objective["kind"] == "adapt":
         where = f"from {objective['source']} to {found['dataset']}"
-    what = f"{method} {where}, {found['ipc']} image(s) per class"
+    what = f"{method} {where}, {plural(found['ipc'], 'image')} per class"
     if found.get("task") == "retrieval":
         what = f"{method} {where}, {found['pairs']} pairs, mean recall"
-    hard, random_hard = (found["baselines"].get(name) for name in ("hard", "random_hard"))
-    if hard:
-        against_random = f" (random real images {show(random_hard)})" if random_hard else ""
-        against += f"; with hard labels {show(hard)}{against_random}"
     if objective["kind"] == "attack":
         what += f", to have {objective['attack_name']} taken for {objective['target_name']}"
     return f"{what}: {', '.join(parts)}{against}. Report: {directory / 'report.html'}"
+
+
+def _by_net(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the baselines of every net that has its own, in their order."""
+    return list((found.get("baselines_by_net") or {"": found["baselines"]}).values())
+
+
+def _baselines(found: dict[str, Any], at: dict[str, Any], nets: set[str]) -> str:
+    """Return the baselines ``at`` of one net in words, named with it; '' if there are none.
+
+    They are compared with the set only if that net is among ``nets``, those trained on the set.
+    """
+    attack = (found.get("objective") or {}).get("kind") == "attack"
+    show, pairs = _attacked if attack else percent, found.get("task") == "retrieval"
+    random, whole = at["random"], at.get("full")
+    rivals = []
+    if random:
+        alike = " with the same teachers' labels" if found.get("teachers") else ""
+        rivals.append(f"random real {'pairs' if pairs else 'images'}{alike} {show(random)}")
+    if whole and not attack:
+        every = "all pairs" if pairs else "the whole training set"
+        after = plural(whole["epochs"], "epoch")
+        rivals.append(f"{every} {percent(whole)} after {after}")
+    hard, random_hard = at.get("hard"), at.get("random_hard")
+    one = random or whole or hard or {}
+    net = str(one.get("net") or "")
+    same = not net or net in nets
+    lead = ", against " if same else f"; another net, {net}: "
+    named = f" ({net})" if net and same else ""
+    words = lead + " and ".join(rivals) + named if rivals else ""
+    if hard:
+        of_random = f" (random real images {show(random_hard)})" if random_hard else ""
+        words += f"; with hard labels {show(hard)}{of_random}" + named * (not rivals)
+    return words
 
 
 def _attacked(found: dict[str, Any]) -> str:

@@ -83,6 +83,7 @@ class Session:
         self._waits: dict[str, list[tuple[float, float]]] = {}
         self._reported = (0.0, 0.0)  # the part already reported to the user
         self._signal: int | None = None
+        self._bars: list[Progress] = []
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -93,7 +94,8 @@ class Session:
                 raise KeyboardInterrupt
             self._signal = number
             # Not print: the signal may have interrupted one.
-            os.write(2, b"stopping: saving first (again to stop at once) ...\n")
+            line = b"\n" if any(bar.drawn for bar in self._bars) else b""
+            os.write(2, line + b"stopping: saving first (again to stop at once) ...\n")
 
         before: dict[int, Any] = {}
         with contextlib.suppress(ValueError):  # not the main thread (a notebook server, a test)
@@ -104,6 +106,7 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self.close_bars()
             self.metrics.close()
 
     @property
@@ -137,12 +140,26 @@ class Session:
 
     def say(self, text: str) -> None:
         """Print one line for the user."""
-        if self.progress:
-            print(text, file=self.out, flush=True)
+        if not self.progress:
+            return
+        if any(bar.drawn for bar in self._bars):
+            from tqdm import tqdm
+
+            tqdm.write(text, file=self.out)  # above the bar, which is drawn again
+            self.out.flush()
+            return
+        print(text, file=self.out, flush=True)
 
     def bar(self, total: int, label: str, start: int = 0) -> Progress:
         """Return the progress display of a stage of ``total`` units."""
-        return Progress(total, label, start, self.out, self.progress)
+        made = Progress(total, label, start, self.out, self.progress)
+        self._bars = [*(bar for bar in self._bars if bar.drawn), made]
+        return made
+
+    def close_bars(self) -> None:
+        """End the bars that an error or a signal has left, so that the next line is its own."""
+        for bar in self._bars:
+            bar.close()
 
     def paced(self, lo: int, hi: int, seconds: float = 2.0) -> Iterator[tuple[int, int]]:
         """Yield pieces of ``lo..hi`` of about ``seconds`` each, to react to signals in time.
@@ -198,6 +215,12 @@ class Progress:
         """End the display."""
         if self.bar is not None:
             self.bar.close()
+            self.bar = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a bar is on the terminal now."""
+        return self.bar is not None
 
 
 def clock(seconds: float) -> str:

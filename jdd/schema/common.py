@@ -143,6 +143,13 @@ class Baselines:
         5, "draws of random real images of the same number (0: off)", resumable=True, minimum=0
     )
     full: bool = option(True, "train on the whole dataset too", resumable=True)
+    nets: str = option(
+        "first",
+        "nets of the baselines: the first of nets (net.name where it is among them), or all",
+        choices=("first", "all"),
+        resumable=True,
+        sparse=True,
+    )
     full_epochs: int = option(
         AUTO, "epochs on the whole dataset (auto: 50)", resumable=True, minimum=1
     )
@@ -230,6 +237,16 @@ class Common:
         if self._spec is None:
             raise TypeError("a config without a spec: jdd.config.load and fill make one")
         return self._spec
+
+    @property
+    def baseline_nets(self) -> tuple[str, ...]:
+        """Names of the nets that the baselines train: the first of ``nets``, or all.
+
+        ``net.name`` counts as the first wherever it is among them: the headline is of that net,
+        and a difference is of the same net.
+        """
+        ordered = sorted(self.nets, key=lambda name: name != self.net.name)
+        return tuple(ordered if self.baselines.nets == "all" else ordered[:1])
 
 
 @dataclass(frozen=True)

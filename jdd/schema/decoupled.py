@@ -149,7 +149,10 @@ class HardBaselines(Baselines):
 class Decoupled(Common):
     """Keys of the methods that relabel: recovered images (SRe2L) and selected patches (RDED)."""
 
-    nets: tuple[str, ...] = like(Common, "nets", default=("ResNet18BN",))
+    nets: tuple[str, ...] = like(
+        Common, "nets", default=AUTO, help="nets trained on the distilled set (auto: net.name): "
+        "names, all, or a paper's own (dc, dm, mtt)",
+    )  # fmt: skip
     # The schedule spans all steps: with more of them it would be another run.
     steps: int = like(Common, "steps", resumable=False)
     net: StudentNet = group(StudentNet)

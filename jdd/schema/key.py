@@ -170,18 +170,18 @@ def coerce(name: str, key: Key, value: Any) -> Any:
     try:
         result = _CONVERT[key.type](value)
     except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"config.{name}", repr(value), allowed(key)) from None
+        raise BadInput(f"config.{name}", repr(value), f"expected {allowed(key)}") from None
     low, high = key.minimum, key.maximum
     if key.type in (int, float) and not (
         (low is None or result >= low)
         and (high is None or result <= high)
         and (key.above is None or result > key.above)
     ):
-        raise BadInput(f"config.{name}", show(result), allowed(key))
+        raise BadInput(f"config.{name}", show(result), f"expected {allowed(key)}")
     if key.choices and result not in key.choices:
         near = nearest(result, key.choices)
         hint = f" (did you mean {near}?)" if near else ""
-        raise BadInput(f"config.{name}", repr(result), allowed(key) + hint)
+        raise BadInput(f"config.{name}", repr(result), f"expected {allowed(key)}{hint}")
     return result
 
 

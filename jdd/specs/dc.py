@@ -62,14 +62,14 @@ def loops(ipc: int) -> tuple[int, int]:
 
 
 def row(accuracy: float, std: float, source: str, ipc: int, **values: object) -> dict[str, Any]:
-    """Return a row of a table of published figures; the last iterate, 5 runs of 20 nets."""
+    """Return a row of a table of published figures; the final step, 5 runs of 20 nets."""
     outer, inner = loops(ipc)
     counts = {"steps": 1000 * outer, "outer_loop": outer, "inner_epochs": inner}
     return {"values": values | counts, "accuracy": accuracy, "std": std, "source": source}
 
 
 def _row(accuracy: float, std: float, ipc: int, augment: str = "none") -> dict[str, Any]:
-    source = "DC (Zhao et al., ICLR 2021), last iterate"
+    source = "DC (Zhao et al., ICLR 2021), final step"
     evaluated = {"dc_aug": augment, "eval.epochs": 300 if augment == "none" else 1000}
     return row(accuracy, std, source, ipc, **DEFAULTS, **evaluated)
 

@@ -18,7 +18,7 @@ STARTS = {
 
 
 def _row(accuracy: float, std: float, lr_img: float = 1.0, note: str = "") -> dict[str, Any]:
-    source = "DM (Zhao & Bilen, WACV 2023), last iterate" + note
+    source = "DM (Zhao & Bilen, WACV 2023), final step" + note
     values = DEFAULTS | {"lr_img": lr_img}
     return {"values": values, "accuracy": accuracy, "std": std, "source": source}
 

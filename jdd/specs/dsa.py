@@ -13,7 +13,7 @@ STARTS = {"digits": dc.STARTS["digits"] | {"steps": 120, "eval.epochs": 300}}
 
 
 def _row(accuracy: float, std: float, ipc: int) -> dict[str, Any]:
-    source = "DSA (Zhao & Bilen, ICML 2021), last iterate"
+    source = "DSA (Zhao & Bilen, ICML 2021), final step"
     return dc.row(accuracy, std, source, ipc, **DEFAULTS)
 
 

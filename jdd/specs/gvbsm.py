@@ -65,7 +65,7 @@ DEFAULTS = CIFAR
 # Two small teachers, one of them without batch norm; on 8x8 images crops remove too much, and a
 # shift of more than a pixel changes the digit.
 DIGITS = {
-    "net.name": "ConvNetBN", "nets": ("ConvNetBN",), "net.width": 32, "net.depth": 2,
+    "net.name": "ConvNetBN", "net.width": 32, "net.depth": 2,
     "squeeze.nets": ("ConvNetBN", "ConvNet"), "squeeze.width": 32, "squeeze.epochs": 30,
     "squeeze.lr": 0.05, "squeeze.augment": "pad", "squeeze.schedule": "cosine",
     "steps": 600, "lr_img": 0.25, "crop": "none", "flip": 0.0, "roll": 1, "patch": 2,

@@ -48,7 +48,7 @@ STARTS = {
     "digits": {
         name: value for name, value in sre2l.DIGITS.items() if name not in ("roll",)
     } | {"relabel.crop": "padded", "relabel.flip": 0.0},
-    "imagenet": IMAGENET | {name: sre2l.STARTS["imagenet"][name] for name in ("net.name", "nets")},
+    "imagenet": IMAGENET | {"net.name": sre2l.STARTS["imagenet"]["net.name"]},
 }  # fmt: skip
 
 _CVDD = "RDED as CV-DD's table quotes it, ResNet18, best of the last fifth's evaluations"

@@ -45,17 +45,16 @@ DEFAULTS = CIFAR
 
 # Teacher and student ConvNetBN; on 8x8 images crops leave too little (facts of each page).
 DIGITS = {
-    "net.name": "ConvNetBN", "nets": ("ConvNetBN",), "net.width": 32, "net.depth": 2,
+    "net.name": "ConvNetBN", "net.width": 32, "net.depth": 2,
     "squeeze.nets": ("ConvNetBN",), "squeeze.width": 32, "squeeze.epochs": 30, "squeeze.lr": 0.05,
     "squeeze.batch": 64, "squeeze.augment": "pad", "roll": 1, "quantise": "round",
     "relabel.crop": "padded", "relabel.flip": 0.0, "relabel.mix": "cutmix", "relabel.alpha": 1.0,
     "relabel.bn": "eval", "post.temperature": 20.0, "eval.batch": 50, "eval.epochs": 250,
     "baselines.full_epochs": 20,
 }  # fmt: skip
-_STEM = ("ResNet18BN_IN",)  # its first layers halve the image twice
 STARTS = {
     "digits": DIGITS,
-    "imagenet": IMAGENET | {"net.name": _STEM[0], "nets": _STEM},
+    "imagenet": IMAGENET | {"net.name": "ResNet18BN_IN"},  # its first layers halve the image twice
 }
 
 

@@ -38,6 +38,7 @@ class Stage(NamedTuple):
     estimate:    ``(context) -> Estimate``; writes nothing.
     done:        ``(context) -> bool``, whether its output is complete for the fingerprint.
     logged:      ``(context) -> names`` of its lines in the metrics; None: ``name``.
+    on:          ``(context) -> bool``, whether the config asks for it.
     inputs:      names of the stages whose output it reads: the registry's, and a method's phases.
     """
 
@@ -48,6 +49,7 @@ class Stage(NamedTuple):
     done: Callable[[RunContext], bool]
     logged: Callable[[RunContext], list[str]] | None = None
     inputs: tuple[str, ...] = ()
+    on: Callable[[RunContext], bool] = lambda context: True
 
     def lines(self, context: RunContext) -> list[str]:
         """Return the names of its lines in the metrics."""

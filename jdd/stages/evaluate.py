@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,10 +36,17 @@ from jdd.stages.validation import baseline_size, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries, summary, tester
 from jdd.training.recipe import with_eval_keys
 
-# Baselines next to the nets: random images by the same recipe and, for a set with stored labels,
-# the set and random images with hard labels in the same views.
-RANDOM, HARD, RANDOM_HARD = "", "hard", "random_hard"
-BASELINES = (RANDOM, HARD, RANDOM_HARD)
+# The set itself, and its baselines: random images by the same recipe and, for a set with stored
+# labels, the set and random images with hard labels in the same views.
+SET, RANDOM, HARD, RANDOM_HARD = "", "random", "hard", "random_hard"
+
+
+class Job(NamedTuple):
+    """One measurement: the seed of the set, the net that is trained, and what it is trained on."""
+
+    seed: int
+    net: str
+    kind: str = SET
 
 
 def settings(context: RunContext) -> dict[str, Any]:
@@ -83,6 +90,7 @@ def measure(
     purpose: str,
     session: Session,
     before: bool = False,
+    label: str = "",
 ) -> dict[str, Any]:
     """Train ``n`` nets on the set by its recipe; return mean, std, n and values.
 
@@ -120,6 +128,7 @@ def measure(
         start,
         reader,
         fresh,
+        label,
     )
     result = summaries(task.metrics, found)
     if before and start is not None:
@@ -192,13 +201,19 @@ def measure_random(
     draws: int,
     session: Session,
     soft: Soft | None = None,
+    net: Net | None = None,
+    label: str = "",
 ) -> dict[str, Any]:
     """Train one net on each of ``draws`` draws of real images by the same recipe.
 
-    Their labels are hard, or computed by ``soft``, of the set's label kind.
+    Args:
+      soft: computes their labels, of the set's label kind; None for hard labels.
+      net: the net; None for the run's own.
+      label: what the progress bar is called; '' for 'random'.
     """
+    net = net or context.net
     if isinstance(dset, PairSet):
-        return pairs.measure_random(context, dset, draws, session)
+        return pairs.measure_random(context, dset, draws, session, net)
     images, labels = random_sets(context, dset, draws, soft)
     planned = train_eval.plan(dset)
     kind = "hard" if soft is None else dset.label_kind
@@ -211,7 +226,7 @@ def measure_random(
         stores = label_stores.random(context, dset, images)
         planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
     found = train_eval.test_nets(
-        context.net,
+        net,
         planned._replace(recipe=planned.recipe.replace(label_kind=kind)),
         images,
         labels,
@@ -221,10 +236,11 @@ def measure_random(
         session,
         context.devices,
         context.config.eval.at_once,
-        initial_variables(context, dset, context.net),
+        initial_variables(context, dset, net),
         reader,
+        label=label,
     )
-    return {**summaries(task.metrics, found), "net": context.net.name}
+    return {**summaries(task.metrics, found), "net": net.name}
 
 
 def with_hard_loss(dset: AnyProduct) -> AnyProduct:
@@ -232,79 +248,95 @@ def with_hard_loss(dset: AnyProduct) -> AnyProduct:
     return dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
 
 
-def _jobs(context: RunContext) -> dict[str, tuple[int, str]]:
-    """Return this run's measurements: key -> (seed, net name or one of ``BASELINES``)."""
-    jobs: dict[str, tuple[int, str]] = {}
+def _jobs(context: RunContext) -> dict[str, Job]:
+    """Return this run's measurements by the keys under which their results are stored."""
+    jobs: dict[str, Job] = {}
     for seed in context.seeds:
         identity = settings(context) | {
             "set": context.load_set(seed).recipe["fingerprint"],
             "seed": seed,
         }
         for name in context.config.nets:
-            jobs[fingerprint([identity, name])] = (seed, name)
-        draws = context.config.baselines.random if seed == context.seeds[0] else 0
-        hard = seed == context.seeds[0] and bool(getattr(context.config.baselines, "hard", False))
-        if draws:
-            jobs[fingerprint([identity, "random", draws])] = (seed, RANDOM)
-        if hard:
-            jobs[fingerprint([identity, "hard"])] = (seed, HARD)
-        if hard and draws:
-            jobs[fingerprint([identity, "random_hard", draws])] = (seed, RANDOM_HARD)
+            jobs[fingerprint([identity, name])] = Job(seed, name)
+        if seed == context.seeds[0]:
+            for name in context.baseline_nets:
+                jobs |= _baseline_jobs(context, identity, Job(seed, name))
+    return jobs
+
+
+def _baseline_jobs(context: RunContext, identity: dict[str, Any], job: Job) -> dict[str, Job]:
+    """Return the measurements of a net's baselines by their keys."""
+    draws = context.config.baselines.random
+    hard = bool(getattr(context.config.baselines, "hard", False))
+    # The run's own net is in ``identity``.
+    other = [] if job.net == context.config.net.name else [job.net]
+    jobs = {}
+    if draws:
+        jobs[fingerprint([identity, "random", draws, *other])] = job._replace(kind=RANDOM)
+    if hard:
+        jobs[fingerprint([identity, "hard", *other])] = job._replace(kind=HARD)
+    if hard and draws:
+        jobs[fingerprint([identity, "random_hard", draws, *other])] = job._replace(kind=RANDOM_HARD)
     return jobs
 
 
 def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("evaluate")
     jobs, known = _jobs(context), context.recall("evaluate")
-    for key, (seed, name) in jobs.items():
+    for key, job in jobs.items():
         if key not in known:
-            dset = context.load_set(seed)
-            validate_data(dset, context.data)
             begun = time.perf_counter()
-            n, draws = context.config.eval.n, context.config.baselines.random
-            dset = with_hard_loss(dset) if name in (HARD, RANDOM_HARD) else dset
-            if name in (RANDOM, RANDOM_HARD):
-                found = measure_random(context, dset, draws, session)
-            else:
-                net = context.net if name == HARD else context.make_net(name)
-                test = context.data.test
-                found = measure(context, dset, net, n, test, "evaluate", session, before=True)
-                found |= {"net": net.name} if name == HARD else {}
+            found = _measured(context, job, session)
             context.remember("evaluate-seconds", key, time.perf_counter() - begun)
             context.remember("evaluate", key, found)
             known = context.recall("evaluate")
-        order = list(known).index(key) + 1
-        what: dict[str, Any] = {"baseline": name or "random"}
-        if name not in BASELINES:
-            what = {"net": name, "seed": seed}
-        task = tasks.of(context.load_set(seed).recipe)
+        order, own = list(known).index(key) + 1, context.config.net.name
+        what: dict[str, Any] = {"net": job.net, "seed": job.seed}
+        if job.kind != SET:
+            what = {"baseline": job.kind} | ({} if job.net == own else {"net": job.net})
+        task = tasks.of(context.load_set(job.seed).recipe)
         metric, n = primary(task), known[key]["n"]
         what |= session.stall("evaluate", "random")
         session.metrics.log("evaluate", order, **{metric: known[key]["mean"]}, n=n, **what)
         # The accuracy curve ends with the reported value if both are on the same split.
-        if name == context.config.net.name and context.data.val is None:
-            stage, last = curve(context.stage(seed)), context.config.steps
-            session.metrics.log(stage, last, **curve_point(task, known[key]), net=name)
+        if job.kind == SET and job.net == own and context.data.val is None:
+            stage, last = curve(context.stage(job.seed)), context.config.steps
+            session.metrics.log(stage, last, **curve_point(task, known[key]), net=own)
 
 
-def measured(context: RunContext, seed: int, name: str) -> dict[str, Any] | None:
-    """Return the measurement of a seed's set with a net ('' for random); None if absent."""
-    keys = [key for key, job in _jobs(context).items() if job == (seed, name)]
+def _measured(context: RunContext, job: Job, session: Session) -> dict[str, Any]:
+    """Make one measurement; return its metrics, of a baseline with its net."""
+    dset, net = context.load_set(job.seed), context.make_net(job.net)
+    validate_data(dset, context.data)
+    if job.kind in (HARD, RANDOM_HARD):
+        dset = with_hard_loss(dset)
+    label = {HARD: "evaluate, hard labels", RANDOM_HARD: "random, hard labels"}.get(job.kind, "")
+    if job.kind in (RANDOM, RANDOM_HARD):
+        draws = context.config.baselines.random
+        return measure_random(context, dset, draws, session, net=net, label=label)
+    n, test = context.config.eval.n, context.data.test
+    found = measure(context, dset, net, n, test, "evaluate", session, before=True, label=label)
+    return found | ({"net": net.name} if job.kind == HARD else {})
+
+
+def measured(context: RunContext, job: Job) -> dict[str, Any] | None:
+    """Return the result of a measurement; None if it has not been made."""
+    keys = [key for key, other in _jobs(context).items() if other == job]
     return context.recall("evaluate").get(keys[0]) if keys else None
 
 
-def results(context: RunContext) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return accuracy by net and the baselines by name, as stored in result.json."""
+def results(context: RunContext) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return accuracy by net, and the baselines by net and name, as stored in result.json."""
     known = context.recall("evaluate")
     accuracy: dict[str, Any] = {}
-    baselines: dict[str, Any] = {"random": None}
-    for key, (seed, name) in _jobs(context).items():
+    baselines: dict[str, dict[str, Any]] = {n: {"random": None} for n in context.baseline_nets}
+    for key, (seed, net, kind) in _jobs(context).items():
         if key not in known:
             continue
-        if name in BASELINES:
-            baselines[name or "random"] = known[key]
+        if kind != SET:
+            baselines[net][kind] = known[key]
             continue
-        accuracy.setdefault(name, {})[str(seed)] = known[key]
+        accuracy.setdefault(net, {})[str(seed)] = known[key]
     return {name: _over_seeds(found) for name, found in accuracy.items()}, baselines
 
 
@@ -312,8 +344,8 @@ def costs(context: RunContext) -> dict[str, dict[str, Any]]:
     """Return each net's number of parameters, and the seconds of its training and test."""
     spent = context.recall("evaluate-seconds")
     found: dict[str, dict[str, Any]] = {}
-    for key, (_, name) in _jobs(context).items():
-        if name not in BASELINES:
+    for key, (_, name, kind) in _jobs(context).items():
+        if kind == SET:
             shapes = jax.eval_shape(context.make_net(name).init, jax.random.key(0))["params"]
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
             one = found.setdefault(name, {"parameters": count, "seconds": None})
@@ -337,10 +369,11 @@ def _estimate(context: RunContext) -> Estimate:
     seconds = sum(e.seconds for e in found) * len(context.seeds)
     draws, n = context.config.baselines.random, context.config.eval.n
     hard = bool(getattr(context.config.baselines, "hard", False))
-    if draws:
-        seconds += cost(context, context.net, draws).seconds * (1 + hard)
-    if hard:
-        seconds += cost(context, context.net, n).seconds
+    for net in map(context.make_net, context.baseline_nets):
+        if draws:
+            seconds += cost(context, net, draws).seconds * (1 + hard)
+        if hard:
+            seconds += cost(context, net, n).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)

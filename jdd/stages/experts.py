@@ -26,6 +26,12 @@ def _run(context: RunContext, session: Session) -> None:
         session.say(
             f"experts: {requested} asked for, {made} trained (groups of {context.store.group})"
         )
+    batch, images = config.experts.batch, len(context.source.train.labels)
+    if batch >= images:
+        session.say(
+            f"experts: an epoch is one step: experts.batch={batch} takes all {images} training "
+            f"images at once; --config.experts.batch={max(1, images // 10)} makes ten or more of it"
+        )
     with locked(context.store.directory, session):
         train.train(
             context.store, context.net, context.recipe(), config.experts.lr,
@@ -34,9 +40,9 @@ def _run(context: RunContext, session: Session) -> None:
         )  # fmt: skip
 
 
-def cost(context: RunContext, group: int, epochs: int, batches: int, flat: bool = True) -> Estimate:
+def cost(context: RunContext, group: int, epochs: int, batches: int) -> Estimate:
     """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs on real images."""
-    recipe, data = context.recipe(flat), context.training_data(flat)
+    recipe, data = context.recipe(), context.training_data()
     return training_cost(context.net, recipe, data, group, epochs, batches, context.devices)
 
 

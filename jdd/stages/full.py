@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jdd.data import cache
 from jdd.data.pairs import PairDataset
 from jdd.evaluation.accuracy import accuracy
@@ -22,81 +24,114 @@ from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
 
 
-def _directory(context: RunContext) -> Path:
+def _directory(context: RunContext, net: str) -> Path:
     folder = cache.folder(context.config.data.cache_dir)
-    return folder / "full" / _identity(context)
+    return folder / "full" / identity(context, net)
 
 
-def _identity(context: RunContext) -> str:
+def _settings(context: RunContext, net: str) -> dict[str, Any]:
+    return context.settings(1, flat=False, net=net)
+
+
+def identity(context: RunContext, net: str) -> str:
+    """Return the hash of every setting that changes the baseline of a net."""
     towers = getattr(context.config, "towers", None)  # of pairs
     more = [] if towers is None else [section(towers)]
-    return fingerprint(
-        [context.settings(1, flat=False), context.config.baselines.full_epochs, *more]
-    )
+    return fingerprint([_settings(context, net), context.config.baselines.full_epochs, *more])
 
 
-def _file(context: RunContext) -> Path:
-    return _directory(context) / "accuracy.json"
+def _file(context: RunContext, net: str) -> Path:
+    return _directory(context, net) / "accuracy.json"
 
 
-def result(context: RunContext) -> dict[str, Any] | None:
-    """Return the baseline as stored in result.json; None if it is off or not yet run."""
+def _store(context: RunContext, net: str) -> Store:
+    like = jax.eval_shape(context.make_net(net).init, jax.random.key(0))
+    return Store(_directory(context, net), _settings(context, net), like)
+
+
+def result(context: RunContext, net: str = "") -> dict[str, Any] | None:
+    """Return the baseline as stored in result.json; None if it is off or not yet run.
+
+    ``net`` is its name, by default the first of the baselines' nets.
+    """
+    net = net or context.baseline_nets[0]
     if not context.config.baselines.full:
         return None
-    if _file(context).exists():
-        return dict(json.loads(_file(context).read_text(encoding="utf-8")))
-    stored: dict[str, Any] | None = context.recall("full").get(_identity(context))  # cache cleared
+    if _file(context, net).exists():
+        return dict(json.loads(_file(context, net).read_text(encoding="utf-8")))
+    # Without the file the cache has been cleared.
+    stored: dict[str, Any] | None = context.recall("full").get(identity(context, net))
     return stored
 
 
 def trained(context: RunContext, session: Session) -> Any:
-    """Return the variables of the baseline's net; retrained if the cache was cleared."""
-    store = Store(_directory(context), context.settings(1, flat=False), context.like)
+    """Return the variables of the first baseline net; retrained if the cache was cleared."""
+    net = context.baseline_nets[0]
+    store = _store(context, net)
     if store.epochs(0) < context.config.baselines.full_epochs:
-        _run(context, session)
+        _train(context, session, net)
     return store.read(0, store.epochs(0))
 
 
 def _run(context: RunContext, session: Session) -> None:
-    epochs = context.config.baselines.full_epochs
-    if isinstance(context.data, PairDataset):
-        with locked(_directory(context), session):
-            found = pairs.measure_all(context, epochs, session)
-        write_text(_file(context), json.dumps({**found, "net": context.net.name}) + "\n")
-        context.remember("full", _identity(context), {**found, "net": context.net.name})
-        return
-    recipe = context.recipe(flat=False)
-    store = Store(_directory(context), context.settings(1, flat=False), context.like)
-    with locked(store.directory, session):
-        train.train(
-            store, context.net, recipe, context.config.experts.lr, context.data, 1, epochs,
-            context.config.experts.seed, session, context.devices,
-            stage="full", keep_all=False,
-        )  # fmt: skip
-        last = store.read_group(0, store.epochs(0))
-        value = float(accuracy(context.net, last, context.data.test, session)[0])
-        found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
-        text = json.dumps({**found, "net": context.net.name}) + "\n"
-        write_text(_file(context), text)
-        context.remember("full", _identity(context), {**found, "net": context.net.name})
+    for net in context.baseline_nets:
+        if result(context, net) is None:
+            _train(context, session, net)
+
+
+def _train(context: RunContext, session: Session, name: str) -> None:
+    """Train and test one net; store its accuracy in the cache and in the working directory."""
+    epochs, net = context.config.baselines.full_epochs, context.make_net(name)
+    with locked(_directory(context, name), session):
+        if isinstance(context.data, PairDataset):
+            found = pairs.measure_all(context, epochs, session, net)
+        else:
+            store = _store(context, name)
+            train.train(
+                store, net, context.recipe(flat=False), context.config.experts.lr, context.data, 1,
+                epochs, context.config.experts.seed, session, context.devices,
+                stage=_line(context, name), keep_all=False,
+            )  # fmt: skip
+            last = store.read_group(0, store.epochs(0))
+            value = float(accuracy(net, last, context.data.test, session)[0])
+            found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
+        write_text(_file(context, name), json.dumps({**found, "net": net.name}) + "\n")
+        context.remember("full", identity(context, name), {**found, "net": net.name})
+
+
+def _line(context: RunContext, net: str) -> str:
+    """Return the name of a net's lines in the metrics."""
+    return "full" if net == context.config.net.name else f"full-{net}"
 
 
 def _estimate(context: RunContext) -> Estimate:
-    if _done(context):
+    left = [net for net in context.baseline_nets if result(context, net) is None]
+    if not context.config.baselines.full or not left:
         return Estimate(0.0, 0, "cached, or off")
     if isinstance(context.data, PairDataset):
         return Estimate(0.0, 0, "not timed: all pairs")
-    return experts.cost(context, 1, context.config.baselines.full_epochs, 1, flat=False)
+    epochs, data, recipe = context.config.baselines.full_epochs, context.data, context.recipe(False)
+    found = [
+        experts.training_cost(context.make_net(net), recipe, data, 1, epochs, 1, context.devices)
+        for net in left
+    ]
+    note = "; ".join(one.note for one in found)
+    most = max(found, key=lambda one: one.temporaries)
+    disk = sum(one.disk for one in found)
+    return most._replace(seconds=sum(one.seconds for one in found), note=note, disk=disk)
 
 
 def _done(context: RunContext) -> bool:
-    return not context.config.baselines.full or result(context) is not None
+    off = not context.config.baselines.full
+    return off or all(result(context, net) is not None for net in context.baseline_nets)
 
 
 STAGE = Stage(
     name="full",
-    fingerprint=_identity,
+    fingerprint=lambda context: identity(context, context.baseline_nets[0]),
     run=_run,
     estimate=_estimate,
     done=_done,
+    on=lambda context: context.config.baselines.full,
+    logged=lambda context: [_line(context, net) for net in context.baseline_nets],
 )

@@ -12,6 +12,7 @@ from jdd.data.pairs import PairDataset
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.methods.random_pairs import draw
+from jdd.nets import Net
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
 from jdd.run.session import Session
@@ -59,7 +60,7 @@ def material(pairs: PairSet) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
 
 
 def measure_random(
-    context: RunContext, pairs: PairSet, draws: int, session: Session
+    context: RunContext, pairs: PairSet, draws: int, session: Session, net: Net
 ) -> dict[str, Any]:
     """Train one pair of towers on each of ``draws`` draws of as many real pairs."""
     train, n = context.data.train, pairs.size
@@ -74,13 +75,13 @@ def measure_random(
         planned = planned._replace(lr=float(np.mean(list(planned.lr.values()))))
     test = tester(RETRIEVAL, RETRIEVAL.problems(context.data.test))
     found = train_eval.test_nets(
-        context.net, planned, inputs, wanted, test, int(pairs.recipe["seed"]), "random", session,
+        net, planned, inputs, wanted, test, int(pairs.recipe["seed"]), "random", session,
         context.devices, context.config.eval.at_once,
     )  # fmt: skip
-    return {**summaries(RETRIEVAL.metrics, found), "net": context.net.name}
+    return {**summaries(RETRIEVAL.metrics, found), "net": net.name}
 
 
-def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str, Any]:
+def measure_all(context: RunContext, epochs: int, session: Session, net: Net) -> dict[str, Any]:
     """Train one pair of towers on all training pairs, by the experts' keys."""
     config, train = context.config, context.data.train
     m = len(train.captions)
@@ -95,7 +96,7 @@ def measure_all(context: RunContext, epochs: int, session: Session) -> dict[str,
     planned = train_eval.Plan(recipe.static, config.experts.lr, epochs)
     test = tester(RETRIEVAL, RETRIEVAL.problems(context.data.test))
     found = train_eval.test_nets(
-        context.net, planned, inputs, {"w": ones, "left": none, "right": none}, test,
+        net, planned, inputs, {"w": ones, "left": none, "right": none}, test,
         config.experts.seed, "full", session, context.devices,
     )  # fmt: skip
     return {**summaries(RETRIEVAL.metrics, found), "epochs": epochs}

@@ -61,7 +61,8 @@ def versions() -> dict[str, str]:
 
 def result(context: RunContext, session: Session) -> dict[str, Any]:
     """Return the content of result.json."""
-    accuracy, baselines = evaluate.results(context)
+    accuracy, by_net = evaluate.results(context)
+    by_net = {net: at | {"full": full.result(context, net)} for net, at in by_net.items()}
     first = context.load_set(context.seeds[0])
     recipe = first.recipe
     objective = tasks.named_objective(recipe)
@@ -93,7 +94,8 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "seed": context.config.seed,
         "objective": objective,
         **_measured(recipe, accuracy),
-        "baselines": {**baselines, "full": full.result(context)},
+        "baselines": by_net[context.baseline_nets[0]],
+        **({"baselines_by_net": by_net} if len(by_net) > 1 else {}),
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
         "published": published_figure,
@@ -136,7 +138,8 @@ def lines(context: RunContext) -> list[str]:
 
 def _fingerprint(context: RunContext) -> str:
     scored = [scores.results(context)] if context.config.scores else []
-    return fingerprint([evaluate.STAGE.fingerprint(context), full.result(context), *scored])
+    whole = [full.result(context, net) for net in context.baseline_nets]
+    return fingerprint([evaluate.STAGE.fingerprint(context), *whole, *scored])
 
 
 def _run(context: RunContext, session: Session) -> None:

@@ -17,6 +17,7 @@ from jdd.errors import BadInput
 from jdd.evaluation.predict import outputs
 from jdd.evaluation.scores import scores
 from jdd.matching import losses
+from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
@@ -25,7 +26,7 @@ from jdd.stages import costs, evaluate, full
 from jdd.stages.base import Estimate, Stage
 
 PROTOCOL = (
-    "accuracies are those of the last iterate, never the best on test data",
+    "accuracies are those of the final step, never the best on test data",
     "the learning rate is the recipe's, never searched for",
     "each accuracy is measured once; std is the population's over its n nets",
     "nets start and shuffle alike with and without augmentation, and whatever the labels",
@@ -76,6 +77,11 @@ def hardened(dset: DistilledSet) -> DistilledSet:
     return dset._replace(labels=hard, label_kind="hard")
 
 
+def _net(context: RunContext) -> Net:
+    """Return the net of every accuracy: the first of the baselines' nets."""
+    return context.make_net(context.baseline_nets[0])
+
+
 def _draws(context: RunContext) -> int:
     return context.config.baselines.random or context.config.eval.n
 
@@ -86,19 +92,21 @@ def _jobs(context: RunContext, dset: DistilledSet) -> dict[str, str]:
         "set": dset.recipe["fingerprint"],
         "seed": context.seeds[0],
     }
-    soft = dset.label_kind != "hard"
+    soft, net = dset.label_kind != "hard", _net(context).name
+    other = [] if net == context.net.name else [net]  # the run's own net is in ``identity``
     names = ["syn", "syn_switched", *(["syn_hard"] if soft else []), "random", "random_switched"]
     teacher = full.STAGE.fingerprint(context) if soft else ""
-    return {name: fingerprint([identity, name, _draws(context), teacher]) for name in names}
+    return {name: fingerprint([identity, name, _draws(context), teacher, *other]) for name in names}
 
 
 def _taken(context: RunContext, dset: DistilledSet, name: str) -> dict[str, Any] | None:
     """Return the measurement of stage evaluate, None if there is none."""
     hard, random = dset.label_kind == "hard", context.config.baselines.random
+    job = evaluate.Job(context.seeds[0], context.baseline_nets[0])
     if name == "syn":
-        return evaluate.measured(context, context.seeds[0], context.net.name)
+        return evaluate.measured(context, job)
     same = name == "random" and hard and random
-    return evaluate.measured(context, context.seeds[0], "") if same else None
+    return evaluate.measured(context, job._replace(kind=evaluate.RANDOM)) if same else None
 
 
 def _teacher(
@@ -112,9 +120,10 @@ def _teacher(
     if dset.label_kind == "hard":
         return None
     variables, train = full.trained(context, session), context.data.train
+    net = _net(context)
 
     def soft(rows: np.ndarray) -> np.ndarray:
-        logits = outputs(context.net, variables, train.images[rows], session).logits
+        logits = outputs(net, variables, train.images[rows], session).logits
         if dset.label_kind == "logits":
             return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -124,17 +133,26 @@ def _teacher(
     return soft
 
 
+# What the progress bar of each measurement is called.
+_LABELS = {
+    "syn": "the set", "syn_switched": "the set, augmentation switched",
+    "syn_hard": "the set, hard labels", "random": "random images",
+    "random_switched": "random images, augmentation switched",
+}  # fmt: skip
+
+
 def _measure(
     context: RunContext, dset: DistilledSet, name: str, session: Session
 ) -> dict[str, Any]:
     sets = {"switched": switched(dset, context.data), "hard": hardened(dset)}
     kind, _, change = name.partition("_")
-    one = sets.get(change, dset)
+    label = f"scores, {_LABELS[name]}"
+    one, net = sets.get(change, dset), _net(context)
     if kind == "random":
         soft = _teacher(context, dset, session)
-        return evaluate.measure_random(context, one, _draws(context), session, soft)
+        return evaluate.measure_random(context, one, _draws(context), session, soft, net, label)
     n, test = context.config.eval.n, context.data.test
-    return evaluate.measure(context, one, context.net, n, test, "evaluate", session)
+    return evaluate.measure(context, one, net, n, test, "evaluate", session, label=label)
 
 
 def _run(context: RunContext, session: Session) -> None:
@@ -175,7 +193,7 @@ def results(context: RunContext) -> dict[str, Any] | None:
         **found._asdict(),
         "weight": weight,
         "gamma": gamma,
-        "net": context.net.name,
+        "net": _net(context).name,
         "labels": dset.label_kind,
         "random_labels": "hard" if not soft else f"{dset.label_kind} of the whole set's net",
         "augmentation": dset.recipe["augment"]["strategy"] if augments else added,
@@ -194,7 +212,7 @@ def _estimate(context: RunContext) -> Estimate:
     dset = costs.example(context)
     soft = isinstance(dset, DistilledSet) and dset.label_kind != "hard"
     nets = context.config.eval.n * (1 + soft) + _draws(context) * (1 + soft)
-    one = costs.cost(context, context.net, nets)
+    one = costs.cost(context, _net(context), nets)
     return one._replace(note=f"{one.note}, beyond what evaluate trains")
 
 
@@ -204,4 +222,5 @@ STAGE = Stage(
     run=_run,
     estimate=_estimate,
     done=_done,
+    on=lambda context: context.config.scores,
 )

@@ -29,7 +29,7 @@ class Cell(NamedTuple):
       name: its values and seed as text: "method=dm,ipc=1,seed=0".
       id: hash of the resolved config, without the keys that may change on resuming, unless the
         study's cells set them.
-      config_hash: hash of the whole resolved config.
+      config_hash: hash of the whole resolved config, without newer keys at their default.
       values: the values that the cell sets, including "config", and those that the table shows.
       seed: its seed.
       loaded: its config, as an argument of ``pipeline.run``.
@@ -110,13 +110,16 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
         if what.resumable and key not in study.axes or what.later and flat[key] == what.default
     }  # fmt: skip
     identity = {key: value for key, value in flat.items() if key not in free}
+    # Keys newer than some studies leave the hash as it was while they are at their default.
+    newer = {key for key, what in schema.items() if what.sparse and what.resumable}
+    asked = {k: v for k, v in flat.items() if k not in newer or v != schema[k].default}
     # Values of the file in the type of their key; others as resolved.
     labels = {key: own.get(key, spec) for key in values}
     labels |= {k: flat.get(k, spec) for k in (*study.rows, *study.columns) if k not in labels}
     return Cell(
         named(labels_of(values, labels) | {"seed": config.seed}),
         fingerprint(identity),
-        fingerprint(flat),
+        fingerprint(asked),
         labels,
         config.seed,
         loaded,

@@ -75,4 +75,5 @@ def _shared(stage: str, cell: Cell) -> str:
     if stage != "full":
         return ""
     flat = configs.flat(cell.config)
-    return f"full/{fingerprint({k: v for k, v in flat.items() if k.startswith(_FULL)})}"
+    found = {k: v for k, v in flat.items() if k.startswith(_FULL)}
+    return f"full/{fingerprint([found, cell.config.baseline_nets])}"

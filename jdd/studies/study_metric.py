@@ -55,14 +55,12 @@ def words(metric: str) -> str:
     if kind == "baselines":
         return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
-        return _SCORES[name] + ("" if name in ("lrs", "ars") else " in percent")
+        return f"{_SCORES[name]} in percent"
     return "time in seconds"
 
 
 def shown(metric: str, value: float) -> str:
     """Return a figure in the unit of ``words``."""
-    if metric in ("scores.lrs", "scores.ars"):
-        return f"{value:.3f}"
     return f"{value:.1f}" if metric == "seconds" else f"{100 * value:.1f}"
 
 
@@ -114,7 +112,8 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
     """
     kind, _, name = metric.partition(".")
     if kind == "seconds":
-        spent = {k: v for k, v in dict(result.get("seconds") or {}).items() if k != "full"}
+        spent = dict(result.get("seconds") or {})
+        spent = {k: v for k, v in spent.items() if k.partition("-")[0] != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
     found = result.get("metrics" if kind == "recall" else kind)
     if not isinstance(found, Mapping) or not found:

@@ -156,7 +156,7 @@ def _decay_words(r: Recipe) -> str:
 
 def _batch_words(r: Recipe) -> str:
     if r.order == "classwise":
-        return f"{r.per_class} image(s) of a class a step"
+        return f"{r.per_class} image{'s' * (r.per_class != 1)} of a class a step"
     return f"batches of {r.batch}"
 
 
@@ -220,7 +220,7 @@ class Recipe:
     )  # fmt: skip
     epochs: int = option(
         1000, whole(0), row="schedule", traced=True, keys=("eval.epochs",),
-        words=lambda r: "" if r.steps else f"{r.epochs} epochs in ",
+        words=lambda r: "" if r.steps else f"{r.epochs} epoch{'s' * (r.epochs != 1)} in ",
     )  # fmt: skip
     passes: int | None = option(1001, or_null(whole(0)), traced=True)
     steps: int | None = option(

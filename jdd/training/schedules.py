@@ -91,7 +91,7 @@ class WarmupCosine(Schedule):
         """Return the schedule in words."""
         ramp = min(self.warmup, steps // 2) if steps else self.warmup
         end = f"a cosine to {figure(self.final)} of the rate"
-        return f"; {ramp} steps of linear warm-up, then {end}"
+        return f"; {ramp} step{'s' * (ramp != 1)} of linear warm-up, then {end}"
 
     def factor_code(self, length: int, unit: int) -> list[str]:
         """Return the lines that define ``rate``."""
@@ -127,7 +127,8 @@ class Cosine(Schedule):
 
     def words(self, steps: int) -> str:
         """Return the schedule in words."""
-        first = f"{self.warmup} epochs of linear warm-up, then " if self.warmup else ""
+        epochs = f"{self.warmup} epoch{'s' * (self.warmup != 1)}"
+        first = f"{epochs} of linear warm-up, then " if self.warmup else ""
         last = (1 + math.cos(math.pi / self.stretch)) / 2
         end = {0.0: "0", 0.5: "half of it"}.get(round(last, 3), f"{last:.3g} of it")
         return f"; {first}the rate falls by a cosine to {end}, epoch by epoch"

@@ -71,7 +71,7 @@ def test_strays_are_ignored_and_told(tmp_path, writer):
     assert len(data.train.labels) == 10
     left_out, told = data.notes
     assert left_out == "folders next to the splits left out: extra"
-    assert told.startswith("6 stray files (") and told.endswith(" ignored")
+    assert told.startswith("6 stray files (") and told.endswith(" ignored, such as README.txt")
     assert "3 .png" in told and "1 .txt" in told
 
 
@@ -81,7 +81,8 @@ def test_one_folder_around_everything_is_looked_through(tmp_path):
         files |= {"wrap/LICENSE": b"text"}
         data = load(mine(write_tar(tmp_path / f"{len(splits)}.tar", files)))
         assert (
-            data.class_names == ("ant", "bee") and "1 stray file (1 LICENSE) ignored" in data.notes
+            data.class_names == ("ant", "bee")
+            and "1 stray file (1 LICENSE) ignored: wrap/LICENSE" in data.notes
         )
 
 

@@ -76,7 +76,7 @@ def test_a_flat_split_next_to_them_is_left_out(tmp_path):
     assert len(data.splits["train"][1]) == 10 and len(data.splits["test"][1]) == 10
     assert data.notes == (
         "folders next to the splits left out: seg_pred",
-        "3 stray files (3 .png) ignored",
+        "3 stray files (3 .png) ignored, such as seg_pred/seg_pred/0.png",
     )
 
 
@@ -176,7 +176,8 @@ def test_thumbnails_of_a_disk_station_are_no_images(tmp_path):
     files = tree() | {f"train/ant/@eaDir/{i}.png/THUMB.png": encode(pixels(i)) for i in range(4)}
     data = read(tmp_path, files)
     assert len(data.splits["train"][1]) == 10
-    assert data.notes == ("4 stray files (4 .png) ignored",)
+    thumb = "train/ant/@eaDir/0.png/THUMB.png"
+    assert data.notes == (f"4 stray files (4 .png) ignored, such as {thumb}",)
 
 
 @pytest.mark.parametrize("other", ["train_aug", "test_hard", "old_train"])

@@ -95,7 +95,7 @@ def test_a_run_takes_what_is_measured_and_measures_the_rest_once(done, monkeypat
     assert found["augmentation"] == "flip" and found["labels"] == found["random_labels"] == "hard"
     page = (place / "report.html").read_text()
     Page(page)  # every tag is closed
-    assert "Label-robust score, LRS" in page and f"{found['lrs']:.3f}" in page
+    assert "Label-robust score, LRS" in page and f"{100 * found['lrs']:.1f}\u202f%" in page
 
     def again(*args):
         raise AssertionError("measured twice")

@@ -82,7 +82,9 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
         counts += [f"{split}: {note}" for note in seen]
         notes += _absent(split, splits[split][1], names)
     if strays := [*tree.others, *placed.outside]:
-        counts.append(f"{counted(strays, 'stray')} ignored")
+        example = "/".join(min(strays))
+        such = ", such as" if len(strays) > 1 else ":"
+        counts.append(f"{counted(strays, 'stray')} ignored{such} {example}")
     if unread := pixels.unread([parts[-1] for parts in tree.others]):
         counts.append(unread)
     return Raw(buffer.alike(splits), names, 255.0, tuple(notes + counts))

@@ -1,0 +1,117 @@
+"""What a diverged step is reported as: the quantity that went bad, and the keys to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd import rng
+from jdd.config.files import stage_names
+from jdd.methods.base import Method, State, all_finite
+from jdd.schema.common import Common
+
+Tree = Any
+# Learned variables: in words, and the keys of their learning rates.
+_VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "images": ("the images", ("lr_img",)),
+    "lr": ("the learned rate", ("lr_lr",)),
+    "raw": ("the learned rates of the steps", ("lr_lr",)),
+    "labels": ("the labels", ("lr_y", "lr_label", "lr_img")),
+}
+_RATES = ("lr_img", "lr_lr", "lr_y", "lr_label", "lr_student")
+
+
+class Cause(NamedTuple):
+    """The quantity that went bad, in words, and the keys of the rates that it follows."""
+
+    what: str
+    keys: tuple[str, ...]
+
+
+def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) -> Cause:
+    """Return what went bad in a step that a method or the loop refused.
+
+    Args:
+      carry: ``run.loop.Carry`` before that step.
+      result: the step's ``((loss, (aux, metrics)), gradient)``.
+    """
+    (loss, (aux, _)), grads = result
+    old = carry.state
+    if not np.isfinite(float(loss)):
+        return _of_loss(config, float(loss), old)
+    for name, gradient in grads.items():
+        if not all_finite(gradient):
+            words, keys = _of(name)
+            student = ("lr_student",) if hasattr(config, "unroll") else ()
+            return Cause(f"the gradient of {words} became infinite or NaN", (*student, *keys))
+    moves, _ = method.optimizer.update(grads, carry.optimizer, old.variables)
+    new = State(optax.apply_updates(old.variables, moves), old.aux | aux)
+    new = method.advance(new, rng.key(seed, "advance", carry.step))
+    for name, value in new.variables.items():
+        words, keys = _of(name)
+        if not all_finite(value):
+            return Cause(f"{words} became infinite or NaN", keys)
+        if name == "lr" and float(jnp.min(value)) <= 0:
+            was, now = (_short(jnp.min(x)) for x in (old.variables[name], value))
+            return Cause(f"{words} fell from {was} to {now}", keys)
+    return Cause("the state left the range that the method allows", _RATES)
+
+
+def _of_loss(config: Common, loss: float, state: State) -> Cause:
+    """Return the cause of a loss that is not finite."""
+    if not hasattr(config, "unroll"):
+        return Cause(f"the loss became {loss}", ("lr_img", "lr_y", "lr_label"))
+    keys, at = ("lr_student", *(key for name in state.variables for key in _of(name)[1])), ","
+    rate, first = state.variables.get("lr"), getattr(config, "lr_student", None)
+    if rate is not None and first is not None:
+        at = f", trained at the learned rate {_short(rate)},"
+        if float(rate) > 1.5 * first:  # not the rate of the start: it has grown
+            keys = ("lr_lr", "lr_img")
+    return Cause(f"the parameters of the student{at} and with them the loss became {loss}", keys)
+
+
+def _short(value: object) -> str:
+    return f"{float(np.asarray(value)):.3g}"
+
+
+def _of(name: str) -> tuple[str, tuple[str, ...]]:
+    return _VARIABLES.get(name, (f"the variable {name!r}", ("lr_img",)))
+
+
+def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
+    """Return flags that may prevent divergence: those rates of ``keys`` that the method has,
+    divided by 10, and real images at the start if they start as noise.
+
+    None of them is in force already. Without such a rate it is another seed.
+    """
+    rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
+    given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]
+    found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
+    if "lr_img" in keys and getattr(config, "pix_init", "") == "noise":
+        found.append("--config.pix_init=real")
+    return found or [f"--config.seed={config.seed + 1}"]
+
+
+def message(config: Common, workdir: Path, stage: str, step: int, found: Cause) -> str:
+    """Return the line for a run whose step ``step`` + 1 diverged."""
+    last = f"the last good set, of step {step}, stays" if step else "no step was completed"
+    flags = " or ".join(remedies(config, found.keys))
+    return (
+        f"{stage} diverged at step {step + 1}: {found.what}; {last}. "
+        f"Try {flags}, with a new --workdir{reused(config, workdir)}"
+    )
+
+
+def reused(config: Common, workdir: Path) -> str:
+    """Return the flags by which a new directory reads the trained nets of this one; '' for none."""
+    names = stage_names(config)
+    flags = []
+    groups = {"experts": config.experts, "squeeze": getattr(config, "squeeze", None)}
+    for stage, group in groups.items():
+        if stage in names and group is not None:
+            flags.append(f"--config.{stage}.dir={group.dir or workdir / stage}")
+    return f" and {' '.join(flags)} to reuse its nets" if flags else ""
