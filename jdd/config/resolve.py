@@ -210,11 +210,11 @@ def _validate_dataset(config: Common) -> None:
     names = ", ".join(CATALOGUE)
     own = "or a name of your own with --config.data.path=..."
     if config.spec.task == "retrieval":
-        if name not in PAIRED:
+        if not name or name not in PAIRED and not path:
             near = nearest(name, PAIRED)
             hint = f"did you mean {near}? " if near else ""
             found = repr(name) if name else "empty"
-            raise BadInput("config.data.name", found, f"{hint}(pairs: {', '.join(PAIRED)})")
+            raise BadInput("config.data.name", found, f"{hint}(pairs: {', '.join(PAIRED)}, {own})")
         return
     if not name:
         raise BadInput("config.data.name", "empty", f"a known dataset ({names}), {own}")

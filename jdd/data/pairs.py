@@ -7,13 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jdd import rng
 from jdd.data import dataset as images_of
 from jdd.data import text
-from jdd.data.sources import digits_captions
-from jdd.data.transform import Transform
+from jdd.data.sources import captioned, digits_captions
+from jdd.data.sources.request import Request
+from jdd.data.transform import Transform, channel_stats, normalisation
 from jdd.errors import BadInput
+from jdd.schema.pairs import PairData, Text
 
 NAMES = digits_captions.DATASETS
+_SEED = 0  # of a test split that no file states: the same for every seed of a run
 
 
 class PairSplit(NamedTuple):
@@ -69,24 +73,36 @@ class PairDataset(NamedTuple):
         return int(self.train.text.shape[1])
 
 
-def load(name: str, size: int, each: int, cache_dir: str = "") -> PairDataset:
+def load(data: PairData, words: Text) -> PairDataset:
     """Load a dataset of pairs.
 
-    The encoder's document frequencies and the terciles of the captions come from the training
-    split alone.
+    The encoder's document frequencies, the mean and deviation of the pixels and the terciles of the
+    digits' captions come from the training split alone.
 
     Args:
-      name: ``digits_captions``.
-      size: length of the text vectors.
-      each: captions of an image, 1 to 5.
-      cache_dir: as ``data.load``'s.
+      data: ``digits_captions``, or a name of one's own with ``path``: a folder or archive of images
+        with captions in ``data.captions`` (``sources.captioned``).
+      words: length of the text vectors, and how many captions of an image are used.
 
     Raises:
-      BadInput: an unknown dataset, or scikit-learn is not installed.
+      BadInput: an unknown dataset, unreadable images or captions, or scikit-learn is not installed.
     """
-    if name not in NAMES:
-        raise BadInput("config.data.name", repr(name), f"one of {', '.join(NAMES)}")
-    digits = images_of.load({"name": "digits", "cache_dir": cache_dir})
+    if data.name in NAMES:
+        return _digits(data, words)
+    if not data.path:
+        raise BadInput("config.data.name", repr(data.name), f"one of {', '.join(NAMES)}")
+    return _captioned(data, words)
+
+
+def _digits(data: PairData, words: Text) -> PairDataset:
+    for key, value in (("path", data.path), ("captions", data.captions), ("size", data.size)):
+        if value:
+            found = f"{value} with {data.name}, whose images and captions are built in"
+            raise BadInput(f"config.data.{key}", found, "a name of your own for data of your own")
+    if words.captions > digits_captions.PHRASINGS:
+        allowed = f"1 to {digits_captions.PHRASINGS}, the phrasings of {data.name}"
+        raise BadInput("config.text.captions", str(words.captions), allowed)
+    digits = images_of.load({"name": "digits", "cache_dir": data.cache_dir})
     whole = {"train": digits.train, "test": digits.test}
     pixels = {key: digits.transform.inverse(split.images) for key, split in whole.items()}
     cuts = digits_captions.terciles(pixels["train"])
@@ -94,8 +110,10 @@ def load(name: str, size: int, each: int, cache_dir: str = "") -> PairDataset:
         key: digits_captions.triples(pixels[key], split.labels, cuts)
         for key, split in whole.items()
     }
-    worded = {key: digits_captions.captions(found, each) for key, found in triples.items()}
-    encode = text.fit(worded["train"][0], size)
+    worded = {
+        key: digits_captions.captions(found, words.captions) for key, found in triples.items()
+    }
+    encode = text.fit(worded["train"][0], words.size)
 
     def split(key: str) -> PairSplit:
         captions, rows = worded[key]
@@ -104,6 +122,64 @@ def load(name: str, size: int, each: int, cache_dir: str = "") -> PairDataset:
         return PairSplit(whole[key].images, tuple(captions), encode(captions), rows, meaning)
 
     train, test = split("train"), split("test")
-    parts = [digits.fingerprint, name, str(size), *train.captions, *test.captions]
+    parts = [digits.fingerprint, data.name, str(words.size), *train.captions, *test.captions]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return PairDataset(name, train, None, test, digits.transform, "none", digest, digits.notes)
+    return PairDataset(data.name, train, None, test, digits.transform, "none", digest, digits.notes)
+
+
+def _captioned(data: PairData, words: Text) -> PairDataset:
+    request = Request(data.name, None, "folder", data.path, data.size, data.cache_dir)
+    if not request.file.exists():
+        allowed = "a folder, .zip or .tar of images with captions"
+        raise BadInput("config.data.path", f"{data.path} does not exist", allowed)
+    found = captioned.read(request, data.captions)
+    splits, notes = _splits(found.splits, data)
+    first = _first_captions(found.image_of, words.captions)
+    own = {key: first & (splits == key)[found.image_of] for key in ("train", "val", "test")}
+    captions = np.array(found.captions, object)
+    encode = text.fit(list(captions[own["train"]]), words.size)
+    train_images = found.images[splits == "train"]
+    transform = normalisation(*channel_stats(train_images, 255.0))
+
+    def split(key: str) -> PairSplit:
+        rows, used = splits == key, own[key]
+        new = np.cumsum(rows) - 1
+        chosen = tuple(captions[used])
+        pixels = found.images[rows].astype(np.float32) / np.float32(255.0)
+        of = new[found.image_of[used]].astype(np.int32)
+        meaning = np.arange(len(pixels), dtype=np.int32)
+        return PairSplit(transform.forward(pixels), chosen, encode(chosen), of, meaning)
+
+    digest = hashlib.sha256(np.ascontiguousarray(found.images).data)
+    for part in (*found.files, *found.captions, *splits, str(words.size), str(words.captions)):
+        digest.update(part.encode() + b"\n")
+    held = split("val") if (splits == "val").any() else None
+    return PairDataset(
+        data.name, split("train"), held, split("test"), transform, "none",
+        digest.hexdigest()[:16], (*found.notes, *notes),
+    )  # fmt: skip
+
+
+def _splits(stated: tuple[str, ...], data: PairData) -> tuple[np.ndarray, list[str]]:
+    """Return "train", "val" or "test" of each image: as stated, else by ``data.test``.
+
+    Images without a split in a file that states others are training images.
+    """
+    splits, notes = np.array([name or "train" for name in stated]), []
+    if not (splits == "test").any():
+        rows = np.flatnonzero(splits == "train")
+        count = max(1, round(len(rows) * data.test)) if data.test else 0
+        if not 0 < count < len(rows):
+            found = f"{data.test:g} of {len(rows)} images, and no test split is stated"
+            raise BadInput("config.data.test", found, "a fraction that leaves images on both sides")
+        splits[rng.host(_SEED, "split-test").permutation(rows)[:count]] = "test"
+        notes.append(f"no test split stated: {count} of {len(rows)} images are it (seed {_SEED})")
+    if not (splits == "train").any():
+        raise BadInput("config.data.captions", "no image of the split train", "a training split")
+    return splits, notes
+
+
+def _first_captions(image_of: np.ndarray, most: int) -> np.ndarray:
+    """Return which captions are among the first ``most`` of their image; they lie side by side."""
+    start = np.searchsorted(image_of, image_of, side="left")
+    return np.arange(len(image_of)) - start < most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jdd import config as configs
 from jdd import data, specs
@@ -18,6 +18,7 @@ from jdd.product.pairs import PairSet
 from jdd.run import set_schema
 from jdd.run import workdir as workdirs
 from jdd.schema.common import Common
+from jdd.schema.pairs import PairConfig
 from jdd.specs import Spec
 from jdd.stages import validation
 from jdd.training import recipe as recipes
@@ -61,10 +62,10 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
         found = f"true, of a product of kind {product.kind!r}"
         raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
     workdirs.validate(directory, config)
-    text: Any = getattr(config, "text", None)
     dataset: Any
     if isinstance(product, PairSet):
-        dataset = paired.load(config.data.name, text.size, text.captions, config.data.cache_dir)
+        own = cast(PairConfig, config)
+        dataset = paired.load(own.data, own.text)
     else:
         dataset = data.load(config.data)
     config, added = configs.resolve(config, shape=dataset.shape)

@@ -112,8 +112,8 @@ def prepare(
     """
     loaded: data.Dataset | pairs.PairDataset
     if config.spec.task == "retrieval":
-        text = cast(PairConfig, config).text
-        loaded = pairs.load(config.data.name, text.size, text.captions, config.data.cache_dir)
+        paired = cast(PairConfig, config)
+        loaded = pairs.load(paired.data, paired.text)
     else:
         loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
     config, added = configs.resolve(config, shape=loaded.shape, absent=absent)

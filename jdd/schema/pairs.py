@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Baselines, Common, Eval, Net
+from jdd.schema.common import Baselines, Common, Data, Eval, Net
 from jdd.schema.key import AUTO, group, like, option, show
 
 
@@ -17,7 +17,23 @@ class Text:
 
     size: int = option(256, "length of a text vector: hash cells of word n-grams", minimum=8)
     captions: int = option(
-        5, "captions of an image that are used, 1 to 5 (digits_captions)", minimum=1, maximum=5
+        5, "captions of an image that are used at most: the first ones", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class PairData(Data):
+    """The real images and their captions."""
+
+    captions: str = option(
+        "",
+        "file of captions: CSV, TSV, JSON lines, Karpathy's or COCO's JSON, Flickr's tokens "
+        "('': the one next to the images)",
+        resumable=True,
+        later=True,
+    )
+    test: float = option(
+        0.2, "fraction of the images set aside when no test split is stated", minimum=0, maximum=0.9
     )
 
 
@@ -42,6 +58,7 @@ class PairConfig(Common):
     """Keys of every method that distils pairs."""
 
     pairs: int = option(20, "synthetic pairs of an image and a text vector", minimum=2)
+    data: PairData = group(PairData)
     net: TowerNet = group(TowerNet)
     text: Text = group(Text)
     towers: Towers = group(Towers)
@@ -51,7 +68,7 @@ class PairConfig(Common):
 
 # Keys of data that pairs do not have yet, with the values that they may have.
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "data.path": ("",), "data.size": (0,), "data.zca": ("none", AUTO), "data.val": (0.0,),
+    "data.zca": ("none", AUTO), "data.val": (0.0,),
     "data.stream": (False,), "data.dsa": ("none", "", AUTO), "experts.sam_rho": (0.0,),
 }  # fmt: skip
 
@@ -68,7 +85,7 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
             raise BadInput(f"config.{name}", found, f"{show(allowed[0]) or 'empty'}")
 
 
-DEFAULTS = {"steps": 0, "eval.lr": 0.1, "eval.epochs": 150, "data.zca": "none"}
+DEFAULTS = {"steps": 0, "eval.lr": 0.1, "eval.epochs": 150, "data.zca": "none", "data.dsa": "none"}
 STARTS = {
     "digits_captions": {
         "data.source": "digits", "data.dsa": "none", "net.name": "MLP", "nets": ("MLP",),

@@ -10,11 +10,12 @@ import pytest
 from jdd.data import pairs, text
 from jdd.data.sources import digits_captions
 from jdd.errors import BadInput
+from jdd.schema.pairs import PairData, Text
 
 
 @pytest.fixture(scope="module")
 def found():
-    return pairs.load("digits_captions", 128, 5)
+    return pairs.load(PairData(name="digits_captions"), Text(size=128))
 
 
 def test_the_triple_of_an_image_is_in_its_captions(found):
@@ -63,4 +64,4 @@ def test_text_without_words_is_the_zero_vector():
 
 def test_an_unknown_set_is_refused():
     with pytest.raises(BadInput, match="digits_captions"):
-        pairs.load("digit_captions", 64, 1)
+        pairs.load(PairData(name="digit_captions"), Text(size=64))
