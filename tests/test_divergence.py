@@ -61,11 +61,11 @@ def test_step_0_is_no_good_set_and_trained_nets_serve_again() -> None:
     found = divergence.Cause("the learned rate fell from 0.01 to -0.02", ("lr_lr",))
     line = divergence.message(resolved("mtt"), Path("w"), "distill", 0, found)
     assert line.startswith("distill diverged at step 1: the learned rate fell")
-    assert "no step was completed" in line and "good set" not in line
+    assert "no step was completed" in line and "good state" not in line
     assert "with a new --workdir and --config.experts.dir=w/experts" in line
     given = resolved("mtt", **{"experts.dir": "shared"})
     assert "--config.experts.dir=shared" in divergence.message(given, Path("w"), "x", 2, found)
-    assert "of step 2, stays" in divergence.message(given, Path("w"), "x", 2, found)
+    assert "of step 2, is kept" in divergence.message(given, Path("w"), "x", 2, found)
     assert ".dir" not in divergence.message(resolved("dm"), Path("w"), "distill", 2, found)
     assert "squeeze.dir=w/squeeze" in divergence.message(
         resolved("sre2l"), Path("w"), "recover", 2, found

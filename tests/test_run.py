@@ -190,7 +190,7 @@ def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     assert (
         f"distill diverged at step {step + 1}: the parameters of the student, trained at " in line
     )
-    assert f"the last good set, of step {step}, stays. Try --config.lr_lr=1e+05 or" in line
+    assert f"the last good state, of step {step}, is kept. Try --config.lr_lr=1e+05 or" in line
     assert f"with a new --workdir and --config.experts.dir={done[0] / 'experts'}" in line
     assert "lr_student" not in line and "pix_init" not in line
     last = [row for row in read(tmp_path / "metrics.jsonl") if row["stage"] == "distill"][-1]

@@ -98,7 +98,7 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
 
 def message(config: Common, workdir: Path, stage: str, step: int, found: Cause) -> str:
     """Return the line for a run whose step ``step`` + 1 diverged."""
-    last = f"the last good set, of step {step}, stays" if step else "no step was completed"
+    last = f"the last good state, of step {step}, is kept" if step else "no step was completed"
     flags = " or ".join(remedies(config, found.keys))
     return (
         f"{stage} diverged at step {step + 1}: {found.what}; {last}. "
