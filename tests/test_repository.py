@@ -59,13 +59,15 @@ def jdd_commands() -> list[list[str]]:
     """
     found = []
     for text in (README, *DOCS.values()):
+        text = re.sub(r"(?m)(^|`)jdd (?=--)", r"\1python -m jdd.main ", text)
         found += [line for line in shell_lines(text) if line.startswith("python -m jdd.main")]
         found += re.findall(r"`(python -m jdd\.main -[^`]*)`", text)
     found += [
         f"python -m jdd.main {line}"
         for line in re.findall(r"`(--config=[^`]*py[^`]*)`", DOCS["results.md"])
     ]
-    outside = re.compile(r"--config=(?!configs/)|\.\.\.|\b[A-Z]{3,}\b")
+    bundled = "|".join(configs.bundled())
+    outside = re.compile(rf"--config=(?!configs/|(?:{bundled})\b)|\.\.\.|\b[A-Z]{{3,}}\b")
     return [shlex.split(line, comments=True)[3:] for line in found if not outside.search(line)]
 
 

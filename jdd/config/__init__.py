@@ -24,6 +24,7 @@ from jdd.config.resolve import (
     to_json,
     validate_resume,
 )
+from jdd.config.unused import as_saved, unused, validate_used
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, Key, group, like, option
 from jdd.schema.values import build, flat, section
@@ -35,6 +36,7 @@ __all__ = [
     "Common",
     "Key",
     "Loaded",
+    "as_saved",
     "build",
     "bundled",
     "changed",
@@ -57,4 +59,6 @@ __all__ = [
     "resolve_auto",
     "stage_names",
     "to_json",
+    "unused",
+    "validate_used",
 ]

@@ -19,13 +19,11 @@ from jdd.matching.losses import cross_entropy_sum
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
-from jdd.schema.common import Common
+from jdd.schema.common import FULL, Common
 from jdd.schema.values import section
 from jdd.training.recipe import protocol, with_eval_keys
 
 Tree = Any
-# Keys of ``experts`` that the baseline of the whole training set follows.
-FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
 
 
 class State(NamedTuple):

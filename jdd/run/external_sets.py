@@ -17,7 +17,6 @@ from jdd import data, interop, tasks
 from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
-from jdd.methods.base import FULL
 from jdd.product import files as product_files
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
@@ -27,7 +26,7 @@ from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.result import finish
 from jdd.run.session import Session, locked
-from jdd.schema.common import COMMON
+from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
 from jdd.stages import evaluate, full, report, scores, validation
 from jdd.stages.base import guarded, validate_memory

@@ -172,6 +172,12 @@ class Experts:
     seed: int = option(0, "seed of the experts, apart from the run's", minimum=0)
 
 
+# Keys of ``experts`` that the baseline of the whole training set follows.
+FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
+# The others: without effect where no experts are trained.
+EXPERTS_ONLY = tuple(f"experts.{name}" for name in keys_of(Experts) if name not in FULL)
+
+
 @dataclass(frozen=True)
 class Common:
     """Keys of every run; a method's config is a subclass with its own.
