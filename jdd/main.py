@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from jdd import config as config_lib
@@ -88,7 +89,8 @@ def _run(argv: list[str]) -> int:
         return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
     if flags.set is None:
-        config_lib.validate_used(loaded.config, loaded.explicit)
+        place = flags.workdir or config_lib.default_workdir(loaded.config, loaded.spec)
+        config_lib.validate_used(loaded.config, loaded.explicit, Path(place))
 
     # Imported late: --help and input errors do not wait for JAX.
     from jdd.run import pipeline

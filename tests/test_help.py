@@ -100,10 +100,12 @@ def test_keys_of_experts_are_refused_where_no_experts_are_trained(
 def test_a_run_begun_with_such_keys_is_resumed_as_it_was(tmp_path: Path) -> None:
     begun = configs.load("dm:digits", {"experts.count": 5, "experts.sam_rho": 0.1}).config
     (tmp_path / "config.json").write_text(configs.to_json(begun))
-    now = workdir.as_saved(tmp_path, configs.load("dm:digits").config)
+    now = configs.as_saved(configs.load("dm:digits").config, (), tmp_path)
     assert now == begun
     workdir.validate(tmp_path, now)
     assert json.loads(configs.to_json(now)) == json.loads((tmp_path / "config.json").read_text())
-    other = workdir.as_saved(tmp_path, configs.load("dm:digits", {"experts.lr": 0.5}).config)
-    with pytest.raises(BadInput, match=r"experts\.lr"):
-        workdir.validate(tmp_path, other)
+    configs.validate_used(now, ["experts.count"], tmp_path)  # the same command again
+    for name in ("experts.lr", "experts.count"):
+        other = configs.load("dm:digits", {name: 7}).config
+        with pytest.raises(BadInput, match=name):
+            workdir.validate(tmp_path, configs.as_saved(other, [name], tmp_path))

@@ -12,8 +12,8 @@ from jdd.schema.key import AUTO, Key, allowed, show
 from jdd.stages.registry import MODES
 
 _FLAGS = {
-    "--config=NAME[:ARG]": "a bundled config or a file (default: the quick start) and its argument,",
-    "": "the dataset and any keys: mtt:cifar10,ipc=10",
+    "--config=NAME[:ARG]": "a bundled config, or a file (default: the quick start); its argument:",
+    "": "dataset and any keys, mtt:cifar10,ipc=10",
     "--config.KEY=VALUE": "change one key; lists are separated by commas",
     "--mode=MODE": "what to do (default: all)",
     "--workdir=DIR": "where the run lives; the same command again resumes it",

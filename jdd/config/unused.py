@@ -6,7 +6,8 @@ They stay in config.json and in identities. ``validate_used`` refuses them where
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from pathlib import Path
 
 from jdd import specs
 from jdd.config.resolve import from_json, replace
@@ -32,12 +33,16 @@ def having(name: str) -> tuple[Spec, ...]:
     return tuple(spec for spec in found if name in spec.keys and name not in unused(spec))
 
 
-def validate_used(config: Common, given: Iterable[str]) -> None:
+def validate_used(config: Common, given: Collection[str], workdir: Path | None = None) -> None:
     """Refuse a ``given`` key that the config's method does not use.
+
+    A run that is in ``workdir`` already may have been begun with it: the key may not change.
 
     Raises:
       BadInput: naming the key and the methods that use it.
     """
+    if workdir is not None and (workdir / "config.json").exists():
+        return
     idle = unused(config.spec)
     for name in given:
         if name in idle:
@@ -46,17 +51,16 @@ def validate_used(config: Common, given: Iterable[str]) -> None:
             raise BadInput(f"config.{name}", found, f"leave it out (methods that use it: {titles})")
 
 
-def as_saved(config: Common, saved: str, where: str) -> Common:
-    """Return ``config`` with the keys that its method does not use as in a saved config.
+def as_saved(config: Common, given: Collection[str], workdir: Path) -> Common:
+    """Return ``config`` with the keys that its method does not use as the run in ``workdir`` has.
 
-    Args:
-      saved: the text of the config.json of the run that is resumed.
-      where: the file's name, for messages.
+    Identities contain these keys. ``given`` ones stay.
 
     Raises:
-      BadInput: the text is not a config of this version of jdd.
+      BadInput: its config.json is not a config of this version of jdd.
     """
-    idle = unused(config.spec)
-    old = flat(from_json(saved, where, config.spec)) if idle else {}
-    new = flat(config)
-    return replace(config, {n: old[n] for n in idle if n in old and old[n] != new[n]})
+    saved, idle = workdir / "config.json", unused(config.spec)
+    if not idle or not saved.exists():
+        return config
+    old = flat(from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec))
+    return replace(config, {n: old[n] for n in idle if n in old and n not in given})

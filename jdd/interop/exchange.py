@@ -17,19 +17,34 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 
 LOADS = (
-    "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
+    "a run's folder, a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar "
+    "of class folders"
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
 FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
+
+
+def set_path(path: str | os.PathLike[str]) -> Path:
+    """Return the file of a set: ``path`` itself, or ``distilled.npz`` if it is a run's folder.
+
+    Raises:
+      BadInput: the folder is that of a run that has no set yet.
+    """
+    found = Path(path)
+    if not (found / "config.json").is_file():
+        return found
+    if not (found / "distilled.npz").is_file():
+        raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
+    return found / "distilled.npz"
 
 
 def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
     """Load a distilled set from a file or folder of any supported format.
 
     Args:
-      path: a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with labels and learning
-        rate next to it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders of
-        images (a directory, .zip or .tar).
+      path: a run's folder, a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with
+        labels and learning rate next to it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or
+        class folders of images (a directory, .zip or .tar).
       known: fields of ``Known``. Fields on training replace those of the set's recipe; fields on
         the images may not contradict a jdd set.
 
@@ -48,7 +63,7 @@ def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
                 f"did you mean {guess}?" if guess else f"one of {', '.join(foreign.Known._fields)}"
             )
             raise BadInput(name, "no such fact about a set", hint)
-    facts, path = foreign.Known(**known), Path(path)
+    facts, path = foreign.Known(**known), set_path(path)
     where = str(path)
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)

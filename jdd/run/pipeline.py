@@ -80,7 +80,7 @@ def run(
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
     directory = Path(workdir or configs.default_workdir(config, loaded.spec))
-    config = workdirs.as_saved(directory, config)
+    config = configs.as_saved(config, loaded.explicit, directory)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):

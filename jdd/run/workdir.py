@@ -99,17 +99,6 @@ def writable(where: str, directory: Path) -> None:
         )
 
 
-def as_saved(directory: Path, config: Common) -> Common:
-    """Return ``config`` with the keys that its method does not use as the saved run has them.
-
-    Older versions of jdd accepted any value of these keys, and identities contain them.
-    """
-    saved = directory / "config.json"
-    if not saved.exists():
-        return config
-    return configs.as_saved(config, saved.read_text(encoding="utf-8"), str(saved))
-
-
 def validate(directory: Path, config: Common) -> None:
     """Refuse a directory that is not writable or contains a run of another config."""
     saved = directory / "config.json"
