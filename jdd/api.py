@@ -76,8 +76,8 @@ def distill(
       BadInput, Diverged, Interrupted, OutOfMemory: as on the command line.
     """
     loaded = _loaded(config, overrides)
-    resolved, _ = configs.resolve(loaded.config)
-    place = Path(workdir or configs.default_workdir(resolved, loaded.spec))
+    configs.resolve(loaded.config)  # an error is told before anything else
+    place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
     configs.validate_used(loaded.config, loaded.explicit, place)
     name, given = (config, overrides) if isinstance(config, str) else _changed(loaded.config)
     found = pipeline.run(loaded, str(place), command=_call("distill", name, place, given))
@@ -94,7 +94,8 @@ def _loaded(config: str | Common, overrides: dict[str, Any]) -> configs.Loaded:
     if isinstance(config, str):
         return configs.load(config, overrides)
     made = configs.fill(config.spec, configs.flat(config), configs.flat(overrides))
-    return configs.Loaded(made, frozenset(_changed(made)[1]), config.method)
+    given = frozenset(_changed(made)[1])
+    return configs.Loaded(made, given, config.method, typed=given)
 
 
 def _changed(config: Common) -> tuple[str, dict[str, Any]]:
@@ -136,7 +137,7 @@ def evaluate(
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "distilled.npz"
-        path = saved if isinstance(dset, AnyProduct) else interop.set_path(dset)
+        path = saved if isinstance(dset, AnyProduct) else files.set_path(dset)
         if isinstance(dset, AnyProduct):
             dset.save(path)
         place = str(workdir or Path(scratch) / "evaluation")
@@ -248,7 +249,7 @@ def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.W
         raise BadInput("--format=figures", found, "a fixed set of images")
     if isinstance(dset, AnyProduct):
         return interop.write_figures(product, Path(path))
-    return interop.write_figures(product, Path(path), interop.set_path(dset))
+    return interop.write_figures(product, Path(path), files.set_path(dset))
 
 
 def torch_dataset(
@@ -273,5 +274,5 @@ def torch_dataset(
     if not isinstance(product, DistilledSet):
         found = f"a product of kind {product.kind!r}"
         raise BadInput("torch_dataset", found, "a fixed set of images")
-    folder = None if isinstance(dset, AnyProduct) else interop.set_path(dset).resolve().parent
+    folder = None if isinstance(dset, AnyProduct) else files.set_path(dset).resolve().parent
     return interop.torch_dataset(product, folder, seed, augment)

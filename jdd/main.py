@@ -89,7 +89,9 @@ def _run(argv: list[str]) -> int:
         return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
     if flags.set is None:
-        place = flags.workdir or config_lib.default_workdir(loaded.config, loaded.spec)
+        place = flags.workdir or config_lib.default_workdir(
+            loaded.config, loaded.spec, loaded.typed
+        )
         config_lib.validate_used(loaded.config, loaded.explicit, Path(place))
 
     # Imported late: --help and input errors do not wait for JAX.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jdd.config.changes import changes, default_workdir, sentence
 from jdd.config.files import (
     bundled,
     config_dir,
@@ -14,7 +15,6 @@ from jdd.config.resolve import (
     Change,
     Loaded,
     changed,
-    default_workdir,
     fill,
     from_json,
     load,
@@ -40,6 +40,7 @@ __all__ = [
     "build",
     "bundled",
     "changed",
+    "changes",
     "validate_resume",
     "config_dir",
     "default_workdir",
@@ -56,6 +57,7 @@ __all__ = [
     "resolve",
     "schema",
     "section",
+    "sentence",
     "resolve_auto",
     "stage_names",
     "to_json",

@@ -17,7 +17,7 @@ _FLAGS = {
     "--config.KEY=VALUE": "change one key; lists are separated by commas",
     "--mode=MODE": "what to do (default: all)",
     "--workdir=DIR": "where the run lives; the same command again resumes it",
-    " ": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
+    " ": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>, then the changed keys)",
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",

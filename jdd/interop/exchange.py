@@ -14,7 +14,7 @@ from jdd.errors import BadInput, nearest
 from jdd.interop import class_folders, ddranking, figures, foreign, safetensors_files, torch_files
 from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
-from jdd.product.files import AnyProduct
+from jdd.product.files import AnyProduct, set_path
 
 LOADS = (
     "a run's folder, a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar "
@@ -22,20 +22,6 @@ LOADS = (
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
 FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
-
-
-def set_path(path: str | os.PathLike[str]) -> Path:
-    """Return the file of a set: ``path`` itself, or ``distilled.npz`` if it is a run's folder.
-
-    Raises:
-      BadInput: the folder is that of a run that has no set yet.
-    """
-    found = Path(path)
-    if not (found / "config.json").is_file():
-        return found
-    if not (found / "distilled.npz").is_file():
-        raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
-    return found / "distilled.npz"
 
 
 def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,20 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 
 AnyProduct = DistilledSet | PairSet | GeneratorSet
+
+
+def set_path(path: str | os.PathLike[str]) -> Path:
+    """Return the file of a set: ``path`` itself, or ``distilled.npz`` if it is a run's folder.
+
+    Raises:
+      BadInput: the folder is that of a run that has no set yet.
+    """
+    found = Path(path)
+    if not (found / "config.json").is_file():
+        return found
+    if not (found / "distilled.npz").is_file():
+        raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
+    return found / "distilled.npz"
 
 
 def load(path: str | os.PathLike[str]) -> AnyProduct:

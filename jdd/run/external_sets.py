@@ -58,7 +58,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     Raises:
       BadInput: the set is unreadable, or its dataset is unknown or unavailable.
     """
-    source = interop.set_path(set_path)
+    source = product_files.set_path(set_path)
     directory = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _validate_workdir(directory)
     if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":

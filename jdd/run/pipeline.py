@@ -13,6 +13,7 @@ from jdd import data, methods
 from jdd.data import cache, pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import size
+from jdd.methods import initial_set
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
@@ -79,7 +80,10 @@ def run(
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
-    directory = Path(workdir or configs.default_workdir(config, loaded.spec))
+    place = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
+    directory = Path(place)
+    if line := configs.sentence(config, loaded.explicit):
+        notes = [line, *notes]
     config = configs.as_saved(config, loaded.explicit, directory)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
@@ -129,6 +133,8 @@ def prepare(
     else:
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
+        if fit and not absent:
+            initial_set.read(config, loaded)  # refused before anything is written
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:

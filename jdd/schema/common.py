@@ -262,6 +262,18 @@ class Estimated(Unrolled):
 
 
 @dataclass(frozen=True)
+class Start:
+    """Keys of the methods whose images may start as another set's."""
+
+    init_set: str = option(
+        "",
+        "images start as those of this set, a run's folder or distilled.npz, in place of pix_init",
+        later=True,
+        sparse=True,
+    )
+
+
+@dataclass(frozen=True)
 class ClassMatched(Common):
     """Keys of the methods that match per class (DC, DSA, DM)."""
 
@@ -276,6 +288,7 @@ class ClassMatched(Common):
         resumable=True,
         minimum=0,
     )
+    init_set: str = like(Start, "init_set")
 
 
 COMMON = keys_of(Common)
