@@ -219,9 +219,10 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
     Args:
       dset: a set, or the path of one.
       path: the file or folder to write.
-      fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
-        run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those
-        that were not written); None for the format implied by the path's ending.
+      fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking', 'huggingface' (a dataset
+        folder with a card) or 'figures' (of a run's distilled.npz: accuracy curve, comparison bars
+        and image grid; a warning names those that were not written); None for the format implied by
+        the path's ending.
 
     Returns:
       The written path.

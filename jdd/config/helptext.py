@@ -22,7 +22,7 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
-    "--format=NAME": "with --mode=export, where the path does not imply it: ddranking, figures",
+    "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures",
     "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",
 }

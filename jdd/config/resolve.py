@@ -216,7 +216,7 @@ def _validate_dataset(config: Common) -> None:
         return
     if not name:
         raise BadInput("config.data.name", "empty", f"a known dataset ({names}), {own}")
-    if _facts(name) is None and not path and source != "tfds":
+    if _facts(name) is None and not path and source not in ("tfds", "hf"):
         near = nearest(name, CATALOGUE)
         hint = f"did you mean {near}? " if near else ""
         found = f"unknown dataset {name!r}"

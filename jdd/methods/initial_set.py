@@ -49,7 +49,7 @@ def read(config: Common, data: Dataset) -> np.ndarray | None:
 
 
 def identity(config: Common) -> list[str]:
-    """Return what a run's set depends on besides the path: a hash of the file; [] without the key."""
+    """Return a hash of the file, on which a run's set depends; [] without the key."""
     if not (path := given(config)):
         return []
     file = files.set_path(Path(path).expanduser())

@@ -20,17 +20,19 @@ AnyProduct = DistilledSet | PairSet | GeneratorSet
 
 
 def set_path(path: str | os.PathLike[str]) -> Path:
-    """Return the file of a set: ``path`` itself, or ``distilled.npz`` if it is a run's folder.
+    """Return the file of a set: ``path`` itself, or ``distilled.npz`` of a folder that has one.
+
+    Such a folder is that of a run, or an export for Hugging Face.
 
     Raises:
       BadInput: the folder is that of a run that has no set yet.
     """
     found = Path(path)
-    if not (found / "config.json").is_file():
-        return found
-    if not (found / "distilled.npz").is_file():
+    if (found / "distilled.npz").is_file():
+        return found / "distilled.npz"
+    if (found / "config.json").is_file():
         raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
-    return found / "distilled.npz"
+    return found
 
 
 def load(path: str | os.PathLike[str]) -> AnyProduct:

@@ -55,11 +55,15 @@ class Data:
     source: str = option(
         AUTO,
         "where images come from (auto: by the path, else the dataset's own source)",
-        choices=("digits", "npz", "folder", "tfds"),
+        choices=("digits", "npz", "folder", "tfds", "hf"),
         resumable=True,
     )
     # Moved data is still the same data; the expert store identifies it by its content.
-    path: str = option("", "file, folder or archive; for tfds its data_dir", resumable=True)
+    path: str = option(
+        "",
+        "file, folder or archive; for tfds its data_dir, for hf a name on the hub too",
+        resumable=True,
+    )
     size: int = option(0, "resize images to this many pixels per side (0: as they are)", minimum=0)
     zca: str = option(
         AUTO,
