@@ -112,6 +112,8 @@ def _measure(
     validation.validate(context, dset, where)
     if config.tensorboard:
         metrics.writer()
+    if config.wandb:
+        metrics.wandb_package()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
@@ -119,7 +121,7 @@ def _measure(
         # Another command may have run in the meantime.
         _validate_workdir(directory)
         _validate_same_set(directory, dset, set_digest, evaluation_id)
-        session = Session(directory, config.tensorboard, config.progress)
+        session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
         with session.signals():
             context.remember(workdirs.SET_FILE, "digest", set_digest)
             workdirs.write_config(context)

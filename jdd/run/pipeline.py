@@ -179,6 +179,8 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     _validate_holder(context, mode)
     if config.tensorboard:
         metrics.writer()
+    if config.wandb:
+        metrics.wandb_package()
     _validate_steps(context)
     needed = [
         stage
@@ -214,7 +216,7 @@ def _run_stages(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
     config, directory = context.config, context.workdir
-    session = Session(directory, config.tensorboard, config.progress)
+    session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
     with session.signals():
         distill.update_training_settings(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):

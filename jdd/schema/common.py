@@ -232,6 +232,12 @@ class Common:
     tensorboard: bool = option(
         False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True
     )
+    wandb: bool = option(
+        False,
+        "log to Weights & Biases too (needs jdd[wandb]; WANDB_MODE=offline writes files alone)",
+        resumable=True,
+        sparse=True,
+    )
     progress: bool = option(True, "show a progress bar on a terminal", resumable=True)
 
     @property
