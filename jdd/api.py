@@ -17,31 +17,92 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.report import comparison_json
 from jdd.run import pipeline
+from jdd.schema.common import Common
 from jdd.studies import study as studies
 
+__all__ = [
+    "DistilledSet",
+    "compare",
+    "distill",
+    "evaluate",
+    "export",
+    "export_figures",
+    "load",
+    "make_config",
+    "study",
+    "torch_dataset",
+]
 
-def distill(
-    config: str = "quickstart", workdir: str | Path | None = None, **overrides: Any
-) -> AnyProduct:
-    """Run a config to completion, resuming where it stopped, and return the distilled set.
+
+def make_config(config: str = "quickstart", **overrides: Any) -> Common:
+    """Return the typed config of ``config``, for ``distill``; 'auto' stays until the run.
+
+    It is a frozen dataclass, ``jdd.schema.common.Common`` with the method's own keys:
+    ``config.eval.n``, ``dataclasses.replace(config, ipc=10)``.
 
     Args:
       config: a config file with its argument, as in ``--config``: 'mtt:cifar10,ipc=10'.
+      **overrides: config keys, as in ``distill``.
+
+    Raises:
+      BadInput: an unknown key or an invalid value, or a key that the method does not use.
+    """
+    loaded = configs.load(config, overrides)
+    configs.validate_used(loaded.config, loaded.explicit)
+    return loaded.config
+
+
+def distill(
+    config: str | Common = "quickstart", workdir: str | Path | None = None, **overrides: Any
+) -> AnyProduct:
+    """Run a config to completion, resuming where it stopped, and return the distilled set.
+
+    Prints the run's result and the report's path, as the command line does, unless ``progress`` is
+    false.
+
+    Args:
+      config: a config file with its argument, as in ``--config``: 'mtt:cifar10,ipc=10'; or a config
+        of ``make_config``.
       workdir: the run's working directory; None for its default under ``runs/``.
       **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with dotted
         names, ``**{"data.path": "x.zip"}``.
 
     Returns:
-      The set in ``distilled.npz`` of the working directory.
+      The set in ``distilled.npz`` of the working directory. Its ``result`` is the content of
+      ``result.json``: accuracies by net under ``accuracy`` (mean, population std, n; fractions),
+      baselines, and the report's path under ``report``.
 
     Raises:
       BadInput, Diverged, Interrupted, OutOfMemory: as on the command line.
     """
-    loaded = configs.load(config, overrides)
-    resolved, _ = configs.resolve(loaded.config)
-    place = Path(workdir or configs.default_workdir(resolved, loaded.spec))
-    pipeline.run(loaded, str(place), command=_call("distill", config, place, overrides))
-    return files.load(place / "distilled.npz")
+    loaded = _loaded(config, overrides)
+    configs.resolve(loaded.config)  # an error is told before anything else
+    place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
+    configs.validate_used(loaded.config, loaded.explicit, place)
+    name, given = (config, overrides) if isinstance(config, str) else _changed(loaded.config)
+    found = pipeline.run(loaded, str(place), command=_call("distill", name, place, given))
+    if loaded.config.progress:
+        for line in (found.get("table"), found.get("summary")):
+            if line:
+                print(line, flush=True)
+    result = {**found, "report": str(place / "report.html")}
+    return files.load(place / "distilled.npz")._replace(result=result)
+
+
+def _loaded(config: str | Common, overrides: dict[str, Any]) -> configs.Loaded:
+    """Return a config with overrides; the values of a typed one are validated again."""
+    if isinstance(config, str):
+        return configs.load(config, overrides)
+    made = configs.fill(config.spec, configs.flat(config), configs.flat(overrides))
+    given = frozenset(_changed(made)[1])
+    return configs.Loaded(made, given, config.method, typed=given)
+
+
+def _changed(config: Common) -> tuple[str, dict[str, Any]]:
+    """Return a config's method, and its values that differ from the method's defaults."""
+    keys = config.spec.keys
+    values = configs.flat(config).items()
+    return config.method, {n: v for n, v in values if v != keys[n].default and n != "method"}
 
 
 def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
@@ -58,7 +119,7 @@ def evaluate(
     """Train fresh nets on a set and return the content of ``result.json``.
 
     Args:
-      dset: a set, or the path of one in any format that ``load`` reads.
+      dset: a set, or the path of one in any format that ``load`` reads, such as a run's folder.
       workdir: the evaluation's working directory; None for a temporary one.
       config: a config file, as in ``--config``, for a set of a method defined there.
       **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
@@ -75,7 +136,8 @@ def evaluate(
     if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "distilled.npz" if isinstance(dset, AnyProduct) else Path(dset)
+        saved = Path(scratch) / "distilled.npz"
+        path = saved if isinstance(dset, AnyProduct) else files.set_path(dset)
         if isinstance(dset, AnyProduct):
             dset.save(path)
         place = str(workdir or Path(scratch) / "evaluation")
@@ -129,7 +191,7 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
-      path: the file, or a folder or archive of class folders.
+      path: the file, a run's folder, or a folder or archive of class folders.
       config: a config file, as in ``--config``, of a method outside jdd whose generators the file
         may contain. The file itself never names code to run.
       **known: facts that the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``,
@@ -157,9 +219,10 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
     Args:
       dset: a set, or the path of one.
       path: the file or folder to write.
-      fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking' or 'figures' (of a
-        run's distilled.npz: accuracy curve, comparison bars and image grid; a warning names those
-        that were not written); None for the format implied by the path's ending.
+      fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking', 'huggingface' (a dataset
+        folder with a card) or 'figures' (of a run's distilled.npz: accuracy curve, comparison bars
+        and image grid; a warning names those that were not written); None for the format implied by
+        the path's ending.
 
     Returns:
       The written path.
@@ -187,4 +250,30 @@ def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.W
         raise BadInput("--format=figures", found, "a fixed set of images")
     if isinstance(dset, AnyProduct):
         return interop.write_figures(product, Path(path))
-    return interop.write_figures(product, Path(path), Path(dset))
+    return interop.write_figures(product, Path(path), files.set_path(dset))
+
+
+def torch_dataset(
+    dset: DistilledSet | str | Path, seed: int = 0, augment: bool = True
+) -> interop.Examples:
+    """Return a set as a ``torch.utils.data.Dataset`` of (image, label) in the space of the nets.
+
+    With ``DataLoader(data, batch_size=data.batch, shuffle=data.shuffle)``; ``data.set_epoch(e)``
+    before each epoch draws the augmentation anew, or reads the stored views and soft labels of that
+    epoch. Test images need ``dset.transform.forward``.
+
+    Args:
+      dset: a set, or the path of one; of stored labels, its path or its run's folder.
+      seed: of the augmentation's draws.
+      augment: whether images show the augmentation of the set's recipe.
+
+    Raises:
+      BadInput: PyTorch is missing; the set is not a fixed set of images; its stored labels are
+        missing, of other images, or given by teachers in the student's step.
+    """
+    product = dset if isinstance(dset, AnyProduct) else load(dset)
+    if not isinstance(product, DistilledSet):
+        found = f"a product of kind {product.kind!r}"
+        raise BadInput("torch_dataset", found, "a fixed set of images")
+    folder = None if isinstance(dset, AnyProduct) else files.set_path(dset).resolve().parent
+    return interop.torch_dataset(product, folder, seed, augment)

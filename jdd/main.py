@@ -13,10 +13,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from jdd import config as config_lib
+from jdd.config import listing
 from jdd.config.helptext import help_text
+from jdd.config.keyhelp import key_text
 from jdd.errors import BadInput, JddError, nearest
 from jdd.stages.registry import MODES
 
@@ -52,16 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     rest, overrides = split_overrides(argv)
+    if rest[:1] == ["list"]:
+        return _list(rest[1:])
+    if rest[:1] == ["help"]:
+        key = rest[1] if len(rest) > 1 and not rest[1].startswith("-") else ""
+        rest = [f"--help={key}" if key else "--help", *rest[1 + bool(key) :]]
     flags = _parse(rest)
     if flags.version:
         from jdd import __version__
 
         print(f"jdd {__version__}")
         return 0
-    if flags.help:
+    if flags.help is not None:
         # A study is not a config: the keys are those of its base.
         spec = None if flags.mode == "study" else flags.config
-        _print_help(help_text(spec, overrides))
+        _print_help(_help(flags.help, spec, overrides))
         return 0
     _validate_mode(flags, overrides)
     if flags.set is not None and flags.mode not in ("evaluate", "export"):
@@ -79,6 +87,11 @@ def _run(argv: list[str]) -> int:
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command)
     loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
+    if flags.set is None:
+        place = flags.workdir or config_lib.default_workdir(
+            loaded.config, loaded.spec, loaded.typed
+        )
+        config_lib.validate_used(loaded.config, loaded.explicit, Path(place))
 
     # Imported late: --help and input errors do not wait for JAX.
     from jdd.run import pipeline
@@ -89,6 +102,18 @@ def _run(argv: list[str]) -> int:
     if result.get("summary"):
         print(result["summary"], flush=True)
     return 0
+
+
+def _list(words: list[str]) -> int:
+    if len(words) > 1:
+        raise BadInput("jdd list", " ".join(words), "one word: jdd list methods")
+    _print_help(listing.lines(words[0] if words else ""))
+    return 0
+
+
+def _help(key: str, spec: str | None, overrides: dict[str, str]) -> str:
+    """Return the help of one key, or of the command line; with a config, of its keys."""
+    return key_text(key, spec, overrides) if key else help_text(spec, overrides)
 
 
 def _validate_mode(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -193,7 +218,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs")
     parser.add_argument("--to")
     parser.add_argument("--format")
-    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--help", "-h", nargs="?", const="")  # or the help of one key
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
     names = ["config", "mode", "workdir", "set", "runs", "to", "format", "help", "version"]

@@ -384,10 +384,42 @@ def test_resume_with_a_config_of_another_version():
         (None, "runs/quickstart-digits-ipc1-s0"),
         ("configs/mtt.py:cifar10,ipc=10", "runs/mtt-cifar10-ipc10-s0"),
         ("mtt:my pets/x,seed=4", "runs/mtt-my_pets_x-ipc1-s4"),
+        ("mtt:cifar10,lr_img=100", "runs/mtt-cifar10-ipc1-s0"),  # as published
+        ("mtt:cifar10,lr_img=5,steps=7", "runs/mtt-cifar10-ipc1-s0-lr_img_5"),
+        ("mtt:cifar10,net.act=swish,lr_img=5", "runs/mtt-cifar10-ipc1-s0-net.act_swish-lr_img_5"),
     ],
 )
 def test_default_workdir(spec, expected):
-    assert config_lib.default_workdir(load(spec).config, spec) == expected
+    found = load(spec)
+    assert config_lib.default_workdir(found.config, spec, found.typed) == expected
+
+
+def test_a_long_name_is_cut_and_a_run_without_keys_in_its_name_is_found(tmp_path, monkeypatch):
+    keys = [name for name, key in config_lib.schema("mtt").items() if key.type is float]
+    found = load("mtt:cifar10", {name: 0.25 for name in keys if name != "lr_img"})
+    name = config_lib.default_workdir(found.config, "mtt", found.typed)
+    assert len(name) <= 160 and name != config_lib.default_workdir(
+        config_lib.replace(found.config, {"lr_img": 3}), "mtt", [*found.typed, "lr_img"]
+    )
+    monkeypatch.chdir(tmp_path)
+    found = load("mtt:cifar10,lr_img=5")
+    old = tmp_path / config_lib.default_workdir(found.config, "mtt")
+    old.mkdir(parents=True)
+    (old / "config.json").write_text(config_lib.to_json(resolve(found.config)[0]))
+    assert config_lib.default_workdir(found.config, "mtt", found.typed) == str(
+        old.relative_to(tmp_path)
+    )
+    other = load("mtt:cifar10,lr_img=6")
+    assert config_lib.default_workdir(other.config, "mtt", other.typed).endswith("lr_img_6")
+
+
+def test_changed_keys_are_one_line():
+    found = load("mtt:cifar10,ipc=10", {"lr_img": 5, "lr_lr": 1e-5, "nets": "MLP", "steps": "auto"})
+    line = config_lib.sentence(resolve(found.config)[0], found.explicit)
+    assert line == (
+        "changed from MTT's defaults: ipc=10 (not 1), nets=MLP (not ConvNet), lr_img=5 (not 100)"
+    )
+    assert config_lib.sentence(load(None).config, load(None).explicit) == ""
 
 
 def test_configs_ship_inside_the_package():

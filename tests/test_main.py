@@ -116,7 +116,7 @@ def test_a_bug_keeps_its_traceback(pipeline, monkeypatch):
 def test_help(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for word in ("--workdir", "estimate", "configs/quickstart.py", "configs/mtt.py"):
+    for word in ("--workdir", "estimate", "jdd --config=mtt:cifar10", "quickstart, random"):
         assert word in text
     assert "--config.lr_img=" not in text
     assert max(map(len, text.splitlines())) <= 110

@@ -59,13 +59,15 @@ def jdd_commands() -> list[list[str]]:
     """
     found = []
     for text in (README, *DOCS.values()):
+        text = re.sub(r"(?m)(^|`)jdd (?=--)", r"\1python -m jdd.main ", text)
         found += [line for line in shell_lines(text) if line.startswith("python -m jdd.main")]
         found += re.findall(r"`(python -m jdd\.main -[^`]*)`", text)
     found += [
         f"python -m jdd.main {line}"
         for line in re.findall(r"`(--config=[^`]*py[^`]*)`", DOCS["results.md"])
     ]
-    outside = re.compile(r"--config=(?!configs/)|\.\.\.|\b[A-Z]{3,}\b")
+    bundled = "|".join(configs.bundled())
+    outside = re.compile(rf"--config=(?!configs/|(?:{bundled})\b)|\.\.\.|\b[A-Z]{{3,}}\b")
     return [shlex.split(line, comments=True)[3:] for line in found if not outside.search(line)]
 
 
@@ -342,7 +344,7 @@ def offences(path: str, tree: ast.Module) -> Iterator[str]:
 # Needed by some runs only; an import of jdd must not wait for them or fail without them.
 LATE = (
     "PIL", "matplotlib", "orbax", "safetensors", "sklearn", "tensorboardX", "tensorflow",
-    "tensorflow_datasets", "torch", "tqdm",
+    "tensorflow_datasets", "torch", "tqdm", "datasets", "pyarrow", "wandb",
 )  # fmt: skip
 
 
@@ -374,7 +376,7 @@ except ValueError:
 
 
 def test_every_method_has_its_files() -> None:
-    shared = {"base", "classwise", "decoupled", "pairs", "recovery", "__init__"}
+    shared = {"base", "classwise", "decoupled", "initial_set", "pairs", "recovery", "__init__"}
     files = {path.stem for path in (ROOT / "jdd/methods").glob("*.py")} - shared
     assert files == set(METHODS)
     for method in files:

@@ -44,9 +44,10 @@ ROOMS: dict[str, str] = {
     "schema soft_labels specs training training/option training/recipe training/schedules",
     "report": "data errors evaluation product run/metrics specs stages/registry storage "
     "training/recipe training/schedules",
-    "interop": "data errors memory product report storage",
+    "interop": "augment data errors evaluation memory product report rng soft_labels storage",
     "run/divergence": "config methods rng schema",
-    "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
+    "run/loop": "errors methods parallel rng run/divergence run/session schema stages/registry "
+    "storage",
     "run/context": "config data methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "
@@ -55,7 +56,7 @@ ROOMS: dict[str, str] = {
     "run": "config data errors evaluation interop memory methods product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",
-    "api": "config errors interop memory product report run studies",
+    "api": "config errors interop memory product report run schema studies",
     "main": "api config errors memory run stages/registry studies",
     "__init__": "api",
     "__main__": "main",

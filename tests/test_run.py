@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import main
+from jdd import api, main
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import session
@@ -312,10 +313,44 @@ def test_a_finished_set_stays_finished(done, tiny, tmp_path):
     assert told["full_epochs"] == keys["baselines.full_epochs"]
 
 
-def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path):
-    keys = {**tiny, "experts.dir": str(done[0] / "experts")}
-    dset = jdd.distill("mtt", tmp_path, **keys)
-    np.testing.assert_array_equal(dset.images, jdd.load(done[0] / "distilled.npz").images)
+def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path, capsys):
+    keys = {**tiny, "experts.dir": str(done[0] / "experts"), "progress": True}
+    config = jdd.make_config("mtt", **keys)
+    dset = jdd.distill(config, tmp_path)
+    np.testing.assert_array_equal(dset.images, jdd.load(done[0]).images)
+    assert dset.result["accuracy"] == done[1]["accuracy"]
+    report = tmp_path / "report.html"
+    assert dset.result["report"] == str(report) and report.exists()
+    assert capsys.readouterr().out.rstrip().endswith(f"Report: {report}")
+    assert jdd.load(tmp_path).result == {}  # a run's folder is a set
+    (tmp_path / "distilled.npz").unlink()
+    with pytest.raises(BadInput, match="no set yet"):
+        jdd.load(tmp_path)
+
+
+def test_a_run_s_folder_is_evaluated_and_exported(done, tiny, tmp_path, capsys):
+    words = [f"--config.{k}={tiny[k]}" for k in ("data.path", "eval.epochs", "baselines.random")]
+    place = tmp_path / "e"
+    words += ["--config.eval.n=1", f"--workdir={place}", f"--set={done[0]}", "--mode=evaluate"]
+    assert main.main(words) == 0, capsys.readouterr().err
+    assert json.loads((place / "result.json").read_text())["method"] == "mtt"
+    assert main.main(["--mode=export", f"--set={done[0]}", f"--to={tmp_path / 'x.npz'}"]) == 0
+    ours, theirs = jdd.load(tmp_path / "x.npz"), jdd.load(done[0] / "distilled.npz")
+    np.testing.assert_array_equal(ours.images, theirs.images)
+
+
+def test_a_typed_config_is_validated_and_names_its_run():
+    config = jdd.make_config("dm:digits", ipc=2, eval={"n": 3})
+    assert (config.method, config.ipc, config.eval.n, config.batch_real) == ("dm", 2, 3, 64)
+    more = api._loaded(dataclasses.replace(config, ipc=5), {"seed": 4})
+    assert more.config == jdd.make_config("dm:digits", ipc=5, eval={"n": 3}, seed=4)
+    assert {"ipc", "seed", "eval.n", "data.name"} == more.explicit and more.spec == "dm"
+    with pytest.raises(BadInput, match=r"config\.ipc"):
+        api._loaded(dataclasses.replace(config, ipc=0), {})
+    with pytest.raises(BadInput, match=r"experts\.count"):
+        jdd.make_config("dm:digits", **{"experts.count": 3})
+    with pytest.raises(BadInput, match="did you mean"):
+        jdd.make_config("dm:digits", ipcc=3)
 
 
 def test_metrics_survive_a_cut_line_and_forget_what_is_done_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jdd.config.changes import changes, default_workdir, sentence
 from jdd.config.files import (
     bundled,
     config_dir,
@@ -14,7 +15,6 @@ from jdd.config.resolve import (
     Change,
     Loaded,
     changed,
-    default_workdir,
     fill,
     from_json,
     load,
@@ -24,6 +24,7 @@ from jdd.config.resolve import (
     to_json,
     validate_resume,
 )
+from jdd.config.unused import as_saved, unused, validate_used
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, Key, group, like, option
 from jdd.schema.values import build, flat, section
@@ -35,9 +36,11 @@ __all__ = [
     "Common",
     "Key",
     "Loaded",
+    "as_saved",
     "build",
     "bundled",
     "changed",
+    "changes",
     "validate_resume",
     "config_dir",
     "default_workdir",
@@ -54,7 +57,10 @@ __all__ = [
     "resolve",
     "schema",
     "section",
+    "sentence",
     "resolve_auto",
     "stage_names",
     "to_json",
+    "unused",
+    "validate_used",
 ]

@@ -125,12 +125,17 @@ def from_arg(arg: str | None, values: Mapping[str, Any], spec: Spec | None = Non
     Raises:
       BadInput: an unknown key, an invalid value, or a dataset that is not the first item.
     """
-    given = flat(values) | _parse(arg)
+    given = flat(values) | argument(arg)
     keys = (spec_for(str(given.get("method", COMMON["method"].default)), spec)).keys
     return nested({name: checked(name, value, keys) for name, value in given.items()})
 
 
-def _parse(arg: str | None) -> dict[str, str]:
+def argument(arg: str | None) -> dict[str, str]:
+    """Return the values in a config's argument, ``dataset,key=value,...``, by dotted name.
+
+    Raises:
+      BadInput: a part that is no ``key=value``, after the first.
+    """
     given: dict[str, str] = {}
     last = None
     for part in (arg or "").split(","):

@@ -6,30 +6,37 @@ import textwrap
 from collections.abc import Mapping
 
 from jdd import config as config_lib
+from jdd.config.unused import unused
 from jdd.schema.common import COMMON, Common
-from jdd.schema.key import AUTO, allowed, show
+from jdd.schema.key import AUTO, Key, allowed, show
 from jdd.stages.registry import MODES
 
 _FLAGS = {
-    "--config=PATH[:ARG]": "config file, with its argument (default: configs/quickstart.py)",
+    "--config=NAME[:ARG]": "a bundled config, or a file (default: the quick start); its argument:",
+    "": "dataset and any keys, mtt:cifar10,ipc=10",
     "--config.KEY=VALUE": "change one key; lists are separated by commas",
     "--mode=MODE": "what to do (default: all)",
     "--workdir=DIR": "where the run lives; the same command again resumes it",
-    "": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>)",
+    " ": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>, then the changed keys)",
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
-    "--format=NAME": "with --mode=export, where the path does not imply it: ddranking, figures",
-    "--help": "this text; with --config=... also every key of that config",
+    "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures",
+    "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",
 }
+_WORDS = {
+    "help KEY": "what a key is: type, allowed values, default of each method, published values",
+    "list methods": "one line each; or list datasets, list nets, list configs",
+}
 _EXAMPLES = """\
-  python -m jdd.main                                      # the quick start: digits, no download
-  python -m jdd.main --config=configs/mtt.py:cifar10,ipc=10 --workdir=runs/c10
-  python -m jdd.main --config=configs/mtt.py:mnist --config.data.path=mnist_png.zip
-  python -m jdd.main --mode=evaluate --set=runs/c10/distilled.npz --config.nets=ConvNet,AlexNet
-  python -m jdd.main --config=configs/mtt.py:cifar10 --help"""
+  jdd                                             # the quick start: digits, no download
+  jdd --config=mtt:cifar10,ipc=10 --workdir=runs/c10
+  jdd --config=mtt:mnist --config.data.path=mnist_png.zip
+  jdd --mode=evaluate --set=runs/c10/distilled.npz --config.nets=ConvNet,AlexNet
+  jdd --config=mtt:cifar10 --help                 # every key of this config
+  jdd help lr_img                                 # one key"""
 
 
 def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
@@ -43,15 +50,17 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
     own = {phase.name: phase.help for phase in (config_lib.phases(config) if config else ())}
     parts = [
         "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
-        "usage: python -m jdd.main [--config=PATH[:ARG]] [--mode=MODE] [--workdir=DIR] "
-        "[--config.KEY=VALUE ...]",
+        "usage: jdd [--config=NAME[:ARG]] [--mode=MODE] [--workdir=DIR] [--config.KEY=VALUE ...]\n"
+        "       jdd help KEY | jdd list methods|datasets|nets|configs\n"
+        "`python -m jdd.main` is the same command.",
         "flags:\n" + table(_FLAGS),
+        "words:\n" + table(_WORDS),
         "modes:\n" + table(MODES | own),
         "examples:\n" + _EXAMPLES,
     ]
     if config is None:
-        names = ", ".join(f"configs/{name}.py" for name in config_lib.bundled())
-        text = f"bundled configs: {names}; --config=... --help lists the keys of one"
+        names = ", ".join(config_lib.bundled())
+        text = f"bundled configs: {names}; --config=NAME --help lists the keys of one"
         parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
     else:
         parts.append(describe(config))
@@ -60,14 +69,18 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
 
 _HEADINGS = {
     "": "the run",
-    "net": "the net of experts and students",
-    "data": "the real images",
-    "eval": "what the set is worth",
-    "baselines": "what it is compared with",
-    "experts": "nets trained on real images",
+    "method": "method {title}",
+    "experts": "experts: nets trained on real images",
     "squeeze": "teachers: nets that the whole dataset is squeezed into",
     "relabel": "views of the images, and the teachers' labels of them",
     "post": "how students learn from these labels",
+    "text": "captions as vectors",
+    "towers": "the two nets that meet in one space",
+    "net": "the net used for distillation",
+    "data": "the real images",
+    "eval": "evaluation of the set",
+    "baselines": "baselines that the set is compared with",
+    "full": "training on the whole dataset, for baselines.full",
 }
 
 
@@ -75,18 +88,33 @@ def describe(config: Common) -> str:
     """Return every key with its value, meaning and allowed values, for --help."""
     values = config_lib.flat(config)
     settled = config_lib.resolve_auto(config)[0] if config.data.name else values
-    keys = config.spec.keys
-    groups: dict[str, list[str]] = {title: [] for title in _HEADINGS.values()}
-    for name, key in keys.items():
-        head, own = name.rpartition(".")[0], f"method {config.spec.title}"
-        title = _HEADINGS[head] if name in COMMON else own
+    idle = unused(config.spec)
+    groups: dict[str, list[str]] = {name: [] for name in _HEADINGS}
+    for name, key in config.spec.keys.items():
+        if name in idle:
+            continue
         value = show(values[name])
         if values[name] == AUTO != settled[name]:
             value = f"auto   (here: {show(settled[name])})"
-        plain = key.type is str and not key.choices and not key.auto
-        words = key.help if plain else f"{key.help}; {allowed(key)}"
-        groups.setdefault(title, []).append(
+        groups[_group(name, bool(idle))].append(
             f"  --config.{name}={value}\n"
-            + textwrap.fill(words, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+            + textwrap.fill(meaning(key), 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
         )
-    return "\n\n".join(f"{title}:\n" + "\n".join(lines) for title, lines in groups.items() if lines)
+    titles = {name: title.format(title=config.spec.title) for name, title in _HEADINGS.items()}
+    return "\n\n".join(f"{titles[n]}:\n" + "\n".join(lines) for n, lines in groups.items() if lines)
+
+
+def _group(name: str, no_experts: bool) -> str:
+    """Return the group of ``_HEADINGS`` that a key stands under."""
+    head = name.rpartition(".")[0]
+    if head == "experts" and no_experts:
+        return "full"  # the keys that remain
+    if not head and name not in COMMON:
+        return "method"
+    return head if head in _HEADINGS else "method"
+
+
+def meaning(key: Key) -> str:
+    """Return what a key means and which values it takes."""
+    plain = key.type is str and not key.choices and not key.auto
+    return key.help if plain else f"{key.help}; {allowed(key)}"

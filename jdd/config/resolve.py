@@ -7,7 +7,6 @@ all overrides, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 1
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,6 @@ from jdd.errors import BadInput, nearest
 from jdd.schema import training, values
 from jdd.schema.common import COMMON, FALLBACK, Common
 from jdd.schema.key import AUTO, checked, show
-from jdd.schema.pairs import PairConfig
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
@@ -30,6 +28,7 @@ class Loaded(NamedTuple):
     Attributes:
       explicit: the keys that were set, in a named file, its argument or an override.
       spec: ``path[:arg]`` of the config file; None for the quick start.
+      typed: the explicit keys that were set in the file's argument or an override.
       apart: with ``of_set``, the unparsed values of keys not common to all methods, by name.
     """
 
@@ -37,6 +36,7 @@ class Loaded(NamedTuple):
     explicit: frozenset[str]
     spec: str | None
     apart: Mapping[str, Any] = MappingProxyType({})
+    typed: frozenset[str] = frozenset()
 
 
 def load(
@@ -70,7 +70,8 @@ def load(
     except BadInput as error:
         raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
     text = None if spec is None else str(spec)
-    return Loaded(fill(chosen, stated, given), frozenset(explicit), text, apart)
+    typed = frozenset({*given, *files.argument(arg)})
+    return Loaded(fill(chosen, stated, given), frozenset(explicit), text, apart, typed)
 
 
 def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:
@@ -218,19 +219,11 @@ def _validate_dataset(config: Common) -> None:
         return
     if not name:
         raise BadInput("config.data.name", "empty", f"a known dataset ({names}), {own}")
-    if _facts(name) is None and not path and source != "tfds":
+    if _facts(name) is None and not path and source not in ("tfds", "hf"):
         near = nearest(name, CATALOGUE)
         hint = f"did you mean {near}? " if near else ""
         found = f"unknown dataset {name!r}"
         raise BadInput("config.data.name", found, f"{hint}(known: {names}; {own})")
-
-
-def default_workdir(config: Common, spec: str | Path | None) -> str:
-    """Return ``runs/<config>-<dataset>-ipc<n>-s<seed>``."""
-    stem = Path(files.split(spec)[0]).name.removesuffix(".py")
-    size = f"pairs{config.pairs}" if isinstance(config, PairConfig) else f"ipc{config.ipc}"
-    words = f"{stem}-{config.data.name}-{size}-s{config.seed}"
-    return "runs/" + re.sub(r"[^\w.+-]+", "_", words)
 
 
 def to_json(config: Common) -> str:

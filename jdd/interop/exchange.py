@@ -11,25 +11,34 @@ import numpy as np
 
 from jdd import memory
 from jdd.errors import BadInput, nearest
-from jdd.interop import class_folders, ddranking, figures, foreign, safetensors_files, torch_files
+from jdd.interop import (
+    class_folders,
+    ddranking,
+    figures,
+    foreign,
+    huggingface_folder,
+    safetensors_files,
+    torch_files,
+)
 from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
-from jdd.product.files import AnyProduct
+from jdd.product.files import AnyProduct, set_path
 
 LOADS = (
-    "a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar of class folders"
+    "a run's folder, a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar "
+    "of class folders"
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
-FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "figures")
+FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "huggingface", "figures")
 
 
 def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
     """Load a distilled set from a file or folder of any supported format.
 
     Args:
-      path: a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with labels and learning
-        rate next to it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or class folders of
-        images (a directory, .zip or .tar).
+      path: a run's folder, a jdd set (.npz, .pt, .safetensors), MTT's ``images_best.pt`` with
+        labels and learning rate next to it (or their folder), DC's, DSA's or DM's ``res_*.pt``, or
+        class folders of images (a directory, .zip or .tar).
       known: fields of ``Known``. Fields on training replace those of the set's recipe; fields on
         the images may not contradict a jdd set.
 
@@ -48,7 +57,7 @@ def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
                 f"did you mean {guess}?" if guess else f"one of {', '.join(foreign.Known._fields)}"
             )
             raise BadInput(name, "no such fact about a set", hint)
-    facts, path = foreign.Known(**known), Path(path)
+    facts, path = foreign.Known(**known), set_path(path)
     where = str(path)
     if not path.exists():
         raise BadInput(where, "no such file or folder", LOADS)
@@ -102,6 +111,8 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
       ``torch.load(path, weights_only=True)``.
     - 'ddranking': a folder of images.pt, labels.pt and lr.pt, as DD-Ranking's demos read them
       (``interop/ddranking.py``), and recipe.json.
+    - 'huggingface': a folder of a Parquet file with pictures and labels, distilled.npz and a card,
+      README.md (``interop/huggingface_folder.py``).
     - 'figures': a folder of the image grid as PDF and PNG; ``jdd.export`` of a run's distilled.npz
       adds the accuracy curve and the comparison bars (``interop/figures.py``).
 
@@ -118,7 +129,7 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
             raise BadInput("format", found, "npz: the other formats hold fixed sets of images")
         return dataset.save(path)
     dataset = distilled_set.validate(dataset, str(path))
-    if dataset.weights is not None and fmt not in ("npz", "figures"):
+    if dataset.weights is not None and fmt not in ("npz", "figures", "huggingface"):
         raise BadInput("format", f"a set with weights as {fmt}", "npz: the others hold no weights")
     if fmt == "npz":
         return dataset.save(path)
@@ -128,6 +139,8 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
         return figures.write(dataset, path).folder
     if fmt == "safetensors":
         return safetensors_files.write(dataset, path)
+    if fmt == "huggingface":
+        return huggingface_folder.write(dataset, path)
     if fmt == "ddranking":
         if dataset.recipe["train"]["order"] == "stored":
             found = "a set of stored labels, one for every view"

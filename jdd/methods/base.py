@@ -16,16 +16,15 @@ from jdd.data import Rows, draw_per_class
 from jdd.data.dataset import Dataset
 from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
+from jdd.methods import initial_set
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
-from jdd.schema.common import Common
+from jdd.schema.common import FULL, Common
 from jdd.schema.values import section
 from jdd.training.recipe import protocol, with_eval_keys
 
 Tree = Any
-# Keys of ``experts`` that the baseline of the whole training set follows.
-FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
 
 
 class State(NamedTuple):
@@ -206,8 +205,13 @@ def shuffled(seed: int, purpose: str, step: int, n: int, batch: int) -> tuple[np
 
 
 def first_images(problem: Problem, pix_init: str, seed: int, purpose: str) -> np.ndarray:
-    """Return the images of step 0, class-major: real ones or N(0, 1), ``[classes ipc, ...]``."""
+    """Return the images of step 0, class-major: real ones, N(0, 1), or those of another set.
+
+    ``[classes ipc, ...]``; ``config.init_set`` takes the place of ``pix_init``.
+    """
     data, ipc = problem.data, problem.config.ipc
+    if (found := initial_set.read(problem.config, data)) is not None:
+        return found
     if pix_init == "real":
         draw = rng.host(seed, purpose)
         rows = draw_per_class(draw, data.train.labels, data.classes, ipc)
@@ -271,7 +275,14 @@ def recipe(problem: Problem, outer_steps: int, **train: Any) -> dict[str, Any]:
         "full": full(config),
         "data": _data(config),
         "data_fingerprint": data.fingerprint,
+        **_started(config),
     }
+
+
+def _started(config: Common) -> dict[str, Any]:
+    """Return the set that the images started from, as a recipe's entry; {} for none."""
+    path = initial_set.given(config)
+    return {"init_set": path} if path else {}
 
 
 def _data(config: Common) -> dict[str, Any]:

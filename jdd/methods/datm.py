@@ -29,7 +29,7 @@ from jdd import rng
 from jdd.data import Dataset, class_indices, draw_per_class
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
-from jdd.methods import mtt
+from jdd.methods import initial_set, mtt
 from jdd.methods.base import Method, Problem
 from jdd.specs.datm import Config
 
@@ -122,6 +122,11 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
     rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
     # Untrained nets classify few images correctly, and all would be searched.
     assert problem.experts is not None
+    if (images := initial_set.read(config, data)) is not None:
+        hard = np.repeat(np.arange(data.classes), ipc)
+        if not problem.experts.trained:
+            return images, logits(0, images)
+        return images, mean_logits(logits, images, hard, experts)
     if config.pix_init == "real" or not problem.experts.trained:
         return train.images[rows], logits(0, train.images[rows])
     draw = rng.host(seed, "datm/correct")

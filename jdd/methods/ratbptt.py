@@ -37,6 +37,7 @@ from jdd.data import draw_per_class
 from jdd.errors import BadInput
 from jdd.matching.losses import cross_entropy, targets
 from jdd.meta import unroll
+from jdd.methods import initial_set
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.ratbptt import Config
@@ -84,8 +85,10 @@ def class_rows(
 
 
 def first_images(config: Config, problem: Problem, seed: int) -> np.ndarray:
-    """Return the images of step 0: N(0, 1) scaled to unit L2 norm each, or real ones."""
+    """Return the images of step 0: N(0, 1) scaled to unit L2 norm each, real ones, or a set's."""
     data, ipc = problem.data, config.ipc
+    if (found := initial_set.read(config, data)) is not None:
+        return found
     if config.pix_init == "real":
         draw = rng.host(seed, "ratbptt/init")
         return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 NAMES = tuple(_TABLE)
 __all__ = ["NAMES", "OWN", "Net", "Output", "Variables", "auto_depth", "init_of", "make"]
-__all__ += ["averaging", "options_of"]
+__all__ += ["averaging", "describe", "options_of"]
 
 
 def make(
@@ -126,6 +127,18 @@ def averaging() -> tuple[str, ...]:
 def options_of(name: str) -> tuple[str, ...]:
     """Return the names of the options that ``make`` takes for a net."""
     return (*_TABLE[name][2], "init")
+
+
+def describe() -> dict[str, str]:
+    """Return one line for each net: what it is, what its name fixes and which options it takes."""
+    found = {}
+    for name, (module, fixed, takes) in _TABLE.items():
+        line = (sys.modules[module.__module__].__doc__ or "").partition("\n")[0].rstrip(".")
+        words = [f"{key}={value}" for key, value in fixed.items()]
+        found[name] = f"{line}; {'with ' + ', '.join(words) + '; ' if words else ''}" + (
+            f"options {', '.join((*takes, 'init'))}"
+        )
+    return found
 
 
 def init_of(name: str) -> str:

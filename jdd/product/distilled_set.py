@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
+from jdd.product import html
 from jdd.product.arrays import (
     EXPECTED,
     as_read,
@@ -75,6 +77,9 @@ class DistilledSet(NamedTuple):
       notes: sentences on assumptions made in reading a foreign set; not saved.
       named: False if the class names are placeholders; not saved.
       weights: float32 [n], weights of the images' losses, of mean 1; None for equal weights.
+      result: result.json of the run that ``jdd.distill`` made the set in, with the last lines
+        printed (``table``, ``summary``) and the report's path (``report``); {} otherwise; not
+        saved.
     """
 
     images: np.ndarray
@@ -86,6 +91,23 @@ class DistilledSet(NamedTuple):
     notes: tuple[str, ...] = ()
     named: bool = True
     weights: np.ndarray | None = None
+    result: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        n, h, w, c = np.shape(self.images)
+        recipe, learned = self.recipe, f", learned rate {self.lr:g}" if self.lr is not None else ""
+        made = recipe["method"] or "no method named"
+        return (
+            f"DistilledSet of {recipe['dataset'] or 'an unnamed dataset'} by {made}: "
+            f"{n} image{'s' * (n != 1)} of {h}x{w}x{c}, {self.classes} classes\n"
+            f"  {self.label_kind} labels{learned}, {self.transform.kind} whitening, "
+            f"net {recipe['net']['name']}"
+        ).replace("none whitening", "no whitening")
+
+    def _repr_html_(self) -> str:
+        """Return the set as a notebook shows it: its repr and its images by class."""
+        of, names = self.classes_of_images, self.class_names
+        return html.gallery(self.images, self.transform, of, names, repr(self))
 
     @property
     def kind(self) -> str:

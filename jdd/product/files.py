@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,22 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 
 AnyProduct = DistilledSet | PairSet | GeneratorSet
+
+
+def set_path(path: str | os.PathLike[str]) -> Path:
+    """Return the file of a set: ``path`` itself, or ``distilled.npz`` of a folder that has one.
+
+    Such a folder is that of a run, or an export for Hugging Face.
+
+    Raises:
+      BadInput: the folder is that of a run that has no set yet.
+    """
+    found = Path(path)
+    if (found / "distilled.npz").is_file():
+        return found / "distilled.npz"
+    if (found / "config.json").is_file():
+        raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
+    return found
 
 
 def load(path: str | os.PathLike[str]) -> AnyProduct:

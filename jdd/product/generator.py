@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,7 @@ class GeneratorSet(NamedTuple):
       recipe: how to train on the images, as plain data.
       transform: maps pixels in [0, 1] to the space of the images, and back.
       notes: sentences on assumptions made in reading it; not saved.
+      result: of the run that made it, as for ``DistilledSet``; not saved.
     """
 
     architecture: dict[str, Any]
@@ -40,6 +42,7 @@ class GeneratorSet(NamedTuple):
     recipe: dict[str, Any]
     transform: Transform
     notes: tuple[str, ...] = ()
+    result: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def kind(self) -> str:

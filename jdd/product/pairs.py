@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ class PairSet(NamedTuple):
       rates: learned rates by branch ("image", "text"); {} if none was learned.
       similarity: None for the identity.
       notes: sentences on assumptions made in reading the set; not saved.
+      result: of the run that made it, as for ``DistilledSet``; not saved.
     """
 
     images: np.ndarray
@@ -58,6 +60,7 @@ class PairSet(NamedTuple):
     rates: dict[str, float] = {}
     similarity: Similarity | None = None
     notes: tuple[str, ...] = ()
+    result: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def kind(self) -> str:

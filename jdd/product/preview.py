@@ -5,7 +5,6 @@ For pairs, the grid has a caption under each image; for a generator, it shows on
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdd import rng
+from jdd.product import html
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
@@ -54,9 +54,7 @@ def to_pixels(dataset: DistilledSet | PairSet) -> np.ndarray:
 
     A synthetic image may exceed [0, 1]; values outside cannot be shown.
     """
-    pixels = np.asarray(dataset.transform.inverse(dataset.images))
-    shown: np.ndarray = np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return shown
+    return html.pixels(dataset.images, dataset.transform)
 
 
 def by_class(dataset: DistilledSet) -> list[np.ndarray]:
@@ -67,7 +65,7 @@ def by_class(dataset: DistilledSet) -> list[np.ndarray]:
 
 def png(pixels: np.ndarray) -> bytes:
     """Return one uint8 image [h, w, c] as the bytes of a PNG file, pixel for pixel."""
-    return _bytes(_image(pixels))
+    return html.png(html.picture(pixels))
 
 
 def grid(product: AnyProduct, names: bool = True) -> bytes:
@@ -102,7 +100,7 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
     draw = ImageDraw.Draw(sheet)
     for cell in cells:
         x, y = left + cell.column * step_x, MARGIN + cell.row * step_y
-        tile = _image(pixels[cell.image])
+        tile = html.picture(pixels[cell.image])
         sheet.paste(tile.resize((w * scale, h * scale), Image.Resampling.NEAREST), (x, y))
         if not cell.caption:
             continue
@@ -114,7 +112,7 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
         else:
             text = _fit(cell.caption, font, 240)
             draw.text((left - 12, y + h * scale / 2), text, INK, font, anchor="rm")
-    return _bytes(sheet)
+    return html.png(sheet)
 
 
 def save(product: AnyProduct, path: str | os.PathLike[str]) -> Path:
@@ -171,18 +169,3 @@ def _wrapped(text: str, font: Any, width: float, lines: int) -> list[str]:
         out[-1] = longer
         words.pop(0)
     return [_fit(line, font, width) for line in out]
-
-
-def _image(pixels: np.ndarray) -> Any:
-    from PIL import Image
-
-    if pixels.shape[-1] in (1, 3):
-        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    # Neither 1 nor 3 channels: the mean over channels still shows the shapes.
-    return Image.fromarray(pixels.mean(axis=-1).astype(np.uint8))
-
-
-def _bytes(image: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return out.getvalue()

@@ -17,7 +17,6 @@ from jdd import data, interop, tasks
 from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
-from jdd.methods.base import FULL
 from jdd.product import files as product_files
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
@@ -27,7 +26,7 @@ from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.result import finish
 from jdd.run.session import Session, locked
-from jdd.schema.common import COMMON
+from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
 from jdd.stages import evaluate, full, report, scores, validation
 from jdd.stages.base import guarded, validate_memory
@@ -59,7 +58,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     Raises:
       BadInput: the set is unreadable, or its dataset is unknown or unavailable.
     """
-    source = Path(set_path)
+    source = product_files.set_path(set_path)
     directory = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _validate_workdir(directory)
     if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
@@ -113,6 +112,8 @@ def _measure(
     validation.validate(context, dset, where)
     if config.tensorboard:
         metrics.writer()
+    if config.wandb:
+        metrics.wandb_package()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
@@ -120,7 +121,7 @@ def _measure(
         # Another command may have run in the meantime.
         _validate_workdir(directory)
         _validate_same_set(directory, dset, set_digest, evaluation_id)
-        session = Session(directory, config.tensorboard, config.progress)
+        session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
         with session.signals():
             context.remember(workdirs.SET_FILE, "digest", set_digest)
             workdirs.write_config(context)

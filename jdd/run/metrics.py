@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import math
 import os
@@ -43,12 +45,14 @@ def divergence(rows: list[dict[str, Any]]) -> str:
 
 
 class Metrics:
-    """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard.
+    """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard and Weights & Biases.
 
     ``seconds`` of a line is the time its stage has run, summed over the run's sessions.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], tensorboard: bool = False):
+    def __init__(
+        self, workdir: str | os.PathLike[str], tensorboard: bool = False, wandb: bool = False
+    ):
         self.path = Path(workdir) / "metrics.jsonl"
         self._rows = read(self.path)
         self._seen = {(row["stage"], row["step"]) for row in self._rows}
@@ -56,7 +60,11 @@ class Metrics:
         self._stopped: dict[str, float] = {}
         self._rewrite()
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = writer()(str(Path(workdir) / "tensorboard")) if tensorboard else None
+        self._boards: list[Any] = []  # with TensorBoard's add_scalar and close
+        if tensorboard:
+            self._boards.append(writer()(str(Path(workdir) / "tensorboard")))
+        if wandb:
+            self._boards.append(_Wandb(Path(workdir)))
 
     def _rewrite(self) -> None:
         if self.path.exists():
@@ -107,10 +115,10 @@ class Metrics:
         self._seen.add((stage, step))
         self._file.write(_line(row))
         self._file.flush()
-        if self._board is not None:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name not in ("step", "seconds"):
-                    self._board.add_scalar(f"{stage}/{name}", value, step)
+        for name, value in row.items() if self._boards else ():
+            if isinstance(value, int | float) and name not in ("step", "seconds"):
+                for board in self._boards:
+                    board.add_scalar(f"{stage}/{name}", value, step)
 
     def truncate(self, stage: str, step: int) -> None:
         """Delete the stage's lines after ``step``, from which the run resumes."""
@@ -126,8 +134,8 @@ class Metrics:
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -158,3 +166,58 @@ def writer() -> Any:
             "config.tensorboard", "tensorboardX is not installed", "pip install 'jdd[tensorboard]'"
         ) from error
     return SummaryWriter
+
+
+class _Wandb:
+    """Scalars of a working directory as one run of Weights & Biases, begun with the first scalar.
+
+    The run's name is the directory's, its id a hash of the directory's path, so that a resumed run
+    goes on in it. Project, account and mode are wandb's own settings (WANDB_PROJECT, WANDB_MODE
+    ...); the project is jdd where none is set. Every stage has a step axis of its own.
+    """
+
+    def __init__(self, workdir: Path):
+        self._package, self._workdir = wandb_package(), workdir
+        self._run: Any = None
+        self._stages: set[str] = set()
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Log one scalar, ``stage/name``, at a step of its stage."""
+        if self._run is None:
+            self._run = self._begun()
+        stage = name.partition("/")[0]
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        self._run.log({name: value, f"{stage}/step": step})
+
+    def _begun(self) -> Any:
+        saved = self._workdir / "config.json"
+        place = self._workdir.resolve()
+        return self._package.init(
+            project=os.environ.get("WANDB_PROJECT", "jdd"),
+            name=place.name,
+            id=hashlib.sha256(str(place).encode()).hexdigest()[:16],
+            resume="allow",
+            dir=str(place),
+            config=json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {},
+            settings=self._package.Settings(console="off", silent=True),
+        )
+
+    def close(self) -> None:
+        """End the run, if it was begun."""
+        if self._run is not None:
+            self._run.finish()
+
+
+def wandb_package() -> Any:
+    """Return the package wandb.
+
+    Raises:
+      BadInput: it is not installed.
+    """
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        found, allowed = "wandb is not installed", "pip install 'jdd[wandb]'"
+        raise BadInput("config.wandb", found, allowed) from error

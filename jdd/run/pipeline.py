@@ -13,6 +13,7 @@ from jdd import data, methods
 from jdd.data import cache, pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import size
+from jdd.methods import initial_set
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
@@ -79,7 +80,11 @@ def run(
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
     config, notes = configs.resolve(loaded.config, absent=absent)
-    directory = Path(workdir or configs.default_workdir(config, loaded.spec))
+    place = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
+    directory = Path(place)
+    if line := configs.sentence(config, loaded.explicit):
+        notes = [line, *notes]
+    config = configs.as_saved(config, loaded.explicit, directory)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
@@ -128,6 +133,8 @@ def prepare(
     else:
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
+        if fit and not absent:
+            initial_set.read(config, loaded)  # refused before anything is written
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
@@ -172,6 +179,8 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     _validate_holder(context, mode)
     if config.tensorboard:
         metrics.writer()
+    if config.wandb:
+        metrics.wandb_package()
     _validate_steps(context)
     needed = [
         stage
@@ -207,7 +216,7 @@ def _run_stages(
     context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
 ) -> dict[str, Any]:
     config, directory = context.config, context.workdir
-    session = Session(directory, config.tensorboard, config.progress)
+    session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
     with session.signals():
         distill.update_training_settings(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):

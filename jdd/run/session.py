@@ -74,9 +74,10 @@ class Session:
         tensorboard: bool = False,
         progress: bool = True,
         out: IO[str] | None = None,
+        wandb: bool = False,
     ):
         self.workdir = Path(workdir)
-        self.metrics = Metrics(self.workdir, tensorboard)
+        self.metrics = Metrics(self.workdir, tensorboard, wandb)
         self.progress = progress
         self.out = out or sys.stdout
         self.temporaries: dict[str, int] = {}

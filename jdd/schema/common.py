@@ -55,11 +55,15 @@ class Data:
     source: str = option(
         AUTO,
         "where images come from (auto: by the path, else the dataset's own source)",
-        choices=("digits", "npz", "folder", "tfds"),
+        choices=("digits", "npz", "folder", "tfds", "hf"),
         resumable=True,
     )
     # Moved data is still the same data; the expert store identifies it by its content.
-    path: str = option("", "file, folder or archive; for tfds its data_dir", resumable=True)
+    path: str = option(
+        "",
+        "file, folder or archive; for tfds its data_dir, for hf a name on the hub too",
+        resumable=True,
+    )
     size: int = option(0, "resize images to this many pixels per side (0: as they are)", minimum=0)
     zca: str = option(
         AUTO,
@@ -179,6 +183,12 @@ class Experts:
     seed: int = option(0, "seed of the experts, apart from the run's", minimum=0)
 
 
+# Keys of ``experts`` that the baseline of the whole training set follows.
+FULL = ("lr", "momentum", "weight_decay", "batch", "seed")
+# The others: without effect where no experts are trained.
+EXPERTS_ONLY = tuple(f"experts.{name}" for name in keys_of(Experts) if name not in FULL)
+
+
 @dataclass(frozen=True)
 class Common:
     """Keys of every run; a method's config is a subclass with its own.
@@ -229,6 +239,12 @@ class Common:
     tensorboard: bool = option(
         False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True
     )
+    wandb: bool = option(
+        False,
+        "log to Weights & Biases too (needs jdd[wandb]; WANDB_MODE=offline writes files alone)",
+        resumable=True,
+        sparse=True,
+    )
     progress: bool = option(True, "show a progress bar on a terminal", resumable=True)
 
     @property
@@ -273,6 +289,18 @@ class Estimated(Unrolled):
 
 
 @dataclass(frozen=True)
+class Start:
+    """Keys of the methods whose images may start as another set's."""
+
+    init_set: str = option(
+        "",
+        "images start as those of this set, a run's folder or distilled.npz, in place of pix_init",
+        later=True,
+        sparse=True,
+    )
+
+
+@dataclass(frozen=True)
 class ClassMatched(Common):
     """Keys of the methods that match per class (DC, DSA, DM)."""
 
@@ -287,6 +315,7 @@ class ClassMatched(Common):
         resumable=True,
         minimum=0,
     )
+    init_set: str = like(Start, "init_set")
 
 
 COMMON = keys_of(Common)

@@ -81,7 +81,7 @@ class DistillationLoss(NamedTuple):
     def _soft(
         self, labels: Mapping[str, Tree], row: Tree, view: views.View, x: jax.Array, share: Tree
     ) -> jax.Array:
-        """Return the teachers' labels of the views, ``[b, classes]``, of type ``_kind``."""
+        """Return the teachers' labels of the views, ``[b, classes]``, of type ``kind``."""
         if self.mode == "views":
             return codec.decode(row["soft"], self.form, self.classes)[1]
         if self.mode == "online":
@@ -96,7 +96,8 @@ class DistillationLoss(NamedTuple):
         return share * own + (1 - share) * own[view.partner]
 
     @property
-    def _kind(self) -> str:
+    def kind(self) -> str:
+        """The kind of the labels of ``view``: "logits" or "probabilities"."""
         direct = self.mode in ("views", "online") or self.recipe.loss == "mse_gt"
         return "logits" if self.form == "logits" and direct else "probabilities"
 
@@ -108,5 +109,5 @@ class DistillationLoss(NamedTuple):
             return targets.mse_gt(logits, target["soft"], target["own"], self.recipe.ce_weight)
         squared = self.recipe.loss == "kl_squared"
         return targets.kl(
-            target["soft"], logits, self.recipe.temperature, self._kind, squared=squared
+            target["soft"], logits, self.recipe.temperature, self.kind, squared=squared
         )

@@ -41,6 +41,11 @@ AGAIN = "delete it, and its labels are made again"
 _UNNAMED = {"mode": "views"}
 
 
+def digest(images: np.ndarray) -> str:
+    """Return a 16-hex-digit hash of images, as recorded in a store's settings."""
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
+
+
 class LabelStore:
     """A directory of soft labels made with one set of settings.
 

@@ -23,7 +23,7 @@ class Source:
     source: str = option(
         AUTO,
         "where its images come from, as data.source",
-        choices=("digits", "npz", "folder", "tfds"),
+        choices=("digits", "npz", "folder", "tfds", "hf"),
         resumable=True,
     )
 

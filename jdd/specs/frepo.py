@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Common, Experts, Net
+from jdd.schema.common import Common, Experts, Net, Start
 from jdd.schema.key import AUTO, group, like, option
 from jdd.specs.base import Spec, Values
 
@@ -57,6 +57,7 @@ class Config(Common):
     pix_init: str = option(
         "real", "images start as real ones or as noise", choices=("real", "noise")
     )
+    init_set: str = like(Start, "init_set")
 
 
 _NAMES = ("flip", "data.zca", "lr_img", "lr_student", "steps")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Estimated
-from jdd.schema.key import AUTO, option
+from jdd.schema.common import Estimated, Start
+from jdd.schema.key import AUTO, like, option
 from jdd.specs.base import Spec, Values
 
 
@@ -28,6 +28,7 @@ class Config(Estimated):
         "real", "images start as real ones or as noise", choices=("real", "noise")
     )
     segments: int = option(1, "expert segments averaged per distillation step", minimum=1)
+    init_set: str = like(Start, "init_set")
 
 
 _NAMES = (

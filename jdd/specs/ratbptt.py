@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Common, Eval, Unrolled
+from jdd.schema.common import Common, Eval, Start, Unrolled
 from jdd.schema.key import AUTO, group, like, option
 from jdd.specs.base import Spec, Values
 
@@ -49,6 +49,7 @@ class Config(Unrolled):
     )
     pix_init: str = option(AUTO, "images start as noise or as real ones", choices=("noise", "real"))
     inits: int = option(1, "fresh nets, each with its window, averaged per step", minimum=1)
+    init_set: str = like(Start, "init_set")
 
 
 _NAMES = (

@@ -22,6 +22,7 @@ from jdd.errors import Diverged
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
+from jdd.methods import initial_set
 from jdd.methods.base import Method, Problem, State, full
 from jdd.pretrained import patch_selection
 from jdd.product import preview
@@ -42,6 +43,7 @@ def identity(context: RunContext) -> str:
     """Return the hash of every setting that changes the distilled set."""
     other = [] if context.source is context.data else [context.source.fingerprint]
     own = [phases.settings(context), context.data.fingerprint, context.config.steps]
+    own += initial_set.identity(context.config)
     return fingerprint([*own, *other, *phases.identities(context)])
 
 

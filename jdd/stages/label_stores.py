@@ -4,7 +4,6 @@ teachers for online labelling.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,14 +23,9 @@ from jdd.run.context import RunContext
 from jdd.soft_labels import modes
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.reader import LabelReader
-from jdd.soft_labels.store import LabelStore
+from jdd.soft_labels.store import LabelStore, digest
 
 Tree = Any
-
-
-def digest(images: np.ndarray) -> str:
-    """Return a 16-hex-digit hash of images, as recorded in a store's settings."""
-    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
 
 
 def labels(context: RunContext, dset: DistilledSet) -> LabelStore:

@@ -215,7 +215,12 @@ class Phase:
 
     def __post_init__(self) -> None:
         taken = {*MODES, "whitening", "data", "curve", "checkpoints", "labels", "set", "identity"}
-        taken |= {"phases", "cells", "tensorboard"}  # folders and files of a working directory
+        taken |= {
+            "phases",
+            "cells",
+            "tensorboard",
+            "wandb",
+        }  # folders and files of a working directory
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in taken:
             allowed = "a name of lower-case letters, digits and '_' that no mode has"
             raise BadInput("Phase.name", repr(self.name), f"{allowed} ({', '.join(MODES)})")

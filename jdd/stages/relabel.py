@@ -28,8 +28,8 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.soft_labels import codec, maps, modes
 from jdd.soft_labels import teacher as labeller
-from jdd.soft_labels.store import LabelStore
-from jdd.stages import label_stores, squeeze
+from jdd.soft_labels.store import LabelStore, digest
+from jdd.stages import squeeze
 from jdd.stages.base import Estimate, Stage, scaled, share, timed
 from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
@@ -90,14 +90,14 @@ def stores(
     """Yield the stores of a run, each with a function that returns its images: the set, then the
     random draws. Writes nothing except, with ``record``, the draws' digests.
     """
-    count, own = len(dset.images), label_stores.digest(dset.images)
+    count, own = len(dset.images), digest(dset.images)
     yield _store(context, context.store_name(seed), own, count, seed), lambda: dset.images
     draws = context.config.baselines.random if seed == context.seeds[0] else 0
     # Draws are a function of data and seed: their digests are stored, not recomputed at each call.
     key = fingerprint([context.data.fingerprint, seed, dset.transform.kind, count])
     known = context.recall("random-images").get(key, [])
     if len(known) < draws:
-        known = [label_stores.digest(images) for images in random_sets(context, dset, draws)[0]]
+        known = [digest(images) for images in random_sets(context, dset, draws)[0]]
         if record:
             context.remember("random-images", key, known)
     for i in range(draws):

@@ -132,7 +132,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
 def _validate_path(config: ConfigDict) -> None:
     """Refuse a missing path of images: every cell would fail."""
     path = config.data.path
-    if path and config.data.source != "tfds" and not Path(path).exists():
+    if path and config.data.source not in ("tfds", "hf") and not Path(path).exists():
         raise BadInput(f"config.data.path={path}", "no such file or folder", "where the images are")
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import jdd
 from jdd.errors import BadInput
-from jdd.product import distilled_set
+from jdd.product import distilled_set, preview
 from jdd.product.distilled_set import DistilledSet
 from tests.tiny_distilled import NAMES, make
 
@@ -152,3 +158,25 @@ def test_recipe_sections_are_merged_and_the_default_stays_as_it_is():
     one["train"]["drop"]["factor"] = 7
     assert distilled_set.RECIPE["train"]["lr"] == 0.01
     assert distilled_set.RECIPE["train"]["drop"]["factor"] == 0.1
+
+
+def test_its_repr_is_two_lines_and_a_notebook_shows_its_images() -> None:
+    dset = make(names=("ant", '<b>"bee"</b>', "crow"))
+    assert repr(dset).splitlines() == [
+        "DistilledSet of insects by mtt: 6 images of 4x4x3, 3 classes",
+        "  hard labels, learned rate 0.0213, no whitening, net ConvNet",
+    ]
+    text = dset._repr_html_()
+    assert "<b>" not in text and "&lt;b&gt;&quot;bee&quot;" in text
+    images = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    row = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]))))
+    expected = preview.to_pixels(dset)[dset.labels == 1]
+    np.testing.assert_array_equal(row, np.concatenate(list(expected), axis=1))
+    many = make(ipc=12, names=tuple(map(str, range(30))))._repr_html_()
+    assert many.count("<img") == 20
+    assert "20 of 30 classes, at most 10 images of each" in many
+    assert jdd.DistilledSet is DistilledSet
+
+
+def test_types_ship_with_the_package() -> None:
+    assert (Path(jdd.__file__).parent / "py.typed").exists()

@@ -12,7 +12,7 @@ import numpy as np
 from jdd import memory
 from jdd.data import cache
 from jdd.data.catalogue import CATALOGUE
-from jdd.data.sources import digits, folder, npz, pixels, tfds_sets
+from jdd.data.sources import digits, folder, huggingface, npz, pixels, tfds_sets
 from jdd.data.sources.image_buffer import Held, Spool
 from jdd.data.sources.request import Raw, Request
 from jdd.data.streamed import Streamed
@@ -36,6 +36,10 @@ def read(request: Request) -> Raw:
         raw = _resized(npz.read(request.file, request.facts), request.size)
     elif request.source == "folder":
         raw = _cached(request, request.file, lambda: folder.read(request, Held()))
+    elif request.source == "hf" and not (request.path and request.file.exists()):
+        raw = huggingface.read(request, Held())  # of the hub, which has a cache of its own
+    elif request.source == "hf":
+        raw = _cached(request, request.file, lambda: huggingface.read(request, Held()))
     else:
         prepared = tfds_sets.find(request)
         raw = _cached(request, prepared, lambda: tfds_sets.read(request, prepared, Held()))
@@ -96,6 +100,8 @@ def _spool(request: Request, path: Path, part: Path) -> None:
             raw = npz.read(path, request.facts, spool, request.size)
         elif request.source == "folder":
             raw = folder.read(request, spool)
+        elif request.source == "hf":
+            raw = huggingface.read(request, spool)
         else:
             raw = tfds_sets.read(request, path, spool)
     finally:

@@ -16,7 +16,7 @@ from jdd.errors import BadInput, nearest
 from jdd.schema.common import FALLBACK, Data
 from jdd.schema.values import section
 
-SOURCES = ("digits", "npz", "folder", "tfds")
+SOURCES = ("digits", "npz", "folder", "tfds", "hf")
 # The keys' defaults, with 'auto' resolved; a request without a name means the digits.
 DEFAULTS: dict[str, Any] = section(Data()) | {"name": "digits", "zca": FALLBACK["data.zca"]}
 
@@ -71,10 +71,24 @@ def source_of(name: str, source: str, path: str) -> str:
     facts = table.lookup(name)
     if path:
         file = Path(path).expanduser()
+        if is_hugging_face(file):
+            return "hf"
         if _is_prepared(file) or (facts and facts.tfds and _is_prepared(file / facts.tfds)):
             return "tfds"
         return "npz" if file.suffix.lower() == ".npz" else "folder"
     return facts.source if facts else "folder"
+
+
+def is_hugging_face(path: Path) -> bool:
+    """True for a folder that ``save_to_disk`` wrote, a Parquet file, or a folder of these alone."""
+    if (path / "dataset_dict.json").is_file() or path.suffix.lower() == ".parquet":
+        return True
+    if (path / "state.json").is_file() and any(path.glob("data-*.arrow")):
+        return True
+    if not path.is_dir() or _is_prepared(path):
+        return False
+    flat = not any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir())
+    return any(path.glob("data/*.parquet")) or flat and any(path.glob("*.parquet"))
 
 
 def _is_prepared(path: Path) -> bool:
@@ -115,6 +129,9 @@ def request_of(config: Data | Mapping[str, Any]) -> Request:
     stream = bool(setting(config, "stream"))
     if stream and source == "digits":
         raise BadInput("config.data.stream", "true, and the digits come with scikit-learn", "false")
+    if source == "hf" and stream and not Path(path or name).expanduser().exists():
+        found = "true, and the images come from the hub"
+        raise BadInput("config.data.stream", found, "false, or a folder of save_to_disk")
     cache_dir = str(setting(config, "cache_dir"))
     form = str(setting(config, "layout"))
     if form not in LAYOUTS:
@@ -131,7 +148,7 @@ def _validate_own(name: str, source: str, path: str) -> None:
             repr(name),
             "a name starts with a letter or digit and holds letters, digits, _ . - only",
         )
-    if not path and source != "tfds":
+    if not path and source not in ("tfds", "hf"):
         hint = nearest(name, table.CATALOGUE)
         meant = f"; did you mean {hint}?" if hint else ""
         raise table.known("config.data.name", f"unknown dataset {name!r}{meant}")

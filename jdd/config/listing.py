@@ -1,0 +1,70 @@
+"""The lines of ``jdd list methods|datasets|nets|configs``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+from jdd import specs
+from jdd.config import files
+from jdd.errors import BadInput, nearest
+
+
+def lines(kind: str) -> str:
+    """Return one line for each method, dataset, net or bundled config.
+
+    Raises:
+      BadInput: no such list.
+    """
+    if kind not in KINDS:
+        near = nearest(kind, KINDS)
+        hint = f"did you mean {near}? " if near else ""
+        found = repr(kind) if kind else "no name of a list"
+        raise BadInput("jdd list", found, f"{hint}(lists: {', '.join(KINDS)})")
+    rows = KINDS[kind]()
+    width = max(map(len, rows)) + 2
+    return "\n".join(f"{name:<{width}}{words}" for name, words in rows.items())
+
+
+def _methods() -> dict[str, str]:
+    return {name: _first_line(specs.FOLDER / f"{name}.py") for name in specs.names()}
+
+
+def _configs() -> dict[str, str]:
+    return {name: _first_line(path) for name, path in files.bundled().items()}
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line of a file's docstring; the file is not run."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def _datasets() -> dict[str, str]:
+    from jdd.data.catalogue import CATALOGUE  # needs NumPy
+
+    rows = {}
+    for name, facts in CATALOGUE.items():
+        size = "x".join(map(str, facts.shape))
+        train, test = facts.sizes
+        where = {"digits": "comes with scikit-learn", "tfds": "from tensorflow-datasets, or a path"}
+        source = where.get(facts.source, "with --config.data.path=...")
+        rows[name] = f"{size}, {facts.classes} classes, {train} + {test} images; {source}"
+    rows["digits_captions"] = "8x8x1 digits with captions, for methods of pairs; scikit-learn"
+    rows["any other name"] = "your own images: --config=METHOD:NAME --config.data.path=..."
+    return rows
+
+
+def _nets() -> dict[str, str]:
+    from jdd.nets import describe  # needs JAX
+
+    return describe()
+
+
+KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "nets": _nets,
+    "configs": _configs,
+}

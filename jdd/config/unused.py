@@ -1,0 +1,66 @@
+"""Keys that every config has and that some methods do not use: those of experts.
+
+They stay in config.json and in identities. ``validate_used`` refuses them where a user gives them,
+``as_saved`` leaves runs begun with them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from jdd import specs
+from jdd.config.resolve import from_json, replace
+from jdd.errors import BadInput
+from jdd.schema.common import EXPERTS_ONLY, Common
+from jdd.schema.values import flat
+from jdd.specs.base import Spec
+
+
+def unused(spec: Spec) -> tuple[str, ...]:
+    """Return the keys without effect on runs of a method: of experts, where it trains none.
+
+    A method outside the package may read any key.
+    """
+    listed = spec.stages
+    trained = callable(listed) or "experts" in listed
+    return () if trained or spec.name not in specs.names() else EXPERTS_ONLY
+
+
+def having(name: str) -> tuple[Spec, ...]:
+    """Return the package's methods that use a key."""
+    found = (specs.get(method) for method in specs.names())
+    return tuple(spec for spec in found if name in spec.keys and name not in unused(spec))
+
+
+def validate_used(config: Common, given: Collection[str], workdir: Path | None = None) -> None:
+    """Refuse a ``given`` key that the config's method does not use.
+
+    A run that is in ``workdir`` already may have been begun with it: the key may not change.
+
+    Raises:
+      BadInput: naming the key and the methods that use it.
+    """
+    if workdir is not None and (workdir / "config.json").exists():
+        return
+    idle = unused(config.spec)
+    for name in given:
+        if name in idle:
+            titles = ", ".join(spec.title for spec in having(name))
+            found = f"{config.spec.title} trains no experts and does not use it"
+            raise BadInput(f"config.{name}", found, f"leave it out (methods that use it: {titles})")
+
+
+def as_saved(config: Common, given: Collection[str], workdir: Path) -> Common:
+    """Return ``config`` with the keys that its method does not use as the run in ``workdir`` has.
+
+    Identities contain these keys. ``given`` ones stay.
+
+    Raises:
+      BadInput: its config.json is not a config of this version of jdd.
+    """
+    saved, idle = workdir / "config.json", unused(config.spec)
+    if not idle or not saved.exists():
+        return config
+    old = flat(from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec))
+    return replace(config, {n: old[n] for n in idle if n in old and n not in given})

@@ -1,0 +1,201 @@
+"""Datasets of Hugging Face: a folder of ``save_to_disk``, Parquet files, or a name on the hub.
+
+A saved folder and Parquet files are read with pyarrow alone; the hub needs the package ``datasets``
+and a network. Images are a column of encoded files ({"bytes", "path"}, or bytes), labels a column
+of integers, with the classes' names in the schema's metadata, or of text.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdd.data.sources import pixels
+from jdd.data.sources.decoding import Item, decode_all
+from jdd.data.sources.image_buffer import ImageBuffer, Splits
+from jdd.data.sources.request import Raw, Request
+from jdd.errors import BadInput
+
+_SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_LABELS = ("label", "labels", "class", "target", "fine_label")
+_NEEDED = "a column of images and a column of labels"
+
+
+def read(request: Request, buffer: ImageBuffer) -> Raw:
+    """Read the images and labels of a dataset.
+
+    Splits named validation and test are the run's; without a split named train, the only split is
+    the training data. A split whose labels are all -1 (hidden, as of competitions) is left out.
+
+    Raises:
+      BadInput: no dataset there, no such columns, a label outside the classes, a damaged file;
+        for the hub, the package or the dataset is missing.
+    """
+    where = request.path or request.name
+    tables = _local(request.file) if request.file.exists() and request.path else _hub(where)
+    image, label, names = _columns(next(iter(tables.values())), where)
+    texts = names is None
+    names = names if names is not None else _texts(tables, label, where)
+    splits: Splits = {}
+    notes = []
+    for theirs, table in tables.items():
+        ours = _SPLITS.get(theirs, "")
+        ours = "train" if len(tables) == 1 else ours
+        place = f"{where}:{theirs}"
+        if not ours or ours in splits:
+            notes.append(f"split {theirs} is not used")
+            continue
+        if label not in table.column_names or image not in table.column_names:
+            raise BadInput(place, f"columns {', '.join(table.column_names)}", f"{image}, {label}")
+        found = table.column(label).to_pylist()
+        if all(value in (-1, None) for value in found):
+            notes.append(f"split {theirs} has no labels and is not used")
+            continue
+        classes = [names.index(str(v)) for v in found] if texts else found
+        # Encoded bytes go through the same decoding and checks as files in folders.
+        items = _items(table.column(image), classes, place, request.file)
+        decoded = [(buffer.add(one), cls) for cls, one in decode_all(items, request)]
+        images, seen = buffer.take([at for at, _ in decoded])
+        labels = np.array([cls for _, cls in decoded])
+        splits[ours] = (images, pixels.validate_labels(labels, len(images), len(names), place))
+        notes += [f"{ours}: {note}" for note in seen]
+    if "train" not in splits:
+        raise BadInput(where, f"splits {', '.join(tables)}", "one of them is train")
+    pixels.validate_classes(splits["train"][1], names, where)
+    return Raw(buffer.alike(splits), names, 255.0, tuple(notes))
+
+
+def _local(path: Path) -> dict[str, Any]:
+    """Return the tables of a saved folder or of Parquet files, by split."""
+    if (path / "dataset_dict.json").is_file():
+        listed = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))
+        return {str(split): _saved(path / str(split)) for split in listed["splits"]}
+    if (path / "state.json").is_file():
+        return {"train": _saved(path)}
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if not files:
+        found = "no Parquet file, and no folder that save_to_disk wrote"
+        raise BadInput(str(path), found, "one of these, or a name on the hub")
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        word = re.split(r"[-_.]", file.name)[0].lower()
+        word = word if word in _SPLITS else file.parent.name.lower()
+        by_split.setdefault(word if word in _SPLITS else "train", []).append(file)
+    return {split: _tables(mine, _parquet) for split, mine in by_split.items()}
+
+
+def _saved(folder: Path) -> Any:
+    """Return the table of one split that ``save_to_disk`` wrote."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        files = [folder / str(one["filename"]) for one in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            str(folder / "state.json"), f"not readable ({error})", "save it again"
+        ) from None
+    return _tables(files, _arrow)
+
+
+def _tables(files: list[Path], read: Any) -> Any:
+    pyarrow = importlib.import_module("pyarrow")
+    found = []
+    for file in files:
+        try:
+            found.append(read(file))
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            reason = str(error).partition("\n")[0]
+            raise BadInput(str(file), f"cannot be read ({reason})", "a whole file") from None
+    return found[0] if len(found) == 1 else pyarrow.concat_tables(found)
+
+
+def _arrow(file: Path) -> Any:
+    pyarrow = importlib.import_module("pyarrow")
+    return pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all()
+
+
+def _parquet(file: Path) -> Any:
+    return importlib.import_module("pyarrow.parquet").read_table(file)
+
+
+def _hub(name: str) -> dict[str, Any]:
+    """Return the tables of a dataset on the hub, by split."""
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        found = f"{name} is no path, and the package datasets, which reads the hub, is missing"
+        allowed = "pip install 'jdd[hf]', or a saved folder or Parquet files"
+        raise BadInput("config.data.path", found, allowed) from None
+    try:
+        loaded = datasets.load_dataset(name)
+    except Exception as error:  # of the network, the hub or the files: many types
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        found = f"{name} is no path, and the hub gives none ({reason})"
+        raise BadInput("config.data.path", found, "check the name and the network") from None
+    return {str(split): one.data.table for split, one in loaded.items()}
+
+
+def _columns(table: Any, where: str) -> tuple[str, str, tuple[str, ...] | None]:
+    """Return the columns of images and labels, and the classes' names; None for text labels."""
+    types = importlib.import_module("pyarrow").types
+    features = _features(table)
+    kinds = {name: feature.get("_type") for name, feature in features.items()}
+    images = [n for n in table.column_names if kinds.get(n) == "Image"]
+    labels = [n for n in table.column_names if kinds.get(n) == "ClassLabel"]
+    for field in table.schema:
+        if not images and (types.is_binary(field.type) or types.is_large_binary(field.type)):
+            images.append(field.name)
+        if not images and types.is_struct(field.type) and _holds_bytes(field.type):
+            images.append(field.name)
+        usable = types.is_integer(field.type) or types.is_string(field.type)
+        if not labels and usable and field.name in _LABELS:
+            labels.append(field.name)
+    if not images or not labels:
+        raise BadInput(where, f"columns {', '.join(table.column_names)}", _NEEDED)
+    label = next((name for name in _LABELS if name in labels), labels[0])
+    named = features.get(label, {}).get("names")
+    if named:
+        return images[0], label, tuple(map(str, named))
+    if types.is_string(table.schema.field(label).type):
+        return images[0], label, None
+    most = max((v for v in table.column(label).to_pylist() if v is not None), default=0)
+    return images[0], label, tuple(str(i) for i in range(most + 1))
+
+
+def _features(table: Any) -> Mapping[str, Any]:
+    """Return the features in the schema's metadata; {} if it has none."""
+    text = (table.schema.metadata or {}).get(b"huggingface", b"{}")
+    found = json.loads(text).get("info", {}).get("features", {})
+    return {name: f for name, f in found.items() if isinstance(f, dict)}
+
+
+def _holds_bytes(kind: Any) -> bool:
+    return kind.get_field_index("bytes") >= 0
+
+
+def _texts(tables: Mapping[str, Any], label: str, where: str) -> tuple[str, ...]:
+    """Return the classes of a column of text: the different texts, sorted."""
+    found = {v for t in tables.values() for v in t.column(label).unique().to_pylist()}
+    if None in found:
+        raise BadInput(where, f"rows without a {label}", "a label for every image")
+    return tuple(sorted(map(str, found)))
+
+
+def _items(column: Any, classes: list[Any], where: str, root: Path) -> Iterator[Item]:
+    for i, cell in enumerate(column):
+        value = cell.as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            file = (root if root.is_dir() else root.parent) / str(value["path"])
+            try:
+                data = file.read_bytes()
+            except OSError as error:
+                raise BadInput(f"{where}[{i}]", f"{file}: {error.strerror}", "the image") from None
+        if data is None or classes[i] is None:
+            raise BadInput(f"{where}[{i}]", "no image, or no label", "both in every row")
+        yield Item(int(classes[i]), f"{where}[{i}]", bytes(data))
