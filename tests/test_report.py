@@ -187,7 +187,7 @@ def test_several_synthesis_seeds(tmp_path):
     result = RESULT | {"accuracy": {"ConvNet": _score(0.92, 10) | {"seeds": seeds}}}
     page = _write(tmp_path, result, _rows() + _rows("-s4"), _set())
     assert "10 fresh ConvNets, 2 synthesis seeds" in page.words
-    assert f"over seeds 92.0{THIN}±{THIN}1.0{THIN}% 2" in page.words
+    assert f"all seeds 92.0{THIN}±{THIN}" in page.words
     assert "ConvNet, seed 3" in page.words and "ConvNet, seed 4" in page.words
 
 
