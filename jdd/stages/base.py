@@ -83,6 +83,11 @@ def scaled(few: int, images: int, what: str = "images") -> str:
     return f" (from {few} of {images} {what})" if few < images else ""
 
 
+def pace(seconds: float) -> str:
+    """Return a step's seconds as text: '47 ms', or '61 s' from ten seconds on."""
+    return f"{seconds * 1e3:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def timed(call: Callable[[], Any], repeats: int = 2) -> float:
     """Return the fastest wall seconds of ``call``, after one call to warm up.
 

@@ -22,7 +22,7 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
 from jdd.stages import label_stores, pairs, phases
-from jdd.stages.base import Estimate, scaled, share, timed, timed_in_full
+from jdd.stages.base import Estimate, pace, scaled, share, timed, timed_in_full
 from jdd.training import trainer
 
 
@@ -82,7 +82,9 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
     step = timed(lambda: advance(*args)) / steps * batch / few * count / together
-    temporaries = parallel.planned(advance, *args) * batch // few * count // together
+    beside = parallel.threads(count) if devices[0].platform == "cpu" else count
+    temporaries = parallel.planned(advance, *args) * batch // few
+    temporaries *= beside if together < count else 1
     if memory and few < batch and planned.recipe.distillation is None:  # of the whole step, not run
         whole = trainer.make(net, planned.recipe.replace(batch=batch), size)
         init, advance = train_eval.compiled(whole, tuple(devices[:1]))
@@ -96,5 +98,5 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     return Estimate(
         step * planned.length(run) * rounds,
         temporaries,
-        f"{n} x {net.name}, {step * 1e3:.1f} ms a step" + scaled(few, batch),
+        f"{n} x {net.name}, {pace(step)} a step" + scaled(few, batch),
     )

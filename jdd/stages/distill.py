@@ -35,7 +35,7 @@ from jdd.schema.common import Common
 from jdd.schema.decoupled import Recover
 from jdd.specs import rded
 from jdd.stages import costs, evaluate, phases
-from jdd.stages.base import Estimate, Stage, scaled, share, timed, timed_in_full
+from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed, timed_in_full
 from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
@@ -68,9 +68,11 @@ def _complete(
     return found.with_recipe(recipe)
 
 
-def _save(context: RunContext, dset: AnyProduct, seed: int) -> None:
+def _save(context: RunContext, dset: AnyProduct, seed: int, session: Session) -> None:
     dset.save(context.set_path(seed))
     preview.save(dset, context.set_path(seed).with_suffix(".png"))
+    if words := preview.unnamed(dset):
+        session.say(f"{context.set_path(seed).stem}.png: {words}")
     for suffix in (".npz", ".png"):
         context.unfinished_path(seed).with_suffix(suffix).unlink(missing_ok=True)
 
@@ -153,7 +155,7 @@ def _run(context: RunContext, session: Session) -> None:
             state = _in_parts(context, method, problem, parts, seed, session)
         else:
             state = _at_once(context, method, problem, seed, session)
-        _save(context, _complete(context, method, state, steps, seed), seed)
+        _save(context, _complete(context, method, state, steps, seed), seed, session)
 
 
 def _at_once(
@@ -169,7 +171,7 @@ def _at_once(
         return loop.run(method, problem, seed, session, context.devices, stage, observe)
     except Diverged:
         last_good, steps = loop.last(method, seed, session, stage)
-        _save(context, _complete(context, method, last_good, steps, seed), seed)
+        _save(context, _complete(context, method, last_good, steps, seed), seed, session)
         raise
     except Interrupted:
         state, steps = loop.last(method, seed, session, stage)
@@ -287,7 +289,7 @@ def _estimate(context: RunContext) -> Estimate:
     each = 0.0
     if left and points:
         each = costs.cost(context, context.net, config.eval.curve_n, memory=False).seconds
-    note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch) + of + made.note
+    note = f"{left} steps of {pace(step)}" + scaled(few, batch) + of + made.note
     note += f", {points} points of the accuracy curve"
     images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
@@ -375,7 +377,7 @@ def _choice(context: RunContext) -> Estimate:
     seconds = timed(lambda: outputs(net, variables, images[:few], batch=few).features)
     seconds *= BATCH / few
     left = any(not _finished(context, seed) for seed in context.seeds)
-    note = f"features of {len(images)} images, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
+    note = f"features of {len(images)} images, {pace(seconds)} for {BATCH}; no steps"
     note += scaled(few, BATCH)
     return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
 
@@ -389,7 +391,7 @@ def _crops(context: RunContext, candidates: int, each: int) -> Estimate:
     seconds *= BATCH / few
     crops = each * min(candidates, len(train.labels) // context.data.classes) * context.data.classes
     seeds = sum(not _finished(context, seed) for seed in context.seeds)
-    note = f"{crops} crops, {seconds * 1e3:.0f} ms for {BATCH}" + scaled(few, BATCH)
+    note = f"{crops} crops, {pace(seconds)} for {BATCH}" + scaled(few, BATCH)
     return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 

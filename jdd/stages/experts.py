@@ -14,7 +14,7 @@ from jdd.parallel import planned
 from jdd.pretrained import train
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
-from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
@@ -79,7 +79,7 @@ def training_cost(
     return Estimate(
         seconds,
         planned(call, *args),
-        f"{group} nets at once, {steps} steps an epoch of {step * 1e3:.0f} ms" + of,
+        f"{group} nets at once, {steps} steps an epoch of {pace(step)}" + of,
         batches * size,
     )
 

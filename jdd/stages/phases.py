@@ -32,7 +32,7 @@ from jdd.pretrained.store import Store
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages.base import Estimate, Stage, scaled, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
 from jdd.storage import checkpoints
@@ -314,7 +314,7 @@ def _estimate(context: RunContext, phase: Phase) -> Estimate:
         )
     seconds, temporaries, of = step_cost(context, made, given)
     steps = left * _steps(context, phase)
-    return Estimate(seconds * steps, temporaries, f"{steps} steps of {seconds * 1e3:.0f} ms{of}")
+    return Estimate(seconds * steps, temporaries, f"{steps} steps of {pace(seconds)}{of}")
 
 
 def stage_of(phases: Sequence[Phase], phase: Phase) -> Stage:
