@@ -15,5 +15,5 @@ def get_config(arg=None):
     The settings are MTT's own for digits, ``STARTS`` in ``jdd/specs/mtt.py``.
     """
     return from_arg(
-        arg, {"method": "mtt", "data.name": "digits", "eval": {"curve": 1, "curve_n": 5}}
+        arg, {"method": "mtt", "data.name": "digits", "eval": {"curve": 4, "curve_n": 2}}
     )

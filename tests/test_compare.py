@@ -115,6 +115,9 @@ def test_other_data_other_sizes_and_what_is_unfinished(three: Path) -> None:
     fabricate(three / "d", {"ConvNet": _score(0.95)}, ipc=4)
     fabricate(three / "e", {"ConvNet": _score(0.85)}, {"data_fingerprint": "d1"})
     fabricate(three / "f", None)
+    fabricate(three / "h", None)
+    unfinished = make(ipc=2, dataset="digits", names=NAMES)
+    unfinished.save(three / "h" / "unfinished.npz")
     fabricate(three / "g", {"ConvNet": _score(0.75)}, config={"steps": 5000})
     (three / "no-run").mkdir()
     found = jdd.compare(str(three / "*"), three / "page.html")
@@ -124,12 +127,18 @@ def test_other_data_other_sizes_and_what_is_unfinished(three: Path) -> None:
     assert differs["asked for more steps"]["measured after step 1000 of 5000"] == ["g"]
     assert found["no_runs"] == [str(three / "no-run")]
     assert [(one["run"], one["reached"]) for one in found["unfinished"]] == [
-        ("f", "step 998 of 1000")
+        ("f", "step 998 of 1000"),
+        ("h", "step 998 of 1000"),
     ]
     page = Page((three / "page.html").read_text())
     assert "f , not finished (step 998 of 1000): No distilled set yet" in page.words
+    results, _, after = page.words.partition("Not finished")
+    assert "h , not finished (step 998 of 1000): Distilling has not finished" in after
+    assert "Test accuracy" in results and "not finished (" not in results
+    text = (three / "page.html").read_text().partition("Not finished")[2]
+    assert text.count("<img") == 6  # three classes, two images of each
     assert "not between them" in page.words and "no-run" in page.words
-    assert "not finished: f (step 998 of 1000)" in found["summary"]
+    assert "f (step 998 of 1000)" in found["summary"]
     assert "matched and no runs" in found["summary"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from jdd import data, memory
 from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
 from jdd.run import pipeline
-from jdd.stages import base, report, whitening
+from jdd.run.session import clock
+from jdd.stages import base, distill, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
 from tests.test_decoupled import OWN, keys_of
@@ -136,3 +139,37 @@ def test_whitening_of_a_dataset_that_is_not_here(tiny, tmp_path, monkeypatch):
     says = r"config.data.zca: kornia of 224x224x3 images needs a matrix of 169 GiB, .* 23 GiB free"
     with pytest.raises(BadInput, match=says):
         runs.run({**tiny, **words, "data.size": 224}, tmp_path / "none", "estimate")
+
+
+def test_times_and_memory_have_units_that_fit(monkeypatch):
+    assert clock(71 * 3600 + 59 * 60) == "71 h 59 min"
+    assert clock(10748 * 3600 + 540) == "447 days 20 h"
+    assert (base.pace(0.047), base.pace(9.8), base.pace(61.2)) == ("47 ms", "9800 ms", "61 s")
+    monkeypatch.setattr(pipeline, "room", lambda devices: 3 << 30)
+    context = SimpleNamespace(devices=())
+    assert pipeline._exceeds(3 << 30, context) == ""
+    assert pipeline._exceeds(4 << 30, context).startswith("; more than this machine's memory")
+
+
+def test_a_slow_call_is_timed_once(monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(base, "_ENOUGH", 0.0)
+    base.timed(lambda: calls.append(1), 5)
+    assert len(calls) == 2  # to warm up, then one
+    monkeypatch.setattr(base, "_ENOUGH", 60.0)
+    base.timed(lambda: calls.append(1), 5)
+    assert len(calls) == 2 + 6
+
+
+def test_a_long_outer_step_is_timed_with_fewer_student_steps(tiny, tmp_path, monkeypatch):
+    keys = {**tiny, "syn_steps": 8, "ipc": 4}
+    context = runs.context(keys, tmp_path)
+    assert distill._shortened(context, context.config).config is context.config
+    monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 11})
+    made = distill._shortened(context, context.config)
+    assert made.config.syn_steps == 2 and made.config.ipc == 4
+    assert made.factor == 4 and made.images == 1 and made.stored > 0
+    assert made.note == " (from 2 of 8 student steps)"
+    monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 7})
+    made = distill._shortened(context, context.config)
+    assert made.config.ipc < 4 and made.factor > 4 and "images" in made.note

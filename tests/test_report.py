@@ -187,7 +187,7 @@ def test_several_synthesis_seeds(tmp_path):
     result = RESULT | {"accuracy": {"ConvNet": _score(0.92, 10) | {"seeds": seeds}}}
     page = _write(tmp_path, result, _rows() + _rows("-s4"), _set())
     assert "10 fresh ConvNets, 2 synthesis seeds" in page.words
-    assert f"over seeds 92.0{THIN}±{THIN}1.0{THIN}% 2" in page.words
+    assert f"all seeds 92.0{THIN}±{THIN}" in page.words
     assert "ConvNet, seed 3" in page.words and "ConvNet, seed 4" in page.words
 
 
@@ -288,3 +288,33 @@ def test_numbers_in_words():
     assert html.tag("a", "<", html.tag("b"), title='"', cls="c") == (
         '<a title="&quot;" class="c">&lt;<b></b></a>'
     )
+
+
+def test_a_run_that_is_not_finished_shows_its_last_saved_set(tmp_path):
+    _set().save(tmp_path / "unfinished.npz")
+    page = _write(tmp_path, rows=_rows())
+    assert page.count("img") == 6 and "while distilling digits: not finished yet" in page.words
+    assert "the images are those of its last saved step, unfinished.npz" in page.words
+    assert "import numpy" not in page.words  # it is no set to be trained on
+    _set().save(tmp_path / "distilled.npz")
+    assert "not finished yet" not in _write(tmp_path, rows=_rows()).words
+
+
+@pytest.mark.parametrize("net", ["ConvNet", "ConvNetASwishBN", "ResNet18"])
+def test_the_torch_program_defines_its_net_and_prints_an_accuracy(tmp_path, net):
+    dataset = _set()
+    dataset.recipe["net"] = {"name": net, "options": {"width": 8, "depth": 1}}
+    page = _write(tmp_path, RESULT, _rows(), dataset)
+    for words in ("nn.Conv2d(i,", "nn.LazyLinear(3)", "test accuracy", "data.load(recipe"):
+        assert words in page.words
+    if net == "ResNet18":
+        assert "in place of ResNet18" in page.words and "nn.Conv2d(i, 128" in page.words
+    else:
+        assert f"# {net}" in page.words and "nn.Conv2d(i, 8, 3" in page.words
+
+
+def test_reference_lines_are_named_in_the_legend(tmp_path):
+    page = _write(tmp_path, RESULT, _rows(), _set())
+    text = (tmp_path / "report.html").read_text()
+    assert '<li><u class="m0"></u>random images' in text and 'class="mark m0"' in text
+    assert 'class="halo' not in text and page.count("svg")

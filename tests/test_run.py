@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import api, main
+from jdd import api, main, report
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import session
 from jdd.run.metrics import Metrics, read
+from jdd.stages import distill
 from tests import runs
 from tests.test_report import Page
 
@@ -136,6 +137,30 @@ def test_several_synthesis_seeds(tiny, tmp_path, done):
     np.testing.assert_allclose(found["std_over_seeds"], np.std(means))
     sets = [DistilledSet.load(tmp_path / name) for name in ("distilled.npz", "distilled-s1.npz")]
     assert not np.array_equal(sets[0].images, sets[1].images)
+
+
+def test_an_interrupted_run_has_images_to_look_at(done, tiny, tmp_path, monkeypatch):
+    """The set of the step is saved, and gone once the run is finished."""
+    keys = {**tiny, "experts.dir": str(done[0] / "experts"), "eval.curve": 0}
+    wanted = iter([False, True])
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(session.Session, "stopping", property(lambda self: next(wanted)))
+        runs.run(keys, tmp_path, "distill")
+    found = DistilledSet.load(tmp_path / "unfinished.npz")
+    assert found.recipe["steps"] == 1 and (tmp_path / "unfinished.png").exists()
+    page = report.write(tmp_path).read_text()
+    assert "not finished yet" in page and "<img" in page
+    runs.run(keys, tmp_path, "distill")
+    assert not list(tmp_path.glob("unfinished*")) and (tmp_path / "distilled.npz").exists()
+
+
+def test_a_checkpoint_saves_the_images(done, tiny, tmp_path, monkeypatch):
+    saved: list[int] = []
+    monkeypatch.setattr(distill._Unfinished, "save", lambda self, state, at: saved.append(at))
+    monkeypatch.setattr(distill, "_SHARE", 0)
+    keys = {**tiny, "experts.dir": str(done[0] / "experts"), "checkpoint_every": 1}
+    runs.run(keys, tmp_path, "distill")
+    assert saved == list(range(1, int(keys["steps"])))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7, 11, 14])

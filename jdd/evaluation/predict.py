@@ -32,18 +32,24 @@ def _forward(net: Net) -> Any:
 
 
 def outputs(
-    net: Net, variables: Tree, images: np.ndarray, session: Session | None = None
+    net: Net,
+    variables: Tree,
+    images: np.ndarray,
+    session: Session | None = None,
+    batch: int = BATCH,
 ) -> Outputs:
     """Return a net's outputs with ``variables`` for ``images`` [n, h, w, c] in its input space.
+
+    ``batch`` images are processed at a time.
 
     Raises:
       Interrupted: with a session, when a signal arrives.
     """
     found: list[Outputs] = []
-    for lo in range(0, len(images), BATCH):
+    for lo in range(0, len(images), batch):
         if session is not None:
             session.check()
-        x = images[lo : lo + BATCH]
-        out = _forward(net)(variables, padded(x, BATCH))  # to compile once
+        x = images[lo : lo + batch]
+        out = _forward(net)(variables, padded(x, batch))  # to compile once
         found.append(Outputs(*(np.asarray(a)[: len(x)] for a in out)))
     return Outputs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

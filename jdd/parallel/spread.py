@@ -113,12 +113,14 @@ class _SideBySide:
         return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     def planned(self, *args: Tree) -> int:
-        """Return the bytes of temporaries of the concurrent calls."""
-        args = jax.tree.map(jnp.asarray, args)
-        return temporaries(self._program(args)) * threads(self._length(args))
+        """Return the bytes of temporaries of the concurrent calls; shapes suffice as arguments."""
+        item = jax.eval_shape(lambda *a: self._item(a, 0), *args)
+        return temporaries(self._program_of(item)) * threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
-        item = self._item(args, 0)
+        return self._program_of(self._item(args, 0))
+
+    def _program_of(self, item: Sequence[Tree]) -> Any:
         leaves, tree = jax.tree.flatten(item)
         # Precision is no argument of a program, so it is part of the key of a compiled one.
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
@@ -137,7 +139,10 @@ class _SideBySide:
 
 
 def planned(call: Any, *args: Tree) -> int:
-    """Return the bytes of temporaries planned for a call of a ``spread`` function on one device."""
+    """Return the bytes of temporaries planned for a call of a ``spread`` function on one device.
+
+    It is compiled and does not run: shapes (``jax.ShapeDtypeStruct``) suffice as arguments.
+    """
     if isinstance(call, _SideBySide):
         return call.planned(*args)
     return temporaries(call.lower(*args).compile())

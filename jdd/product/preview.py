@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdd import rng
-from jdd.product import html
+from jdd.product import fonts, html
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
@@ -76,18 +76,18 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
     Images are enlarged without smoothing until the shorter side is at least 64 pixels, or less if
     the grid would exceed a width of 2400.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     seen = shown(product)
     pixels = to_pixels(seen)
     h, w = pixels.shape[1:3]
     cells, tiles = _pairs(seen, names) if isinstance(seen, PairSet) else _cells(seen, names)
-    font, lines = ImageFont.load_default(TEXT), 1
+    lines = 1
     smallest = SMALLEST
     if isinstance(seen, PairSet) and names:
         smallest, lines = WORDED, LINES
     below = lines * (TEXT + 4) + 4 if tiles and names else 0
-    widest = max(font.getlength(cell.caption) for cell in cells)
+    widest = max(_font(cell.caption).getlength(cell.caption) for cell in cells)
     left = MARGIN + (math.ceil(min(widest, 240)) + 12 if names and not tiles else 0)
     columns = 1 + max(cell.column for cell in cells)
     scale = max(1, math.ceil(smallest / min(h, w)))
@@ -104,6 +104,7 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
         sheet.paste(tile.resize((w * scale, h * scale), Image.Resampling.NEAREST), (x, y))
         if not cell.caption:
             continue
+        font = _font(cell.caption)
         if tiles:
             room = w * scale + (GAP if lines == 1 else -GAP)
             for line, text in enumerate(_wrapped(cell.caption, font, room, lines)):
@@ -125,6 +126,7 @@ def _pairs(pairs: PairSet, names: bool) -> tuple[list[Cell], bool]:
     """Place every pair as a tile."""
     columns = 5 if pairs.size <= 25 else 10 if pairs.size <= 100 else 20
     captions = pairs.captions if names and pairs.captions else ("",) * pairs.size
+    captions = tuple(_shown(name, i) for i, name in enumerate(captions))
     places = (divmod(i, columns) for i in range(pairs.size))
     return [Cell(i, row, column, captions[i]) for i, (row, column) in enumerate(places)], True
 
@@ -132,7 +134,7 @@ def _pairs(pairs: PairSet, names: bool) -> tuple[list[Cell], bool]:
 def _cells(dataset: DistilledSet, names: bool) -> tuple[list[Cell], bool]:
     """Place every image; True if the images are tiles, one per class."""
     groups = [(c, group) for c, group in enumerate(by_class(dataset)) if len(group)]
-    captions = dataset.class_names if names else [""] * dataset.classes
+    captions = [_shown(name, c) if names else "" for c, name in enumerate(dataset.class_names)]
     most = max(len(group) for _, group in groups)
     if most == 1:
         columns = 5 if len(groups) <= 10 else 10 if len(groups) <= 100 else 20
@@ -147,6 +149,30 @@ def _cells(dataset: DistilledSet, names: bool) -> tuple[list[Cell], bool]:
             cells.append(Cell(int(index), row + down, column, "" if place else captions[c]))
         row += math.ceil(len(group) / ROW)
     return cells, False
+
+
+def _font(caption: str) -> Any:
+    return fonts.font_for(caption, TEXT)
+
+
+def _shown(name: str, number: int) -> str:
+    """Return a name as the grid shows it: its number if no font has its letters."""
+    return name if _font(name) is not None else str(number)
+
+
+def unnamed(product: AnyProduct) -> str:
+    """Return one line on the names that the grid cannot show; '' if it shows all."""
+    seen = shown(product)
+    names = seen.captions or () if isinstance(seen, PairSet) else seen.class_names
+    left = [name for name in names if _font(name) is None]
+    if not left:
+        return ""
+    few = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+    what = "name" if len(left) == 1 else "names"
+    return (
+        f"no font here has the letters of {len(left)} {what} ({few}): the grid of images shows "
+        "numbers in their place; the report has the names"
+    )
 
 
 def _fit(text: str, font: Any, width: float) -> str:

@@ -107,12 +107,14 @@ class Origin(NamedTuple):
 def render(found: Found) -> str:
     """Return the page as HTML text."""
     count = sum(len(group.runs) for group in found.groups)
-    room = pictures.BUDGET // max(1, count)
+    room = pictures.BUDGET // max(1, count + len(found.unfinished))
     return render_template(
         "comparison.html",
         title=f"{plural(count, 'run')} compared {DASH} jdd",
         headline=_headline(found, count),
-        unfinished=[(run.name, _state(run), _why(run)) for run in found.unfinished],
+        unfinished=[
+            (run.name, _state(run), _why(run), _images([run], "", room)) for run in found.unfinished
+        ],
         other_folders=found.passed,
         sections=[_section(group, room) for group in found.groups],
         origins=list(_origins(found)),
@@ -175,7 +177,7 @@ def _section(group: Group, room: int) -> Section:
         nets=[_net_row(group, run) for run in group.runs],
         sources=_sources(group),
         differences=_differences(group) if len(group.runs) > 1 else [],
-        images=_images(group, room),
+        images=_images(group.runs, group.net, room),
         costs=_costs(group),
     )
 
@@ -276,9 +278,9 @@ def _differences(group: Group) -> list[Difference]:
     ]
 
 
-def _images(group: Group, room: int) -> Grid | None:
+def _images(runs: Sequence[Run], net: str, room: int) -> Grid | None:
     """Return a few images per class of every run, columns aligned by class."""
-    sets = [run.evidence.dataset for run in group.runs if run.evidence.dataset is not None]
+    sets = [run.evidence.dataset for run in runs if run.evidence.dataset is not None]
     if not sets:
         return None
     tiles = max(1, room // max(dataset.images[0].size for dataset in sets))
@@ -286,9 +288,9 @@ def _images(group: Group, room: int) -> Grid | None:
     most = max(len(one) for dataset in sets for one in preview.by_class(dataset))
     each = max(1, min(EACH, most, tiles // len(names)))
     rows = []
-    for run in group.runs:
+    for run in runs:
         if run.evidence.dataset is not None:
-            score = run.score(group.net)
+            score = run.score(net)
             about = f"{run.name} {percent(score.mean) if score else ''}"
             rows.append((called(run), about, columns(run.evidence.dataset, names, each)))
     note = (

@@ -23,12 +23,17 @@ _HEIGHT, _HIGH, _LOW = 300, 436, 200  # of a chart; with three charts, one is ne
 
 
 class Chart(NamedTuple):
-    """A drawing with its caption; ``keys`` are (CSS class, label) if it has several lines."""
+    """A drawing with its caption.
+
+    ``keys`` are (CSS class, label) if it has several lines; ``marks`` those of lines to compare
+    with.
+    """
 
     title: str
     keys: list[tuple[str, str]]
     drawing: Html
     css: str
+    marks: list[tuple[str, str]] = []
 
 
 class Curves(NamedTuple):
@@ -82,7 +87,8 @@ def _accuracy(evidence: Evidence, lines: list[svg.Line], three: bool) -> Chart:
         marks=marks,
     )
     title = "Nets under attack" if attacked else "Accuracy of nets trained on the set"
-    return Chart(title, _keys(lines), drawing, "tall" if three else "")
+    legend = [(f"m{at}", label) for at, (label, _) in enumerate(marks)]
+    return Chart(title, _keys(lines), drawing, "tall" if three else "", legend)
 
 
 def _scalar(lines: list[svg.Line], title: str, height: int) -> Chart:

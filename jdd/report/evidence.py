@@ -43,6 +43,7 @@ class Evidence(NamedTuple):
     missing: tuple[str, ...]
     labels: dict[str, Any] = {}
     product: AnyProduct | None = None  # ``dataset``, pairs or a generator
+    unfinished: bool = False  # ``product`` is a set that is still being made
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -144,13 +145,20 @@ def gather(workdir: Path) -> Evidence:
         raise BadInput(str(workdir), "no such folder", "give the --workdir of a run")
     missing: list[str] = []
     dataset = product = None
-    if (workdir / "distilled.npz").exists():
+    finished, begun = workdir / "distilled.npz", workdir / "unfinished.npz"
+    unfinished = not finished.exists() and begun.exists()
+    if finished.exists() or unfinished:
         try:
-            product = files.load(workdir / "distilled.npz")
+            product = files.load(begun if unfinished else finished)
             dataset = product if isinstance(product, DistilledSet) else None
         except BadInput as error:
             missing.append(f"The distilled set cannot be read: {error}.")
-    else:
+    if unfinished and product is not None:
+        missing.append(
+            "Distilling has not finished: the images are those of its last saved step, "
+            f"{begun.name}."
+        )
+    elif not finished.exists():
         missing.append("No distilled set yet: distilling has not finished.")
     result = _json(workdir / "result.json", missing)
     if result is None:
@@ -161,9 +169,9 @@ def gather(workdir: Path) -> Evidence:
     if not result and (diverged := metrics.divergence(rows)):
         missing.append(f"The run has diverged: {diverged}.")
     config = _json(workdir / "config.json", missing)
-    labels = _labels(workdir, dataset, missing)
+    labels = {} if unfinished else _labels(workdir, dataset, missing)
     known = (result or {}, config or {})
-    return Evidence(workdir, dataset, rows, *known, tuple(missing), labels, product)
+    return Evidence(workdir, dataset, rows, *known, tuple(missing), labels, product, unfinished)
 
 
 def _labels(workdir: Path, dataset: DistilledSet | None, missing: list[str]) -> dict[str, Any]:

@@ -95,20 +95,25 @@ def _sentence(evidence: Evidence) -> list[Text]:
     if dataset is None:
         if scores:
             return [Text("The set trains "), *_reached(evidence)]
-        name = evidence.known("dataset") or "a dataset"
-        return [Text(f"Distilling {name}: not finished yet")]
+        return [Text(f"Distilling {_source(evidence)}: not finished yet")]
     count = Text(plural(len(dataset.images), "image"), strong=True)
     per = len(dataset.images) / max(dataset.classes, 1)
     each = f", {_word(int(per))} per class," if per == int(per) else ","
     if not scores:
+        if evidence.unfinished:
+            return [count, Text(f"{each} while distilling {_source(evidence)}: not finished yet")]
         verb = "chosen" if evidence.chosen else "distilled"
-        return [count, Text(f"{each} {verb} from {evidence.known('dataset') or 'a dataset'}")]
+        return [count, Text(f"{each} {verb} from {_source(evidence)}")]
     if before_after.attacks(evidence):
         before, reached, after = before_after.sentence(evidence)
         made = Text(reached, strong=True, ours=True)
         return [count, Text(f"{each} and {before}"), made, Text(after)]
     verb = " trains " if len(dataset.images) == 1 else " train "
     return [count, Text(each + verb), *_reached(evidence), Text(_against(evidence))]
+
+
+def _source(evidence: Evidence) -> str:
+    return evidence.known("dataset") or "a dataset"
 
 
 def _reached(evidence: Evidence) -> list[Text]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdd.report.evidence import Evidence, mapping, real
@@ -58,8 +58,11 @@ def _mode(labels: Mapping[str, Any]) -> str:
     return mode if mode in _OTHERS else "views"
 
 
-def torch(evidence: Evidence) -> str | None:
-    """Return the PyTorch code that trains a net; None if only jdd can train by the recipe."""
+def torch(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ()) -> str | None:
+    """Return the PyTorch code that trains a net; None if only jdd can train by the recipe.
+
+    ``net`` are lines that define the net, ``test`` lines that test it.
+    """
     labels, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
     if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
         return None
@@ -67,13 +70,15 @@ def torch(evidence: Evidence) -> str | None:
     if not (direct and r.order == "stored" and STORED[r.loss][1] and spec(evidence)):
         return None
     lines = [
-        "import math, numpy as np, torch",
+        "import json, math, numpy as np, torch",
         "import torch.nn.functional as F",
         'z = np.load("distilled.npz")',
+        'recipe = json.loads(str(z["recipe"]))',
         'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
         'y = torch.from_numpy(z["labels"]).long()',
         'size, way = x.shape[2:], "bilinear"',
         *_view(evidence),
+        *net,
         *r.code("make"),
         *_plan(r.schedule, r.epochs),
         f"for epoch in range({r.epochs}):",
@@ -85,12 +90,16 @@ def torch(evidence: Evidence) -> str | None:
         *(f"        {line}" for line in r.code("step")),
         "    plan.step()",
         *r.code("end"),
+        *test,
     ]
     return "\n".join(lines)
 
 
-def plain(evidence: Evidence) -> str | None:
-    """Return the PyTorch code that trains a net on a set with its own labels."""
+def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ()) -> str | None:
+    """Return the PyTorch code that trains a net on a set with its own labels.
+
+    ``net`` and ``test``: as for ``torch``.
+    """
     dataset, r = evidence.dataset, _recipe(evidence)
     if dataset is None or r is None:
         return None
@@ -99,10 +108,12 @@ def plain(evidence: Evidence) -> str | None:
     n = len(dataset.images)
     unit = r.steps_per_epoch(n) if r.steps else 1
     lines = [
-        "import math, numpy as np, torch",
+        "import json, math, numpy as np, torch",
         'z = np.load("distilled.npz")',
+        'recipe = json.loads(str(z["recipe"]))',
         'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
         f'y = torch.from_numpy(z["labels"]){after}',
+        *net,
         *r.code("make"),
         *(_plan(r.schedule, turns, unit) if r.schedule else ()),
         f"for {'step' if r.steps else 'epoch'} in range({turns}):",
@@ -110,6 +121,7 @@ def plain(evidence: Evidence) -> str | None:
         *["    plan.step()"] * bool(r.schedule),
         *(f"    {line}" for line in r.code("turn")),
         *r.code("end"),
+        *test,
     ]
     return "\n".join(lines)
 

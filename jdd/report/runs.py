@@ -57,7 +57,7 @@ class Run(NamedTuple):
             if name.startswith(MAKERS) and step is not None:
                 made[name] = max(step, made.get(name, 0.0))
         configured = real(self.evidence.config.get("steps"))
-        if self.evidence.stored:
+        if self.evidence.stored and not self.evidence.unfinished:
             return "its images are made"
         if not made:
             return "no distillation step yet"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
-from jdd.report import replay
+from jdd.report import replay, torch_net
 from jdd.report.evidence import Evidence, mapping
 
 
@@ -21,17 +21,20 @@ class Snippet(NamedTuple):
 
 def snippets(evidence: Evidence) -> list[Snippet]:
     """Return code that loads the set and trains on it, with this set's numbers."""
+    if evidence.unfinished:
+        return []
     if evidence.dataset is None:
         return [_product(evidence.product)] if evidence.product is not None else []
     blocks: list[tuple[str, str | None]] = [
         ("NumPy: the arrays, and test images in their space", numpy(evidence)),
         ("jdd: evaluate it again", _jdd(evidence)),
     ]
+    own = torch_net.net(evidence), torch_net.test(evidence)
     if evidence.stored:
         blocks.append(("NumPy: what nets see and learn in an epoch", replay.numpy(evidence)))
-        blocks.append(("PyTorch: train any net on it", replay.torch(evidence)))
+        blocks.append(("PyTorch: train any net on it", replay.torch(evidence, *own)))
     elif mapping(evidence.recipe, "objective").get("kind", "distill") == "distill":
-        blocks.append(("PyTorch: train any net on it", replay.plain(evidence)))
+        blocks.append(("PyTorch: train any net on it", replay.plain(evidence, *own)))
     else:
         title = "PyTorch: the steps, on one of the pretrained nets"
         blocks.append((title, replay.plain(evidence)))

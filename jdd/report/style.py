@@ -97,8 +97,8 @@ sans-serif}
 .chart text{fill:var(--soft)}
 .chart .middle{text-anchor:middle}.chart .end{text-anchor:end}
 .chart .grid{stroke:var(--grid)}.chart .axis{stroke:var(--other)}
-.chart .mark{stroke:var(--s5);stroke-dasharray:4 4}
-.chart .halo{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:4px}
+.chart .mark{stroke:var(--s5);stroke-width:1.5;stroke-dasharray:6 4}
+.chart .mark.m1{stroke-dasharray:1.5 4}
 .chart .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}
 .chart .band{fill:currentColor;opacity:var(--band)}
 .chart .dot{fill:var(--paper);stroke:currentColor;stroke-width:2}
@@ -123,10 +123,10 @@ background:var(--s5);opacity:.5}
 .facts td{overflow-wrap:anywhere}
 .code{columns:2 460px;column-gap:22px;margin-top:12px}
 .code figure{break-inside:avoid;margin-bottom:18px}
-pre{margin:0;padding:14px 16px;overflow-x:auto;border:1px solid var(--line);border-radius:8px;
+pre{margin:0;padding:14px 16px;white-space:pre-wrap;overflow-wrap:anywhere;
+border:1px solid var(--line);border-radius:8px;
 background:var(--code);font:13px/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",
 monospace}
-pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin-top:14px}summary{cursor:pointer;color:var(--soft);font-size:14.5px;margin-bottom:8px}
 .stages{display:flex;gap:2px;height:18px;margin:12px 0 10px;border-radius:4px;overflow:hidden}
 .across td:first-child,.costs td:first-child{min-width:110px}
@@ -137,6 +137,8 @@ td .stages{margin:0;height:14px;min-width:120px}.costs td.num,.costs th.num{padd
 font-size:14px;color:var(--soft)}
 .keys i{display:inline-block;width:10px;height:10px;margin-right:7px;border-radius:2px;
 background:currentColor}
+.keys u.m0,.keys u.m1{width:22px;height:0;border:0;border-top:2px dashed var(--s5);
+vertical-align:4px}.keys u.m1{border-top-style:dotted}
 .keys b{color:var(--ink);font-weight:600}
 footer{padding-top:26px;padding-bottom:44px;color:var(--soft);font-size:13px}
 @media(max-width:640px){main,footer{padding:0 18px}header{padding-top:34px}

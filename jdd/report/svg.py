@@ -63,7 +63,8 @@ def chart(
       title: for screen readers; x_label, y_label: shown below and above the axes.
       height: of the drawing, in its own units; its width is 480.
       shares: y are fractions, shown in percent on a linear axis.
-      marks: (label, y) of dashed horizontal lines to compare with.
+      marks: (label, y) of horizontal lines to compare with, in the CSS classes m0, m1; their labels
+        are in the legend beside the drawing, where no curve crosses them.
     """
     values = np.concatenate(
         [v for line in lines for v in (line.y, line.low, line.high) if v is not None]
@@ -91,7 +92,7 @@ def chart(
         _frame(x_axis, y_axis, tick_label, height),
         tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=height - 4, cls="name middle"),
         tag("text", f"{y_label} (log scale)".strip() if log else y_label, x=4, y=TOP, cls="name"),
-        *(_mark(label, y_axis.place(y)) for label, y in marks),
+        *(_mark(label, y_axis.place(y), at) for at, (label, y) in enumerate(marks)),
         *(_line(line, x_axis, y_axis, text) for line in lines),
     ]
     box = f"0 0 {WIDTH} {height}"
@@ -112,10 +113,9 @@ def _frame(x_axis: Axis, y_axis: Axis, tick_label: Callable[[float], str], heigh
     return join(*parts, tag("line", x1=LEFT, x2=right, y1=bottom, y2=bottom, cls="axis"))
 
 
-def _mark(label: str, at: float) -> Html:
-    line = tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{at:.1f}", y2=f"{at:.1f}", cls="mark")
-    text = tag("text", label, x=WIDTH - RIGHT, y=f"{at - 5:.1f}", cls="halo end")
-    return join(line, text)
+def _mark(label: str, at: float, place: int) -> Html:
+    ends = {"x1": LEFT, "x2": WIDTH - RIGHT, "y1": f"{at:.1f}", "y2": f"{at:.1f}"}
+    return tag("line", tag("title", label), **ends, cls=f"mark m{place}")
 
 
 def _line(line: Line, x_axis: Axis, y_axis: Axis, text: Callable[[float], str]) -> Html:

@@ -190,6 +190,10 @@ class RunContext:
         """Return the path of a seed's distilled set."""
         return self.workdir / f"distilled{self.suffix(seed)}.npz"
 
+    def unfinished_path(self, seed: int) -> Path:
+        """Return the path of a seed's set while it is being made; gone once it is finished."""
+        return self.workdir / f"unfinished{self.suffix(seed)}.npz"
+
     def load_set(self, seed: int) -> AnyProduct:
         """Return the product of a seed."""
         return product_files.load(self.set_path(seed))

@@ -132,6 +132,8 @@ def _measure(
                 session.say(line)
             dset.save(context.set_path(config.seed))
             preview.save(dset, directory / "distilled.png")
+            if words := preview.unnamed(dset):
+                session.say(f"distilled.png: {words}")
             for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
                 if not stage.done(context):
                     with guarded(stage.name, config, dataset):

@@ -12,7 +12,7 @@ from jdd import config as configs
 from jdd import data, methods
 from jdd.data import cache, pairs
 from jdd.errors import BadInput, nearest
-from jdd.memory import size
+from jdd.memory import room, size
 from jdd.methods import initial_set
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
@@ -286,7 +286,8 @@ def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dic
             cost = estimate(context)
         total += cost.seconds
         memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))
-        row = f"{name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}"
+        more = _exceeds(cost.temporaries, context)
+        row = f"{name:10} {clock(cost.seconds):>14} {memory:>16} {disk:>10}  {cost.note}{more}"
         print(row, flush=True)
         found[name] = {
             "seconds": cost.seconds,
@@ -297,6 +298,12 @@ def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dic
     return found
 
 
+def _exceeds(count: int, context: RunContext) -> str:
+    """Return in words that ``count`` bytes do not fit into the free memory; '' if they do."""
+    free = room(context.devices)
+    return f"; more than this machine's memory ({size(free)} free)" if count > free else ""
+
+
 def _held(context: RunContext) -> str:
     """Return the memory of the images, in addition to the temporaries, or their file on disk."""
     splits = [split.images for split in (context.data.train, context.data.test)]
@@ -305,6 +312,9 @@ def _held(context: RunContext) -> str:
     if context.config.data.stream:
         return f"the images lie in a file of {size(numbers)}{matrices}"
     streamed = f" (or in a file of {size(numbers)}, with --config.data.stream=true)"
-    return f"the data holds {size(4 * numbers)} beside the temporaries" + (
-        (streamed if 4 * numbers > 8 << 30 else "") + matrices
+    return (
+        f"the data holds {size(4 * numbers)} beside the temporaries"
+        + (streamed if 4 * numbers > 8 << 30 else "")
+        + matrices
+        + _exceeds(4 * numbers, context)
     )

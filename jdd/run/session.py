@@ -225,10 +225,13 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Return a human-readable duration: 42 s, 3 min 10 s, 2 h 05 min."""
+    """Return a human-readable duration: 42 s, 3 min 10 s, 2 h 05 min, 12 days 3 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 3 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    days, hours = divmod(round(whole / 3600), 24)
+    return f"{days} days {hours} h"

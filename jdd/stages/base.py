@@ -56,9 +56,15 @@ class Stage(NamedTuple):
         return [self.name] if self.logged is None else self.logged(context)
 
 
-# Largest step timed in full, in pixels without channels: 256 images of 32 x 32 on a CPU.
-_PIXELS = {"cpu": 1 << 18}
+# Largest step timed in full, in pixels without channels: 64 images of 32 x 32 on a CPU.
+_PIXELS = {"cpu": 1 << 16}
 _MORE = 1 << 26
+_ENOUGH = 1.0  # seconds of a call that is not timed again
+
+
+def timed_in_full(pixels: int, devices: Sequence[jax.Device]) -> bool:
+    """Return whether a step over this many pixels takes at most seconds on this kind of device."""
+    return pixels <= _PIXELS.get(devices[0].platform, _MORE)
 
 
 def share(images: int, shape: Sequence[int], devices: Sequence[jax.Device]) -> int:
@@ -69,22 +75,34 @@ def share(images: int, shape: Sequence[int], devices: Sequence[jax.Device]) -> i
     of images. Parts that do not grow with it are overcounted, so both are upper bounds.
     """
     most, pixels = _PIXELS.get(devices[0].platform, _MORE), shape[0] * shape[1]
-    return images if images * pixels <= most else min(images, max(4, most // 2 // pixels))
+    if timed_in_full(images * pixels, devices):
+        return images
+    return min(images, max(4, most // 2 // pixels))
 
 
-def scaled(few: int, images: int) -> str:
+def scaled(few: int, images: int, what: str = "images") -> str:
     """Return in words how many images a step's cost was timed on; '' if all."""
-    return f" (from {few} of {images} images)" if few < images else ""
+    return f" (from {few} of {images} {what})" if few < images else ""
+
+
+def pace(seconds: float) -> str:
+    """Return a step's seconds as text: '47 ms', or '61 s' from ten seconds on."""
+    return f"{seconds * 1e3:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def timed(call: Callable[[], Any], repeats: int = 2) -> float:
-    """Return the fastest wall seconds of ``call``, after one call to warm up."""
+    """Return the fastest wall seconds of ``call``, after one call to warm up.
+
+    It is called up to ``repeats`` times, but not again after a call of a second or more.
+    """
     jax.block_until_ready(call())
     best = float("inf")
     for _ in range(repeats):
         begun = time.perf_counter()
         jax.block_until_ready(call())
         best = min(best, time.perf_counter() - begun)
+        if best >= _ENOUGH:
+            break
     return best
 
 

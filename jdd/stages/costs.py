@@ -5,6 +5,7 @@ If a full step takes too long, a step with fewer images is timed instead (``base
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext
 from jdd.stages import label_stores, pairs, phases
-from jdd.stages.base import Estimate, scaled, share, timed
+from jdd.stages.base import Estimate, pace, scaled, share, timed, timed_in_full
 from jdd.training import trainer
 
 
@@ -44,16 +45,21 @@ def _material(dset: AnyProduct) -> tuple[Any, Any]:
     return dset.images, dset.labels
 
 
-def cost(context: RunContext, net: Net, n: int) -> Estimate:
-    """Estimate the training of ``n`` nets on the set by timing a few steps on the set of step 0."""
+def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate:
+    """Estimate the training of ``n`` nets on the set by timing a few steps on the set of step 0.
+
+    Without ``memory`` the temporaries are those of the images that are timed, scaled.
+    """
     dset = example(context)
     planned, more = train_eval.plan(dset), list[Any]()
-    run, size = trainer.make(net, planned.recipe, dset.size), dset.size
+    run, size, devices = trainer.make(net, planned.recipe, dset.size), dset.size, context.devices
     count, batch = min(context.config.eval.at_once or n, n), min(planned.recipe.batch, size)
     few = batch
     if planned.recipe.order in ("shuffled", "stored"):
-        few = share(batch, context.data.shape, context.devices)
-    steps, together = (10, count) if few == batch else (2, 1)
+        few = share(batch, context.data.shape, devices)
+    steps, together = 10, count
+    if not timed_in_full(steps * count * batch * math.prod(context.data.shape[:2]), devices):
+        steps, together = 2, 1
     # Expensive steps are timed on a set of one small batch, one net at a time.
     used = size if few == batch else few
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
@@ -63,7 +69,7 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
         )
         more = [shared] if shared else []
     timing = trainer.make(net, planned.recipe.replace(batch=few), used)
-    init, advance = train_eval.compiled(timing, tuple(context.devices[:1]), bool(more))
+    init, advance = train_eval.compiled(timing, tuple(devices[:1]), bool(more))
     keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(together)]) for w in "io"]
     images, labels = jax.tree.map(
         lambda a: jnp.asarray(train_eval.repeated(np.asarray(a)[:used], together)), _material(dset)
@@ -76,9 +82,21 @@ def cost(context: RunContext, net: Net, n: int) -> Estimate:
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
     step = timed(lambda: advance(*args)) / steps * batch / few * count / together
-    rounds = -(-n // count) * -(-count // len(context.devices)) / count
+    beside = parallel.threads(count) if devices[0].platform == "cpu" else count
+    temporaries = parallel.planned(advance, *args) * batch // few
+    temporaries *= beside if together < count else 1
+    if memory and few < batch and planned.recipe.distillation is None:  # of the whole step, not run
+        whole = trainer.make(net, planned.recipe.replace(batch=batch), size)
+        init, advance = train_eval.compiled(whole, tuple(devices[:1]))
+        keys = [jnp.stack([rng.key(0, f"estimate/{w}", i) for i in range(count)]) for w in "io"]
+        shown = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((count, size, *a.shape[2:]), a.dtype), args[3:5]
+        )
+        begun = jax.eval_shape(jax.vmap(whole.init), keys[0])
+        temporaries = parallel.planned(advance, begun, keys[1], args[2], *shown, *args[5:])
+    rounds = -(-n // count) * -(-count // len(devices)) / count
     return Estimate(
         step * planned.length(run) * rounds,
-        parallel.planned(advance, *args) * batch // few * count // together,
-        f"{n} x {net.name}, {step * 1e3:.1f} ms a step" + scaled(few, batch),
+        temporaries,
+        f"{n} x {net.name}, {pace(step)} a step" + scaled(few, batch),
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
+import jax
 import numpy as np
 
 from jdd import config as configs
 from jdd import methods, tasks
 from jdd.config.files import stage_names
-from jdd.errors import Diverged
+from jdd.errors import Diverged, Interrupted
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
@@ -30,10 +32,11 @@ from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
+from jdd.schema.common import Common
 from jdd.schema.decoupled import Recover
 from jdd.specs import rded
 from jdd.stages import costs, evaluate, phases
-from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed, timed_in_full
 from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
@@ -67,9 +70,52 @@ def _complete(
     return found.with_recipe(recipe)
 
 
-def _save(context: RunContext, dset: AnyProduct, seed: int) -> None:
+def _save(context: RunContext, dset: AnyProduct, seed: int, session: Session) -> None:
     dset.save(context.set_path(seed))
     preview.save(dset, context.set_path(seed).with_suffix(".png"))
+    if words := preview.unnamed(dset):
+        session.say(f"{context.set_path(seed).stem}.png: {words}")
+    for suffix in (".npz", ".png"):
+        context.unfinished_path(seed).with_suffix(suffix).unlink(missing_ok=True)
+
+
+_SHARE = 50  # saving unfinished sets takes at most one part in so many of a run's time
+
+
+class _Unfinished:
+    """Saves a seed's set while it is being made, as ``unfinished.npz`` and ``unfinished.png``."""
+
+    def __init__(self, context: RunContext, method: Method, seed: int):
+        self._context, self._method, self._seed = context, method, seed
+        self._due = 0.0
+
+    def at_checkpoint(self, steps: int, state: State) -> None:
+        """Save the set of a checkpoint's step, unless the last one was saved just before."""
+        config = self._context.config
+        if 0 < steps < config.steps and steps % config.checkpoint_every == 0:
+            self._in_time(lambda: self.save(state, steps))
+
+    def after_part(self, images: Sequence[np.ndarray]) -> None:
+        """Save the images of the finished parts; those that are not made are 0."""
+        config, data = self._context.config, self._context.data
+        left = config.ipc * data.classes - sum(map(len, images))
+        none = np.zeros((left, *data.shape), np.float32)
+        state = State({"images": np.concatenate([*images, none])}, {})
+        self._in_time(lambda: self.save(state, config.steps))
+
+    def _in_time(self, save: Callable[[], None]) -> None:
+        begun = time.perf_counter()
+        if begun >= self._due:
+            save()
+            now = time.perf_counter()
+            self._due = now + _SHARE * (now - begun)
+
+    def save(self, state: State, steps: int) -> None:
+        """Save the set of ``state``, after ``steps`` steps."""
+        dset = _complete(self._context, self._method, state, steps, self._seed)
+        path = self._context.unfinished_path(self._seed)
+        dset.save(path)
+        preview.save(dset, path.with_suffix(".png"))
 
 
 def _observer(
@@ -79,9 +125,10 @@ def _observer(
     config = context.config
     total, count = config.steps, config.eval.curve
     points = {round(total * i / count) for i in range(count)} if total else set()
-    stage = curve(context.stage(seed))
+    stage, unfinished = curve(context.stage(seed)), _Unfinished(context, method, seed)
 
     def observe(at: int, state: State) -> None:
+        unfinished.at_checkpoint(at, state)
         planned = session.temporaries.get(context.stage(seed))
         if planned and not context.recall("temporaries").get(context.stage(seed)):
             context.remember("temporaries", context.stage(seed), planned)
@@ -107,31 +154,44 @@ def _run(context: RunContext, session: Session) -> None:
         problem = phases.problem(context, seed)
         method, steps = methods.make(context.config, problem), context.config.steps
         if parts := methods.parts(context.config, problem):
-            state = _in_parts(context, problem, parts, seed, session)
+            state = _in_parts(context, method, problem, parts, seed, session)
         else:
             state = _at_once(context, method, problem, seed, session)
-        _save(context, _complete(context, method, state, steps, seed), seed)
+        _save(context, _complete(context, method, state, steps, seed), seed, session)
 
 
 def _at_once(
     context: RunContext, method: Method, problem: Problem, seed: int, session: Session
 ) -> State:
-    """Return the state after the outer loop. If it diverges, the last good set is saved."""
+    """Return the state after the outer loop. If it diverges, the last good set is saved.
+
+    If it is interrupted, the set of that step is saved as an unfinished one.
+    """
     stage = context.stage(seed)
     observe = _observer(context, method, seed, session)
     try:
         return loop.run(method, problem, seed, session, context.devices, stage, observe)
     except Diverged:
         last_good, steps = loop.last(method, seed, session, stage)
-        _save(context, _complete(context, method, last_good, steps, seed), seed)
+        _save(context, _complete(context, method, last_good, steps, seed), seed, session)
+        raise
+    except Interrupted:
+        state, steps = loop.last(method, seed, session, stage)
+        if steps:
+            _Unfinished(context, method, seed).save(state, steps)
         raise
 
 
 def _in_parts(
-    context: RunContext, problem: Problem, parts: Sequence[Any], seed: int, session: Session
+    context: RunContext,
+    whole: Method,
+    problem: Problem,
+    parts: Sequence[Any],
+    seed: int,
+    session: Session,
 ) -> State:
-    """Return the state of the whole set; its parts are made sequentially."""
-    stage = context.stage(seed)
+    """Return the state of the whole set, of method ``whole``; its parts are made sequentially."""
+    stage, unfinished = context.stage(seed), _Unfinished(context, whole, seed)
     folder, images = context.workdir / "checkpoints" / f"{stage}-parts", []
     programs: dict[tuple[int, ...], loop.Programs] = {}
     session.metrics.start(stage)
@@ -154,6 +214,8 @@ def _in_parts(
             figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
             session.metrics.log(stage, part[-1].number + 1, **figures)
         images.append(np.load(path))
+        if part is not parts[-1]:
+            unfinished.after_part(images)
     for left in (context.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
         shutil.rmtree(left)  # parts of another partition: batches_at_once has changed
     return State({"images": np.concatenate(images)}, {})
@@ -215,26 +277,91 @@ def _estimate(context: RunContext) -> Estimate:
         config = configs.replace(config, {"image_batch": few, "class_images": 1})
         problem = problem._replace(config=config)
         timing = methods.parts(config, problem)
-    method = methods.make(config, problem, *timing[:1])
+    made = _shortened(context, config)
+    method = methods.make(made.config, problem._replace(config=made.config), *timing[:1])
     if method.objective is None:
         return _choice(context)
-    seconds, temporaries = phases.step_cost(context, method, problem)
-    step = seconds * batch / few
+    seconds, temporaries, of = phases.step_cost(context, method, problem)
+    step = seconds * batch / few * made.factor
     rounds = max(1, len(parts))
     left = rounds * sum(
         context.config.steps for seed in context.seeds if not _finished(context, seed)
     )
     points = context.config.eval.curve * len(context.seeds)
-    each = costs.cost(context, context.net, config.eval.curve_n).seconds if left else 0.0
-    note = f"{left} steps of {step * 1e3:.0f} ms" + scaled(few, batch)
+    each = 0.0
+    if left and points:
+        each = costs.cost(context, context.net, config.eval.curve_n, memory=False).seconds
+    note = f"{left} steps of {pace(step)}" + scaled(few, batch) + of + made.note
     note += f", {points} points of the accuracy curve"
     images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
-    planned, begun = temporaries * batch // few, 0.0
+    planned, begun = temporaries * batch // few * made.images + made.stored, 0.0
     if context.maker == "recover" and cast(Recover, config).pix_init == "patch":
         found = _crops(context, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops)
         begun, note = found.seconds, f"{note}; at first {found.note}"
     return Estimate(begun + step * left + each * points, planned, note, disk)
+
+
+class _Shortened(NamedTuple):
+    """A config with a shorter outer step, to be timed in place of the run's.
+
+    factor: how many times longer the step is; images: how many times more images a student's
+    step has; stored: bytes of the weights stored for the student's steps that were left out.
+    """
+
+    config: Common
+    factor: float = 1.0
+    images: int = 1
+    stored: int = 0
+    note: str = ""
+
+
+# Keys that count the student's steps in an outer step, by their number's key.
+_STUDENT = {"syn_steps": ("syn_steps", "window"), "unroll_steps": ("unroll_steps", "window")}
+
+
+def _shortened(context: RunContext, config: Common) -> _Shortened:
+    """Return a config with fewer student steps and images, if a full outer step takes too long.
+
+    Time is proportional to both. A step's temporaries grow with its images, and with its weights
+    for every student step (with ``unroll=reverse``, all of them grow).
+    """
+    flat, classes = configs.flat(config), context.data.classes
+    counted = next((key for key in _STUDENT if key in flat), None)
+    if counted is None:
+        return _Shortened(config)
+    steps, pixels = int(flat[counted]), math.prod(context.data.shape[:2])
+    images = config.ipc * classes
+    batch = min(int(flat.get("batch_syn", 0)) or images, images)
+    per_class, some = int(flat.get("per_class", 0)), int(flat.get("classes_per_step", 0))
+    if counted == "unroll_steps":
+        batch = min(per_class or config.ipc, config.ipc) * (some or classes)
+    if timed_in_full(steps * batch * pixels, context.devices):
+        return _Shortened(config)
+    few, fewer = min(steps, 2), batch
+    new = {key: -(-int(flat[key]) * few // steps) for key in _STUDENT[counted] if flat[key]}
+    # Time and memory of fewer images are less accurate: they are cut only where even this is long.
+    if counted == "syn_steps" and not timed_in_full(few * batch * pixels // 4, context.devices):
+        fewer = min(batch, 2 * share(few * batch, context.data.shape, context.devices) // few)
+        ipc = max(1, fewer // classes)
+        fewer = min(batch, ipc * classes)
+        new |= {"ipc": ipc} | ({"batch_syn": 0} if "batch_syn" in flat else {})
+    ratio = -(-batch // fewer)
+    weights = sum(
+        math.prod(leaf.shape)
+        for leaf in jax.tree.leaves(jax.eval_shape(context.net.init, jax.random.key(0))["params"])
+    )
+    note = f" (from {few} of {steps} student steps" + f", {fewer} of {batch} images" * (
+        fewer < batch
+    )
+    whole = steps if flat.get("unroll") == "reverse" else few
+    return _Shortened(
+        configs.replace(config, new),
+        steps * batch / (few * fewer),
+        ratio * whole // few,
+        4 * weights * (steps - few),
+        note + ")",
+    )
 
 
 def _choice(context: RunContext) -> Estimate:
@@ -248,20 +375,25 @@ def _choice(context: RunContext) -> Estimate:
     images, net, untrained = context.data.train.images, context.net, context.blank.experts
     assert untrained is not None
     variables = untrained.read(0, 0)
-    seconds = timed(lambda: outputs(net, variables, images[:BATCH]).features)
+    few = share(BATCH, context.data.shape, context.devices)
+    seconds = timed(lambda: outputs(net, variables, images[:few], batch=few).features)
+    seconds *= BATCH / few
     left = any(not _finished(context, seed) for seed in context.seeds)
-    note = f"features of {len(images)} images, {seconds * 1e3:.0f} ms for {BATCH}; no steps"
+    note = f"features of {len(images)} images, {pace(seconds)} for {BATCH}; no steps"
+    note += scaled(few, BATCH)
     return Estimate(left * seconds * -(-len(images) // BATCH), 0, note)
 
 
 def _crops(context: RunContext, candidates: int, each: int) -> Estimate:
     """Time a batch of real crops through the teacher that selects among them."""
     teacher, train = context.blank.teachers[0], context.data.train
-    variables, images = teacher.variables(), train.images[np.arange(min(BATCH, len(train.labels)))]
-    seconds = timed(lambda: outputs(teacher.frozen, variables, images).logits)
+    few = share(BATCH, context.data.shape, context.devices)
+    variables, images = teacher.variables(), train.images[np.arange(min(few, len(train.labels)))]
+    seconds = timed(lambda: outputs(teacher.frozen, variables, images, batch=few).logits)
+    seconds *= BATCH / few
     crops = each * min(candidates, len(train.labels) // context.data.classes) * context.data.classes
     seeds = sum(not _finished(context, seed) for seed in context.seeds)
-    note = f"{crops} crops, {seconds * 1e3:.0f} ms for {BATCH}"
+    note = f"{crops} crops, {pace(seconds)} for {BATCH}" + scaled(few, BATCH)
     return Estimate(seeds * seconds * -(-crops // BATCH), 0, note)
 
 

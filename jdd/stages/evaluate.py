@@ -371,9 +371,9 @@ def _estimate(context: RunContext) -> Estimate:
     hard = bool(getattr(context.config.baselines, "hard", False))
     for net in map(context.make_net, context.baseline_nets):
         if draws:
-            seconds += cost(context, net, draws).seconds * (1 + hard)
+            seconds += cost(context, net, draws, memory=False).seconds * (1 + hard)
         if hard:
-            seconds += cost(context, net, n).seconds
+            seconds += cost(context, net, n, memory=False).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)

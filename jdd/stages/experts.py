@@ -14,7 +14,7 @@ from jdd.parallel import planned
 from jdd.pretrained import train
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
-from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
@@ -59,23 +59,33 @@ def training_cost(
     one = tuple(devices[:1])
     n = len(data.train.labels)
     steps, batch = recipe.steps_per_epoch(n), min(recipe.batch, n)
-    few = share(batch, data.shape, one)
+    few, nets = share(batch, data.shape, one), group
+    if one[0].platform == "cpu" and few < batch:  # on a CPU a group takes as long as its nets do
+        nets = 1
     # Two batches of images represent all: reading them is not timed.
     images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
     run = trainer.make(net, recipe.replace(batch=few), len(labels))
-    init, own, ops = train.keys(0, [0], group)
+    init, own, ops = train.keys(0, [0], nets)
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, one)
     lr = jnp.full(2, 0.01, jnp.float32)
     lo, hi = np.int32(0), np.int32(2)
     args = (carry, own, ops, jnp.asarray(images), labels, lr, lo, hi)
-    step = timed(lambda: call(*args), 2) / 2 * batch / few
+    step = timed(lambda: call(*args), 2) / 2 * batch / few * group / nets
     seconds = step * steps * epochs * -(-batches // len(devices))
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves((carry["variables"], carry["optimizer"])))
+    trained = jax.tree.leaves((carry["variables"], carry["optimizer"]))
+    size = sum(leaf.nbytes for leaf in trained) // nets * group
+    of = scaled(few, batch) + scaled(nets, group, "nets")
+    if few < batch or nets < group:  # the memory is that of the whole step, which does not run
+        run = trainer.make(net, recipe, 2 * batch)
+        init, own, ops = train.keys(0, [0], group)
+        whole = jax.eval_shape(jax.vmap(run.init), init)
+        shown = [jax.ShapeDtypeStruct((2 * batch, *a.shape[1:]), a.dtype) for a in args[3:5]]
+        call, args = train.advance(run, one), (whole, own, ops, *shown, lr, lo, hi)
     return Estimate(
         seconds,
-        planned(call, *args) * batch // few,
-        f"{group} nets at once, {steps} steps an epoch of {step * 1e3:.0f} ms" + scaled(few, batch),
+        planned(call, *args),
+        f"{group} nets at once, {steps} steps an epoch of {pace(step)}" + of,
         batches * size,
     )
 

@@ -26,12 +26,13 @@ from jdd import config as configs
 from jdd.errors import BadInput
 from jdd.methods.base import Method, Problem, State
 from jdd.nets import Net
+from jdd.parallel import threads
 from jdd.pretrained import train
 from jdd.pretrained.store import Store
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages.base import Estimate, Stage, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
 from jdd.storage import checkpoints
@@ -279,18 +280,26 @@ def forget_others(context: RunContext, name: str, own: str, folders: Sequence[Pa
     context.remember("identity", name, own)
 
 
-def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[float, int]:
-    """Time one outer step of a method on its fresh state.
+def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[float, int, str]:
+    """Time one outer step of a method on its fresh state; on a CPU with as many items as cores.
 
     Returns:
-      Seconds, and the bytes XLA plans for temporaries.
+      Seconds, the bytes XLA plans for temporaries, and in words how many items were timed.
     """
-    seed = context.seeds[0]
-    carry, items = loop.start(method, seed), given.gather(method.sample(0, 0))
-    gradient, update = loop.make_step(method, seed, context.devices)
+    seed, indices, devices = context.seeds[0], method.sample(0, 0), context.devices
+    own = {name: value for name, value in indices.items() if name not in ("shared", "keys")}
+    count = few = jax.tree.leaves(own)[0].shape[0]
+    if len(devices) == 1 and devices[0].platform == "cpu":  # items run as many at a time as cores
+        few = threads(count)
+        indices = {
+            name: value if name == "shared" else jax.tree.map(lambda x: x[:few], value)
+            for name, value in indices.items()
+        }
+    carry, items = loop.start(method, seed), given.gather(indices)
+    gradient, update = loop.make_step(method, seed, devices)
     alive = jnp.asarray(True)
     seconds = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2)
-    return seconds, gradient.temporaries
+    return seconds * count / few, gradient.temporaries, scaled(few, count, "items")
 
 
 def _estimate(context: RunContext, phase: Phase) -> Estimate:
@@ -303,9 +312,9 @@ def _estimate(context: RunContext, phase: Phase) -> Estimate:
         return training_cost(
             made.net, made.recipe, context.data, made.group, made.epochs, 1, context.devices
         )
-    seconds, temporaries = step_cost(context, made, given)
+    seconds, temporaries, of = step_cost(context, made, given)
     steps = left * _steps(context, phase)
-    return Estimate(seconds * steps, temporaries, f"{steps} steps of {seconds * 1e3:.0f} ms")
+    return Estimate(seconds * steps, temporaries, f"{steps} steps of {pace(seconds)}{of}")
 
 
 def stage_of(phases: Sequence[Phase], phase: Phase) -> Stage:

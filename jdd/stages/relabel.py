@@ -30,7 +30,7 @@ from jdd.soft_labels import codec, maps, modes
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore, digest
 from jdd.stages import squeeze
-from jdd.stages.base import Estimate, Stage, scaled, share, timed
+from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
 from jdd.training import trainer
@@ -227,8 +227,8 @@ def _estimate(context: RunContext) -> Estimate:
         views.stored_bytes(relabel.shuffle), batch, places,
     )  # fmt: skip
     once = codec.steps_per_epoch(len(dset.images), batch)
-    note = f"{sets} sets of {epochs * once} batches of {step * 1e3:.0f} ms" + scaled(few, batch)
-    note += f", {once} of {own * 1e3:.0f} ms" * (own > 0)
+    note = f"{sets} sets of {epochs * once} batches of {pace(step)}" + scaled(few, batch)
+    note += f", {once} of {pace(own)}" * (own > 0)
     note += f"; mode {mode}"
     if places:
         note += f", label maps of {places[0]} x {places[1]} places"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdd.product import preview
+from jdd.product import fonts, preview
 from tests.tiny_distilled import make
 
 
@@ -57,3 +57,32 @@ def test_layouts(tmp_path):
     cells, tiles = preview._cells(tiny, True)
     assert not tiles and max(cell.column for cell in cells) == 49
     assert cells[60].row == 2 and cells[60].caption == names[1] and cells[50].caption == ""
+
+
+@pytest.mark.parametrize("name", ["Café", "猫", "قطة", "a 中"])
+def test_a_name_is_drawn_whole_or_left_to_its_number(name, monkeypatch):
+    dataset = make(ipc=1, names=("one", name, "two"))
+    font = fonts.font_for(name, preview.TEXT)
+    (_, own, _), tiles = preview._cells(dataset, True)
+    assert tiles and own.caption == (name if font else "1")
+    assert preview.unnamed(dataset) == "" if font else name in preview.unnamed(dataset)
+    if font:  # no letter is the box of a missing one
+        missing = fonts._drawn(font, fonts._ABSENT)
+        assert all(fonts._drawn(font, one) != missing for one in name)
+
+
+def test_a_name_without_a_font_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr(preview.fonts, "font_for", lambda text, size: _ascii(text, size))
+    dataset = make(ipc=2, names=("one", "猫", "Łódź"))
+    assert [cell.caption for cell in preview._cells(dataset, True)[0]][::2] == ["one", "1", "2"]
+    words = preview.unnamed(dataset)
+    assert words.startswith("no font here has the letters of 2 names (猫, Łódź)")
+    assert "\n" not in words and len(preview.grid(dataset)) > 100
+
+
+def _ascii(text, size):
+    return fonts._own(size) if text.isascii() else None
+
+
+def test_ascii_names_take_pillows_own_font():
+    assert fonts.font_for("cat", 14) is fonts._own(14)
