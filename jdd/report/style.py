@@ -153,6 +153,12 @@ grid-column:1/-1;height:24px}.ticks{margin:0}
 .wall.one.ten{grid-template-columns:repeat(5,1fr)}
 .sets{grid-template-columns:repeat(var(--columns),1fr);gap:3px}.sets b{grid-column:1/-1;
 padding-top:6px}.sets .stack{gap:3px;margin-bottom:4px}.sets span{font-size:10px}
+.cards thead{display:none}.cards tbody tr{display:grid;grid-template-columns:repeat(3,1fr);
+gap:8px 10px;padding:10px 0;border-bottom:1px solid var(--line)}.cards tbody td{display:block;
+min-width:0;width:auto;padding:0;border:0;text-align:left;white-space:normal}
+.cards tbody td:first-child,.cards tbody td.strip{grid-column:1/-1}
+.cards td[data-head]:before{content:attr(data-head);display:block;color:var(--soft);
+font-size:12.5px;font-weight:400}
 .facts th{width:34%}td.strip,th.strip{min-width:150px}th,td{padding-right:10px}td.num,
 th.num{padding-right:16px}}
 @media print{body{background:#fff}section{break-inside:avoid}}

@@ -42,10 +42,11 @@ def net(evidence: Evidence) -> list[str]:
         "nn = torch.nn",
         f"# {name}" if own else f"# any net; here a ConvNet in place of {name or 'its own'}",
         "def block(i, pad):",
-        f"    return [nn.Conv2d(i, {o}, 3, padding=pad), {norm},",
-        f"            {act}, {pool}]",
+        f"    conv = nn.Conv2d(i, {o}, 3, padding=pad)",
+        f"    norm = {norm}",
+        f"    return [conv, norm, {act}, {pool}]",
         f"net = nn.Sequential(*block({shape[2]}, {first}),",
-        f"    *[m for _ in range({blocks - 1}) for m in block({o}, 1)],",
+        f"    *sum([block({o}, 1) for _ in range({blocks - 1})], []),",
         f"    nn.Flatten(), nn.LazyLinear({dataset.classes}))",
         "net(x[:2])  # sets the size of the last layer",
     ]
@@ -56,7 +57,8 @@ def test(evidence: Evidence) -> list[str]:
     path = str(mapping(evidence.recipe, "data").get("path") or "")
     relative = bool(path) and not path.startswith(("/", "~"))
     return [
-        "# test images in the set's space; without jdd: x_test of the first box",
+        "# test images in the set's space; without jdd:",
+        "# x_test of the first box, and your labels",
         "from jdd import data",
         *["# (data.path is relative to where the run was started)"] * relative,
         'test = data.load(recipe["data"]).test',
@@ -64,7 +66,8 @@ def test(evidence: Evidence) -> list[str]:
         "x_test = x_test.permute(0, 3, 1, 2)",
         "net.eval()",
         "with torch.no_grad():",
-        "    found = torch.cat([net(b).argmax(1) for b in x_test.split(500)])",
+        "    out = [net(b) for b in x_test.split(500)]",
+        "found = torch.cat(out).argmax(1)",
         "right = found.numpy() == np.array(test.labels)",
         'print(f"test accuracy {100 * right.mean():.1f} %")',
     ]
