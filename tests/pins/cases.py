@@ -91,6 +91,9 @@ CHOSEN: Keys = EXPERTS | {
     "nets": "MLP",
 }
 
+# Keys without effect on a method that trains no experts, which refuses them.
+UNUSED = ("experts.count", "experts.group", "experts.epochs")
+
 CLASSWISE: Keys = {"ipc": 2, "batch_real": 6, "lr_img": 0.2}
 
 # Three parts, one of each image of all classes; teachers just good enough to be taken.
@@ -123,7 +126,7 @@ LEVEL = 1e-2  # of a picture of 8 bits: rounding before it decides which
 
 CASES: dict[str, Case] = {
     # With every later stage, so that what names their outputs is pinned too.
-    "random": Case(("all",), CHOSEN | {"runs": 2}),
+    "random": Case(("all",), {n: v for n, v in CHOSEN.items() if n not in UNUSED} | {"runs": 2}),
     "herding": Case(MATCH, CHOSEN),
     "kcenter": Case(MATCH, CHOSEN),
     "dd": Case(
