@@ -244,9 +244,9 @@ def test_a_test_split_inside_the_classes_is_refused(tmp_path):
 
 
 def test_other_files_in_a_folder_are_named(tmp_path):
-    folder = write_folder(tmp_path / "set", {"data/train-0.parquet": b"PAR1" + bytes(60)})
+    folder = write_folder(tmp_path / "set", {"data/train.mat": FORMATS["a.mat"][0]})
     asked = {"name": "mine", "path": str(folder)}
-    refused(lambda: load_raw(asked), "train-0.parquet", "a Parquet file", ".npz")
+    refused(lambda: load_raw(asked), "train.mat", "MATLAB .mat", ".npz")
     flat = {f"{split}/{n}.png": encode(pixels(n)) for split in ("train", "test") for n in range(3)}
     line = refused(lambda: read(tmp_path, flat), "set.zip", "none in a class folder")
     assert "--config.data.layout=classes" in line
@@ -325,7 +325,7 @@ def test_files_that_are_no_archive_are_named(tmp_path, name, packed):
     if packed and name in ("a.tfrecord", "a.csv"):
         words = "not a whole archive"
     line = refused(lambda: load_raw({"name": "mine", "path": str(path)}), name, words)
-    assert ".npz" in line or "pack it" in line or "tfds" in line or packed
+    assert ".npz" in line or "pack it" in line or "tfds" in line or "a whole file" in line or packed
 
 
 def test_a_tar_of_masks_agrees_with_a_zip(tmp_path):
