@@ -99,10 +99,11 @@ def _loaded(config: str | Common, overrides: dict[str, Any]) -> configs.Loaded:
 
 
 def _changed(config: Common) -> tuple[str, dict[str, Any]]:
-    """Return a config's method, and its values that differ from the method's defaults."""
-    keys = config.spec.keys
+    """Return a config's method, and its dataset and values that are not the method's own for it."""
+    plain = configs.flat(configs.fill(config.spec, {"data.name": config.data.name}))
+    named = {"data.name": config.data.name} if config.data.name else {}
     values = configs.flat(config).items()
-    return config.method, {n: v for n, v in values if v != keys[n].default and n != "method"}
+    return config.method, named | {n: v for n, v in values if v != plain[n]}
 
 
 def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:

@@ -133,7 +133,9 @@ def test_its_set_is_evaluated_with_its_keys_or_the_common_ones(
 
 
 def _groups(keys: Any) -> list[str]:
-    return list(dict.fromkeys(name.partition(".")[0] for name in keys))
+    """Return the top-level names of config.json; keys at their default may be absent from it."""
+    named = (name for name, key in keys.items() if not key.sparse)
+    return list(dict.fromkeys(name.partition(".")[0] for name in named))
 
 
 GENERATOR = """

@@ -84,7 +84,7 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
             assert name in keys, name
             if one.rule:
                 assert keys[name].type == one.rule.type, name
-    training = {k for k, key in config.COMMON.items() if key.sparse}
+    training = {k for k, key in config.COMMON.items() if key.sparse and k.startswith("eval.")}
     assert training == {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma"}
 
 
@@ -128,9 +128,8 @@ def test_the_keys_reach_the_recipe_of_a_set():
     found = recipe.with_eval_keys(train, group)
     assert found["ema"] == 0.9 and found["drop"] is None and train["drop"]
     assert found["schedule"] == {"kind": "multistep", "milestones": [0.5], "gamma": 0.2}
-    defaults = {
-        name.removeprefix("eval."): key.default for name, key in config.COMMON.items() if key.sparse
-    }
+    sparse = {name: key.default for name, key in config.COMMON.items() if key.sparse}
+    defaults = {k.removeprefix("eval."): v for k, v in sparse.items() if k.startswith("eval.")}
     assert recipe.with_eval_keys(train, defaults) == train
     assert recipe.with_eval_keys(found, {"gamma": 0.4})["schedule"]["gamma"] == 0.4
     assert recipe.with_eval_keys(found, {"ema": 0.0})["ema"] == 0.0
