@@ -76,7 +76,7 @@ def distill(
       BadInput, Diverged, Interrupted, OutOfMemory: as on the command line.
     """
     loaded = _loaded(config, overrides)
-    configs.resolve(loaded.config)  # an error is told before anything else
+    configs.resolve(loaded.config)  # an error comes before anything else
     place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
     configs.validate_used(loaded.config, loaded.explicit, place)
     name, given = (config, overrides) if isinstance(config, str) else _changed(loaded.config)
@@ -135,7 +135,7 @@ def evaluate(
     """
     loaded = configs.load(config, overrides, of_set=True)
     if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
-        raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
+        raise BadInput("dset", "a set of stored labels", "its path: labels/ lies next to it")
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "distilled.npz"
         path = saved if isinstance(dset, AnyProduct) else files.set_path(dset)

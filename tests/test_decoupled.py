@@ -152,12 +152,12 @@ def test_a_moved_set_is_evaluated_with_the_labels_beside_it(done, tmp_path):
     random = result["baselines"]["random"]["values"]
     np.testing.assert_array_equal(found["baselines"]["random"]["values"], random)
     shutil.copy(place / "distilled.npz", tmp_path)
-    with pytest.raises(BadInput, match="folder labels/ of its run, beside the set"):
+    with pytest.raises(BadInput, match="folder labels/ of its run, next to the set"):
         jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "f", eval={"n": 2})
     shutil.copytree(place / "labels", tmp_path / "labels")
     few = {"n": 1, "epochs": 2}
     assert jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "g", eval=few)["accuracy"]
-    with pytest.raises(BadInput, match="its path: labels/ lies beside it"):
+    with pytest.raises(BadInput, match="its path: labels/ lies next to it"):
         jdd.evaluate(jdd.load(tmp_path / "distilled.npz"))
     with pytest.raises(BadInput, match="config.scores: true, of a set of stored labels"):
         jdd.evaluate(tmp_path / "distilled.npz", tmp_path / "h", scores=True, eval=few)

@@ -46,8 +46,7 @@ ROOMS: dict[str, str] = {
     "storage training/recipe training/schedules",
     "interop": "augment data errors evaluation memory product report rng soft_labels storage",
     "run/divergence": "config methods rng schema",
-    "run/loop": "errors methods parallel rng run/divergence run/session schema stages/registry "
-    "storage",
+    "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
     "run/context": "config data methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "

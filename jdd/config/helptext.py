@@ -21,7 +21,7 @@ _FLAGS = {
     "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
-    "  ": "with --mode=compare: the page (default: compare.html); its .json comes beside it",
+    "  ": "with --mode=compare: the page (default: compare.html); its .json comes with it",
     "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures",
     "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",

@@ -153,10 +153,10 @@ def torch_dataset(
 def _store(dset: DistilledSet, folder: Path | None) -> LabelStore:
     """Return the stored labels of a set."""
     if folder is None:
-        raise BadInput("dset", "a set of stored labels", "its path: labels/ lies beside it")
+        raise BadInput("dset", "a set of stored labels", "its path: labels/ lies next to it")
     directory = folder / str(dset.recipe["labels"]["store"])
     if not directory.is_dir():
-        allowed = "the folder labels/ of its run, beside the set"
+        allowed = "the folder labels/ of its run, next to the set"
         raise BadInput("the set's labels", f"not in {directory}", allowed)
     store = LabelStore.open(directory)
     if store.mode == "online" and dset.recipe["train"]["loss"] != "hard":

@@ -60,12 +60,12 @@ def named(net: Mapping[str, Any]) -> str:
 
 def rates(evidence: Evidence) -> str:
     """Return in words the rate for training: one, one for every step, or one for each branch."""
-    said = mapping(evidence.recipe, "train").get("lr")
+    recorded = mapping(evidence.recipe, "train").get("lr")
     if isinstance(evidence.product, PairSet) and evidence.product.rates:
         by_name = (f"{name} {number(value)}" for name, value in evidence.product.rates.items())
         return f"{', '.join(by_name)} (learned)"
-    if isinstance(said, list):
-        return f"one for each of {len(said)} steps"
+    if isinstance(recorded, list):
+        return f"one for each of {len(recorded)} steps"
     return f"{number(rate(evidence))}{' (learned)' if learned(evidence) else ''}"
 
 

@@ -36,7 +36,7 @@ def numpy(evidence: Evidence) -> str:
         values = [] if labels.get("form") == "hard" else ['p = e["label/values"]  # [steps, b, k]']
         wanted = ['classes = e["label/indices"]  # [steps, b, k], likeliest first', *values]
     lines = [
-        f"# {labels.get('store')} has to lie beside distilled.npz",
+        f"# {labels.get('store')} has to lie next to distilled.npz",
         "import numpy as np",
         f'e = np.load("{labels.get("store")}/e0000.npz")  # epoch 0',
         'rows = e["index"]  # [steps, b]: images of each step',

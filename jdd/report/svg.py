@@ -64,7 +64,7 @@ def chart(
       height: of the drawing, in its own units; its width is 480.
       shares: y are fractions, shown in percent on a linear axis.
       marks: (label, y) of horizontal lines to compare with, in the CSS classes m0, m1; their labels
-        are in the legend beside the drawing, where no curve crosses them.
+        are in the legend next to the drawing, where no curve crosses them.
     """
     values = np.concatenate(
         [v for line in lines for v in (line.y, line.low, line.high) if v is not None]

@@ -271,7 +271,7 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
       BadInput: the labels are missing, too few, or of other images; or scores are requested.
     """
     if context.config.scores:
-        allowed = "false: what stored labels do is told by the random images beside the set"
+        allowed = "false: the random images next to the set show what stored labels do"
         raise BadInput("config.scores", "true, of a set of stored labels", allowed)
     stores = [labels_of(context, dset)]
     if draws := context.config.baselines.random:

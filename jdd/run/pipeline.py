@@ -313,7 +313,7 @@ def _held(context: RunContext) -> str:
         return f"the images lie in a file of {size(numbers)}{matrices}"
     streamed = f" (or in a file of {size(numbers)}, with --config.data.stream=true)"
     return (
-        f"the data holds {size(4 * numbers)} beside the temporaries"
+        f"the data holds {size(4 * numbers)} next to the temporaries"
         + (streamed if 4 * numbers > 8 << 30 else "")
         + matrices
         + _exceeds(4 * numbers, context)

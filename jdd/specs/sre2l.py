@@ -65,7 +65,7 @@ def row(accuracy: float, std: float | None, source: str, values: Values) -> dict
 
 _OWN = "SRe2L (Yin, Xing & Shen, NeurIPS 2023), ResNet18, best of evaluations on test data"
 _SCDD = "SRe2L on CIFAR-100 as SCDD's table quotes it, ResNet18"
-_GVBSM = "SRe2L as G-VBSM's table prints its rerun, ResNet18; its settings are not told"
+_GVBSM = "SRe2L as G-VBSM's table prints its rerun, ResNet18; its settings are not stated"
 
 PUBLISHED = {
     ("cifar10", 10): row(0.272, 0.005, _GVBSM, CIFAR),

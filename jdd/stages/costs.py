@@ -82,9 +82,9 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
     step = timed(lambda: advance(*args)) / steps * batch / few * count / together
-    beside = parallel.threads(count) if devices[0].platform == "cpu" else count
+    at_once = parallel.threads(count) if devices[0].platform == "cpu" else count
     temporaries = parallel.planned(advance, *args) * batch // few
-    temporaries *= beside if together < count else 1
+    temporaries *= at_once if together < count else 1
     if memory and few < batch and planned.recipe.distillation is None:  # of the whole step, not run
         whole = trainer.make(net, planned.recipe.replace(batch=batch), size)
         init, advance = train_eval.compiled(whole, tuple(devices[:1]))

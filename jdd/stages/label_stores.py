@@ -53,7 +53,7 @@ def _store(context: RunContext, name: str, images: np.ndarray, recipe: Any) -> L
         raise BadInput(
             "the set's labels",
             f"not in {directory}",
-            "the folder labels/ of its run, beside the set",
+            "the folder labels/ of its run, next to the set",
         )
     store = LabelStore.open(directory)
     if store.settings["images"] != digest(images):

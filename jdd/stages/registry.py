@@ -89,7 +89,7 @@ STAGES: tuple[Entry, ...] = (
     ),
     Entry(
         name="evaluate",
-        help="train fresh nets on the set, beside the baselines; with --set on any saved set",
+        help="train fresh nets on the set, and the baselines; with --set on any saved set",
         module="jdd.stages.evaluate:STAGE",
         makes="figures",
         inputs=("distill", "recover", "relabel"),
