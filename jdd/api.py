@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
@@ -199,7 +200,8 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
         ``dsa``, ``net`` ... (see ``jdd.interop.load``).
 
     Returns:
-      The set. Its assumptions about a foreign set are warnings.
+      The set. Its assumptions about a foreign set are warnings. The ``result`` of a run's set is
+      the content of ``result.json`` if the run's folder is given.
 
     Raises:
       BadInput: no such file, or it contains no set, as in ``jdd.interop.load``.
@@ -211,6 +213,14 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
         found = interop.load(path, **known)
     for note in found.notes:  # assumptions about a foreign set
         warnings.warn(f"{path}: {note}", stacklevel=2)
+    record = Path(path).expanduser() / "result.json"
+    if record.is_file():
+        try:
+            result = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError:
+            warnings.warn(f"{record}: damaged, so the set has no result", stacklevel=2)
+        else:
+            found = found._replace(result=result)
     return found
 
 

@@ -50,7 +50,7 @@ def key_text(name: str, config: str | None, overrides: Mapping[str, str]) -> str
         lines += [] if len(blocks) == 1 else [f"  {help_line}"]
         lines += [f"  type: {kind}"]
         lines += ["  may change when a run is resumed"] if key.resumable else []
-        lines += [f"  {line}" for line in _defaults(name, alike)]
+        lines += [f"  {line}" for line in (*_defaults(name, alike), *_starts(name, alike))]
         parts.append("\n".join(lines))
     if here is not None:
         parts[0] += f"\n  here: {show(here)}"
@@ -81,6 +81,21 @@ def _defaults(name: str, methods: Sequence[Spec]) -> list[str]:
     for spec in methods:
         found.setdefault(_default(name, spec), []).append(spec)
     return [f"default: {value}   ({_titles(alike)})" for value, alike in found.items()]
+
+
+def _starts(name: str, methods: Sequence[Spec]) -> list[str]:
+    """Return one line for each dataset on which jdd has settings of its own for the key."""
+    found: dict[str, dict[str, list[Spec]]] = {}
+    for spec in methods:
+        for dataset, values in spec.starts.items():
+            if name in values:
+                value = show(checked(name, values[name], spec.keys))
+                found.setdefault(dataset, {}).setdefault(value, []).append(spec)
+    return [
+        f"on {dataset}: "
+        + "; ".join(f"{value} ({_titles(alike)})" for value, alike in by_value.items())
+        for dataset, by_value in found.items()
+    ]
 
 
 def _default(name: str, spec: Spec) -> str:

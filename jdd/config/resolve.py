@@ -18,6 +18,7 @@ from jdd.errors import BadInput, nearest
 from jdd.schema import training, values
 from jdd.schema.common import COMMON, FALLBACK, Common
 from jdd.schema.key import AUTO, checked, show
+from jdd.schema.pairs import PairConfig
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
@@ -182,6 +183,11 @@ def _row(config: Common) -> tuple[dict[str, Any], str]:
         if settings != name:
             note += f", applied to {name}"
         return dict(spec.published[settings, ipc]["values"]), note
+    if isinstance(config, PairConfig):
+        ours = "jdd's own settings" if name in spec.starts else f"the defaults of {spec.title}"
+        note = f"settings of {config.pairs} pairs of {name}: {ours}"
+        own = spec.starts.get(name, {})
+        return {key: own.get(key, value) for key, value in spec.defaults.items()}, note
     there = [str(i) for dataset, i in spec.published if dataset == settings]
     rows = f" (its rows: ipc {', '.join(there)})" if there else ""
     own = spec.starts.get(name, {})

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jdd import rng
+from jdd.config.changes import changes
 from jdd.config.files import stage_names
 from jdd.methods.base import Method, State, all_finite
 from jdd.schema.common import Common
@@ -83,14 +84,21 @@ def _of(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
-    """Return flags that may prevent divergence: those rates of ``keys`` that the method has,
-    divided by 10, and real images at the start if they start as noise.
+    """Return flags that may prevent divergence: those rates of ``keys`` that the method has, at
+    their defaults if they are above them, else divided by 10; and real images at the start if they
+    start as noise.
 
     None of them is in force already. Without such a rate it is another seed.
     """
     rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
     given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]
-    found = [f"--config.{name}={rate / 10:.3g}" for name, rate in given if rate > 0]
+    changed = changes(config, rates)
+    found = []
+    for name, rate in given:
+        if rate > 0:
+            default = changed.get(name, (rate, rate))[1]
+            usual = isinstance(default, float | int) and 0 < default < rate
+            found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
     if "lr_img" in keys and getattr(config, "pix_init", "") == "noise":
         found.append("--config.pix_init=real")
     return found or [f"--config.seed={config.seed + 1}"]

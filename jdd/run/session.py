@@ -185,9 +185,10 @@ class Progress:
     """Progress display with the time left: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, total: int, label: str, start: int, out: IO[str], enabled: bool):
-        self.total, self.label, self.done, self.first = total, label, start, start
+        self.total, self.label, self.done = total, label, start
         self.out, self.enabled = out, enabled
         self.started = self.printed = time.perf_counter()
+        self.timed: tuple[float, int] | None = None  # since when, and the units done by then
         self.bar: Any = None
         if enabled and out.isatty():
             from tqdm import tqdm
@@ -207,8 +208,14 @@ class Progress:
         if now - self.printed < 5.0 and done < self.total:
             return
         self.printed = now
-        left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
-        tail = f", {clock(left)} left" if done < self.total else f", {clock(now - self.started)}"
+        tail = f", {clock(now - self.started)}"
+        if done < self.total:
+            tail = ""
+            if self.timed is None:  # the first units hold compilation: nothing follows from them
+                self.timed = now, done
+            elif done > self.timed[1]:
+                pace = (now - self.timed[0]) / (done - self.timed[1])
+                tail = f", {clock(pace * (self.total - done))} left"
         note = f"  {note}" if note else ""
         print(f"{self.label}: {done}/{self.total}{tail}{note}", file=self.out, flush=True)
 

@@ -106,8 +106,10 @@ def _line(context: RunContext, net: str) -> str:
 
 def _estimate(context: RunContext) -> Estimate:
     left = [net for net in context.baseline_nets if result(context, net) is None]
-    if not context.config.baselines.full or not left:
-        return Estimate(0.0, 0, "cached, or off")
+    if not context.config.baselines.full:
+        return Estimate(0.0, 0, "off")
+    if not left:
+        return Estimate(0.0, 0, "done before")
     if isinstance(context.data, PairDataset):
         return Estimate(0.0, 0, "not timed: all pairs")
     epochs, data, recipe = context.config.baselines.full_epochs, context.data, context.recipe(False)
