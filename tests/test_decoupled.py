@@ -179,7 +179,7 @@ def test_costs_are_foretold_and_nothing_is_written(tiny, tmp_path, method, capsy
     assert found["recover"]["seconds"] > 0 and not (tmp_path / method).exists()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adam"])
 def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
     done, tmp_path, tmp_path_factory, monkeypatch, optimizer
 ):

@@ -125,6 +125,7 @@ def test_a_cut_stage_goes_on_to_the_same_labels(static, tmp_path, monkeypatch):
         assert ours.digest() == theirs.digest()
 
 
+@pytest.mark.slow
 def test_online_teachers_say_what_would_have_been_stored(tiny, static, tmp_path):
     place, _, _ = static
     own = {"relabel.bn": "batch"}

@@ -347,7 +347,9 @@ def test_python_api_does_what_the_command_line_does(done, tiny, tmp_path, capsys
     report = tmp_path / "report.html"
     assert dset.result["report"] == str(report) and report.exists()
     assert capsys.readouterr().out.rstrip().endswith(f"Report: {report}")
-    assert jdd.load(tmp_path).result == {}  # a run's folder is a set
+    # A run's folder is a set, with what result.json records of it; its file alone has no result.
+    assert jdd.load(tmp_path).result["accuracy"] == dset.result["accuracy"]
+    assert jdd.load(tmp_path / "distilled.npz").result == {}
     (tmp_path / "distilled.npz").unlink()
     with pytest.raises(BadInput, match="no set yet"):
         jdd.load(tmp_path)

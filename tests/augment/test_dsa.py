@@ -183,7 +183,9 @@ def test_refusals(strategy, mode, words):
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.parametrize(("h", "w", "siamese"), [(6, 6, True), (5, 7, False)])
+@pytest.mark.parametrize(
+    ("h", "w", "siamese"), [pytest.param(6, 6, True, marks=pytest.mark.slow), (5, 7, False)]
+)
 def test_derivatives_to_second_order(h, w, siamese):
     with jax.enable_x64(True):
         images, key = batch(2, h, w, dtype=jnp.float64), jax.random.key(2)

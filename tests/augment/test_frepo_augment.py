@@ -35,7 +35,7 @@ def resampled(images, place):
     return out
 
 
-@pytest.mark.parametrize(("h", "w"), [(8, 8), (5, 9)])
+@pytest.mark.parametrize(("h", "w"), [pytest.param(8, 8, marks=pytest.mark.slow), (5, 9)])
 def test_resampling_replicates_the_edge(h, w):
     images, draw = batch(4, h, w), np.random.default_rng(1)
     cy, cx = (h - 1) / 2, (w - 1) / 2

@@ -108,6 +108,7 @@ def test_a_run_takes_what_is_measured_and_measures_the_rest_once(done, monkeypat
     assert other["accuracy"] == found["accuracy"] and other["alpha"] == found["ior"]
 
 
+@pytest.mark.slow
 def test_soft_labels_are_held_to_soft_labels_of_random_images(done, tmp_path):
     """A set of logits, from a file: its whole set is trained though baselines.full is not typed,
     and as it was in the run: that one is in the cache."""

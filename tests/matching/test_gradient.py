@@ -75,6 +75,7 @@ def problem():
     return loss, params["params"], real, own, rows
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_sum_to_its_gradient(problem, monkeypatch):
     loss, params, real, own, rows = problem
     with jax.enable_x64(True):

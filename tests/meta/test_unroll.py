@@ -56,8 +56,10 @@ def images_and_rate():
 
 @pytest.mark.parametrize(
     "strategy, whiten",
-    [("none", True), ("color_crop_cutout_flip_scale_rotate", False)],
-    ids=["zca", "dsa"],
+    [
+        pytest.param("none", True, marks=pytest.mark.slow, id="zca"),
+        pytest.param("color_crop_cutout_flip_scale_rotate", False, id="dsa"),
+    ],
 )
 def test_meta_gradient_is_exact(strategy, whiten):
     with jax.enable_x64(True):
@@ -189,7 +191,7 @@ def test_meta_gradient_through_each_optimiser(name):
             np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", ["exact", "tesla"])
+@pytest.mark.parametrize("estimator", ["exact", pytest.param("tesla", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
     ["adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("sgd", "decayed", "momentum"))],
@@ -232,7 +234,9 @@ def test_parts_of_a_batch_are_the_batch(name, estimator):
             close(grad(*data, 1), jax.jit(jax.grad(reverse, argnums=(0, 1)))(*data), 1e-9)
 
 
-@pytest.mark.parametrize("how", unroll.WAYS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(way, marks=[pytest.mark.slow] * (way != "mixed")) for way in unroll.WAYS]
+)
 def test_the_whole_window_is_the_exact_gradient(how):
     with jax.enable_x64(True):
         args = problem_data("momentum")

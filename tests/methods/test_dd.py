@@ -95,6 +95,7 @@ def test_objective_and_evaluation_are_the_plain_loop(keys, tmp_path):
     np.testing.assert_allclose(found, accuracy(net, stacked, test), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["truncated"])
 def test_truncated_is_the_exact_gradient_of_the_last_steps(keys, tmp_path, estimator):
     whole, context = made(keys, tmp_path, init="fixed")

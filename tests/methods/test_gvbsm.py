@@ -105,6 +105,7 @@ def test_targets_are_means_over_batches_of_augmented_images(trained):
         np.testing.assert_array_equal(found[name]["var"], variables["batch_stats"][name]["var"])
 
 
+@pytest.mark.slow
 def test_targets_are_kept_beside_the_teacher_until_it_is_another(trained, monkeypatch):
     context = trained()
     teacher, calls = context.teachers[1], []

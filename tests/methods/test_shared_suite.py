@@ -123,8 +123,8 @@ CHOSEN = ("herding", "kcenter", "random")
 # own. Products that are no fixed set of images: tests/test_products_run.py.
 EXCLUDED = ("rded", "gaussian", "random_pairs")
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
-# The code of SRe2L, MTT and DC with other settings: in the slow suite.
-RELATED = ("cda", "datm", "dsa", "ftd", "tesla")
+# The code of SRe2L, MTT, DC and DD with other settings or losses: in the slow suite.
+RELATED = ("cda", "datm", "dsa", "ftd", "gvbsm", "ratbptt", "tesla")
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 

@@ -97,6 +97,7 @@ def test_only_where_it_can(monkeypatch):
     assert not folds((8, 8, 3), width=27)
 
 
+@pytest.mark.slow
 def test_rounding_on_what_images_are_like():
     """Smooth images and a kernel that sums to 0, the hard case: a digit or two, no more; no NaN."""
     rng = np.random.default_rng(0)

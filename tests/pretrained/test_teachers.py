@@ -52,7 +52,7 @@ def small(parts=1, over=(), count=12):
     return net, images, labels, trainer.make(net, recipe, count, over=over)
 
 
-@pytest.mark.parametrize("devices", [3, 4])
+@pytest.mark.parametrize("devices", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_share_a_batch_and_its_statistics(devices):
     """They need not divide it."""
     found = []

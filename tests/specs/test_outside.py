@@ -73,7 +73,7 @@ def test_a_mistyped_key_is_named(words: list[str], capsys: pytest.CaptureFixture
     assert main.main([*words, "--config.nois=1"]) == 2
     assert "did you mean config.noise?" in capsys.readouterr().err
     assert main.main([*words, "--config.noise=-1"]) == 2
-    assert "config.noise: -1; a number, 0 or more" in capsys.readouterr().err
+    assert "config.noise: -1; expected a number, 0 or more" in capsys.readouterr().err
 
 
 def test_it_runs_and_reports(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
