@@ -1,4 +1,4 @@
-"""What a diverged step is said to be: the quantity, and the keys that are not in force already."""
+"""Reports of diverged steps: the quantity that went bad, and keys that are not in force already."""
 
 from __future__ import annotations
 

@@ -145,8 +145,7 @@ def test_refusals_are_one_line(stored: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_loader_makes_batches_to_train_on(stored: Path) -> None:
     torch = pytest.importorskip("torch")
-    if not hasattr(torch, "optim"):
-        pytest.skip("PyTorch is missing")
+    pytest.importorskip("torch.optim")
     for data in (jdd.torch_dataset(stored), jdd.torch_dataset(tiny_distilled.make())):
         loader = torch.utils.data.DataLoader(data, batch_size=data.batch, shuffle=data.shuffle)
         batches = list(loader)

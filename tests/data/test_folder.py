@@ -63,16 +63,16 @@ def test_many_images_keep_their_order_over_threads(tmp_path):
 
 
 @pytest.mark.parametrize("writer", [write_folder, write_zip])
-def test_strays_are_ignored_and_told(tmp_path, writer):
+def test_strays_are_ignored_and_noted(tmp_path, writer):
     strays = ["README.txt", "train/ant/Thumbs.db", "train/.DS_Store", "__MACOSX/train/ant/._0.png",
               "train/loose.png", "extra/other/1.png"]  # fmt: skip
     files = tree() | {name: encode(pixels(0)) for name in strays}
     data = load(mine(writer(tmp_path / "set.zip", files)))
     assert len(data.train.labels) == 10
-    left_out, told = data.notes
+    left_out, stray = data.notes
     assert left_out == "folders next to the splits left out: extra"
-    assert told.startswith("6 stray files (") and told.endswith(" ignored, such as README.txt")
-    assert "3 .png" in told and "1 .txt" in told
+    assert stray.startswith("6 stray files (") and stray.endswith(" ignored, such as README.txt")
+    assert "3 .png" in stray and "1 .txt" in stray
 
 
 def test_one_folder_around_everything_is_looked_through(tmp_path):
