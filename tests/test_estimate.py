@@ -13,7 +13,7 @@ from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
 from jdd.run import pipeline
 from jdd.run.session import clock
-from jdd.stages import base, distill, report, whitening
+from jdd.stages import base, distill_estimate, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
 from tests.test_decoupled import OWN, keys_of
@@ -164,12 +164,12 @@ def test_a_slow_call_is_timed_once(monkeypatch):
 def test_a_long_outer_step_is_timed_with_fewer_student_steps(tiny, tmp_path, monkeypatch):
     keys = {**tiny, "syn_steps": 8, "ipc": 4}
     context = runs.context(keys, tmp_path)
-    assert distill._shortened(context, context.config).config is context.config
+    assert distill_estimate.shortened(context, context.config).config is context.config
     monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 11})
-    made = distill._shortened(context, context.config)
+    made = distill_estimate.shortened(context, context.config)
     assert made.config.syn_steps == 2 and made.config.ipc == 4
     assert made.factor == 4 and made.images == 1 and made.stored > 0
     assert made.note == " (from 2 of 8 student steps)"
     monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 7})
-    made = distill._shortened(context, context.config)
+    made = distill_estimate.shortened(context, context.config)
     assert made.config.ipc < 4 and made.factor > 4 and "images" in made.note
