@@ -44,6 +44,21 @@ class Split(NamedTuple):
     images: Any
     labels: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs of a net."""
+        return self.images
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What a net is trained towards."""
+        return self.labels
+
 
 class Dataset(NamedTuple):
     """A dataset; ``notes`` are sentences for the user, ``dsa`` the augmentation strategy."""

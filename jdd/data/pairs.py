@@ -38,6 +38,22 @@ class PairSplit(NamedTuple):
     image_of: np.ndarray
     meaning: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """The number of pairs to train on: of captions."""
+        return len(self.captions)
+
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The inputs of both towers, with the index of each caption's image."""
+        return {"image": self.images, "text": self.text, "of": self.image_of}
+
+    @property
+    def targets(self) -> dict[str, np.ndarray]:
+        """The similarities of the pairs in the trainer's form: the identity."""
+        none = np.zeros((self.size, 0), np.float32)
+        return {"w": np.ones(self.size, np.float32), "left": none, "right": none}
+
 
 class PairDataset(NamedTuple):
     """A dataset of pairs; ``notes`` are sentences for the user."""

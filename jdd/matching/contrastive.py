@@ -6,6 +6,8 @@ has its own text alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +42,19 @@ def nce(logits: jax.Array, target: jax.Array) -> jax.Array:
     return -0.5 * (jnp.mean(rows) + jnp.mean(columns))
 
 
+def bce(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Return the binary cross-entropy of all cells, in nats.
+
+        mean_ij [-S_ij log s(l_ij) - (1 - S_ij) log(1 - s(l_ij))],  s the sigmoid
+
+    Args:
+      logits: ``[n, n]``, images by texts.
+      target: S, ``[n, n]``.
+    """
+    on, off = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    return -jnp.mean(target * on + (1 - target) * off)
+
+
 def weighted_bce(logits: jax.Array, target: jax.Array) -> jax.Array:
     """Return the binary cross-entropy of all cells, positive and negative ones weighing the same.
 
@@ -59,3 +74,11 @@ def weighted_bce(logits: jax.Array, target: jax.Array) -> jax.Array:
     positive = jax.lax.stop_gradient(target > 0.5).astype(cells.dtype)
     parts = [jnp.sum(m * cells) / (jnp.sum(m) + _EPS) for m in (positive, 1 - positive)]
     return 0.5 * (parts[0] + parts[1])
+
+
+# Losses of the similarities of pairs by their names in a recipe.
+LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "nce": nce,
+    "bce": bce,
+    "wbce": weighted_bce,
+}

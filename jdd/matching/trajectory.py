@@ -24,3 +24,18 @@ def trajectory_distance(student: Tree, target: Tree, start: Tree) -> jax.Array:
     Source: MTT (Cazenavette et al. 2022), equation 2.
     """
     return squared_distance(student, target) / squared_distance(start, target)
+
+
+def branch_distance(student: Tree, target: Tree, start: Tree, merged: bool = False) -> jax.Array:
+    """Return the sum over branches of each one's ``trajectory_distance`` (scalar, no unit).
+
+    Args:
+      student, target, start: dicts of trees, a tree for each branch.
+      merged: one distance of all weights instead, so that branches count by how far they move.
+
+    Source: Wu et al. (TMLR 2024), section 3.2; merged: the COCO settings of LoRS' code.
+    """
+    if merged:
+        return trajectory_distance(student, target, start)
+    parts = [trajectory_distance(student[b], target[b], start[b]) for b in sorted(student)]
+    return jnp.sum(jnp.stack(parts))

@@ -48,7 +48,20 @@ from jdd.training.optimisers import InnerOptimizer
 Tree = Any
 Loss = Callable[[Tree, Tree, Tree], jax.Array]
 Step = Callable[..., tuple[Tree, Tree]]
-SecondOrder = Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]]
+Scalars = dict[str, jax.Array]
+
+
+class SecondOrder(NamedTuple):
+    """Second derivatives of the inner loss at theta, for a part of the rows.
+
+    one:      ``(theta, rows, fixed, w) -> ((w . grad L, H w), (d^2 L / drows dtheta)^T w)``.
+    branches: ``(theta, rows, fixed, c, slope)``, the same with w_b = slope_b c_b for each branch b
+              of theta, and instead of w . grad L the products c_b . grad_b L by branch.
+    """
+
+    one: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]]
+    branches: Callable[[Tree, Tree, Tree, Tree, Scalars], tuple[Tree, Tree]]
+
 
 WAYS = ("mixed", "remat", "reverse")
 ESTIMATORS = ("exact", "truncated", "tesla")
@@ -98,11 +111,7 @@ def _plain_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
 
 
 def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: SecondOrder) -> Step:
-    """Return the step with a custom reverse rule that stores no activations.
-
-    ``second_order(theta, rows, fixed, w) -> ((w . grad L, H w), mixed)`` for a part of the rows,
-    with mixed = (d^2 L / drows dtheta)^T w.
-    """
+    """Return the step with a custom reverse rule that stores no activations."""
 
     def gradient(theta: Tree, data: Tree, fixed: Tree) -> Tree:
         def one(rows: Tree) -> tuple[Tree, Tree]:
@@ -124,14 +133,19 @@ def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Second
         g = jax.tree.map(jnp.zeros_like, theta) if optimizer.slope else g
         pull = jax.vjp(optimizer.update, g, state, theta, hyper)[1]
         v, d_state, d_theta, d_hyper = pull(cotangent)
-        w = cotangent[0] if optimizer.slope else v
+        slope, pull_slope = jax.vjp(optimizer.slope, hyper) if optimizer.slope else (None, None)
         rows, pull_rows = jax.vjp(lambda d: inner.batch(d, fixed), data)
-        (along, hessian_w), mixed_w = _over_parts(
-            lambda some: second_order(theta, some, fixed, w), rows, inner.part
-        )
-        if optimizer.slope:  # v = slope w, and d/dhyper (cotangent . slope g) = (w . g) d slope
-            slope, pull_slope = jax.vjp(optimizer.slope, hyper)
+        w = v if slope is None else cotangent[0]
+
+        def derivatives(some: Tree) -> tuple[Tree, Tree]:
+            if isinstance(slope, dict):
+                return second_order.branches(theta, some, fixed, w, slope)
+            return second_order.one(theta, some, fixed, w)
+
+        (along, hessian_w), mixed_w = _over_parts(derivatives, rows, inner.part)
+        if slope is not None and not isinstance(slope, dict):  # v = slope w
             hessian_w, mixed_w = jax.tree.map(lambda x: slope * x, (hessian_w, mixed_w))
+        if pull_slope is not None:  # d/dhyper (cotangent . slope g) = (cotangent . g) d slope
             d_hyper = jax.tree.map(jnp.add, d_hyper, pull_slope(along)[0])
         d_theta = jax.tree.map(jnp.add, d_theta, hessian_w)
         return d_theta, d_state, d_hyper, pull_rows(mixed_w)[0], None
@@ -140,28 +154,67 @@ def _own_rule_step(inner: Inner, optimizer: InnerOptimizer, second_order: Second
     return step
 
 
+def _scaled(tree: Tree, slope: Scalars) -> Tree:
+    """Return a tree with each of its branches scaled."""
+    return {b: jax.tree.map(lambda x, k=slope[b]: k * x, tree[b]) for b in tree}
+
+
 def _mixed_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
-    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
+    def directed(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
+        """Return the gradient in theta and the tangent of ``(L, (grad_theta L, grad_rows L))``."""
+
         def both(t: Tree) -> Tree:
             return jax.value_and_grad(inner.loss, argnums=(0, 1))(t, rows, fixed)
 
-        along, (hessian_w, mixed_w) = jax.jvp(both, (theta,), (w,))[1]
+        (_, (g, _)), tangent = jax.jvp(both, (theta,), (w,))
+        return g, tangent
+
+    def one(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
+        _, (along, (hessian_w, mixed_w)) = directed(theta, rows, fixed, w)
         return (along, hessian_w), mixed_w
 
-    return _own_rule_step(inner, optimizer, second_order)
+    def branches(
+        theta: Tree, rows: Tree, fixed: Tree, c: Tree, slope: Scalars
+    ) -> tuple[Tree, Tree]:
+        g, (_, (hessian_w, mixed_w)) = directed(theta, rows, fixed, _scaled(c, slope))
+        return ({b: _product(c[b], g[b]) for b in c}, hessian_w), mixed_w
+
+    return _own_rule_step(inner, optimizer, SecondOrder(one, branches))
+
+
+def _product(a: Tree, b: Tree) -> jax.Array:
+    """Return the inner product of two trees."""
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 
 
 def _tesla_step(inner: Inner, optimizer: InnerOptimizer) -> Step:
-    def second_order(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
+    # d/drows of w . grad_theta L; the dependence of that gradient on theta_j is dropped.
+    def one(theta: Tree, rows: Tree, fixed: Tree, w: Tree) -> tuple[Tree, Tree]:
         def along(rows: Tree) -> jax.Array:
             slope: jax.Array = jax.jvp(lambda t: inner.loss(t, rows, fixed), (theta,), (w,))[1]
             return slope
 
-        # d/dS of w . grad_theta L; the dependence of that gradient on theta_j is dropped.
         value, mixed_w = jax.value_and_grad(along)(rows)
         return (value, jax.tree.map(jnp.zeros_like, theta)), mixed_w
 
-    return _own_rule_step(inner, optimizer, second_order)
+    def branches(
+        theta: Tree, rows: Tree, fixed: Tree, c: Tree, slope: Scalars
+    ) -> tuple[Tree, Tree]:
+        def along(rows: Tree) -> tuple[jax.Array, Scalars]:
+            def of(b: str) -> jax.Array:  # the tangent passes through one branch alone
+                def loss(branch: Tree) -> jax.Array:
+                    return inner.loss({**theta, b: branch}, rows, fixed)
+
+                found: jax.Array = jax.jvp(loss, (theta[b],), (c[b],))[1]
+                return found
+
+            each = {b: of(b) for b in c}
+            return jax.tree.reduce(jnp.add, {b: slope[b] * each[b] for b in c}), each
+
+        mixed_w, each = jax.grad(along, has_aux=True)(rows)
+        return (each, jax.tree.map(jnp.zeros_like, theta)), mixed_w
+
+    return _own_rule_step(inner, optimizer, SecondOrder(one, branches))
 
 
 def _differentiable_step(inner: Inner, optimizer: InnerOptimizer, how: str, estimator: str) -> Step:

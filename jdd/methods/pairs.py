@@ -1,11 +1,15 @@
-"""What methods that distil pairs share: their recipe."""
+"""What methods that distil pairs share: the draw of real pairs, the recipe, nearest captions."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from jdd.data.pairs import PairSplit
 from jdd.methods.base import Problem, recipe
-from jdd.schema.pairs import PairConfig
+from jdd.schema.pairs import PairConfig, Towers
+from jdd.schema.values import section
 
 
 def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
@@ -24,5 +28,41 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
             "size": config.text.size,
             "captions": config.text.captions,
         },
-        "towers": {"size": config.towers.size, "tau": config.towers.tau},
+        **towers(config),
     }
+
+
+def towers(config: PairConfig) -> dict[str, Any]:
+    """Return the architecture of the two towers as a recipe's entries: "towers", "lora" if used."""
+    found = {"size": config.towers.size, "tau": config.towers.tau}
+    found |= {k: v for k, v in section(config.towers).items() if v != getattr(Towers(), k)}
+    return {"towers": found} | ({"lora": section(config.lora)} if config.lora.rank else {})
+
+
+def nearest_captions(text: np.ndarray, train: PairSplit) -> dict[str, Any]:
+    """Return the training caption nearest to each text vector, as a recipe's entries.
+
+    Args:
+      text: ``[n, d]``; nearness is the cosine, recorded as "caption_cosine".
+    """
+    length = np.linalg.norm(text, axis=1, keepdims=True)
+    unit = text / np.where(length > 0, length, 1.0)
+    near = np.argmax(unit @ train.text.T, axis=1)  # the training vectors have length 1
+    cosines = np.sum(unit * train.text[near], axis=1)
+    return {
+        "captions": [train.captions[i] for i in near],
+        "caption_cosine": [round(float(c), 4) for c in cosines],
+    }
+
+
+def draw(generator: np.random.Generator, split: PairSplit, count: int) -> np.ndarray:
+    """Draw ``count`` different images and one caption of each; return captions' rows, int [count].
+
+    Args:
+      count: at most the number of images.
+    """
+    images = generator.choice(len(split.images), count, replace=False)
+    order = np.argsort(split.image_of, kind="stable")
+    starts = np.searchsorted(split.image_of[order], np.arange(len(split.images) + 1))
+    within = [generator.integers(starts[i], starts[i + 1]) for i in images]
+    return np.asarray(order[within])

@@ -19,7 +19,7 @@ import optax
 from jdd import rng
 from jdd.data.pairs import PairSplit
 from jdd.methods.base import Method, Problem, State
-from jdd.methods.pairs import pair_recipe
+from jdd.methods.pairs import draw, pair_recipe
 from jdd.product.pairs import PairSet
 from jdd.specs.random_pairs import Config
 
@@ -45,16 +45,3 @@ def make(config: Config, problem: Problem) -> Method:
         return PairSet(images, text, found, problem.data.transform)
 
     return Method(init, sample, None, product, optax.identity())
-
-
-def draw(generator: np.random.Generator, split: PairSplit, count: int) -> np.ndarray:
-    """Draw ``count`` different images and one caption of each; return captions' rows, int [count].
-
-    Args:
-      count: at most the number of images.
-    """
-    images = generator.choice(len(split.images), count, replace=False)
-    order = np.argsort(split.image_of, kind="stable")
-    starts = np.searchsorted(split.image_of[order], np.arange(len(split.images) + 1))
-    within = [generator.integers(starts[i], starts[i + 1]) for i in images]
-    return np.asarray(order[within])

@@ -22,6 +22,7 @@ from jdd import nets
 from jdd.nets.base import Dense, Net, Output, Taps, Variables, draw
 
 TAU = 0.07
+_SHARED = 0  # seed of the image tower that all nets start with
 _LENGTH = 1e-12  # under the root of a squared length: its derivative at 0 is finite
 
 
@@ -49,6 +50,7 @@ def two_towers(
     size: int,
     options: tuple[tuple[str, Any], ...] = (),
     tau: float = TAU,
+    shared: bool = False,
 ) -> Net:
     """Return the two towers as one net.
 
@@ -64,6 +66,7 @@ def two_towers(
       size: the embedding's length.
       options: of the image net, as sorted pairs.
       tau: the temperature of the logits.
+      shared: every net starts with the same image tower, a constant draw, whatever the key.
 
     Raises:
       BadInput: as ``nets.make``.
@@ -75,7 +78,7 @@ def two_towers(
 
     @jax.jit
     def init(key: jax.Array) -> Variables:
-        own = image.init(jax.random.fold_in(key, 0))
+        own = image.init(jax.random.key(_SHARED) if shared else jax.random.fold_in(key, 0))
         text = draw(jax.random.fold_in(key, 1), jax.eval_shape(text_shapes))
         found: Variables = {"params": {"image": own["params"], "text": text["params"]}}
         return found | {k: {"image": v} for k, v in own.items() if k != "params"}

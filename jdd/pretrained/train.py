@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,14 @@ import numpy as np
 
 from jdd import parallel, rng
 from jdd.data import Dataset
+from jdd.data.dataset import Split
+from jdd.data.pairs import PairDataset
 from jdd.errors import Diverged
 from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
+from jdd.tasks.retrieval import RETRIEVAL
 from jdd.training import input_pipeline, trainer
 from jdd.training.recipe import Recipe
 
@@ -65,7 +68,7 @@ def train(
     net: Net,
     recipe: Recipe,
     lr: float | Sequence[float],
-    data: Dataset,
+    data: Dataset | PairDataset,
     groups: int,
     epochs: int,
     seed: int,
@@ -80,6 +83,7 @@ def train(
     Args:
       data: the dataset; ``data.train`` and ``data.test`` are splits in the net's input space. The
         training images are moved to the devices as a whole, or by batches if they are ``Streamed``.
+        Of pairs the net is two towers, and an epoch goes through all captions.
       lr: constant learning rate; with ``recipe.rates`` one per step.
       keep_all: False deletes all snapshots except a group's last.
       named: the group of config keys with the rate and the folder of these nets; '' for none.
@@ -96,16 +100,17 @@ def train(
     session.metrics.start(stage)
     if store.has(groups, epochs):
         return
-    fed = input_pipeline.fed(data.train)
-    # A single net has its batches split over the devices; many nets are one group per device.
-    shared = groups * store.group == 1 and len(devices) > 1
+    fed = isinstance(data, Dataset) and input_pipeline.fed(data.train)
+    # A single net has its batches split over the devices; many nets are one group per device. A
+    # batch of pairs is not split: every image is compared with every text.
+    shared = groups * store.group == 1 and len(devices) > 1 and isinstance(data, Dataset)
     over = tuple(devices) if shared else ()
-    run = trainer.make(net, recipe, len(data.train.labels), fed, over)
+    run = trainer.make(net, recipe, data.train.size, fed, over)
     steps = run.steps_per_epoch
     whole = None
     if not fed:
-        arrays = jnp.asarray(data.train.images), jnp.asarray(data.train.labels)
-        whole = input_pipeline.Whole(*arrays, steps, session)
+        images, labels = jax.tree.map(jnp.asarray, (data.train.inputs, data.train.targets))
+        whole = input_pipeline.Whole(images, labels, steps, session)
     bar = session.bar(groups * epochs * steps, stage)
     for lowest in range(0, groups, len(devices)):
         # The same groups share a program whenever the run is resumed: equal bits.
@@ -118,7 +123,7 @@ def train(
         used = over or tuple(devices[: len(now)])
         call, left = advance(run, used, fed, shared), range(begin, epochs)
         source = whole or input_pipeline.Feed(
-            data.train, recipe, own, left, used, session, stage, shared
+            cast(Split, data.train), recipe, own, left, used, session, stage, shared
         )
         with contextlib.closing(source):
             for epoch in left:
@@ -138,10 +143,18 @@ def train(
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
                 if epoch + 1 == epochs and now[0] == 0:
                     made = jax.device_get(carry["variables"]) if shared else carry["variables"]
-                    scalars["accuracy"] = float(accuracy(net, made, data.test).mean())
+                    scalars |= _tested(net, made, data)
                 session.metrics.log(stage, done, **scalars, **session.stall(stage))
     bar.close()
     advance.cache_clear()  # it holds the training images on every device
+
+
+def _tested(net: Net, variables: Tree, data: Dataset | PairDataset) -> dict[str, float]:
+    """Return the mean metrics of trained nets on the test data, by name."""
+    if isinstance(data, PairDataset):
+        found = RETRIEVAL.measure(net, variables, RETRIEVAL.problems(data.test)).mean(axis=0)
+        return dict(zip(RETRIEVAL.metrics, map(float, found), strict=True))
+    return {"accuracy": float(accuracy(net, variables, data.test).mean())}
 
 
 def _begin(store: Store, run: trainer.Fit, now: Sequence[int], seed: int) -> tuple[Tree, int]:

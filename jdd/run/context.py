@@ -16,6 +16,7 @@ from jdd.config.files import stage_names
 from jdd.data import Dataset
 from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
+from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
 from jdd.nets.towers import two_towers
 from jdd.pretrained import store as stores
@@ -62,7 +63,9 @@ class RunContext:
             towers = cast(PairConfig, self.config).towers
             ordered = tuple(sorted(options.items()))
             sizes = (self.data.text_size, towers.size)
-            return two_towers(name, self.data.shape, *sizes, ordered, towers.tau)
+            return two_towers(
+                name, self.data.shape, *sizes, ordered, towers.tau, towers.start == "shared"
+            )  # fmt: skip
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
     def training_data(self, flat: bool = True) -> Dataset:
@@ -95,6 +98,8 @@ class RunContext:
             align_corners=self.config.align_corners,
             classes=self.data.classes,
         )
+        if isinstance(self.data, PairDataset):
+            return recipe.replace(loss="nce")
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
     def settings(self, group: int, flat: bool = True, net: str = "") -> dict[str, Any]:
@@ -113,6 +118,8 @@ class RunContext:
         )  # fmt: skip
         # Stores older than the kinds record kornia's whitening as 'zca'.
         made["whitening"] = {"kornia": "zca"}.get(made["whitening"], made["whitening"])
+        if isinstance(self.data, PairDataset):
+            made |= towers_of(cast(PairConfig, self.config))
         return sam | made
 
     @functools.cached_property

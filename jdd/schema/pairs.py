@@ -43,6 +43,24 @@ class Towers:
 
     size: int = option(64, "length of the embeddings of both towers", minimum=2)
     tau: float = option(0.07, "temperature of the similarities", above=0)
+    start: str = option(
+        "fresh",
+        "initial weights of the image tower: each net's own, or the same for all, in place "
+        "of pretrained ones",
+        choices=("fresh", "shared"),
+        later=True,
+    )
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters of the image tower."""
+
+    rank: int = option(
+        0, "train adapters of this rank on a frozen image tower (0: all its weights)", minimum=0,
+        later=True,
+    )  # fmt: skip
+    alpha: float = option(1.0, "weight of the adapters: alpha / rank", above=0, later=True)
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,7 @@ class PairConfig(Common):
     net: TowerNet = group(TowerNet)
     text: Text = group(Text)
     towers: Towers = group(Towers)
+    lora: Lora = group(Lora)
     eval: Eval = group(Eval, curve=0, batch=64)
     baselines: Baselines = group(Baselines)
 
@@ -74,11 +93,14 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 
 
 def validate_pairs(values: Mapping[str, Any]) -> None:
-    """Refuse keys that methods of pairs would not obey.
+    """Refuse keys that methods of pairs would not obey, and adapters without a common base.
 
     Raises:
       BadInput: naming the key.
     """
+    if values["lora.rank"] and values["towers.start"] == "fresh":
+        found = "fresh with lora.rank: every net would have another frozen base"
+        raise BadInput("config.towers.start", found, "--config.towers.start=shared")
     for name, allowed in _FIXED.items():
         if values[name] not in allowed:
             found = f"{show(values[name])} with pairs"

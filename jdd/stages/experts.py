@@ -26,7 +26,7 @@ def _run(context: RunContext, session: Session) -> None:
         session.say(
             f"experts: {requested} asked for, {made} trained (groups of {context.store.group})"
         )
-    batch, images = config.experts.batch, len(context.source.train.labels)
+    batch, images = config.experts.batch, context.source.train.size
     if batch >= images:
         session.say(
             f"experts: an epoch is one step: experts.batch={batch} takes all {images} training "

@@ -11,7 +11,7 @@ from jdd import rng
 from jdd.data.pairs import PairDataset
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
-from jdd.methods.random_pairs import draw
+from jdd.methods.pairs import draw
 from jdd.nets import Net
 from jdd.product.pairs import PairSet
 from jdd.run.context import RunContext

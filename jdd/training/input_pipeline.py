@@ -39,8 +39,8 @@ def fed(split: Split) -> bool:
 class Whole(NamedTuple):
     """All images on the device, shared by all nets; pieces are sized by run time."""
 
-    images: jax.Array
-    labels: jax.Array
+    images: Tree
+    labels: Tree
     per_epoch: int
     session: Session
 

@@ -21,14 +21,15 @@ class InnerOptimizer(NamedTuple):
     """An inner optimiser as data.
 
     ``init(theta) -> s``; ``update(g, s, theta, hyper) -> (theta', s')``. ``slope`` is defined for a
-    stateless update that is affine in g, theta' = slope(hyper) g + (terms without g). The backward
-    pass then needs only the product of the inner gradient with one direction, which a
-    forward-over-reverse pass yields as a by-product.
+    stateless update that is affine in g, theta' = slope(hyper) g + (terms without g); it is one
+    number, or one for each branch of theta by name. The backward pass then needs only the product
+    of the inner gradient with one direction (of each branch), a by-product of its second
+    derivatives: g itself is not stored.
     """
 
     init: Callable[[Tree], Tree]
     update: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]]
-    slope: Callable[[Tree], jax.Array] | None = None
+    slope: Callable[[Tree], jax.Array | dict[str, jax.Array]] | None = None
 
 
 NAMES = ("sgd", "momentum", "adam")
@@ -79,7 +80,9 @@ def sgd(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
         rates = _rates(hyper["lr"], theta)
         return jax.tree.map(lambda p, d, r: p - r * d, theta, g, rates), state
 
-    return InnerOptimizer(lambda theta: (), update, lambda hyper: -hyper["lr"])
+    return InnerOptimizer(
+        lambda theta: (), update, lambda hyper: jax.tree.map(jnp.negative, hyper["lr"])
+    )
 
 
 def sgd_momentum(

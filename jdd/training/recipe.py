@@ -39,6 +39,7 @@ ORDERS = ("shuffled", "sequential", "classwise", "stored")
 LOSSES = ("cross_entropy", "squared_error")  # on labels in the set itself
 PAIRED = {  # for pairs, on the similarities of two towers
     "nce": "InfoNCE, image to text and text to image",
+    "bce": "binary cross entropy of all pairs",
     "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
 }
 AS_RECIPE = "recipe"  # eval.schedule: the set's own

@@ -325,8 +325,7 @@ class _Training:
         if self.recipe.distillation is not None:
             return self.recipe.distillation.loss(logits, target)
         if self.recipe.loss in PAIRED:
-            of = contrastive.nce if self.recipe.loss == "nce" else contrastive.weighted_bce
-            return of(logits, target)
+            return contrastive.LOSSES[self.recipe.loss](logits, target)
         if self.recipe.loss == "squared_error":
             return losses.squared_error(logits, target)
         return losses.cross_entropy(logits, target)

@@ -1,0 +1,37 @@
+"""LoRS: pairs with a learned low-rank similarity (Xu et al., ICML 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jdd.schema.key import like, option
+from jdd.specs import vl
+from jdd.specs.base import Spec
+
+
+@dataclass(frozen=True)
+class Config(vl.Config):
+    """Keys of LoRS."""
+
+    loss: str = like(vl.Config, "loss", default="wbce")
+    sim_rank: int = option(10, "r: rank of the similarity off its diagonal (0: none)", minimum=0)
+    sim_alpha: float = option(1.0, "alpha: weight of the low-rank part", minimum=0)
+    lr_sim: float = option(0.1, "learning rate of the similarity's w, L and R", minimum=0)
+
+
+# Small sets want a slow similarity: at 1 one draw in five collapses, at 10 it diverges.
+STARTS = {
+    "digits_captions": {**vl.STARTS["digits_captions"], "sim_rank": 4, "lr_sim": 0.1},
+}
+
+SPEC = Spec(
+    name="lors",
+    title="LoRS",
+    make="jdd.methods.lors:make",
+    config=Config,
+    task="retrieval",
+    defaults=vl.DEFAULTS,
+    starts=STARTS,
+    derived=vl.DERIVED,
+    validate=vl.validate,
+)

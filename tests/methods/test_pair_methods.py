@@ -1,0 +1,215 @@
+"""VL and LoRS on tiny towers: their gradients, their estimators, their runs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jdd
+from jdd import config as configs
+from jdd import methods, rng
+from jdd.errors import BadInput, Interrupted
+from jdd.matching.trajectory import branch_distance
+from jdd.methods import vl
+from jdd.run import loop, metrics, pipeline
+from jdd.run.session import Session
+
+TINY = {
+    "pairs": 5, "text.captions": 1, "text.size": 8, "towers.size": 4, "syn_steps": 3, "steps": 3,
+    "net.name": "ConvNet", "nets": "ConvNet", "net.width": 3, "net.depth": 1, "net.act": "sigmoid",
+    "experts.count": 2, "experts.group": 1, "experts.batch": 400, "experts.lr": 0.1,
+    "eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full": False,
+    "progress": False, "checkpoint_every": 1, "log_every": 1, "lr_img": 1.0, "lr_txt": 1.0,
+}  # fmt: skip
+LORS = {"sim_rank": 2, "batch_syn": 3}
+
+
+def context(method: str, place: Any, **keys: Any) -> Any:
+    """Return the prepared run of a method on captions of digits; nothing is run or written."""
+    loaded = configs.load(f"{method}:digits_captions", TINY | keys)
+    return pipeline.prepare(configs.resolve(loaded.config)[0], place, "test")
+
+
+@functools.cache
+def moved(method: str, **keys: Any) -> tuple[Any, Any, Any]:
+    """Return the problem of a tiny run, state and item in float64, away from every identity."""
+    found = context(method, "unused", **keys)
+    problem = found.blank
+    made = methods.make(found.config, problem)
+    state = made.init(0)
+    item = jax.tree.map(lambda a: a[0], problem.gather(made.sample(0, 0)))
+    draw = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda a: np.asarray(a, np.float64) + 0.1 * draw.normal(size=a.shape), state.variables
+    )
+    variables["lr"] = {"image": np.float64(0.4), "text": np.float64(0.2)}
+    item = jax.tree.map(lambda a: np.asarray(a, np.float64) if a.dtype == np.float32 else a, item)
+    return problem, variables, item
+
+
+def loss_of(method: str, changes: dict[str, Any], **keys: Any) -> Any:
+    """Return ``f(variables)``: the matching loss of one item, with further keys that change."""
+    problem, _, item = moved(method, **keys)
+    config = configs.replace(problem.config, changes)
+    objective = methods.make(config, problem._replace(config=config)).objective
+    assert objective is not None
+    return lambda variables: objective(variables, {}, item, rng.key(0, "test"))[0]
+
+
+@pytest.mark.parametrize(
+    "method, keys",
+    [("vl", {}), ("lors", LORS)]
+    + [pytest.param("lors", LORS | {"loss": k}, marks=pytest.mark.slow) for k in ("nce", "bce")]
+    + [pytest.param("vl", {"distance": "merged", "tau_inner": "raw"}, marks=pytest.mark.slow)],
+)
+def test_the_gradient_is_exact_in_everything_that_is_learned(method, keys):
+    with jax.enable_x64(True):
+        _, variables, _ = moved(method, **keys)
+        variables = jax.tree.map(jnp.asarray, variables)
+        mixed, *others = (
+            jax.jit(jax.grad(loss_of(method, {"unroll": how}, **keys)))(variables)
+            for how in ("mixed", "reverse", "remat")
+        )
+        for other in others:
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(
+                    a, b, rtol=1e-10, atol=1e-10 * float(jnp.abs(b).max())
+                ),
+                mixed, other,
+            )  # fmt: skip
+        loss, draw = jax.jit(loss_of(method, {}, **keys)), np.random.default_rng(1)
+        leaves, tree = jax.tree.flatten(variables)
+        for i, leaf in enumerate(leaves):  # images, both rates, L, R, w, text
+            v = jnp.asarray(draw.normal(size=leaf.shape))
+            h = 1e-4 / (1 + float(jnp.linalg.norm(v)))
+
+            def at(step: float, i: int = i, v: Any = v) -> Any:
+                return loss(tree.unflatten([*leaves[:i], leaves[i] + step * v, *leaves[i + 1 :]]))
+
+            numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+            exact = jnp.vdot(jax.tree.leaves(mixed)[i], v)
+            np.testing.assert_allclose(exact, numeric, rtol=1e-5, err_msg=str(i))
+
+
+def frozen(variables: Any, keys: dict[str, Any]) -> Any:
+    """Return LoRS' loss with every inner gradient taken at a constant theta_j: its own formula."""
+    problem, _, item = moved("lors", **keys)
+    config, net = problem.config, problem.nets["student"]
+    inner = vl._loss(net, config)
+    start, target = item["start"]["params"], item["target"]["params"]
+    theta, constant = start, start
+    for rows in item["rows"]:
+        s = jax.tree.map(lambda a, r=rows: a[r], variables["similarity"])
+        whole = s["left"] @ s["right"].T * config.sim_alpha / config.sim_rank
+        shown = {
+            "image": variables["images"][rows], "text": variables["text"][rows],
+            "target": jnp.diag(s["w"]) + whole,
+        }  # fmt: skip
+        g = jax.grad(inner)(constant, shown, (None, {}))
+        rates = variables["lr"]
+        step = {b: jax.tree.map(lambda x, b=b: rates[b] * x, g[b]) for b in g}
+        theta = jax.tree.map(lambda t, d: t - d, theta, step)
+        constant = jax.lax.stop_gradient(theta)
+    return branch_distance(theta, target, start)
+
+
+def test_teslas_estimator_is_the_gradient_with_the_adjoint_frozen():
+    with jax.enable_x64(True):
+        _, variables, _ = moved("lors", **LORS)
+        variables = jax.tree.map(jnp.asarray, variables)
+        tesla = loss_of("lors", {"estimator": "tesla"}, **LORS)
+        value, found = jax.value_and_grad(tesla)(variables)
+        expected, wanted = jax.value_and_grad(lambda v: frozen(v, LORS))(variables)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(
+                a, b, rtol=1e-9, atol=1e-10 * float(jnp.abs(b).max())
+            ),
+            found, wanted,
+        )  # fmt: skip
+
+
+def test_similarity_is_the_identity_at_first_and_a_batch_has_its_rows_of_it():
+    found = context("lors", "unused", **LORS)
+    state = methods.make(found.config, found.blank).init(0)
+    s = {k: np.asarray(v) for k, v in state.variables["similarity"].items()}
+    np.testing.assert_array_equal(np.diag(s["w"]) + s["left"] @ s["right"].T, np.eye(5))
+    assert np.abs(s["left"]).min() > 0
+    rows = vl.batches(np.random.default_rng(0), 5, 2, 7)
+    assert rows.shape == (7, 2) and all(len(set(r)) == 2 for r in rows.tolist())
+    assert len(set(rows[:2].ravel().tolist())) == 4  # without replacement until a new permutation
+    whole = np.diag(s["w"]) + s["left"] @ (s["left"] + 1).T
+    from jdd.matching.contrastive import similarity
+
+    part = similarity(s["w"][rows[0]], s["left"][rows[0]], s["left"][rows[0]] + 1, 2.0)
+    np.testing.assert_allclose(part, whole[np.ix_(rows[0], rows[0])], rtol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["vl", "lors"])
+def run(request, tmp_path_factory):
+    """The method, the keys, the place and the result of a finished run."""
+    place = tmp_path_factory.mktemp(request.param)
+    keys = TINY | {"experts.dir": str(place / "experts"), "steps": 12}
+    keys |= LORS if request.param == "lors" else {"segments": 2}
+    loaded = configs.load(f"{request.param}:digits_captions", keys)
+    result = pipeline.run(loaded, str(place / "run"), "all", None, "test")
+    return request.param, keys, place, result
+
+
+def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
+    method, _, place, result = run
+    rows = list(metrics.read(place / "run" / "metrics.jsonl"))
+    losses = [row["loss"] for row in rows if row["stage"] == "distill"]
+    assert len(losses) == 12 and np.mean(losses[-3:]) < np.mean(losses[:3])
+    last = [row for row in rows if row["stage"] == "experts"][-1]
+    assert 0 <= last["recall"] <= 1 and 0 <= last["ir10"] <= 1
+    pairs = jdd.load(place / "run" / "distilled.npz")
+    assert pairs.kind == "pairs" and pairs.size == 5 and set(pairs.rates) == {"image", "text"}
+    assert (pairs.similarity is not None) == (method == "lors")
+    assert len(pairs.captions) == 5 and all(-1 <= c <= 1 for c in pairs.recipe["caption_cosine"])
+    found = jdd.evaluate(place / "run" / "distilled.npz", tmp_path / "e", eval={"n": 2})
+    again = found["metrics"]["ConvNet"]["values"]
+    np.testing.assert_allclose(again, result["metrics"]["ConvNet"]["values"])
+
+
+def test_resumes_to_the_same_bits_and_compiles_once(run, tmp_path):
+    method, keys, _, _ = run
+
+    def steps(place: Any, count: int, stop: int = -1) -> Any:
+        found = context(method, place, **keys | {"steps": count})
+        made = methods.make(found.config, found.problem)
+        with Session(place, progress=False).signals() as session:
+
+            def observe(at: int, state: Any) -> None:
+                if at == stop:
+                    raise Interrupted("stopped by the test")
+
+            return loop.run(made, found.problem, 0, session, found.devices, observe=observe)
+
+    whole = steps(tmp_path / "whole", 4)
+    with pytest.raises(Interrupted):
+        steps(tmp_path / "parts", 4, stop=2)
+    jax.tree.map(np.testing.assert_array_equal, whole, steps(tmp_path / "parts", 4))
+
+
+@pytest.mark.parametrize(
+    "keys, words",
+    [
+        ({"batch_syn": 9}, "config.batch_syn: 9 of 5 pairs"),
+        ({"min_lr": 0.2}, "config.lr_student: 0.1, below min_lr=0.2"),
+        ({"lora.rank": 2, "towers.start": "fresh"}, "config.towers.start: fresh with lora.rank"),
+        ({"window": 2}, "config.window: 2 with estimator=exact"),
+        ({"experts.epochs": 1}, "config.experts.epochs: 1"),
+        ({"data.zca": "kornia"}, "config.data.zca"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(keys, words, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        loaded = configs.load("vl:digits_captions", TINY | keys)
+        pipeline.run(loaded, str(tmp_path / "x"), "all", None, "test")
+    assert not (tmp_path / "x").exists()
