@@ -85,7 +85,7 @@ def measure_all(context: RunContext, epochs: int, session: Session, net: Net) ->
     """Train one pair of towers on all training pairs, by the experts' keys."""
     config, train = context.config, context.data.train
     m = len(train.captions)
-    inputs = {"image": train.images[train.image_of][None], "text": train.text[None]}
+    inputs = {"image": train.images[None], "text": train.text[None], "of": train.image_of[None]}
     ones, none = np.ones((1, m), np.float32), np.zeros((1, m, 0), np.float32)
     recipe = Recipe(
         momentum=config.experts.momentum,

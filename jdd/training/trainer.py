@@ -10,6 +10,8 @@ The optimiser is one of ``training/optimisers.py``. The order of the images is o
 
 Images that are not all on the device are passed as batches in ``shuffled`` order (``fed``; read by
 ``training/input_pipeline.py``).
+Pairs whose images have several captions are passed with an index of images
+(``training/pair_inputs.py``); n counts pairs.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from jdd import augment, parallel
 from jdd.matching import contrastive, losses
 from jdd.nets import Net
 from jdd.parallel.parts import summed, zeros
-from jdd.training import optimisers
+from jdd.training import optimisers, pair_inputs
 from jdd.training.recipe import PAIRED, Recipe
 
 Tree = Any
@@ -241,7 +243,7 @@ class _Training:
             rows = classwise_rows(
                 draw, recipe.classes, ipc, recipe.per_class, recipe.classes_per_step
             )
-            x, y = _rows((images, labels), rows)
+            x, y = (pair_inputs.rows(tree, rows) for tree in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
         if self.fed or recipe.order == "stored":
             return self._update(carry, keys, images, labels, lr, step)
@@ -249,14 +251,14 @@ class _Training:
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
         if self.per_epoch == 1:  # the whole set in one batch: its order is irrelevant
-            return self._update(carry, keys, images, labels, lr, step)
+            return self._update(carry, keys, pair_inputs.whole(images), labels, lr, step)
         order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
 
         def take(size: int) -> Callable[[], tuple[Tree, jax.Array]]:
             def run() -> tuple[Tree, jax.Array]:
                 index = jax.lax.dynamic_slice(order, (j * batch,), (size,))
-                x, y = _rows((images, labels), index)
+                x, y = (pair_inputs.rows(tree, index) for tree in (images, labels))
                 return self._update(carry, keys, x, y, lr, step)
 
             return run
@@ -350,11 +352,6 @@ class _Training:
         if size == len(x):
             return part(params, normed, x, target)
         return _accumulated(functools.partial(part, params), normed, x, target, size)
-
-
-def _rows(tree: Tree, rows: jax.Array) -> Tree:
-    """Return some rows of every array of a tree."""
-    return jax.tree.map(lambda a: a[rows], tree)
 
 
 def _accumulated(
