@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -22,8 +23,10 @@ _VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "lr": ("the learned rate", ("lr_lr",)),
     "raw": ("the learned rates of the steps", ("lr_lr",)),
     "labels": ("the labels", ("lr_y", "lr_label", "lr_img")),
+    "similarity": ("the similarity", ("lr_sim",)),
+    "text": ("the text vectors", ("lr_txt",)),
 }
-_RATES = ("lr_img", "lr_lr", "lr_y", "lr_label", "lr_student")
+_RATES = ("lr_sim", "lr_img", "lr_txt", "lr_lr", "lr_y", "lr_label", "lr_student")
 
 
 class Cause(NamedTuple):
@@ -48,7 +51,8 @@ def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) 
         if not all_finite(gradient):
             words, keys = _of(name)
             student = ("lr_student",) if hasattr(config, "unroll") else ()
-            return Cause(f"the gradient of {words} became infinite or NaN", (*student, *keys))
+            keys = (*_similarity(config), *student, *keys)
+            return Cause(f"the gradient of {words} became infinite or NaN", keys)
     moves, _ = method.optimizer.update(grads, carry.optimizer, old.variables)
     new = State(optax.apply_updates(old.variables, moves), old.aux | aux)
     new = method.advance(new, rng.key(seed, "advance", carry.step))
@@ -56,8 +60,8 @@ def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) 
         words, keys = _of(name)
         if not all_finite(value):
             return Cause(f"{words} became infinite or NaN", keys)
-        if name == "lr" and float(jnp.min(value)) <= 0:
-            was, now = (_short(jnp.min(x)) for x in (old.variables[name], value))
+        if name == "lr" and _least(value) <= 0:
+            was, now = (_short(_least(x)) for x in (old.variables[name], value))
             return Cause(f"{words} fell from {was} to {now}", keys)
     return Cause("the state left the range that the method allows", _RATES)
 
@@ -67,12 +71,24 @@ def _of_loss(config: Common, loss: float, state: State) -> Cause:
     if not hasattr(config, "unroll"):
         return Cause(f"the loss became {loss}", ("lr_img", "lr_y", "lr_label"))
     keys, at = ("lr_student", *(key for name in state.variables for key in _of(name)[1])), ","
-    rate, first = state.variables.get("lr"), getattr(config, "lr_student", None)
-    if rate is not None and first is not None:
+    rates, first = state.variables.get("lr"), getattr(config, "lr_student", None)
+    if rates is not None and first is not None:
+        rate = max(float(r) for r in jax.tree.leaves(rates))
         at = f", trained at the learned rate {_short(rate)},"
-        if float(rate) > 1.5 * first:  # not the rate of the start: it has grown
+        if rate > 1.5 * first:  # not the rate of the start: it has grown
             keys = ("lr_lr", "lr_img")
+    keys = (*_similarity(config), *keys)
     return Cause(f"the parameters of the student{at} and with them the loss became {loss}", keys)
+
+
+def _similarity(config: Common) -> tuple[str, ...]:
+    """Return the rate of a learned similarity, the first to lower; () of a method without one."""
+    return ("lr_sim",) if getattr(config, "lr_sim", 0) else ()
+
+
+def _least(rates: Tree) -> float:
+    """Return the smallest of learned rates: one, one for every step, or one for each branch."""
+    return min(float(jnp.min(r)) for r in jax.tree.leaves(rates))
 
 
 def _short(value: object) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import config, methods, rng
+from jdd import config, methods, rng, specs
 from jdd.data import draw_per_class
 from jdd.errors import BadInput, Interrupted
 from jdd.methods import METHODS
@@ -47,6 +47,37 @@ RECOVERED: dict[str, Any] = {
     "eval.curve": 0,
     "baselines.hard": False,
     "baselines.random": 0,
+}
+
+# Pairs of images and captions, for two towers.
+PAIRED: dict[str, Any] = {
+    "data.name": "digits_captions",
+    "pairs": 6,
+    "text.captions": 1,
+    "text.size": 8,
+    "towers.size": 4,
+    "syn_steps": 3,
+    "batch_syn": 4,
+    "segments": 3,
+    "net.name": "ConvNet",
+    "nets": "ConvNet",
+    "net.width": 3,
+    "net.depth": 1,
+    "experts.count": 2,
+    "experts.group": 1,
+    "experts.batch": 400,
+    "experts.lr": 0.1,
+    "lr_img": 0.1,
+    "lr_txt": 0.1,
+    "lr_student": 0.02,
+    "lr_lr": 1e-6,
+    "eval.n": 2,
+    "eval.epochs": 3,
+    "eval.curve": 0,
+    "baselines.random": 2,
+    "baselines.full": False,
+    "checkpoint_every": 2,
+    "progress": False,
 }
 
 KEYS: dict[str, dict[str, Any]] = {
@@ -83,6 +114,8 @@ KEYS: dict[str, dict[str, Any]] = {
         "class_images": 2,
         "patch": 2,
     },
+    "lors": PAIRED | {"sim_rank": 2, "lr_sim": 0.01},
+    "vl": PAIRED,
     "mtt": {"segments": 3, "pix_init": "noise"},
     "ratbptt": {
         "inits": 3,
@@ -123,9 +156,14 @@ CHOSEN = ("herding", "kcenter", "random")
 # own. Products that are no fixed set of images: tests/test_products_run.py.
 EXCLUDED = ("rded", "gaussian", "random_pairs")
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
-# The code of SRe2L, MTT, DC and DD with other settings or losses: in the slow suite.
-RELATED = ("cda", "datm", "dsa", "ftd", "gvbsm", "ratbptt", "tesla")
+# The code of SRe2L, MTT, DC, DD and LoRS with other settings or losses: in the slow suite.
+RELATED = ("cda", "datm", "dsa", "ftd", "gvbsm", "ratbptt", "tesla", "vl")
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
+
+
+def base_of(method, tiny):
+    """Return the tiny problem of a method's task, without images for methods of pairs."""
+    return tiny if specs.get(method).task == "classify" else {}
 
 
 def known(method, keys):
@@ -141,8 +179,9 @@ def made(request, tiny, tmp_path_factory):
     own = {"method": request.param, "experts.dir": str(place / "x")}
     own |= known(request.param, {"squeeze.dir": str(place / "q")})
     # All of DSA's operations at once compile for long and have tests of their own.
-    dsa = {} if request.param in RELATED else known(request.param, {"data.dsa": "crop"})
-    keys = known(request.param, tiny) | dsa | KEYS[request.param] | own
+    paired = specs.get(request.param).task == "retrieval"
+    dsa = {} if request.param in RELATED or paired else known(request.param, {"data.dsa": "crop"})
+    keys = known(request.param, base_of(request.param, tiny)) | dsa | KEYS[request.param] | own
     for stage in pipeline.stages(runs.context(keys, place / "run").config):
         if stage.name in ("experts", "squeeze"):
             runs.run(keys, place / "run", stage.name)
@@ -158,7 +197,8 @@ def batch_of(made, step=0):
 def test_state_has_the_shapes_of_the_set(made):
     method, context, _ = made
     state = method.init(0)
-    assert state.variables["images"].shape == (3 * int(context.config.ipc), *context.data.shape)
+    count = getattr(context.config, "pairs", 3 * int(context.config.ipc))
+    assert state.variables["images"].shape == (count, *context.data.shape)
     assert bool(method.valid(state))
     same, other = method.init(0), method.init(1)
     jax.tree.map(np.testing.assert_array_equal, state.variables, same.variables)
@@ -212,12 +252,13 @@ def test_gradient_agrees_with_finite_differences(made, monkeypatch):
         # ReLU has kinks: a small step keeps both sides of the difference on one piece.
         h = 1e-7
         for only in variables:  # one variable at a time, so that none hides behind another
-            d = {n: x if n == only else jnp.zeros_like(x) for n, x in v.items()}
+            d = {n: x if n == only else jax.tree.map(jnp.zeros_like, x) for n, x in v.items()}
             ends = [
                 loss(jax.tree.map(lambda x, y, s=s: x + s * h * y, variables, d))
                 for s in (1.0, -1.0)
             ]
-            exact = jnp.vdot(grads[only], d[only])
+            products = jax.tree.map(jnp.vdot, grads[only], d[only])
+            exact = sum(jax.tree.leaves(products))
             np.testing.assert_allclose(exact, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
 
 
@@ -273,9 +314,9 @@ def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
     made_by = [(row["stage"], row) for row in read(tmp_path / "metrics.jsonl")]
     losses = [row["loss"] for stage, row in made_by if stage.startswith(("distill", "recover-"))]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
-    dset = DistilledSet.load(tmp_path / "distilled.npz")
-    assert dset.images.shape == (3 * int(keys["ipc"]), 8, 8, 3)
-    (found,) = result["accuracy"].values()  # by its own net
+    dset, shape = jdd.load(tmp_path / "distilled.npz"), made[1].data.shape
+    assert dset.images.shape == (keys.get("pairs") or 3 * int(keys["ipc"]), *shape)
+    (found,) = (result["accuracy"] or result["metrics"]).values()  # by its own net
     assert found["n"] == 2 and 0 <= found["mean"] <= 1
 
 
