@@ -263,7 +263,8 @@ def test_memory_that_runs_out_elsewhere(capsys, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("method", sorted(config.bundled()))
 def test_every_stage_says_keys_that_there_are(method):
-    data = "digits_captions" if method == "random_pairs" else "cifar10"
+    paired = config.load(method).config.spec.task == "retrieval"
+    data = "digits_captions" if paired else "cifar10"
     resolved, _ = config.resolve(config.load(method, {"data.name": data}).config, absent=True)
     schema = config.schema(resolved.method)
     names = [*config.stage_names(resolved), "data"]
