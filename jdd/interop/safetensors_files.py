@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,12 +10,13 @@ from jdd.errors import BadInput
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
 from jdd.storage.files import write_atomic
+from jdd.storage.tensors import import_package
 
 EXPECTED = "a set exported by jdd is needed"
 
 
 def write(dataset: DistilledSet, path: Path) -> Path:
-    save = _package(str(path)).numpy.save
+    save = import_package(str(path)).numpy.save
     arrays = distilled_set.to_arrays(dataset)
     # Metadata holds only text, tensors only numbers.
     words = ("recipe", "label_kind", "schema_version")
@@ -26,7 +26,7 @@ def write(dataset: DistilledSet, path: Path) -> Path:
 
 
 def read(path: Path) -> DistilledSet:
-    package, where = _package(str(path)), str(path)
+    package, where = import_package(str(path)), str(path)
     try:
         with package.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -41,14 +41,3 @@ def read(path: Path) -> DistilledSet:
     if version.isdigit():
         arrays["schema_version"] = np.asarray(int(version))
     return distilled_set.from_arrays(arrays, where)
-
-
-def _package(where: str) -> Any:
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError as error:
-        raise BadInput(
-            where, "a .safetensors file needs its package", "pip install safetensors"
-        ) from error
-    return safetensors

@@ -20,10 +20,13 @@ from jdd.nets.freponet import FRePoNet
 from jdd.nets.lenet import LeNet
 from jdd.nets.mlp import MLP
 from jdd.nets.mobilenet import MobileNetV2
+from jdd.nets.nfresnet import NFResNet, blocks_of
 from jdd.nets.norm import NORMS
 from jdd.nets.resnet import ResNet
 from jdd.nets.shufflenet import ShuffleNetV2
 from jdd.nets.vgg import VGG11
+from jdd.nets.vit import DEPTH, WIDTH, ViT
+from jdd.nets.vit import settled as settled_vit
 from jdd.nets.wideresnet import WideResNet
 
 # name -> (module, options fixed by the name, options that may be set)
@@ -52,6 +55,9 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "MobileNetV2": (MobileNetV2, {}, ("width",)),
     "ShuffleNetV2": (ShuffleNetV2, {}, ("width",)),
     "WRN16_2": (WideResNet, {}, ("width",)),
+    "NFResNet": (NFResNet, {}, ("width", "depth", "act", "skipinit")),
+    "NFResNet_IN": (NFResNet, {"large": True}, ("width", "depth", "act", "skipinit")),
+    "ViT": (ViT, {}, ("width", "depth", "heads", "patch")),
 }
 _WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init": INITS}
 
@@ -59,6 +65,9 @@ _WORDS = {"norm": NORMS, "act": tuple(ACTIVATIONS), "pool": tuple(POOLS), "init"
 OWN: dict[str, dict[str, Any]] = {
     "ConvNet": {"width": 128, "norm": "instance"},
     "FRePoNet": {"width": 128, "norm": "none", "init": "lecun"},
+    "NFResNet": {"width": 64, "depth": 18, "init": "lecun"},
+    "NFResNet_IN": {"width": 64, "depth": 50, "init": "lecun"},
+    "ViT": {"width": WIDTH, "depth": DEPTH, "init": "xavier"},
 }
 
 NAMES = tuple(_TABLE)
@@ -77,8 +86,9 @@ def make(
     others in proportion (of ShuffleNetV2 those of the first stage, an even number); for ConvNet
     ``depth`` (a number, or "auto": 3 up to 32 pixels, 4 up to 64, then 5), ``norm`` (instance,
     batch, group, layer, none), ``act`` (relu, sigmoid, leaky, swish), ``pool`` (avg, max, none).
-    FRePoNet takes ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet ``norm``. All take ``init``
-    (torch, xavier, lecun).
+    FRePoNet takes ``depth`` and ``norm``, VGG11, ResNet18 and AlexNet ``norm``. NFResNet takes
+    ``depth`` (10, 18, 26, 50, 101 layers), ``act`` and ``skipinit`` (true, false), ViT ``depth``
+    (blocks), ``heads`` and ``patch`` (pixels a side). All take ``init`` (torch, xavier, lecun).
 
     Raises:
       BadInput: an unknown net or option, an invalid value of an option, images too small.
@@ -91,19 +101,10 @@ def make(
         )
     module, fixed, _ = _TABLE[name]
     options = {key: _checked(name, key, value) for key, value in options.items()}
-    if module in (ConvNet, FRePoNet):
-        depth = options.get("depth", "auto")
-        options["depth"] = auto_depth(shape) if depth == "auto" else depth
-    if options.get("norm") == "group" and options.get("width", 4) % 4:
-        found = f"{options['width']} with norm=group"
-        raise BadInput("config.net.width", found, "a multiple of the 4 groups")
-    if module is ShuffleNetV2 and options.get("width", 2) % 2:
-        raise BadInput(
-            "config.net.width", str(options["width"]), "an even number: halves are shuffled"
-        )
+    start = options.pop("init", init_of(name))
+    options = _settled(name, shape, options)
     if frozen and module is ConvNet:
         options["frozen"] = True
-    start = options.pop("init", init_of(name))
     net = build(name, module(classes, **fixed, **options), shape, start)
     try:
         jax.eval_shape(net.init, jax.eval_shape(jax.random.key, 0))
@@ -117,9 +118,30 @@ def make(
     return net
 
 
+def _settled(name: str, shape: tuple[int, int, int], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with those that follow from the shape or from each other."""
+    module, width = _TABLE[name][0], options.get("width", 4)
+    if options.get("depth", "auto") == "auto":
+        options = {k: v for k, v in options.items() if k != "depth"}
+        if module in (ConvNet, FRePoNet):
+            options["depth"] = auto_depth(shape)
+        elif "depth" in OWN.get(name, {}):
+            options["depth"] = OWN[name]["depth"]
+    if options.get("norm") == "group" and width % 4:
+        found = f"{options['width']} with norm=group"
+        raise BadInput("config.net.width", found, "a multiple of the 4 groups")
+    if module is ShuffleNetV2 and width % 2:
+        raise BadInput(
+            "config.net.width", str(options["width"]), "an even number: halves are shuffled"
+        )
+    if module is NFResNet:
+        blocks_of(options["depth"])
+    return settled_vit(shape, options) if module is ViT else options
+
+
 def averaging() -> tuple[str, ...]:
     """Return the nets whose head reads the mean of the last feature map: they have label maps."""
-    nets = (MobileNetV2, ResNet, ShuffleNetV2, WideResNet)
+    nets = (MobileNetV2, NFResNet, ResNet, ShuffleNetV2, WideResNet)
     found = ((name, *entry) for name, entry in _TABLE.items())
     return tuple(n for n, module, fixed, _ in found if module in nets and "pooled" not in fixed)
 
@@ -154,6 +176,10 @@ def _checked(net: str, key: str, value: Any) -> Any:
     if key in _WORDS:
         if value not in _WORDS[key]:
             raise BadInput(where, repr(value), f"one of {', '.join(_WORDS[key])}")
+        return value
+    if key == "skipinit":
+        if not isinstance(value, bool):
+            raise BadInput(where, repr(value), "true or false")
         return value
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not whole and not (key == "depth" and value == "auto"):

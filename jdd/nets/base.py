@@ -164,6 +164,7 @@ def flatten(x: jax.Array) -> jax.Array:
 
 
 INITS = ("torch", "xavier", "lecun")
+_TOKENS = ("cls_token", "pos_embed")  # learned inputs of a transformer
 _CUT = 0.87962566103423978  # standard deviation of a normal variable truncated at 2
 
 
@@ -173,13 +174,14 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
     ``start='torch'``: kernels and their biases from U(-b, b), b = 1 / sqrt(fan_in); scales and
     running variances are 1, other biases and running means 0. 'xavier': kernels from
     N(0, 2 / (fan_in + fan_out)), their biases 0 (Glorot & Bengio 2010, gain 1). 'lecun': kernels
-    normal of variance 1 / fan_in, truncated at 2 deviations, their biases 0 (flax's default). One
-    draw serves the whole net: XLA needs seconds to compile a draw for every layer.
+    normal of variance 1 / fan_in, truncated at 2 deviations, their biases 0 (flax's default). Gains
+    are 1; tokens and positions of transformers come from N(0, 0.02^2), truncated at 2 deviations.
+    One draw serves the whole net: XLA needs seconds to compile a draw for every layer.
     """
 
     def values(layer: Variables) -> int:
         if "kernel" in layer:
-            return sum(math.prod(leaf.shape) for leaf in layer.values())
+            return sum(math.prod(v.shape) for k, v in layer.items() if k != "gain")
         return sum(values(child) for child in layer.values() if isinstance(child, dict))
 
     count = values(shapes)
@@ -197,7 +199,11 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
         for name, leaf in sorted(layer.items()):
             if isinstance(leaf, dict):
                 filled[name] = fill(leaf)
-            elif "kernel" in layer:
+            elif name in _TOKENS:
+                own = jax.random.fold_in(key, _TOKENS.index(name))
+                normal = jax.random.truncated_normal(own, -2.0, 2.0, leaf.shape, jnp.float32)
+                filled[name] = normal * (0.02 / _CUT)
+            elif "kernel" in layer and name != "gain":
                 scale = _scale(layer["kernel"].shape, start)
                 scale = 0.0 if start != "torch" and name == "bias" else scale
                 size = math.prod(leaf.shape)
@@ -205,7 +211,7 @@ def draw(key: jax.Array, shapes: Variables, start: str = "torch") -> Variables:
                 filled[name] = values_here * scale
                 used += size
             else:
-                value = 1 if name in ("scale", "var") else 0
+                value = 1 if name in ("scale", "var", "gain") else 0
                 filled[name] = jnp.full(leaf.shape, value, jnp.float32)
         return filled
 

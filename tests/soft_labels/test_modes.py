@@ -168,6 +168,8 @@ def test_nets_that_average_their_last_map_have_label_maps():
         "ResNet50BN_IN",
         "MobileNetV2",
         "WRN16_2",
+        "NFResNet",
+        "NFResNet_IN",
     }
     assert set(averaging) == {*small, *others}
     net = nets.make("WRN16_2", (SIDE, SIDE, 3), C, width=4)
