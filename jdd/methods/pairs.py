@@ -45,10 +45,10 @@ def nearest_captions(text: np.ndarray, train: PairSplit) -> dict[str, Any]:
     Args:
       text: ``[n, d]``; nearness is the cosine, recorded as "caption_cosine".
     """
-    length = np.linalg.norm(text, axis=1, keepdims=True)
-    unit = text / np.where(length > 0, length, 1.0)
-    near = np.argmax(unit @ train.text.T, axis=1)  # the training vectors have length 1
-    cosines = np.sum(unit * train.text[near], axis=1)
+    unit, real = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
+                  for v in (text, train.text))  # fmt: skip
+    near = np.argmax(unit @ real.T, axis=1)
+    cosines = np.sum(unit * real[near], axis=1)
     return {
         "captions": [train.captions[i] for i in near],
         "caption_cosine": [round(float(c), 4) for c in cosines],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -18,7 +19,9 @@ from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
 from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
+from jdd.nets.lora import adapted
 from jdd.nets.towers import two_towers
+from jdd.pretrained import imported
 from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
@@ -27,7 +30,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.schema.common import Common
 from jdd.schema.decoupled import Decoupled
-from jdd.schema.pairs import PairConfig
+from jdd.schema.pairs import Lora, PairConfig, Towers
 from jdd.schema.values import section
 from jdd.stages.registry import maker
 from jdd.storage.files import write_text
@@ -60,12 +63,10 @@ class RunContext:
         own = name == self.config.net.name
         options = net_options(self.config) if own else {}
         if isinstance(self.data, PairDataset):
-            towers = cast(PairConfig, self.config).towers
+            config = cast(PairConfig, self.config)
+            towers = config.towers if own else dataclasses.replace(config.towers, weights="")
             ordered = tuple(sorted(options.items()))
-            sizes = (self.data.text_size, towers.size)
-            return two_towers(
-                name, self.data.shape, *sizes, ordered, towers.tau, towers.start == "shared"
-            )  # fmt: skip
+            return _towers(name, self.data.shape, self.data.text_size, ordered, towers, config.lora)
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
     def training_data(self, flat: bool = True) -> Dataset:
@@ -240,6 +241,25 @@ class _Untrained:
 
     def read(self, expert: int, epoch: int) -> Any:
         return jax.device_get(self._net.init(rng.key(expert, "estimate", epoch)))
+
+
+@functools.lru_cache(maxsize=64)
+def _towers(
+    name: str,
+    shape: tuple[int, int, int],
+    text_size: int,
+    options: tuple[tuple[str, Any], ...],
+    towers: Towers,
+    lora: Lora,
+) -> Net:
+    net = two_towers(
+        name, shape, text_size, towers.size, options, towers.tau, towers.start == "shared"
+    )
+    if towers.weights:
+        image = nets.make(name, shape, towers.size, **dict(options))
+        found = imported.read(Path(towers.weights), image, dict(options).get("act", "relu"))
+        net = imported.fixed(net, found.variables, "image")
+    return adapted(net, lora.rank, lora.alpha) if lora.rank else net
 
 
 @functools.lru_cache(maxsize=64)

@@ -105,7 +105,7 @@ def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
     train, net = recipe["train"], recipe["net"]
     found: dict[str, Any] = {f"net.{k}": v for k, v in (net.get("options") or {}).items()}
     found |= {f"data.{k}": v for k, v in (recipe.get("data") or {}).items()}
-    for section in ("text", "towers"):
+    for section in ("text", "towers", "lora"):
         found |= {f"{section}.{k}": v for k, v in (recipe.get(section) or {}).items()}
     found |= {
         "data.name": recipe["dataset"],

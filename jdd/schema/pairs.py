@@ -50,6 +50,11 @@ class Towers:
         choices=("fresh", "shared"),
         later=True,
     )
+    weights: str = option(
+        "",
+        "safetensors file of pretrained weights of the image tower, by timm's names",
+        later=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
     Raises:
       BadInput: naming the key.
     """
-    if values["lora.rank"] and values["towers.start"] == "fresh":
+    based = values["towers.start"] == "shared" or values["towers.weights"]
+    if values["lora.rank"] and not based:
         found = "fresh with lora.rank: every net would have another frozen base"
         raise BadInput("config.towers.start", found, "--config.towers.start=shared")
     for name, allowed in _FIXED.items():
