@@ -37,6 +37,7 @@ _TABLE: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[str, ...
     "ConvNet": (ConvNet, {}, _CONVNET),
     "FRePoNet": (FRePoNet, {}, ("width", "depth", "norm")),
     "MLP": (MLP, {}, ("width",)),
+    "MLP1": (MLP, {"layers": 1}, ("width",)),
     "LeNet": (LeNet, {}, ()),
     "AlexNet": (AlexNet, {}, ("width", "norm")),
     "AlexCifarNet": (AlexCifarNet, {}, ("width",)),

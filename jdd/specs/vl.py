@@ -52,11 +52,12 @@ DEFAULTS = {
     **dict(zip(NAMES, (2000, 0, 100.0, 100.0, 1e-2), strict=True)),
     "eval.lr": 0.0, "eval.epochs": 150, "data.zca": "none", "data.dsa": "none",
 }  # fmt: skip
-# One caption an image and towers from one shared start. Found by others on such captions.
+# One caption an image, an image tower of one hidden layer from one shared start.
 STARTS = {
     "digits_captions": {
         **schema.STARTS["digits_captions"],
-        "steps": 600, "lr_lr": 1e-3, "text.captions": 1, "text.size": 64, "towers.size": 48,
+        "net.name": "MLP1", "nets": ("MLP1",), "steps": 800, "lr_img": 1000.0, "lr_txt": 100.0,
+        "lr_lr": 1e-4, "lr_student": 0.05, "text.captions": 1, "text.size": 64, "towers.size": 48,
         "towers.start": "shared", "experts.count": 6, "experts.group": 6,
     },
 }  # fmt: skip

@@ -63,7 +63,7 @@ def loss_of(method: str, changes: dict[str, Any], **keys: Any) -> Any:
 
 @pytest.mark.parametrize(
     "method, keys",
-    [("vl", {}), ("lors", LORS)]
+    [("vl", {"lora.rank": 2, "towers.start": "shared"}), ("lors", LORS)]
     + [pytest.param("lors", LORS | {"loss": k}, marks=pytest.mark.slow) for k in ("nce", "bce")]
     + [pytest.param("vl", {"distance": "merged", "tau_inner": "raw"}, marks=pytest.mark.slow)],
 )
