@@ -57,7 +57,7 @@ STARTS = {
     "digits_captions": {
         **schema.STARTS["digits_captions"],
         "net.name": "MLP1", "nets": ("MLP1",), "steps": 800, "lr_img": 1000.0, "lr_txt": 100.0,
-        "lr_lr": 1e-4, "lr_student": 0.05, "text.captions": 1, "text.size": 64, "towers.size": 48,
+        "lr_lr": 1e-3, "lr_student": 0.05, "text.captions": 1, "text.size": 64, "towers.size": 48,
         "towers.start": "shared", "experts.count": 6, "experts.group": 6,
     },
 }  # fmt: skip
