@@ -32,6 +32,18 @@ class PairData(Data):
         resumable=True,
         later=True,
     )
+    image_column: str = option(
+        "",
+        "of Parquet files: the column of images ('': by its type and name)",
+        later=True,
+        sparse=True,
+    )
+    caption_column: str = option(
+        "",
+        "of Parquet files: the column of captions ('': by its name, such as caption or text)",
+        later=True,
+        sparse=True,
+    )
     test: float = option(
         0.2, "fraction of the images set aside when no test split is stated", minimum=0, maximum=0.9
     )
