@@ -18,7 +18,7 @@ from jdd.errors import BadInput, nearest
 from jdd.schema import training, values
 from jdd.schema.common import COMMON, FALLBACK, Common
 from jdd.schema.key import AUTO, checked, show
-from jdd.schema.pairs import PairConfig
+from jdd.schema.pairs import EVAL, PairConfig
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
@@ -187,7 +187,10 @@ def _row(config: Common) -> tuple[dict[str, Any], str]:
         ours = "jdd's own settings" if name in spec.starts else f"the defaults of {spec.title}"
         note = f"settings of {config.pairs} pairs of {name}: {ours}"
         own = spec.starts.get(name, {})
-        return {key: own.get(key, value) for key, value in spec.defaults.items()}, note
+        row = {key: own.get(key, value) for key, value in spec.defaults.items()}
+        if config.protocol != "own":
+            return row | EVAL[config.protocol], f"{note}, protocol {config.protocol}"
+        return EVAL["own"] | row, note
     there = [str(i) for dataset, i in spec.published if dataset == settings]
     rows = f" (its rows: ipc {', '.join(there)})" if there else ""
     own = spec.starts.get(name, {})

@@ -10,7 +10,8 @@ import numpy as np
 from jdd import rng
 from jdd.data import dataset as images_of
 from jdd.data import text
-from jdd.data.sources import captioned, digits_captions
+from jdd.data.sources import captioned, digits_captions, parquet_pairs
+from jdd.data.sources.captioned import Captioned
 from jdd.data.sources.request import Request
 from jdd.data.transform import Transform, channel_stats, normalisation
 from jdd.errors import BadInput
@@ -97,7 +98,8 @@ def load(data: PairData, words: Text) -> PairDataset:
 
     Args:
       data: ``digits_captions``, or a name of one's own with ``path``: a folder or archive of images
-        with captions in ``data.captions`` (``sources.captioned``).
+        with captions in ``data.captions`` (``sources.captioned``), or Parquet files of both
+        (``sources.parquet_pairs``).
       words: length of the text vectors, and how many captions of an image are used.
 
     Raises:
@@ -146,9 +148,9 @@ def _digits(data: PairData, words: Text) -> PairDataset:
 def _captioned(data: PairData, words: Text) -> PairDataset:
     request = Request(data.name, None, "folder", data.path, data.size, data.cache_dir)
     if not request.file.exists():
-        allowed = "a folder, .zip or .tar of images with captions"
+        allowed = "a folder, .zip or .tar of images with captions, or .parquet files"
         raise BadInput("config.data.path", f"{data.path} does not exist", allowed)
-    found = captioned.read(request, data.captions)
+    found = _read(request, data)
     splits, notes = _splits(found.splits, data)
     first = _first_captions(found.image_of, words.captions)
     own = {key: first & (splits == key)[found.image_of] for key in ("train", "val", "test")}
@@ -174,6 +176,18 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
         data.name, split("train"), held, split("test"), transform, "none",
         digest.hexdigest()[:16], (*found.notes, *notes),
     )  # fmt: skip
+
+
+def _read(request: Request, data: PairData) -> Captioned:
+    """Read Parquet files, or images and a file of captions."""
+    columns = {"image_column": data.image_column, "caption_column": data.caption_column}
+    if parquet_pairs.is_parquet(request.file) and not data.captions:
+        return parquet_pairs.read(request, data.image_column, data.caption_column)
+    for key, value in columns.items():
+        if value:
+            found = f"{value} with {data.captions or data.path}, which is no Parquet"
+            raise BadInput(f"config.data.{key}", found, "empty, or data.path of Parquet files")
+    return captioned.read(request, data.captions)
 
 
 def _splits(stated: tuple[str, ...], data: PairData) -> tuple[np.ndarray, list[str]]:

@@ -241,9 +241,11 @@ def _validate_task(dset: AnyProduct, where: str) -> None:
 def _validate_pairs(pairs: PairSet, where: str) -> None:
     """Refuse a recipe whose order or loss does not apply to pairs."""
     train = pairs.recipe["train"]
-    if train["loss"] not in PAIRED or train["order"] != "shuffled":
+    if train["loss"] not in PAIRED or train["order"] not in ("shuffled", "drawn"):
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}, of pairs"
-        raise BadInput(where, found, f"one of {', '.join(PAIRED)}, with order 'shuffled'")
+        raise BadInput(
+            where, found, f"one of {', '.join(PAIRED)}, with order 'shuffled' or 'drawn'"
+        )
 
 
 def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> None:
@@ -257,6 +259,13 @@ def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> Non
             found = f"recipe.augment.strategy: {error.found}"
             flag = _flag(dset.recipe, "augment.strategy")
             raise BadInput(where, found, error.allowed + flag) from None
+    for name, plain in (("rates", "own"), ("test_every", 0)):
+        if train.get(name, plain) != plain:
+            raise BadInput(
+                where, f"recipe.train.{name} is {train[name]!r}", "leave it out: of pairs"
+            )
+    if train["order"] == "drawn":
+        raise BadInput(where, "recipe.train.order is 'drawn'", "another order: it is of pairs")
     stored, soft = train["order"] == "stored", train["loss"] in STORED
     if stored != soft:
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"

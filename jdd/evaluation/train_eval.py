@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     """Training plan of an evaluation's nets: ``steps`` steps, or ``passes`` over the set.
 
     ``epochs`` is the number that the protocol names, one below ``passes`` in the published one.
+    ``test_every``: see ``tests``.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     passes: int
     steps: int = 0
     epochs: int = 0
+    test_every: int = 0
 
     @property
     def rates(self) -> Tree:
@@ -75,6 +77,16 @@ class Plan(NamedTuple):
     def length(self, run: trainer.Fit) -> int:
         """Return the number of steps."""
         return self.steps or self.passes * run.steps_per_epoch
+
+    def tests(self, run: trainer.Fit) -> list[tuple[int, int]]:
+        """Return (epoch, steps done) of every test: after epochs 0, k, 2k, ..., and at the end.
+
+        Epochs count from 0, k = ``test_every``; for 0 nets are tested at the end alone.
+        """
+        total, each = self.length(run), run.steps_per_epoch
+        last = -(-total // each) - 1
+        found = range(0, last, self.test_every) if self.test_every else ()
+        return [*((e, (e + 1) * each) for e in found), (last, total)]
 
 
 def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
@@ -100,9 +112,13 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
         align_corners=bool(augment["align_corners"]),
     )
     if isinstance(dset, PairSet):
+        learned = dict(dset.rates)
+        if learned and recipe.rates == "image":
+            learned = dict.fromkeys(learned, learned["image"])
         return Plan(
-            static, dict(dset.rates) or rates or lr, passes, steps or len(rates), recipe.epochs
-        )
+            static, learned or rates or lr, passes, steps or len(rates), recipe.epochs,
+            recipe.test_every,
+        )  # fmt: skip
     own = static.replace(
         label_kind=dset.label_kind, classes=dset.classes, distillation=distillation(dset)
     )
@@ -166,6 +182,8 @@ def test_nets(
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the metrics of ``test``, ``[k, metrics]``.
 
+    With ``planned.test_every`` the metrics of every test, ``[k, tests, metrics]``: ``Plan.tests``.
+
     Args:
       images: ``[k, n, h, w, c]``, or for a net with several inputs a dict of them, each ``[k, n,
         ...]``; equal sets are passed as a broadcast view. Not read with ``fresh``.
@@ -182,6 +200,7 @@ def test_nets(
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), planned.rates
+    marks = [step for _, step in planned.tests(run)]
     shared = (reader.shared,) if reader and reader.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))
     found: list[np.ndarray] = []
@@ -195,8 +214,9 @@ def test_nets(
             carry["variables"] = jax.tree.map(lambda a, i=given: jnp.asarray(a[i]), start)
         words = f"{label or purpose}: {net.name} x{min(size, count - lo)}"
         bar = session.bar(planned.shown(total, run), words)
-        worst = 0.0
-        pieces: Iterable[tuple[int, int]] = reader.pieces() if reader else ((0, total),)
+        worst, early = 0.0, list[np.ndarray]()
+        pieces: Iterable[tuple[int, int]] = zip([0, *marks[:-1]], marks, strict=True)
+        pieces = reader.pieces() if reader else pieces
         if fresh:
             pieces = epochs(total, run.steps_per_epoch)
         read = functools.partial(_labels_on_device, reader, labels, members)
@@ -208,13 +228,16 @@ def test_nets(
                 carry, loss = advance(carry, keys[1], ops, x, y, lr, a, b, *shared)
                 worst = float(jnp.max(loss))
                 bar.update(planned.shown(b, run), f"loss {worst:.3f}")
+            if last in marks[:-1]:
+                early.append(test(net, trainer.evaluated(carry), session))
         if reader:
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
             # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        found.append(test(net, trainer.evaluated(carry), session))
+        final = test(net, trainer.evaluated(carry), session)
+        found.append(np.stack([*early, final], axis=1) if planned.test_every else final)
     return np.concatenate(found)[:count]
 
 

@@ -290,4 +290,5 @@ def _data(config: Common) -> dict[str, Any]:
     out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
     if out.get("layout") == "structure":  # newer than some sets: named only if used
         del out["layout"]
-    return out
+    # Newer than some sets too.
+    return {k: v for k, v in out.items() if v or k not in ("image_column", "caption_column")}

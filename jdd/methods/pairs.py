@@ -8,28 +8,39 @@ import numpy as np
 
 from jdd.data.pairs import PairSplit
 from jdd.methods.base import Problem, recipe
-from jdd.schema.pairs import PairConfig, Towers
+from jdd.schema.pairs import PROTOCOLS, PairConfig, Towers, protocol
 from jdd.schema.values import section
+
+VL_PROTOCOL, LORS_PROTOCOL = PROTOCOLS["vl"], PROTOCOLS["lors"]
 
 
 def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
     """Return the recipe of a set of pairs: the entries of ``recipe`` and those of two towers.
 
-    ``text`` records how captions become vectors, ``towers`` the architecture of the two nets.
+    ``text`` records how captions become vectors, ``towers`` the architecture of the two nets,
+    ``protocol`` the published protocol by which ``train`` is, if it is one.
+
+    Args:
+      train: entries of ``recipe["train"]`` that replace the protocol's.
     """
-    found = recipe(problem, steps, **{"loss": "nce", **train})
-    return found | {
-        "schema": 2,
-        "task": "retrieval",
-        "ipc": 0,
-        "pairs": config.pairs,
-        "text": {
-            "encoder": "hashed",
-            "size": config.text.size,
-            "captions": config.text.captions,
-        },
-        **towers(config),
-    }
+    published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
+    found = recipe(problem, steps, **{"loss": "nce", **published, **train})
+    return (
+        found
+        | ({"protocol": config.protocol} if published else {})
+        | {
+            "schema": 2,
+            "task": "retrieval",
+            "ipc": 0,
+            "pairs": config.pairs,
+            "text": {
+                "encoder": "hashed",
+                "size": config.text.size,
+                "captions": config.text.captions,
+            },
+            **towers(config),
+        }
+    )
 
 
 def towers(config: PairConfig) -> dict[str, Any]:

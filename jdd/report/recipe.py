@@ -63,6 +63,8 @@ def rates(evidence: Evidence) -> str:
     recorded = mapping(evidence.recipe, "train").get("lr")
     if isinstance(evidence.product, PairSet) and evidence.product.rates:
         by_name = (f"{name} {number(value)}" for name, value in evidence.product.rates.items())
+        if mapping(evidence.recipe, "train").get("rates") == "image":
+            return f"{number(evidence.product.rates['image'])} (learned, of the image tower)"
         return f"{', '.join(by_name)} (learned)"
     if isinstance(recorded, list):
         return f"one for each of {len(recorded)} steps"

@@ -18,7 +18,8 @@ from jdd.product.pairs import PairSet
 from jdd.run import set_schema
 from jdd.run import workdir as workdirs
 from jdd.schema.common import Common
-from jdd.schema.pairs import PairConfig
+from jdd.schema.pairs import PROTOCOLS, PairConfig
+from jdd.schema.pairs import protocol as named_protocol
 from jdd.specs import Spec
 from jdd.stages import validation
 from jdd.training import recipe as recipes
@@ -77,17 +78,33 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
 def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:
     """Return the product with the user's training keys in its recipe; a rate replaces all rates."""
     train = dict(product.recipe["train"])
+    longer = 1 if train.get("passes") is None else train["passes"] - train["epochs"]
+    if isinstance(product, PairSet) and "protocol" in given:
+        product = _by_protocol(product, str(given["protocol"]))
+        lengths = (int(given.get(key) or 0) for key in ("eval.epochs", "eval.batch"))
+        if published := named_protocol(str(given["protocol"]), *lengths):
+            train, longer = train | published | {"loss": train["loss"]}, 0
     for key, entry in _TRAIN.items():
         if given.get(key):
             train[entry] = given[key]
     if given.get("eval.epochs"):
-        train["passes"] = given["eval.epochs"] + 1
+        train["passes"] = given["eval.epochs"] + longer
     group = {k.removeprefix("eval."): v for k, v in given.items() if k.startswith("eval.")}
     recipe = product.recipe | {"train": recipes.with_eval_keys(train, group)}
     if isinstance(product, PairSet):
         rates = {} if given.get("eval.lr") else product.rates
         return product._replace(recipe=recipe, rates=rates)
     return product.with_recipe(recipe)
+
+
+def _by_protocol(product: PairSet, name: str) -> PairSet:
+    """Return the pairs with the name of the protocol of their evaluation in their recipe."""
+    stated = product.recipe.get("protocol", "own")
+    if name not in PROTOCOLS or name == "own" != stated:
+        others = ", ".join(other for other in PROTOCOLS if other != "own" or stated == "own")
+        found = f"{name} of a set whose recipe is by {stated}"
+        raise BadInput("config.protocol", found, f"one of {others}")
+    return product if name == "own" else product.with_recipe(product.recipe | {"protocol": name})
 
 
 def _spec(product: PairSet | GeneratorSet, loaded: configs.Loaded, directory: Path) -> Spec:
@@ -121,5 +138,5 @@ def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
         **recipes.eval_keys(train),
     }
     if isinstance(product, PairSet):
-        return found | {"pairs": product.size}
+        return found | {"pairs": product.size, "protocol": recipe.get("protocol", "own")}
     return found | {"ipc": max(2, int(recipe["ipc"])), "per_class": product.per_class}

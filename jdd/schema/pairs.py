@@ -32,6 +32,18 @@ class PairData(Data):
         resumable=True,
         later=True,
     )
+    image_column: str = option(
+        "",
+        "of Parquet files: the column of images ('': by its type and name)",
+        later=True,
+        sparse=True,
+    )
+    caption_column: str = option(
+        "",
+        "of Parquet files: the column of captions ('': by its name, such as caption or text)",
+        later=True,
+        sparse=True,
+    )
     test: float = option(
         0.2, "fraction of the images set aside when no test split is stated", minimum=0, maximum=0.9
     )
@@ -76,17 +88,57 @@ class TowerNet(Net):
     norm: str = like(Net, "norm", default="none")
 
 
+# Published protocols of training on a set of pairs: entries of ``recipe["train"]``.
+#   vl    Wu et al., TMLR 2024: both towers at the rate learned for the image tower; the drop of
+#         the rate comes after the last epoch.
+#   lors  Xu et al., ICML 2024: ceil(n / b) batches an epoch, each drawn anew.
+# Both say one epoch less than they train.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "vl": {
+        "epochs": 51, "passes": 51, "batch": 64, "momentum": 0.9, "weight_decay": 5e-4,
+        "drop": None, "loss": "nce", "order": "shuffled", "rates": "image", "test_every": 0,
+    },
+    "lors": {
+        "epochs": 101, "passes": 101, "batch": 128, "momentum": 0.9, "weight_decay": 5e-4,
+        "drop": {"after_epoch": 51, "factor": 0.1, "reset_momentum": True},
+        "loss": "wbce", "order": "drawn", "rates": "own", "test_every": 10,
+    },
+}  # fmt: skip
+
+
+def protocol(name: str, epochs: int = 0, batch: int = 0) -> dict[str, Any]:
+    """Return a protocol's entries of ``recipe["train"]``, at another length or batch if given.
+
+    The rate drops after epoch E // 2 + 1 of E, as published for 101.
+    """
+    found = dict(PROTOCOLS[name])
+    if found and epochs:
+        found |= {"epochs": epochs, "passes": epochs}
+        if found["drop"]:
+            found["drop"] = found["drop"] | {"after_epoch": epochs // 2 + 1}
+    return found | ({"batch": batch} if found and batch else {})
+
+
 @dataclass(frozen=True)
 class PairConfig(Common):
     """Keys of every method that distils pairs."""
 
     pairs: int = option(20, "synthetic pairs of an image and a text vector", minimum=2)
+    protocol: str = option(
+        "own",
+        "how towers are trained on the set: as the method does, or as published: vl (51 epochs, "
+        "InfoNCE), lors (101 epochs, batches drawn anew, wBCE; its best test in a column too)",
+        choices=tuple(PROTOCOLS),
+        later=True,
+        sparse=True,
+    )
     data: PairData = group(PairData)
     net: TowerNet = group(TowerNet)
     text: Text = group(Text)
     towers: Towers = group(Towers)
     lora: Lora = group(Lora)
-    eval: Eval = group(Eval, curve=0, batch=64)
+    eval: Eval = group(Eval, curve=0, batch=AUTO)
     baselines: Baselines = group(Baselines)
 
 
@@ -113,6 +165,14 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
             raise BadInput(f"config.{name}", found, f"{show(allowed[0]) or 'empty'}")
 
 
+EVAL = {  # values of 'auto' by protocol; those of "own" are a method's, if it has some
+    "own": {"eval.epochs": 150, "eval.batch": 64},
+    **{
+        name: {"eval.epochs": train["epochs"], "eval.batch": train["batch"]}
+        for name, train in PROTOCOLS.items()
+        if train
+    },
+}
 DEFAULTS = {"steps": 0, "eval.lr": 0.1, "eval.epochs": 150, "data.zca": "none", "data.dsa": "none"}
 STARTS = {
     "digits_captions": {

@@ -55,7 +55,7 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     run, size, devices = trainer.make(net, planned.recipe, dset.size), dset.size, context.devices
     count, batch = min(context.config.eval.at_once or n, n), min(planned.recipe.batch, size)
     few = batch
-    if planned.recipe.order in ("shuffled", "stored"):
+    if planned.recipe.order in ("shuffled", "stored", "drawn"):
         few = share(batch, context.data.shape, devices)
     steps, together = 10, count
     if not timed_in_full(steps * count * batch * math.prod(context.data.shape[:2]), devices):

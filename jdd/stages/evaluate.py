@@ -130,7 +130,10 @@ def measure(
         fresh,
         label,
     )
-    result = summaries(task.metrics, found)
+    if isinstance(dset, PairSet):
+        result = pairs.summarised(found, planned, net, dset.size)
+    else:
+        result = summaries(task.metrics, found)
     if before and start is not None:
         first = jax.tree.map(lambda a: a[:n], start)
         result["before"] = summaries(task.metrics, task.measure(net, first, problems, session))

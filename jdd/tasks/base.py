@@ -94,7 +94,11 @@ def curve_point(task: Task, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(found: Sequence[Mapping[str, Any]]) -> Summary:
-    """Return one summary of several, over all their values; nested summaries alike."""
+    """Return one summary of several, over all their values; nested summaries alike.
+
+    "epochs", the tests that a best one is of, are those of the first.
+    """
     nested = [name for name, value in found[0].items() if isinstance(value, Mapping)]
     whole = summary([value for one in found for value in one["values"]])
-    return whole | {name: merged([one[name] for one in found]) for name in nested}
+    whole |= {name: merged([one[name] for one in found]) for name in nested}
+    return whole | ({"epochs": found[0]["epochs"]} if "epochs" in found[0] else {})

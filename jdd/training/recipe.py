@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # names in PyTorch
 DECAYS = ("all", "matrices")
-ORDERS = ("shuffled", "sequential", "classwise", "stored")
+ORDERS = ("shuffled", "sequential", "classwise", "stored", "drawn")
 LOSSES = ("cross_entropy", "squared_error")  # on labels in the set itself
 PAIRED = {  # for pairs, on the similarities of two towers
     "nce": "InfoNCE, image to text and text to image",
@@ -161,6 +161,21 @@ def _batch_words(r: Recipe) -> str:
     return f"batches of {r.batch}"
 
 
+_ORDER_WORDS = {
+    "sequential": ", in order",
+    "stored": ", as they are stored",
+    "drawn": ", each drawn anew",
+}
+
+
+def _order_code(r: Recipe) -> list[str]:
+    if r.order != "drawn":
+        return []
+    return [
+        f"rows = torch.randperm(len(x))[:{r.batch}]  # anew at every step, whatever came before"
+    ]
+
+
 def _parts_words(r: Recipe) -> str:
     return f", in {r.parts} parts of which batch norm sees one at a time" if r.parts > 1 else ""
 
@@ -182,6 +197,9 @@ class Recipe:
     another; batch norm sees one part at a time and updates its running statistics by each. An
     epoch's short last batch is cut into parts of the same size and a remainder. ``norm_updates``:
     the number of updates of the running batch-norm statistics per step, all on the same batch.
+
+    ``rates``, of pairs with learned rates: each tower at its own, or both at the image tower's.
+    ``test_every``, of pairs: nets are tested after epochs 0, k, 2k, ... (from 0) and at the end.
 
     ``ema``: with d > 0, after every step  a <- d a + (1 - d) w,  a_0 = w_0, of the weights w. The
     tested net has the weights a and the running batch-norm statistics of the trained net, as EDC's
@@ -234,9 +252,7 @@ class Recipe:
     )  # fmt: skip
     order: str = option(
         ORDERS[0], one_of(*ORDERS), row="schedule",
-        words=lambda r: {"sequential": ", in order", "stored": ", as they are stored"}.get(
-            r.order, ""
-        ),
+        words=lambda r: _ORDER_WORDS.get(r.order, ""), code={"batch": _order_code},
     )  # fmt: skip
     per_class: int = option(0, whole(0))
     classes_per_step: int = option(0, whole(0))
@@ -252,6 +268,16 @@ class Recipe:
     drop: Drop | None = option(
         None, or_null(OBJECT), row="schedule", words=_drop_words,
         code={"turn": _drop_code},
+    )  # fmt: skip
+    rates: str = option(
+        "own", one_of("own", "image"), row="schedule", later=True, traced=True,
+        words=lambda r: "; both towers at the learned rate of the image tower"
+        if r.rates == "image" else "",
+    )  # fmt: skip
+    test_every: int = option(
+        0, whole(0), row="schedule", later=True, traced=True,
+        words=lambda r: f"; tested every {r.test_every} epochs too, the best of these in a column "
+        "of its own" if r.test_every else "",
     )  # fmt: skip
     loss: str = option(
         LOSSES[0],
@@ -303,8 +329,8 @@ class Recipe:
     def steps_per_epoch(self, n: int) -> int:
         """Return S, the steps of an epoch of ``n`` images:
 
-        ceil(n / b) with the order shuffled or stored, whose last batch may be shorter; floor(n / b)
-        with sequential; 1 with classwise. b = min(batch, n).
+        ceil(n / b) with the order shuffled or stored, whose last batch may be shorter, and drawn;
+        floor(n / b) with sequential; 1 with classwise. b = min(batch, n).
         """
         if self.order == "classwise":
             return 1
@@ -362,8 +388,8 @@ class Recipe:
         """Return lines of the report's PyTorch program.
 
         Args:
-          place: "make", before the loop; "argument", of the optimiser; "step"; "turn", at the end
-            of an epoch; "end", after the loop.
+          place: "make", before the loop; "argument", of the optimiser; "batch", the rows of a step;
+            "step"; "turn", at the end of an epoch; "end", after the loop.
         """
         made = (one.code[place](self) for one in options_.options(Recipe) if place in one.code)
         return [line for lines in made for line in lines]

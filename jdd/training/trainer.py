@@ -6,6 +6,7 @@ The optimiser is one of ``training/optimisers.py``. The order of the images is o
 ``sequential``  step t takes batch t mod S of the S = n // batch batches, in stored order;
 ``classwise``   each step draws ``per_class`` images of each of ``classes_per_step`` classes anew;
                 the set is class-major;
+``drawn``       each step draws ``batch`` images anew, without replacement, independently of others;
 ``stored``      images, views and soft labels of every step are given: ``soft_labels/objective.py``.
 
 Images that are not all on the device are passed as batches in ``shuffled`` order (``fed``; read by
@@ -252,6 +253,10 @@ class _Training:
             return self._update(carry, keys, x, y, lr, step)
         if self.per_epoch == 1:  # the whole set in one batch: its order is irrelevant
             return self._update(carry, keys, pair_inputs.whole(images), labels, lr, step)
+        if recipe.order == "drawn":
+            rows = shuffle(keys, step, n)[:batch]
+            x, y = (pair_inputs.rows(tree, rows) for tree in (images, labels))
+            return self._update(carry, keys, x, y, lr, step)
         order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
         carry = {**carry, "order": order}
 

@@ -133,6 +133,59 @@ def test_bad_rows_are_left_out_and_named(tmp_path):
     assert load(folder, tmp_path, test=0.34).fingerprint == found.fingerprint  # from the cache
 
 
+BAD = [("00.png", "red"), ("01.png", "green"), ("02.png", " "), ("09.png", "x"), ("00.png", "red")]
+BAD_ROWS = {
+    "c.csv": "file,caption\n" + "".join(f'{f},"{c}"\n' for f, c in BAD),
+    "c.tsv": "file\tcaption\n" + "".join(f"{f}\t{c}\n" for f, c in BAD),
+    "c.jsonl": "\n".join(json.dumps({"file": f, "caption": c}) for f, c in BAD),
+    "c.json": json.dumps(
+        {"images": [{"filename": f, "sentences": [{"raw": c}]} for f, c in BAD]}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+def test_bad_rows_of_every_layout_are_named_by_their_row(name, packed, tmp_path):
+    folder = pictures(tmp_path / "a", 3)
+    (folder / name).write_text(BAD_ROWS[name])
+    place = {"c.csv": "line {}", "c.tsv": "line {}", "c.jsonl": "line {}", "c.json": "image {}"}
+    first = 2 if name in ("c.csv", "c.tsv") else 1
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+            for file in folder.rglob("*.*"):
+                out.write(file, file.relative_to(folder))
+        folder = tmp_path / "a.zip"
+    notes = load(folder, tmp_path, test=0.5).notes
+    for row, (why, file) in {
+        2: ("empty", "02.png"),
+        3: ("no such image", "09.png"),
+        4: ("the same words of the same image", "00.png"),
+    }.items():
+        at = place[name].format(row + first)
+        assert f"1 of 5 captions left out: {why} ({at}: {file})" in notes
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_text_that_is_not_utf8_is_refused_by_its_line(name, tmp_path):
+    folder = pictures(tmp_path / "a", 3)
+    data = BAD_ROWS[name].encode().replace(b"green", b"gr\xe9en")
+    (folder / name).write_bytes(data)
+    line = {"c.csv": 3, "c.tsv": 3, "c.jsonl": 2, "c.json": 1}[name]
+    with pytest.raises(BadInput, match=rf"line {line} is not UTF-8 \(byte 0xe9\)"):
+        load(folder, tmp_path)
+
+
+def test_an_animated_picture_counts_by_its_first_frame(tmp_path):
+    folder = pictures(tmp_path / "a", 3)
+    frames = [Image.fromarray(np.full((6, 6, 3), v, np.uint8)) for v in (10, 200)]
+    frames[0].save(folder / "images/03.gif", save_all=True, append_images=frames[1:])
+    (folder / "c.csv").write_text("file,caption,split\n03.gif,x,train\n00.png,y,test\n")
+    found = load(folder, tmp_path)
+    assert np.round(found.transform.inverse(found.train.images) * 255).max() == 10
+    assert any("frame" in note for note in found.notes)
+
+
 def test_an_archive_is_its_folder(tmp_path):
     folder = pictures(tmp_path / "a", 5)
     (folder / "captions.csv").write_text(

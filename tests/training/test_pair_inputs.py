@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jdd.matching import contrastive
 from jdd.nets.towers import two_towers
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
@@ -34,3 +35,36 @@ def test_an_index_of_images_trains_as_copies_do(batch):
     jax.tree.map(np.testing.assert_array_equal, copied, indexed)
     other = trained(batch, {"image": images, "text": text, "of": OF[::-1]})
     assert not np.array_equal(copied[1], other[1])
+
+
+def test_batches_drawn_anew_are_independent_and_have_their_block_of_the_similarity():
+    """Plain SGD by hand on rows [b] without replacement, drawn by the step alone."""
+    draw, n, b, lr = np.random.default_rng(4), len(OF), 3, 0.1
+    net = two_towers("MLP", (4, 4, 1), 6, 5, (("width", 8),))
+    recipe = Recipe(loss="wbce", batch=b, order="drawn", momentum=0.0, weight_decay=0.0)
+    run = trainer.make(net, recipe, n)
+    assert run.steps_per_epoch == 3
+    inputs = {"image": draw.normal(size=(n, 4, 4, 1)), "text": draw.normal(size=(n, 6))}
+    labels = {"w": np.ones(n), "left": draw.normal(size=(n, 2)), "right": draw.normal(size=(n, 2))}
+    inputs, labels = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (inputs, labels))
+    keys = trainer.Keys(*jax.random.split(jax.random.key(1)))
+    found, _ = run.advance(run.init(keys.own), keys, inputs, labels, lr, 0, 5)
+
+    whole = jnp.diag(labels["w"]) + labels["left"] @ labels["right"].T
+    params, seen = net.init(keys.own)["params"], []
+    for step in range(5):
+        rows = np.asarray(trainer.shuffle(keys, step, n))[:b]
+        assert len(set(rows.tolist())) == b
+        seen.append(tuple(rows.tolist()))
+
+        def loss(params, rows=rows):
+            given = {name: a[rows] for name, a in inputs.items()}
+            out = net.apply({"params": params}, given, train=True)
+            return contrastive.weighted_bce(out.logits, whole[np.ix_(rows, rows)])
+
+        params = jax.tree.map(lambda p, g: p - lr * g, params, jax.grad(loss)(params))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6),
+        found["variables"]["params"], params,
+    )  # fmt: skip
+    assert len(set(seen[0]) | set(seen[1]) | set(seen[2])) < 9  # no epoch is a permutation

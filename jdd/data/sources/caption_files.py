@@ -128,7 +128,7 @@ def _entry(entry: Any, place: str, where: str) -> Iterator[Row]:
     folder = entry.get("filepath")  # Karpathy's COCO
     if isinstance(folder, str) and folder:
         file = f"{folder}/{file}"
-    split = _split(str(entry.get("split") or ""), place, where)
+    split = split_of(str(entry.get("split") or ""), place, where)
     for caption in _captions(captions, place, where):
         yield Row(file, caption, split, place)
 
@@ -146,7 +146,8 @@ def _first(entry: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
-def _split(name: str, place: str, where: str) -> str:
+def split_of(name: str, place: str, where: str) -> str:
+    """Return "train", "val", "test" or "" for the name of a split."""
     found = _SPLITS.get(name.strip().lower())
     if found is None:
         raise BadInput(where, f"{place}: split {name!r}", "train, val or test")
@@ -224,4 +225,4 @@ def _cells(cells: list[str], columns: _Columns, mark: str, place: str, where: st
         raise BadInput(where, found, "quote captions that have commas")
     split = "" if columns.split is None else cells[columns.split]
     file = _TOKEN.sub("", cells[columns.file].strip())
-    return Row(file, caption, _split(split, place, where), place)
+    return Row(file, caption, split_of(split, place, where), place)
