@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jdd.report.evidence import Evidence, Score, mapping, score
-from jdd.report.html import DASH, THIN, mean_std
+from jdd.report.evidence import Evidence, Score, mapping, real, score
+from jdd.report.html import DASH, THIN, mean_std, percent, plural
 
 # Metrics of the task retrieval, in the order of its columns.
 COLUMNS = {
@@ -24,7 +24,7 @@ class Recalls(NamedTuple):
 
 def section(evidence: Evidence) -> Recalls | None:
     """Return the recalls; None for a task without recalls."""
-    if evidence.result.get("task") != "retrieval":
+    if not evidence.retrieval or not evidence.scores:
         return None
     rows = [(f"This set, {net}", found) for net, found in evidence.scores.items()]
     for name, label in (("random", "Random real pairs"), ("full", "All pairs")):
@@ -33,12 +33,29 @@ def section(evidence: Evidence) -> Recalls | None:
             net = other.about.get("net")
             rows.append((f"{label}, {net}" if net else label, other))
     note = (
-        f"Percent of queries whose k nearest candidates hold a right one, mean{THIN}±{THIN}"
-        "population standard deviation: an image's captions (first three columns), and a caption's "
-        "images. The mean recall is that of all six."
+        "Percent of queries whose k nearest candidates hold a right one, "
+        f"mean{THIN}±{THIN}population standard deviation over n nets. "
+        f"{candidates(evidence)}The mean recall is that of all six."
     )
     heads = [*COLUMNS.values(), "Mean"]
-    return Recalls(note, heads, [(label, _figures(found)) for label, found in rows])
+    table = [(label, _figures(found)) for label, found in rows]
+    if evidence.chance:
+        chance = [real(evidence.chance.get(name)) for name in (*COLUMNS, "recall")]
+        figures = [DASH if one is None else percent(one) for one in chance]
+        table.append(("Chance, a random ranking", figures))
+    return Recalls(note, heads, table)
+
+
+def candidates(evidence: Evidence) -> str:
+    """Return how many candidates a query of each direction has, as a sentence and a space."""
+    found = mapping(evidence.result, "candidates")
+    images, captions = found.get("images"), found.get("captions")
+    if not isinstance(images, int) or not isinstance(captions, int):
+        return ""
+    return (
+        f"Image→text: each of {plural(images, 'test image')} is a query among "
+        f"{plural(captions, 'test caption')}; text→image: each caption among the images. "
+    )
 
 
 def _figures(found: Score) -> list[str]:
