@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,6 +112,20 @@ def load(data: PairData, words: Text) -> PairDataset:
     if not data.path:
         raise BadInput("config.data.name", repr(data.name), f"one of {', '.join(NAMES)}")
     return _captioned(data, words)
+
+
+def of_recipe(recipe: Mapping[str, Any]) -> PairDataset:
+    """Load the dataset that a set of pairs was made from, by the set's recipe.
+
+    Raises:
+      BadInput: as ``load``.
+    """
+    values: dict[str, dict[str, Any]] = {"data": {"name": recipe["dataset"]}, "text": {}}
+    for name, keys in (("data", PairData), ("text", Text)):
+        known = {field.name for field in dataclasses.fields(keys)}
+        found = recipe.get(name) or {}
+        values[name] |= {key: value for key, value in found.items() if key in known}
+    return load(PairData(**values["data"]), Text(**values["text"]))
 
 
 def _digits(data: PairData, words: Text) -> PairDataset:

@@ -55,7 +55,7 @@ def section(evidence: Evidence) -> Accuracy | None:
     scores = evidence.scores
     if not scores or before_after.attacks(evidence):
         return None
-    metric = "Mean recall" if evidence.result.get("task") == "retrieval" else "Test accuracy"
+    metric = "Mean recall" if evidence.retrieval else "Test accuracy"
     note = (
         f"{metric} in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
         f"final step, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
@@ -68,7 +68,7 @@ def section(evidence: Evidence) -> Accuracy | None:
 
 
 def _random(evidence: Evidence) -> str:
-    if evidence.result.get("task") == "retrieval":
+    if evidence.retrieval:
         return "Random pairs are as many"
     if isinstance(evidence.product, GeneratorSet):
         return "Random images take as many bytes as the generator"
@@ -95,7 +95,7 @@ def bars(evidence: Evidence) -> list[Bar]:
 def baselines(evidence: Evidence) -> dict[str, str]:
     """Return the names of the baselines and their descriptions."""
     random = "Random real images"
-    if evidence.result.get("task") == "retrieval":
+    if evidence.retrieval:
         return {"random": "Random real pairs", "full": "All pairs"}
     if isinstance(evidence.product, GeneratorSet):
         random = "Random real images of as many bytes"

@@ -19,6 +19,9 @@ from jdd.report.training import (
 )
 
 _REFERENCES = {"random": "random images", "full": "whole training set"}
+_PAIRED = {"random": "random pairs", "full": "all pairs"}
+# Learned rates: one, or one for each tower of pairs.
+_RATES = {"Learned learning rate": ("lr",), "Learned learning rates": ("lr_image", "lr_text")}
 _HEIGHT, _HIGH, _LOW = 300, 436, 200  # of a chart; with three charts, one is next to the other two
 
 
@@ -47,11 +50,10 @@ class Curves(NamedTuple):
 def section(evidence: Evidence) -> Curves | None:
     """Return the logged curves; None if no line has two points."""
     accuracy = _drawable(accuracy_lines(evidence))
-    loss, rate = (_drawable(scalar_lines(evidence, name)) for name in ("loss", "lr"))
-    if rate and max(np.ptp(line.y) for line in rate) == 0:
-        rate = []
-    three = bool(accuracy and loss and rate)
-    drawn = [(loss, "Loss"), (rate, "Learned learning rate")]
+    loss = _drawable(scalar_lines(evidence, "loss"))
+    rates = [(_moved(scalar_lines(evidence, *names)), title) for title, names in _RATES.items()]
+    three = bool(accuracy and loss and any(lines for lines, _ in rates))
+    drawn = [(loss, "Loss"), *rates]
     note = parts_drawn(evidence)
     if note:
         drawn += [
@@ -70,23 +72,30 @@ def _drawable(lines: list[svg.Line]) -> list[svg.Line]:
     return lines if any(len(line.x) > 1 for line in lines) else []
 
 
+def _moved(lines: list[svg.Line]) -> list[svg.Line]:
+    """Return the lines of learned rates, or none if none of them is a curve that moves."""
+    return _drawable(lines) if any(np.ptp(line.y) > 0 for line in lines) else []
+
+
 def _accuracy(evidence: Evidence, lines: list[svg.Line], three: bool) -> Chart:
     attacked = any(ATTACKED.keys() & row.keys() for row in evidence.rows)
     marks = [
         (f"{words} {percent(found.mean)}", found.mean)
-        for name, words in _REFERENCES.items()
+        for name, words in (_PAIRED if evidence.retrieval else _REFERENCES).items()
         if not attacked and (found := evidence.baseline(name, evidence.net))
     ]
+    metric = "mean recall" if evidence.retrieval else "test accuracy"
     drawing = svg.chart(
         lines,
-        title="Test accuracy while distilling",
+        title=f"{metric.capitalize()} while distilling",
         x_label="step",
-        y_label="test accuracy, %",
+        y_label=f"{metric}, %",
         height=_HIGH if three else _HEIGHT,
         shares=True,
         marks=marks,
     )
     title = "Nets under attack" if attacked else "Accuracy of nets trained on the set"
+    title = "Mean recall of towers trained on the pairs" if evidence.retrieval else title
     legend = [(f"m{at}", label) for at, (label, _) in enumerate(marks)]
     return Chart(title, _keys(lines), drawing, "tall" if three else "", legend)
 

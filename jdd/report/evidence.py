@@ -15,6 +15,7 @@ from jdd.errors import BadInput
 from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
+from jdd.product.pairs import PairSet
 from jdd.run import metrics
 
 
@@ -62,6 +63,26 @@ class Evidence(NamedTuple):
             facts = facts[:2]
         found = next((f for f in facts if isinstance(f, str | int) and f != ""), "")
         return str(found)
+
+    @property
+    def retrieval(self) -> bool:
+        """Whether the product is pairs, whose nets are tested by recall."""
+        return self.result.get("task") == "retrieval" or isinstance(self.product, PairSet)
+
+    @property
+    def metric(self) -> str:
+        """The measured quantity in one word: accuracy, or recall of pairs."""
+        return "recall" if self.retrieval else "accuracy"
+
+    @property
+    def examples(self) -> str:
+        """What the set consists of: images, or pairs."""
+        return "pairs" if self.retrieval else "images"
+
+    @property
+    def chance(self) -> Mapping[str, Any]:
+        """The recalls of a random ranking by metric; empty if unknown."""
+        return mapping(self.result, "chance")
 
     @property
     def chosen(self) -> bool:

@@ -14,7 +14,6 @@ from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
 from jdd.report.training import total_seconds
 
-_RATIO = "synthetic to real training images"
 _WORDS = "no one two three four five six seven eight nine ten".split()
 
 
@@ -127,13 +126,10 @@ def _recalled(evidence: Evidence) -> list[Text]:
     return [Text("a mean recall of "), made, Text(_against(evidence))]
 
 
-def _examples(evidence: Evidence) -> str:
-    return "pairs" if isinstance(evidence.product, PairSet) else "images"
-
-
 def _whole(evidence: Evidence) -> str:
-    pairs = isinstance(evidence.product, PairSet)
-    return "the mean recall of all pairs" if pairs else "the accuracy of the whole training set"
+    if evidence.retrieval:
+        return "the mean recall of all pairs"
+    return "the accuracy of the whole training set"
 
 
 def _against(evidence: Evidence) -> str:
@@ -143,9 +139,10 @@ def _against(evidence: Evidence) -> str:
     parts = []
     if random:
         alike = " with the same labels" if evidence.teacher_labelled else ""
-        parts.append(f"{percent(random.mean)} on random {_examples(evidence)}{alike}")
+        parts.append(f"{percent(random.mean)} on random {evidence.examples}{alike}")
     if full:
-        parts.append(f"{percent(full.mean)} on the whole training set")
+        every = "all pairs" if evidence.retrieval else "the whole training set"
+        parts.append(f"{percent(full.mean)} on {every}")
     return f" \u2014 the same net reaches {', '.join(parts)}" if parts else ""
 
 
@@ -153,8 +150,8 @@ def _boxes(evidence: Evidence) -> list[Box]:
     boxes = _accuracies(evidence)
     if evidence.share:
         ratio = f"{1 / evidence.share:.0f}" if evidence.share < 0.1 else f"{1 / evidence.share:.1f}"
-        what = "chosen to all training images" if evidence.chosen else _RATIO
-        boxes.append(Box(f"1{THIN}:{THIN}{ratio}", what))
+        what = "chosen to all training" if evidence.chosen else "synthetic to real training"
+        boxes.append(Box(f"1{THIN}:{THIN}{ratio}", f"{what} {evidence.examples}"))
     seconds = total_seconds(evidence)
     if seconds and len(boxes) < 4:
         apart = ", the whole training set apart" if evidence.baseline("full") else ""
@@ -170,12 +167,13 @@ def _accuracies(evidence: Evidence) -> list[Box]:
     score = evidence.scores[evidence.net]
     net = evidence.net
     random, full = evidence.baseline("random", net), evidence.baseline("full", net)
-    boxes = [Box(mean_std(score.mean, score.std, score.n), nets(score, evidence.net))]
+    recall = "mean recall, " * evidence.retrieval
+    boxes = [Box(mean_std(score.mean, score.std, score.n), recall + nets(score, evidence.net))]
     if random:
         gain = 100 * (score.mean - random.mean)
         alike = " with the same labels" if evidence.teacher_labelled else ""
         value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
-        boxes.append(Box(value, f"points over random real {_examples(evidence)}{alike}, {net}"))
+        boxes.append(Box(value, f"points over random real {evidence.examples}{alike}, {net}"))
     if full and full.mean > 0:
         value = f"{100 * score.mean / full.mean:.0f}{THIN}%"
         boxes.append(Box(value, f"of {_whole(evidence)}, {net}"))

@@ -50,7 +50,7 @@ def section(evidence: Evidence) -> Nets | None:
     costs = mapping(evidence.result, "nets")
     paper = mapping(evidence.result, "published_nets")
     printed = mapping(paper, "values")
-    heads = ["Accuracy", "n"]
+    heads = ["Mean recall" if evidence.retrieval else "Accuracy", "n"]
     heads += ["Published"] * bool(printed) + ["Parameters", "Time"] * bool(costs)
     rows = []
     for name, about, css, found in _evaluated(evidence):

@@ -36,13 +36,13 @@ class Wall(NamedTuple):
 
 
 def section(evidence: Evidence) -> Wall | None:
-    """Return the images by class, as many as ``BUDGET`` allows; None if there is no set."""
+    """Return the images by class, as many as ``BUDGET`` allows; None if there are no classes."""
     product = evidence.product
     if product is None:
         return None
     dataset = preview.shown(product)
-    if isinstance(dataset, PairSet):
-        return _pairs(dataset)
+    if isinstance(dataset, PairSet):  # pairs.py
+        return None
     pixels, groups = preview.to_pixels(dataset), preview.by_class(dataset)
     room = max(1, BUDGET // pixels[0].size)
     most = max(len(group) for group in groups)
@@ -62,21 +62,7 @@ def section(evidence: Evidence) -> Wall | None:
     return Wall(note, css, min(each, 25), classes)
 
 
-def _pairs(pairs: PairSet) -> Wall:
-    """Return the images of pairs, each with the training caption nearest to its text."""
-    pixels = preview.to_pixels(pairs)
-    shown = min(pairs.size, max(1, BUDGET // pixels[0].size))
-    words = pairs.captions or ("",) * pairs.size
-    tiles = [(words[i], [tile(pixels[i], words[i] or f"pair {i + 1}")]) for i in range(shown)]
-    h, w, c = pairs.images.shape[1:]
-    note = (
-        f"{'All' if shown == pairs.size else 'The first'} {plural(shown, 'pair')}, images of "
-        f"{w}{THIN}×{THIN}{h}, each with the training caption nearest to its text vector."
-    )
-    return Wall(note, "one worded" + " smooth" * (max(h, w) > 64), 1, tiles)
-
-
-def smooth(dataset: DistilledSet) -> bool:
+def smooth(dataset: DistilledSet | PairSet) -> bool:
     """Return whether images are large enough for smooth scaling."""
     return max(dataset.images.shape[1:3]) > 64
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jdd.report.evidence import Evidence, Score, mapping, score
-from jdd.report.html import DASH, THIN, mean_std
+from jdd.report.evidence import Evidence, Score, mapping, real, score
+from jdd.report.html import DASH, THIN, mean_std, percent, plural
 
 # Metrics of the task retrieval, in the order of its columns.
 COLUMNS = {
@@ -25,7 +25,7 @@ class Recalls(NamedTuple):
 
 def section(evidence: Evidence) -> Recalls | None:
     """Return the recalls; None for a task without recalls."""
-    if evidence.result.get("task") != "retrieval":
+    if not evidence.retrieval or not evidence.scores:
         return None
     rows = [(f"This set, {net}", found) for net, found in evidence.scores.items()]
     for name, label in (("random", "Random real pairs"), ("full", "All pairs")):
@@ -34,23 +34,25 @@ def section(evidence: Evidence) -> Recalls | None:
             net = other.about.get("net")
             rows.append((f"{label}, {net}" if net else label, other))
     note = (
-        f"Percent of queries whose k nearest candidates hold a right one, mean{THIN}±{THIN}"
-        "population standard deviation: an image's captions (first three columns), and a caption's "
-        "images. The mean recall is that of all six."
+        "Percent of queries whose k nearest candidates hold a right one, "
+        f"mean{THIN}±{THIN}population standard deviation over n nets. "
+        f"{candidates(evidence)}The mean recall is that of all six."
     )
     heads = [*COLUMNS.values(), "Mean"]
-    figures = [(label, _figures(found)) for label, found in rows]
-    tests = next((len(b["epochs"]) for _, found in rows if (b := _best(found))), 0)
+    table = [(label, _figures(found)) for label, found in rows]
+    best = {label: _best(found) for label, found in rows}
+    tests = next((len(found["epochs"]) for found in best.values() if found), 0)
     if tests:
         heads.append(f"Best of {tests}")
         note += (
             f" Best of {tests}: each net's highest mean recall of {tests} tests on the test data."
         )
-        figures = [
-            (label, [*own, _shown(_best(found))])
-            for (label, own), (_, found) in zip(figures, rows, strict=True)
-        ]
-    return Recalls(note, heads, figures)
+        table = [(label, [*own, _shown(best[label])]) for label, own in table]
+    if evidence.chance:
+        chance = [real(evidence.chance.get(name)) for name in (*COLUMNS, "recall")]
+        figures = [DASH if one is None else percent(one) for one in chance]
+        table.append(("Chance, a random ranking", figures + [DASH] * bool(tests)))
+    return Recalls(note, heads, table)
 
 
 def _best(found: Score) -> Mapping[str, Any]:
@@ -61,6 +63,18 @@ def _best(found: Score) -> Mapping[str, Any]:
 def _shown(found: Mapping[str, Any]) -> str:
     best = score(found)
     return mean_std(best.mean, best.std, best.n) if best else DASH
+
+
+def candidates(evidence: Evidence) -> str:
+    """Return how many candidates a query of each direction has, as a sentence and a space."""
+    found = mapping(evidence.result, "candidates")
+    images, captions = found.get("images"), found.get("captions")
+    if not isinstance(images, int) or not isinstance(captions, int):
+        return ""
+    return (
+        f"Image→text: each of {plural(images, 'test image')} is a query among "
+        f"{plural(captions, 'test caption')}; text→image: each caption among the images. "
+    )
 
 
 def _figures(found: Score) -> list[str]:

@@ -32,6 +32,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
     if not found:
         return []
     train = mapping(found, "train")
+    chosen = "real ones, chosen: 0 distillation steps"
     rows = [
         ("Net", named(mapping(found, "net"))),
         ("Teachers", _teachers(evidence)),
@@ -45,7 +46,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Pixels", _PIXELS.get(str(evidence.config.get("quantise")), "")),
         ("Selection", _selected(str(found["selection"])) if found.get("selection") else ""),
         ("Distilling steps", _steps(evidence)),
-        ("Images", "real ones, chosen: 0 distillation steps" if evidence.chosen else ""),
+        (evidence.examples.capitalize(), chosen if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Dataset fingerprint", str(found.get("fingerprint", ""))),
     ]

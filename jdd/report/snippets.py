@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
-from jdd.report import replay, torch_net
+from jdd.report import pair_snippets, replay, torch_net
 from jdd.report.evidence import Evidence, mapping
 
 
@@ -24,7 +24,7 @@ def snippets(evidence: Evidence) -> list[Snippet]:
     if evidence.unfinished:
         return []
     if evidence.dataset is None:
-        return [_product(evidence.product)] if evidence.product is not None else []
+        return _of_product(evidence)
     blocks: list[tuple[str, str | None]] = [
         ("NumPy: the arrays, and test images in their space", numpy(evidence)),
         ("jdd: evaluate it again", _jdd(evidence)),
@@ -41,6 +41,22 @@ def snippets(evidence: Evidence) -> list[Snippet]:
     return [Snippet(title, code) for title, code in blocks if code]
 
 
+def _of_product(evidence: Evidence) -> list[Snippet]:
+    """Return code for a product other than a fixed set of images."""
+    product = evidence.product
+    if product is None:
+        return []
+    found = [_product(product)]
+    if isinstance(product, PairSet):
+        programs = {"Flax": pair_snippets.flax(evidence), "PyTorch": pair_snippets.torch(evidence)}
+        found += [
+            Snippet(f"{name}: train two towers on it", code)
+            for name, code in programs.items()
+            if code
+        ]
+    return found
+
+
 def _product(product: AnyProduct) -> Snippet:
     """Return code that loads a product other than a fixed set of images."""
     lines = ["import jdd", 'product = jdd.load("distilled.npz")']
@@ -50,6 +66,9 @@ def _product(product: AnyProduct) -> Snippet:
             f"x = product.images  # float32 ({product.size}, {h}, {w}, {c}), normalised",
             f"e = product.text  # float32 ({product.size}, {product.text.shape[1]}), text vectors",
             "product.captions  # the training captions nearest to e",
+            "product.similarity  # S = diag(w) + alpha / r L R^T, or None",
+            "product.rates  # learned, by tower, or {}",
+            'jdd.evaluate("distilled.npz")  # by the whole recipe',
         ]
     else:
         lines += [

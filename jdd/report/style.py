@@ -41,8 +41,16 @@ background:var(--grid)}
 font-size:13px}
 .wall.one figure{display:flex;flex-direction:column-reverse}
 .wall.one figcaption{padding-top:5px;text-align:center}
-.wall.one.worded{grid-template-columns:repeat(auto-fill,minmax(118px,1fr))}
-.wall.worded figcaption{white-space:normal;min-height:4.2em}
+.pairs{display:grid;gap:22px 16px;grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}
+.pairs img,.matrix img{display:block;width:100%;height:auto;border-radius:3px;
+image-rendering:pixelated;background:var(--grid)}.pairs.smooth img{image-rendering:auto}
+.pairs figcaption{padding-top:6px;font-size:13.5px;line-height:1.35;overflow-wrap:anywhere}
+.pairs small{display:block;color:var(--soft);font-size:12.5px}
+.matrix{max-width:420px}.matrix figcaption{margin-bottom:6px;color:var(--soft);font-size:13.5px}
+.recalls td:first-child{min-width:170px;font-weight:550}.recalls .num{padding-right:16px}
+.scale{display:flex;align-items:center;gap:10px;margin-top:10px;color:var(--soft);font-size:13px}
+.scale i{flex:1;height:10px;border-radius:2px;
+background:linear-gradient(90deg,#2f6690,#f6f4ef,#c8431b)}
 .wall.one.ten{grid-template-columns:repeat(10,1fr)}
 .wall.few figure,.wall.many figure{display:grid;grid-template-columns:118px 1fr;align-items:center;
 gap:12px;padding:3px 0}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 from jdd.config.rules import auto_depth
 from jdd.report.evidence import Evidence, mapping
 
@@ -26,29 +29,67 @@ def net(evidence: Evidence) -> list[str]:
 
     They read the images ``x`` ``[n, c, h, w]``.
     """
-    dataset, made = evidence.dataset, mapping(evidence.recipe, "net")
+    dataset = evidence.dataset
     assert dataset is not None
-    shape, name = dataset.images.shape[1:], str(made.get("name", ""))
+    made, shape = mapping(evidence.recipe, "net"), dataset.images.shape[1:]
+    return ["nn = torch.nn", *layers(made, shape, "net", dataset.classes)]
+
+
+class ConvNet(NamedTuple):
+    """A ConvNet's own options with the defaults filled in; norm, act and pool by their names."""
+
+    width: int
+    depth: int
+    norm: str
+    act: str
+    pool: str
+
+
+def convnet(made: Mapping[str, Any], shape: Sequence[int], usual: str = "instance") -> ConvNet:
+    """Return the ConvNet of a recipe's entry ``net``; the usual one for another net.
+
+    Args:
+      shape: (h, w, c) of an image.
+      usual: the normalisation where the entry has none.
+    """
+    name = str(made.get("name", ""))
     own = name.startswith("ConvNet")
     options = {**_CONVNETS.get(name, {}), **mapping(made, "options")} if own else {}
     width, depth = (options.get(key) for key in ("width", "depth"))
-    o = width if isinstance(width, int) else 128
-    blocks = depth if isinstance(depth, int) else auto_depth(shape)
-    norm = _NORMS.get(str(options.get("norm", "instance")), _NORMS["instance"]).format(o=o)
-    act = _ACTS.get(str(options.get("act", "relu")), _ACTS["relu"])
-    pool = _POOLS.get(str(options.get("pool", "avg")), _POOLS["avg"])
-    first = 3 if shape[2] == 1 else 1
+    known = {"norm": (_NORMS, usual), "act": (_ACTS, "relu"), "pool": (_POOLS, "avg")}
+    found = {
+        key: str(options[key]) if options.get(key) in table else default
+        for key, (table, default) in known.items()
+    }
+    blocks = depth if isinstance(depth, int) else auto_depth((shape[0], shape[1], shape[2]))
+    return ConvNet(width if isinstance(width, int) else 128, blocks, **found)
+
+
+def layers(
+    made: Mapping[str, Any],
+    shape: Sequence[int],
+    name: str,
+    outputs: int,
+    usual: str = "instance",
+) -> list[str]:
+    """Return the lines that define a net of ``outputs`` outputs as ``name``.
+
+    It is the ConvNet of a recipe's entry ``net``, or one in place of another net; ``shape`` and
+    ``usual`` as for ``convnet``.
+    """
+    own, net = str(made.get("name", "")), convnet(made, shape, usual)
+    o = net.width
+    described = own if own.startswith("ConvNet") else f"any net; here a ConvNet in place of {own}"
     return [
-        "nn = torch.nn",
-        f"# {name}" if own else f"# any net; here a ConvNet in place of {name or 'its own'}",
+        f"# {described}" if own else "# any net; here a ConvNet in place of its own",
         "def block(i, pad):",
         f"    conv = nn.Conv2d(i, {o}, 3, padding=pad)",
-        f"    norm = {norm}",
-        f"    return [conv, norm, {act}, {pool}]",
-        f"net = nn.Sequential(*block({shape[2]}, {first}),",
-        f"    *sum([block({o}, 1) for _ in range({blocks - 1})], []),",
-        f"    nn.Flatten(), nn.LazyLinear({dataset.classes}))",
-        "net(x[:2])  # sets the size of the last layer",
+        f"    norm = {_NORMS[net.norm].format(o=o)}",
+        f"    return [conv, norm, {_ACTS[net.act]}, {_POOLS[net.pool]}]",
+        f"{name} = nn.Sequential(*block({shape[2]}, {3 if shape[2] == 1 else 1}),",
+        f"    *sum([block({o}, 1) for _ in range({net.depth - 1})], []),",
+        f"    nn.Flatten(), nn.LazyLinear({outputs}))",
+        f"{name}(x[:2])  # sets the size of the last layer",
     ]
 
 

@@ -162,16 +162,30 @@ def accuracy_lines(evidence: Evidence) -> list[svg.Line]:
     return lines
 
 
-def scalar_lines(evidence: Evidence, name: str) -> list[svg.Line]:
-    """Return one line per synthesis seed of a scalar logged during distillation."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    made, several = _made(evidence), _several(evidence)
+def scalars(evidence: Evidence, name: str) -> dict[str, list[tuple[float, float]]]:
+    """Return (step, value) of a scalar logged during distillation, by synthesis seed ('': the
+    run's first one).
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    made = _made(evidence)
     for row in evidence.rows:
         seed, step, value = made.get(str(row["stage"])), real(row["step"]), real(row.get(name))
         if seed is not None and step is not None and value is not None:
-            groups.setdefault(_named(evidence, seed, several), []).append((step, value))
-    lines = []
-    for i, (label, points) in enumerate(groups.items()):
-        x, y = zip(*sorted(points), strict=True)
-        lines.append(svg.thin(label, x, y, css=f"s{i % COLOURS}"))
+            found.setdefault(seed, []).append((step, value))
+    return found
+
+
+def scalar_lines(evidence: Evidence, *names: str) -> list[svg.Line]:
+    """Return one line per synthesis seed of a scalar logged during distillation.
+
+    Several names are lines of one chart, labelled by the end of the name: ``lr_image`` as image.
+    """
+    lines: list[svg.Line] = []
+    several = _several(evidence)
+    for name in names:
+        own = name.rpartition("_")[2] if len(names) > 1 else ""
+        for seed, points in scalars(evidence, name).items():
+            x, y = zip(*sorted(points), strict=True)
+            label = ", ".join(filter(None, (own, _named(evidence, seed, several))))
+            lines.append(svg.thin(label, x, y, css=f"s{len(lines) % COLOURS}"))
     return lines

@@ -9,6 +9,8 @@ from typing import Any
 
 from jdd import specs
 from jdd.report import plain
+from jdd.report.collapse import sentences
+from jdd.report.evidence import gather
 from jdd.report.plain import plural
 from jdd.run.context import RunContext
 
@@ -23,8 +25,15 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
         words = "has no result of this state yet: run without --mode for it"
         return {"summary": f"{context.workdir} {words}"}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    line = "\n".join(filter(None, (scores(found), headline(found, context.workdir))))
-    return {**found, "table": cross_table(found), "summary": line}
+    parts = [scores(found), *_collapsed(found, context.workdir), headline(found, context.workdir)]
+    return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}
+
+
+def _collapsed(found: dict[str, Any], directory: Path) -> list[str]:
+    """Return a line on each seed whose pairs have collapsed, as in the report."""
+    if found.get("task") != "retrieval":
+        return []
+    return sentences(gather(directory))
 
 
 def cross_table(found: dict[str, Any]) -> str:

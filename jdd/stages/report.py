@@ -15,11 +15,13 @@ from jdd import __version__, specs, tasks
 from jdd import report as html
 from jdd.config import published
 from jdd.config.rules import auto_depth
+from jdd.data.pairs import PairDataset
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
+from jdd.tasks import retrieval
 from jdd.tasks.base import primary
 
 
@@ -94,6 +96,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "seed": context.config.seed,
         "objective": objective,
         **_measured(recipe, accuracy),
+        **_candidates(context),
         "baselines": by_net[context.baseline_nets[0]],
         **({"baselines_by_net": by_net} if len(by_net) > 1 else {}),
         "teachers": squeeze.accuracies(context),
@@ -123,6 +126,15 @@ def _measured(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         return {"accuracy": found}
     own = {"task": task.name, "primary": primary(task)}
     return {"accuracy": {}, **own, "pairs": recipe.get("pairs"), "metrics": found}
+
+
+def _candidates(context: RunContext) -> dict[str, Any]:
+    """Return how many images and captions a test of pairs ranks, and the recalls of chance."""
+    if not isinstance(context.data, PairDataset):
+        return {}
+    test = context.data.test
+    count = {"images": len(test.images), "captions": len(test.captions)}
+    return {"candidates": count, "chance": retrieval.chance(test)}
 
 
 def lines(context: RunContext) -> list[str]:

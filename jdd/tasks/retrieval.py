@@ -127,3 +127,29 @@ def ranks(
         wrong = np.sum(~right & (near >= best[:, None]), axis=1)
         found.append(np.where(right.any(axis=1), wrong, len(candidates)))
     return np.concatenate(found)
+
+
+def chance(test: PairSplit) -> dict[str, float]:
+    """Return the expected recalls of a random ranking of the candidates, by metric.
+
+        1 - C(m - r, k) / C(m, k)  for a query with r right ones among m candidates
+
+    Args:
+      test: the split whose images and captions are queries and candidates.
+    """
+    images, texts = test.meaning, test.meaning[test.image_of]
+    found = [
+        float(np.mean(_hit_by_chance(queries, candidates, k)))
+        for queries, candidates in ((images, texts), (texts, images))
+        for k in KS
+    ]
+    return dict(zip(RETRIEVAL.metrics, [float(np.mean(found)), *found], strict=True))
+
+
+def _hit_by_chance(queries: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
+    """Return the probability that k random candidates hold a right one, by query."""
+    m, missed = len(candidates), np.ones(len(queries))
+    right = np.bincount(candidates, minlength=int(queries.max()) + 1)[queries]
+    for drawn in range(min(k, m)):
+        missed *= np.maximum(m - right - drawn, 0) / (m - drawn)
+    return 1 - missed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jdd.data.pairs import PairSplit
 from jdd.tasks import retrieval
 
 DRAW = np.random.default_rng(5)
@@ -50,3 +51,21 @@ def test_a_query_without_a_right_candidate_misses():
 def test_a_net_that_diverged_finds_nothing():
     text = unit(12)
     assert retrieval.recalls(np.full_like(text, np.nan), text, np.arange(12), np.arange(12))[0] == 0
+
+
+def test_chance_is_the_mean_over_random_rankings():
+    meaning, image_of = np.array([0, 0, 1, 2, 3, 3]), np.array([0, 1, 2, 3, 4, 5, 5, 5])
+    test = PairSplit(np.zeros((6, 1, 1, 1)), ("",) * 8, np.zeros((8, 1)), image_of, meaning)
+    draw = np.random.default_rng(0)
+    found = [
+        retrieval.recalls(
+            draw.normal(size=(6, 20)), draw.normal(size=(8, 20)), meaning, meaning[image_of]
+        )
+        for _ in range(3000)
+    ]
+    wanted = retrieval.chance(test)
+    assert list(wanted) == list(retrieval.RETRIEVAL.metrics)
+    np.testing.assert_allclose(np.mean(found, 0), list(wanted.values()), atol=0.015)
+    assert wanted["ir10"] == 1  # fewer candidates than ranks
+    # Two of the six images suit a caption of meaning 0 or 3, one suits the other two captions.
+    np.testing.assert_allclose(wanted["ir1"], (6 * 2 / 6 + 2 * 1 / 6) / 8)
