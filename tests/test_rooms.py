@@ -39,7 +39,7 @@ ROOMS: dict[str, str] = {
     "training/option training/recipe training/schedules",
     "tasks": "data errors evaluation nets run/session",
     "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
-    "storage training training/recipe training/schedules",
+    "storage tasks training training/recipe training/schedules",
     "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
     "schema soft_labels specs training training/option training/recipe training/schedules",
     "report": "config/rules data errors evaluation product run/metrics specs stages/registry "
