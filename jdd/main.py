@@ -86,7 +86,11 @@ def _run(argv: list[str]) -> int:
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command)
-    loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
+    if flags.mode == "report" and flags.config is None and _holds_config(flags.workdir):
+        loaded = config_lib.of_run(Path(flags.workdir), overrides)
+        command = config_lib.command_of(Path(flags.workdir)) or command
+    else:
+        loaded = config_lib.load(flags.config, overrides, of_set=flags.set is not None)
     if flags.set is None:
         place = flags.workdir or config_lib.default_workdir(
             loaded.config, loaded.spec, loaded.typed
@@ -102,6 +106,11 @@ def _run(argv: list[str]) -> int:
     if result.get("summary"):
         print(result["summary"], flush=True)
     return 0
+
+
+def _holds_config(workdir: str | None) -> bool:
+    """Return whether a directory holds a run or an evaluation, whose config is its own."""
+    return workdir is not None and (Path(workdir) / "config.json").is_file()
 
 
 def _list(words: list[str]) -> int:

@@ -269,3 +269,18 @@ def test_plain_table() -> None:
         "net       n\nMLP       5\nConvNet  10"
     )
     assert plain.accuracy(0.5, 0.1, 1) == "50.0" and plain.accuracy(0.5, 0.1, 2) == "50.0 ± 10.0"
+
+
+def test_changed_keys_of_a_method_are_listed_for_its_runs(three: Path) -> None:
+    for name, config in (("x", {"lr_img": 100.0}), ("y", {"lr_img": 1000.0}), ("z", {})):
+        fabricate(three / name, {"ConvNet": _score(0.6)}, config=config)
+    differs = jdd.compare(f"{three}/[xyz]", three / "page.html")["groups"][0]["differs"]
+    assert set(differs) == {"lr_img"}  # of one method alone: no title
+    assert differs["lr_img"] == {"100": ["x"], "1000": ["y"], "auto": ["z"]}
+    assert (
+        "These runs differ in lr_img: see below." in Page((three / "page.html").read_text()).words
+    )
+    (three / "y" / "checkpoints").mkdir()
+    (three / "y" / "checkpoints" / "set.json").write_text("{}")  # an evaluation: keys not the set's
+    differs = jdd.compare(f"{three}/[abcxyz]", three / "page.html")["groups"][0]["differs"]
+    assert differs["lr_img (MTT)"] == {"auto": ["a", "z"], "100": ["x"]}

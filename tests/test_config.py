@@ -13,6 +13,7 @@ import pytest
 
 from jdd import config as config_lib
 from jdd.config import COMMON, files, load, published, resolve
+from jdd.config.keyhelp import key_text
 from jdd.errors import BadInput
 from jdd.schema.key import AUTO, Key, coerce, show
 
@@ -124,6 +125,13 @@ def test_every_default_fits_its_own_key():
 )
 def test_unknown_key_suggests_the_nearest(name, near):
     refused(lambda: load(None, {name: 1}), f"config.{name}: unknown key", f"config.{near}?")
+
+
+def test_a_key_of_other_methods_names_them():
+    said = "init_set is a key of datm, dc, dm, dsa, frepo, ftd, mtt, ratbptt, tesla"
+    refused(lambda: load("rded", {"init_set": "x"}), "config.init_set: no key of RDED", said)
+    refused(lambda: load("rded:digits,init_set=x"), "config.init_set: no key of RDED", said)
+    refused(lambda: key_text("init_set", "rded", {}), "config.init_set: no key of RDED", said)
 
 
 def test_group_is_not_a_key():

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jdd import config as configs
-from jdd import data, memory
+from jdd import data, memory, parallel
 from jdd.data.catalogue import CATALOGUE
 from jdd.errors import BadInput
+from jdd.parallel import devices
 from jdd.run import pipeline
 from jdd.run.session import clock
 from jdd.stages import base, distill_estimate, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
 from tests.test_decoupled import OWN, keys_of
+
+_OPTIMISED = {"xla_backend_optimization_level": 3}
 
 
 @pytest.fixture
@@ -173,3 +178,17 @@ def test_a_long_outer_step_is_timed_with_fewer_student_steps(tiny, tmp_path, mon
     monkeypatch.setattr(base, "_PIXELS", {"cpu": 1 << 7})
     made = distill_estimate.shortened(context, context.config)
     assert made.config.ipc < 4 and made.factor > 4 and "images" in made.note
+
+
+def test_the_memory_of_a_step_that_does_not_run_is_xlas_plan_for_it():
+    def step(w, x):
+        return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w) - jnp.sin(c), None), x, None, 4)[0].sum()
+
+    lowered = jax.jit(jax.grad(step)).lower(jnp.ones((64, 64)), jnp.ones((32, 64)))
+    planned = devices.temporaries(devices.memory_only(lowered))
+    assert planned == devices.temporaries(lowered.compile(_OPTIMISED)) > 0
+    call = parallel.spread(jax.grad(step), (None, 0), jax.devices()[:1])
+    args = (jnp.ones((64, 64)), jnp.ones((3, 32, 64)))
+    before = parallel.planned(call, *args)
+    call(*args)
+    assert before == parallel.planned(call, *args) == planned * devices.threads(3)

@@ -63,12 +63,19 @@ def test_one_key_with_its_defaults_and_published_values(capsys: Any) -> None:
     assert "did you mean config.lr_img?" in capsys.readouterr().err
 
 
-def test_lists_have_a_line_each(capsys: Any) -> None:
+def test_lists_have_a_heading_and_an_entry_each(capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
     lists = {"methods": specs.names(), "configs": configs.bundled(), "nets": NAMES}
+    heads = {}
     for kind, names in lists.items():
-        lines = output(capsys, "list", kind).splitlines()
-        assert [line.split()[0] for line in lines] == list(names)
-        assert all(len(line.split()) > 2 for line in lines)
+        heads[kind], *lines = output(capsys, "list", kind).splitlines()
+        assert all(len(line) <= 90 for line in lines), kind
+        entries = [line for line in lines if not line.startswith(" ")]
+        assert [line.split()[0] for line in entries] == list(names)
+        assert all(len(line.split()) > 2 for line in entries)
+    assert heads["methods"].startswith("methods of making a set: jdd --config=METHOD:DATASET")
+    assert heads["configs"].startswith("files of settings: jdd --config=FILE")
+    assert "and quickstart" in heads["configs"]
     assert re.search(r"^cifar10 +32x32x3, 10 classes", output(capsys, "list", "datasets"), re.M)
     assert main(["list", "method"]) == 2
     assert "did you mean methods?" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_whole_run(tmp_path):
         f"11{THIN}min 40{THIN}s",
         "Cross-architecture",
         "Every setting",
-        "range(1001)",
+        "range(1000 + 1)",
         "whole training set 98.9",
         "log scale",
         "MTT · digits · 2 images per class · seed 3",

@@ -282,14 +282,14 @@ def test_torch_snippet_runs(folder: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)  # beside the threads of JAX, more of them stand in each other's way
     names: dict = {}
-    exec(snippet("torch.optim").replace("1001", "100"), names)
+    exec(snippet("torch.optim").replace("1000 + 1", "100"), names)
     assert names["loss"].item() < 1.0
     assert names["net"](names["x"]).shape == torch.Size([10, 10])
 
 
 def test_flax_snippet_runs(folder: Path) -> None:
     names: dict = {}
-    exec(snippet("optax").replace("1001", "30"), names)
+    exec(snippet("optax").replace("1000 + 1", "30"), names)
     logits = names["net"].apply(names["params"], names["z"]["images"])
     assert float(names["entropy"](logits, names["z"]["labels"]).mean()) < 1.0
 

@@ -106,7 +106,8 @@ def test_more_nets_are_measured_later(done, tiny, tmp_path):
 def _side_by_side(first, second, page):
     """Two real runs on one page: what result.json says is what the comparison says."""
     (group,) = jdd.compare([first, second], page)["groups"]
-    assert group["differs"] == group["costs_differ"] == {} and group["net"] == "ConvNet"
+    assert group["differs"] == {"steps": {"6": [first.name], "8": [second.name]}}
+    assert group["costs_differ"] == {} and group["net"] == "ConvNet"
     assert sorted(run["steps"] for run in group["runs"]) == [6, 8]
     for run in group["runs"]:
         kept = json.loads((Path(run["folder"]) / "result.json").read_text())
@@ -206,6 +207,12 @@ def test_killed_process_goes_on(done, tiny, tmp_path, number):
     assert len(seen) == len(set(seen))
 
 
+def last_cause(place):
+    return [row for row in read(place / "metrics.jsonl") if row["stage"] == "distill"][-1][
+        "diverged"
+    ]
+
+
 def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     keys = {**tiny, "lr_lr": 1e6, "experts.dir": str(done[0] / "experts")}
     keys |= {"log_every": 5}  # the step is logged all the same
@@ -216,7 +223,13 @@ def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     assert (
         f"distill diverged at step {step + 1}: the parameters of the student, trained at " in line
     )
-    assert f"the last good state, of step {step}, is kept. Try --config.lr_lr=1e+05 or" in line
+    file, of = tmp_path / "distilled.npz", f"the last good set, of step {step}, is "
+    assert f"{of}{file}. Try --config.lr_lr=1e+05 or" in line
+    assert kept.recipe["diverged"] == {"step": step + 1, "cause": last_cause(tmp_path)}
+    note = f"the run that made it diverged at step {step + 1} .*; this is the set of step {step}"
+    with pytest.raises(BadInput, match=f"lr is .*; {note}; a set of another run"):
+        jdd.load(tmp_path)
+    assert jdd.load(done[0]).notes == () and "diverged" not in jdd.load(done[0]).recipe
     assert f"with a new --workdir and --config.experts.dir={done[0] / 'experts'}" in line
     assert "lr_student" not in line and "pix_init" not in line
     last = [row for row in read(tmp_path / "metrics.jsonl") if row["stage"] == "distill"][-1]
@@ -228,6 +241,7 @@ def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     assert found["unfinished"][0]["diverged"] is True
     page = Page((tmp_path / "page.html").read_text())
     assert f"{tmp_path.name} , {words}" in page.words
+    assert f"distilled.npz: the run that made it diverged at step {step + 1}" in page.words
     assert np.isfinite(kept.images).all() and kept.recipe["steps"] < 6
     args = [f"--config.{k}={v}" for k, v in keys.items()]
     assert main.main(["--config=mtt", *args, f"--workdir={tmp_path}"]) == 3
@@ -394,3 +408,35 @@ def test_metrics_survive_a_cut_line_and_forget_what_is_done_again(tmp_path):
     metrics.close()
     rows = read(tmp_path / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 1.0), (2, None), (3, 2.0)]
+
+
+def test_the_evaluation_of_a_diverged_runs_set_says_so(done, tiny, tmp_path, capsys):
+    dset = DistilledSet.load(done[0] / "distilled.npz")
+    record = {"diverged": {"step": 4, "cause": "the images became infinite or NaN"}, "steps": 3}
+    file = dset.with_recipe(dset.recipe | record).save(tmp_path / "bad.npz")
+    own = ["eval.n=1", "eval.epochs=1", "baselines.random=0", "baselines.full=false", "devices=1"]
+    words = ["--mode=evaluate", f"--set={file}", f"--workdir={tmp_path / 'e'}"]
+    assert main.main([*words, *(f"--config.{key}" for key in own)]) == 0
+    assert (
+        "--set: the run that made it diverged at step 4 (the images became infinite or NaN); this "
+        "is the set of step 3\n"
+    ) in capsys.readouterr().out
+    assert "distilled.npz: the run that made it" in (tmp_path / "e/report.html").read_text()
+
+
+def test_a_report_is_rewritten_by_its_own_directorys_config(done, tmp_path, capsys):
+    place = tmp_path / "copy"
+    shutil.copytree(done[0], place)
+    before = json.loads((place / "result.json").read_text())
+    config = (place / "config.json").read_bytes()
+    (place / "report.html").unlink()
+    assert main.main(["--mode=report", f"--workdir={place}"]) == 0
+    assert (place / "report.html").exists() and "Report: " in capsys.readouterr().out
+    after = json.loads((place / "result.json").read_text())
+    assert after["command"] == before["command"] and after["accuracy"] == before["accuracy"]
+    assert (place / "config.json").read_bytes() == config
+    refused = ["--mode=report", f"--workdir={place}", "--config.lr_img=3"]
+    assert main.main(refused) == 2 and "config.lr_img was" in capsys.readouterr().err
+    saved = json.loads(config) | {"method": "class_means"}
+    (place / "config.json").write_text(json.dumps(saved))
+    assert main.main(refused[:2]) == 2 and "--config=FILE with it" in capsys.readouterr().err

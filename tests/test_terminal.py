@@ -95,3 +95,21 @@ def test_an_expert_epoch_of_one_step_is_warned_of(
     session.metrics.close()
     line = "experts: an epoch is one step: experts.batch=60 takes all 60 training images at once; "
     assert (f"{line}--config.experts.batch=6 " in capsys.readouterr().out) == warned
+
+
+def test_experts_beyond_the_count_are_named_before_they_are_trained(
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    context = runs.context({**tiny, "experts.count": 6, "experts.group": 4}, tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr(experts.train, "train", lambda *given: said.append(capsys.readouterr().out))
+    session = Session(tmp_path)
+    experts.STAGE.run(context, session)
+    session.metrics.close()
+    words = "6 experts asked for, 8 trained (groups of 4); "
+    assert f"experts: {words}--config.experts.group=3, with a new --workdir, trains 6" in said[0]
+    remedy = runs.context({**tiny, "experts.count": 6, "experts.group": 3}, tmp_path / "new")
+    assert experts.surplus(remedy) == "" and remedy.groups * remedy.store.group == 6

@@ -24,6 +24,7 @@ from jdd.config.resolve import (
     to_json,
     validate_resume,
 )
+from jdd.config.saved import command_of, of_run
 from jdd.config.unused import as_saved, unused, validate_used
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, Key, group, like, option
@@ -41,6 +42,7 @@ __all__ = [
     "bundled",
     "changed",
     "changes",
+    "command_of",
     "validate_resume",
     "config_dir",
     "default_workdir",
@@ -51,6 +53,7 @@ __all__ = [
     "group",
     "like",
     "load",
+    "of_run",
     "option",
     "phases",
     "replace",

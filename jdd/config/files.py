@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jdd import specs
 from jdd.errors import BadInput, JddError, nearest
 from jdd.schema.common import COMMON, Common
-from jdd.schema.key import Key, checked
+from jdd.schema.key import Key, checked, unknown
 from jdd.schema.python_file import broken, execute
 from jdd.schema.values import flat, is_mapping, nested
 from jdd.specs.base import Spec, validate_spec
@@ -126,8 +126,8 @@ def from_arg(arg: str | None, values: Mapping[str, Any], spec: Spec | None = Non
       BadInput: an unknown key, an invalid value, or a dataset that is not the first item.
     """
     given = flat(values) | argument(arg)
-    keys = (spec_for(str(given.get("method", COMMON["method"].default)), spec)).keys
-    return nested({name: checked(name, value, keys) for name, value in given.items()})
+    of = spec_for(str(given.get("method", COMMON["method"].default)), spec)
+    return nested(checked_values(given, of))
 
 
 def argument(arg: str | None) -> dict[str, str]:
@@ -161,6 +161,30 @@ def spec_for(method: str, own: Spec | None = None) -> Spec:
       BadInput: no method of the package has this name.
     """
     return own if own is not None and own.name == method else specs.get(method)
+
+
+def checked_values(values: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """Return values by dotted name, each converted to the type of its key.
+
+    Raises:
+      BadInput: an unknown key, or an invalid value.
+    """
+    for name in values:
+        if name not in spec.keys:
+            raise unknown_key(name, spec)
+    return {name: checked(name, value, spec.keys) for name, value in values.items()}
+
+
+def unknown_key(name: str, spec: Spec) -> BadInput:
+    """Return the error for a key that a method does not have; other methods that have it are named.
+
+    A name that no method has is answered with the nearest known one.
+    """
+    others = [method for method in specs.names() if name in specs.get(method).keys]
+    if not others:
+        return unknown(name, spec.keys)
+    what = f"{name} is a key of {', '.join(others)}"
+    return BadInput(f"config.{name}", f"no key of {spec.title}", f"leave it out: {what}")
 
 
 def schema(method: str) -> Mapping[str, Key]:

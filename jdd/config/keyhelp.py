@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdd import specs
+from jdd.config.files import unknown_key
 from jdd.config.resolve import load, resolve_auto
 from jdd.config.unused import having, validate_used
 from jdd.errors import BadInput
@@ -67,7 +68,7 @@ def _unknown(name: str, config: str | None, overrides: Mapping[str, str]) -> Bad
     if config is None:
         every = {key: None for method in specs.names() for key in specs.get(method).keys}
         return unknown(name, every)
-    return unknown(name, load(config, overrides).config.spec.keys)
+    return unknown_key(name, load(config, overrides).config.spec)
 
 
 def _titles(methods: Sequence[Spec]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,20 @@ from jdd import specs
 from jdd.config import files
 from jdd.errors import BadInput, nearest
 
+# The first line of each list: what it lists, and how a name of it is given.
+_HEADS = {
+    "methods": "methods of making a set: jdd --config=METHOD:DATASET, with its published settings",
+    "datasets": "datasets by name: jdd --config=METHOD:DATASET",
+    "nets": "nets by name: --config.net.name=NET, and --config.nets=NET,NET to test a set",
+    "configs": "files of settings: jdd --config=FILE[:DATASET]; one for each method, and {others}",
+}
+_NARROWEST = 60
+
 
 def lines(kind: str) -> str:
-    """Return one line for each method, dataset, net or bundled config.
+    """Return a heading and a line for each method, dataset, net or bundled config.
+
+    Lines wider than the terminal, or than 100 columns where there is none, are wrapped.
 
     Raises:
       BadInput: no such list.
@@ -23,8 +36,17 @@ def lines(kind: str) -> str:
         found = repr(kind) if kind else "no name of a list"
         raise BadInput("jdd list", found, f"{hint}(lists: {', '.join(KINDS)})")
     rows = KINDS[kind]()
-    width = max(map(len, rows)) + 2
-    return "\n".join(f"{name:<{width}}{words}" for name, words in rows.items())
+    left = max(map(len, rows)) + 2
+    columns = max(_NARROWEST, shutil.get_terminal_size((100, 24)).columns)
+    others = ", ".join(sorted(set(files.bundled()) - set(specs.names())))
+    first = _HEADS[kind].format(others=others)
+    found = [
+        textwrap.fill(
+            f"{name:<{left}}{words}", columns, subsequent_indent=" " * left, break_on_hyphens=False
+        )
+        for name, words in rows.items()
+    ]
+    return "\n".join([first, *found])
 
 
 def _methods() -> dict[str, str]:

@@ -67,7 +67,7 @@ def load(
         apart = {n: v for n, v in {**stated, **given}.items() if n in explicit and n not in COMMON}
         stated, given = ({n: v for n, v in some.items() if n in COMMON} for some in (stated, given))
     try:
-        stated = {name: checked(name, value, chosen.keys) for name, value in stated.items()}
+        stated = files.checked_values(stated, chosen)
     except BadInput as error:
         raise BadInput(f"{file}: {error.where}", error.found, error.allowed) from None
     text = None if spec is None else str(spec)
@@ -84,16 +84,14 @@ def fill(spec: Spec, *given: Mapping[str, Any]) -> Common:
     Raises:
       BadInput: an unknown key, or an invalid value.
     """
-    keys = spec.keys
-    typed = {n: checked(n, value, keys) for some in given for n, value in some.items()}
-    dataset = typed.get("data.name", keys["data.name"].default)
+    typed = {n: value for some in given for n, value in files.checked_values(some, spec).items()}
+    dataset = typed.get("data.name", spec.keys["data.name"].default)
     return values.build(spec, {**spec.starts.get(dataset, {}), **typed})
 
 
 def replace(config: Common, new: Mapping[str, Any]) -> Common:
     """Return a copy of ``config`` with some values changed, validated by the schema."""
-    keys = config.spec.keys
-    typed = {name: checked(name, value, keys) for name, value in flat(new).items()}
+    typed = files.checked_values(flat(new), config.spec)
     return values.build(config.spec, flat(config) | typed)
 
 

@@ -22,7 +22,7 @@ from jdd.interop import (
 )
 from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
-from jdd.product.files import AnyProduct, set_path
+from jdd.product.files import AnyProduct, diverged, set_path
 
 LOADS = (
     "a run's folder, a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar "
@@ -64,7 +64,16 @@ def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
     if path.is_file() and path.suffix.lower() not in ARCHIVES:
         memory.validate_file_size(path, "a set that fits into memory is needed")
     found = _read(path, facts)
-    return distilled_set.plausible(found, where) if isinstance(found, DistilledSet) else found
+    if words := diverged(found.recipe):
+        found = found._replace(notes=(*found.notes, words))
+    if not isinstance(found, DistilledSet):
+        return found
+    try:
+        return distilled_set.plausible(found, where)
+    except BadInput as error:
+        if not words:
+            raise
+        raise BadInput(where, f"{error.found}; {words}", "a set of another run") from None
 
 
 def _read(path: Path, facts: foreign.Known) -> AnyProduct:

@@ -84,7 +84,6 @@ def card(dataset: DistilledSet) -> str:
         "    path: data/train-*.parquet\n---\n"
     )
     train = recipe["train"]
-    rate = dataset.lr if train["lr"] is None else train["lr"]
     lines = [
         f"# {recipe['dataset'] or 'A dataset'}, distilled",
         f"{n} synthetic images of {h}x{w}x{c} for {dataset.classes} classes, made by the "
@@ -95,7 +94,7 @@ def card(dataset: DistilledSet) -> str:
         '```python\nimport jdd\n\ndset = jdd.load("FOLDER")  # images, labels, recipe\n'
         "x_test = dset.transform.forward(pixels)  # real images [n, h, w, c] in [0, 1]\n```",
         f"Net: {recipe['net']['name']}. Training: {train['epochs']} epochs, batches of "
-        f"{train['batch']}, rate {rate}, augmentation "
+        f"{train['batch']}, {_rate(dataset)}, augmentation "
         f"{recipe['augment']['strategy'] or 'none'}.",
     ]
     if train["order"] == "stored":
@@ -107,3 +106,13 @@ def card(dataset: DistilledSet) -> str:
         lines.append(f"Made by:\n\n```\n{recipe['command']}\n```")
     lines.append("The licence of the source images applies; add it above before you publish this.")
     return front + "\n" + "\n\n".join(lines) + "\n"
+
+
+def _rate(dataset: DistilledSet) -> str:
+    """Return the learning rate for training in words, with four significant digits."""
+    rate = dataset.recipe["train"]["lr"]
+    if isinstance(rate, list):
+        return f"one rate for each of {len(rate)} steps"
+    if rate is None:
+        return f"learned rate {dataset.lr:.4g}" if dataset.lr is not None else "no rate"
+    return f"{'learned ' * (dataset.lr == rate)}rate {rate:.4g}"

@@ -115,6 +115,17 @@ def compiled(lowered: Any, simple: bool = False) -> Any:
         return lowered.compile()  # a JAX version with only one code generator
 
 
+# LLVM's optimiser takes two thirds of a compilation and does not change the buffers that XLA plans.
+_UNOPTIMISED = {"xla_backend_optimization_level": 0}
+
+
+def memory_only(lowered: Any) -> Any:
+    """Compile a program that only states its memory: on a CPU without LLVM's optimiser."""
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    return lowered.compile(compiler_options=_UNOPTIMISED)
+
+
 def _trim() -> None:
     """Return the compiler's freed memory to the system: 100 MB per net, which glibc would hold."""
     _glibc("malloc_trim", 0)

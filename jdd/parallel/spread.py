@@ -9,7 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd.parallel.devices import join, layout, once, pad, split, temporaries, threads
+from jdd.parallel.devices import (
+    join,
+    layout,
+    memory_only,
+    once,
+    pad,
+    split,
+    temporaries,
+    threads,
+)
 
 Tree = Any
 
@@ -115,19 +124,22 @@ class _SideBySide:
     def planned(self, *args: Tree) -> int:
         """Return the bytes of temporaries of the concurrent calls; shapes suffice as arguments."""
         item = jax.eval_shape(lambda *a: self._item(a, 0), *args)
-        return temporaries(self._program_of(item)) * threads(self._length(args))
+        known = self._programs.get(self._kind(item))
+        program = known or memory_only(self._one.lower(*item))
+        return temporaries(program) * threads(self._length(args))
 
     def _program(self, args: Sequence[Tree]) -> Any:
-        return self._program_of(self._item(args, 0))
-
-    def _program_of(self, item: Sequence[Tree]) -> Any:
-        leaves, tree = jax.tree.flatten(item)
-        # Precision is no argument of a program, so it is part of the key of a compiled one.
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        kind = (tree, precision, *((x.shape, x.dtype) for x in leaves))
+        item = self._item(args, 0)
+        kind = self._kind(item)
         if kind not in self._programs:
             self._programs[kind] = self._one.lower(*item).compile()
         return self._programs[kind]
+
+    def _kind(self, item: Sequence[Tree]) -> Any:
+        leaves, tree = jax.tree.flatten(item)
+        # Precision is no argument of a program, so it is part of the key of a compiled one.
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        return (tree, precision, *((x.shape, x.dtype) for x in leaves))
 
     def _item(self, args: Sequence[Tree], i: int) -> list[Tree]:
         at = {0: i, "device": 0}
@@ -145,4 +157,4 @@ def planned(call: Any, *args: Tree) -> int:
     """
     if isinstance(call, _SideBySide):
         return call.planned(*args)
-    return temporaries(call.lower(*args).compile())
+    return temporaries(memory_only(call.lower(*args)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,16 @@ def load(path: str | os.PathLike[str]) -> AnyProduct:
         pickled objects.
     """
     return from_arrays(read_npz(path), str(path))
+
+
+def diverged(recipe: Mapping[str, Any]) -> str:
+    """Return one sentence if a set is the last good one of a run that diverged; '' otherwise."""
+    record = recipe.get("diverged")
+    if not isinstance(record, Mapping):
+        return ""
+    words = f"the run that made it diverged at step {record.get('step', 'unknown')}"
+    cause = f" ({record['cause']})" if record.get("cause") else ""
+    return f"{words}{cause}; this is the set of step {recipe.get('steps', 'unknown')}"
 
 
 def kind(path: str | os.PathLike[str]) -> str:

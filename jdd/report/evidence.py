@@ -189,6 +189,8 @@ def gather(workdir: Path) -> Evidence:
         missing.append("No curves: metrics.jsonl holds no lines yet.")
     if not result and (diverged := metrics.divergence(rows)):
         missing.append(f"The run has diverged: {diverged}.")
+    if product is not None and not unfinished and (words := files.diverged(product.recipe)):
+        missing.append(f"{finished.name}: {words}.")
     config = _json(workdir / "config.json", missing)
     labels = {} if unfinished else _labels(workdir, dataset, missing)
     known = (result or {}, config or {})

@@ -116,7 +116,7 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
         *net,
         *r.code("make"),
         *(_plan(r.schedule, turns, unit) if r.schedule else ()),
-        f"for {'step' if r.steps else 'epoch'} in range({turns}):",
+        _loop(r),
         *(f"    {line}" for line in (*_batches(evidence, r, n), *r.code("step"))),
         *["    plan.step()"] * bool(r.schedule),
         *(f"    {line}" for line in r.code("turn")),
@@ -124,6 +124,15 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
         *test,
     ]
     return "\n".join(lines)
+
+
+def _loop(r: Recipe) -> str:
+    """Return the line that begins the loop, with the number of epochs that the protocol names."""
+    if r.steps:
+        return f"for step in range({r.steps}):"
+    if r.total_passes != r.epochs + 1 or not r.epochs:
+        return f"for epoch in range({r.total_passes}):"
+    return f"for epoch in range({r.epochs} + 1):  # epochs 0 to {r.epochs}"
 
 
 def _recipe(evidence: Evidence) -> Recipe | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd.errors import BadInput
-from jdd.report import recipe
+from jdd.report import own_keys, recipe
 from jdd.report.evidence import Evidence, Score, gather, mapping, real
 from jdd.report.html import number
 from jdd.run import metrics
@@ -219,7 +219,15 @@ def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
         )
         for table in (_ACCURACY, _COST)
     )
+    own = own_keys.differing([(run.name, run.evidence.known("method"), _made(run)) for run in runs])
+    unlike += tuple(Unlike(what, values) for what, values in own.items())
     return Group(title, net, tuple(runs), unlike, slower)
+
+
+def _made(run: Run) -> dict[str, Any]:
+    """Return the config that a run's set was made by; {} for the evaluation of a set."""
+    evaluation = run.evidence.workdir / "checkpoints" / "set.json"
+    return {} if evaluation.exists() else run.evidence.config
 
 
 def _by_value(

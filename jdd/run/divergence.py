@@ -120,9 +120,21 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
     return found or [f"--config.seed={config.seed + 1}"]
 
 
-def message(config: Common, workdir: Path, stage: str, step: int, found: Cause) -> str:
-    """Return the line for a run whose step ``step`` + 1 diverged."""
+def message(
+    config: Common,
+    workdir: Path,
+    stage: str,
+    step: int,
+    found: Cause,
+    saved: Path | None = None,
+) -> str:
+    """Return the line for a run whose step ``step`` + 1 diverged.
+
+    ``saved`` is the file of the set of step ``step``, if the stage makes one.
+    """
     last = f"the last good state, of step {step}, is kept" if step else "no step was completed"
+    if step and saved is not None:
+        last = f"the last good set, of step {step}, is {saved}"
     flags = " or ".join(remedies(config, found.keys))
     return (
         f"{stage} diverged at step {step + 1}: {found.what}; {last}. "

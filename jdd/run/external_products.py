@@ -70,7 +70,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     else:
         dataset = data.load(config.data)
     config, added = configs.resolve(config, shape=dataset.shape)
-    notes = validation.validate_data(product, dataset)
+    notes = [*product.notes, *validation.validate_data(product, dataset)]
     dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
     return Ready(product, dataset, config, [n for n in added if n.startswith("nets=")])
 

@@ -21,6 +21,7 @@ of 100 steps extended to 200 equals a run of 200 from the beginning. Other chang
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -145,6 +146,7 @@ def run(
     observe: Callable[[int, State], None] | None = None,
     programs: Programs | None = None,
     steps: int | None = None,
+    saved_set: Path | None = None,
 ) -> State:
     """Run the outer steps of ``method`` and return the last state. Resumable, see above.
 
@@ -155,6 +157,7 @@ def run(
       programs: the result of ``make_step`` for a method that differs only in ``init`` and
         ``sample``: compiled once for both.
       steps: the number of steps; None: ``config.steps``.
+      saved_set: where the caller saves the last good set if the run diverges, for the message.
 
     Raises:
       Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
@@ -173,7 +176,7 @@ def run(
     metrics.truncate(curve(stage), at)
     if at < total:
         gradient, update = programs or make_step(method, seed, devices)
-        watch = _Watch(method, problem, seed, stage, session, gradient)
+        watch = _Watch(method, problem, seed, stage, session, gradient, saved_set)
         compiling = ", compiling ..." if not gradient.programs else ""
         session.say(f"{stage}: step {at} of {total}{compiling}")
     bar = session.bar(total, stage, start=at)
@@ -222,6 +225,7 @@ class _Watch(NamedTuple):
     stage: str
     session: Session
     gradient: Callable[..., Tree]
+    saved_set: Path | None
 
     def ensure(self, recent: dict[str, jax.Array], carry: Carry) -> None:
         """Log a refused step and raise; ``carry`` is the one before it.
@@ -238,8 +242,8 @@ class _Watch(NamedTuple):
         found = divergence.cause(self.method, config, self.seed, carry, result)
         scalars = {name: float(value) for name, value in {"loss": loss, **measured}.items()}
         self.session.metrics.log(self.stage, step + 1, **scalars, diverged=found.what)
-        workdir = self.session.workdir
-        raise Diverged(divergence.message(config, workdir, self.stage, step, found))
+        workdir, saved = self.session.workdir, self.saved_set
+        raise Diverged(divergence.message(config, workdir, self.stage, step, found, saved))
 
 
 def _log(

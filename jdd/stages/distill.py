@@ -157,13 +157,18 @@ def _at_once(
 
     If it is interrupted, the set of that step is saved as an unfinished one.
     """
-    stage = context.stage(seed)
+    stage, path = context.stage(seed), context.set_path(seed)
     observe = _observer(context, method, seed, session)
     try:
-        return loop.run(method, problem, seed, session, context.devices, stage, observe)
+        return loop.run(
+            method, problem, seed, session, context.devices, stage, observe, saved_set=path
+        )
     except Diverged:
         last_good, steps = loop.last(method, seed, session, stage)
-        _save(context, _complete(context, method, last_good, steps, seed), seed, session)
+        found = _complete(context, method, last_good, steps, seed)
+        row = session.metrics.last(stage) or {}
+        record = {"step": row.get("step"), "cause": row.get("diverged")}
+        _save(context, found.with_recipe(found.recipe | {"diverged": record}), seed, session)
         raise
     except Interrupted:
         state, steps = loop.last(method, seed, session, stage)

@@ -19,7 +19,7 @@ from jdd.run.context import RunContext
 from jdd.schema.common import Common
 from jdd.schema.decoupled import Recover
 from jdd.specs import rded
-from jdd.stages import costs, phases
+from jdd.stages import phases
 from jdd.stages.base import Estimate, pace, scaled, share, timed, timed_in_full
 
 
@@ -47,12 +47,9 @@ def estimate(context: RunContext, seeds: Sequence[int]) -> Estimate:
     step = seconds * batch / few * made.factor
     rounds = max(1, len(parts))
     left = rounds * context.config.steps * len(seeds)
-    points = context.config.eval.curve * len(context.seeds)
-    each = 0.0
-    if left and points:
-        each = costs.cost(context, context.net, config.eval.curve_n, memory=False).seconds
     note = f"{left} steps of {pace(step)}" + scaled(few, batch) + of + made.note
-    note += f", {points} points of the accuracy curve"
+    if left and context.config.eval.curve:
+        note += ", without the accuracy curve (see evaluate)"
     images = config.ipc * context.data.classes * len(context.seeds)
     disk = 4 * images * math.prod(context.data.shape)
     planned, begun = temporaries * batch // few * made.images + made.stored, 0.0
@@ -61,7 +58,7 @@ def estimate(context: RunContext, seeds: Sequence[int]) -> Estimate:
             context, seeds, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops
         )
         begun, note = found.seconds, f"{note}; at first {found.note}"
-    return Estimate(begun + step * left + each * points, planned, note, disk)
+    return Estimate(begun + step * left, planned, note, disk)
 
 
 class _Shortened(NamedTuple):

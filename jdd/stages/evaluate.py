@@ -379,6 +379,12 @@ def _estimate(context: RunContext) -> Estimate:
             seconds += cost(context, net, n, memory=False).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
+    # The curve of the distill stage trains the same nets: timed here, so that they compile once.
+    unmade = sum(not context.set_path(seed).exists() for seed in context.seeds)
+    if points := unmade * context.config.eval.curve * bool(context.config.steps):
+        each = cost(context, context.net, context.config.eval.curve_n, memory=False).seconds
+        seconds += points * each
+        note += f"; {points} points of the accuracy curve, measured while distilling"
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)
 
 

@@ -19,13 +19,21 @@ from jdd.training import trainer
 from jdd.training.recipe import Recipe
 
 
+def surplus(context: RunContext) -> str:
+    """Return in words that whole groups are more experts than requested; '' if they are not."""
+    requested, group = context.config.experts.count, context.store.group
+    made = context.groups * group
+    if made <= requested:
+        return ""
+    fits = max(size for size in range(1, group + 1) if requested % size == 0)
+    less = f"--config.experts.group={fits}, with a new --workdir, trains {requested}"
+    return f"{requested} experts asked for, {made} trained (groups of {group}); {less}"
+
+
 def _run(context: RunContext, session: Session) -> None:
-    config, requested = context.config, context.config.experts.count
-    made = context.groups * context.store.group
-    if made != requested:
-        session.say(
-            f"experts: {requested} asked for, {made} trained (groups of {context.store.group})"
-        )
+    config = context.config
+    if words := surplus(context):
+        session.say(f"experts: {words}")
     batch, images = config.experts.batch, context.source.train.size
     if batch >= images:
         session.say(
@@ -93,7 +101,9 @@ def training_cost(
 def _estimate(context: RunContext) -> Estimate:
     config = context.config
     left = [g for g in range(context.groups) if context.store.epochs(g) < config.experts.epochs]
-    return cost(context, context.store.group, config.experts.epochs, len(left))
+    found = cost(context, context.store.group, config.experts.epochs, len(left))
+    more = surplus(context)
+    return found._replace(note=f"{found.note}; {more}") if more else found
 
 
 def _done(context: RunContext) -> bool:

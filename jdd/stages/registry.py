@@ -113,7 +113,7 @@ STAGES: tuple[Entry, ...] = (
     ),
     Entry(
         name="report",
-        help="write report.html again",
+        help="write report.html again; without --config by the config of --workdir",
         module="jdd.stages.report:STAGE",
         makes="figures",
         inputs=("evaluate",),

@@ -15,6 +15,7 @@ import yaml
 import jdd
 from jdd.data import load
 from jdd.errors import BadInput
+from jdd.interop import huggingface_folder
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
 from tests import tiny_distilled
@@ -161,6 +162,14 @@ def test_a_set_is_exported_with_a_card_and_read_again(tmp_path: Path, kind: str)
         preview.to_pixels(dset)[3]
     )
     text = (top / "README.md").read_text(encoding="utf-8")
+    given = dset._replace(lr=None).with_recipe(
+        dset.recipe | {"train": dset.recipe["train"] | {"lr": 0.05}}
+    )
+    assert ", rate 0.05, augmentation" in huggingface_folder.card(given)
+    learned = dset._replace(lr=0.023456789).with_recipe(
+        dset.recipe | {"train": dset.recipe["train"] | {"lr": None}}
+    )
+    assert "learned rate 0.02346, augmentation" in huggingface_folder.card(learned)
     front = yaml.safe_load(text.split("---")[1])
     assert front["configs"][0]["data_files"][0] == {
         "split": "train",

@@ -1,0 +1,49 @@
+"""The config of a run that is there already, by its directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jdd import specs
+from jdd.config.resolve import Loaded, from_json, replace
+from jdd.errors import BadInput
+from jdd.schema.values import flat
+
+
+def of_run(directory: Path, overrides: Mapping[str, Any]) -> Loaded:
+    """Return the config of the run in ``directory`` with ``overrides``, the only explicit keys.
+
+    Raises:
+      BadInput: its config.json is damaged, or is of a method outside the package; an unknown key or
+        an invalid value.
+    """
+    path = directory / "config.json"
+    text = path.read_text(encoding="utf-8")
+    method = _entry(text, "method")
+    if method and method not in specs.names():
+        found = f"a run of {method}, a method outside jdd"
+        raise BadInput(str(path), found, "--config=FILE with it, the file that defines the method")
+    config = replace(from_json(text, str(path)), overrides)
+    given = frozenset(flat(overrides))
+    return Loaded(config, given, config.method, typed=given)
+
+
+def command_of(directory: Path) -> str:
+    """Return the command that result.json in ``directory`` records; '' if there is none."""
+    try:
+        return _entry((directory / "result.json").read_text(encoding="utf-8"), "command")
+    except OSError:
+        return ""
+
+
+def _entry(text: str, name: str) -> str:
+    """Return a text entry of a JSON object; '' if there is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ""
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else ""
