@@ -25,22 +25,19 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
     """
     published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
     found = recipe(problem, steps, **{"loss": "nce", **published, **train})
-    return (
-        found
-        | ({"protocol": config.protocol} if published else {})
-        | {
-            "schema": 2,
-            "task": "retrieval",
-            "ipc": 0,
-            "pairs": config.pairs,
-            "text": {
-                "encoder": "hashed",
-                "size": config.text.size,
-                "captions": config.text.captions,
-            },
-            **towers(config),
-        }
-    )
+    return found | {
+        **({"protocol": config.protocol} if published else {}),
+        "schema": 2,
+        "task": "retrieval",
+        "ipc": 0,
+        "pairs": config.pairs,
+        "text": {
+            "encoder": "hashed",
+            "size": config.text.size,
+            "captions": config.text.captions,
+        },
+        **towers(config),
+    }
 
 
 def towers(config: PairConfig) -> dict[str, Any]:
