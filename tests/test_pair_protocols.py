@@ -126,6 +126,25 @@ def test_a_saved_set_is_evaluated_by_another_protocol(run, tmp_path):
         assert not (tmp_path / name).exists()
 
 
+def test_image_towers_and_text_towers_are_crossed(run, tmp_path):
+    place, _ = run
+    args = ["--mode=evaluate", f"--set={place / 'distilled.npz'}", "--config.eval.n=1",
+            "--config.baselines.random=1", "--config.progress=false", "--config.eval.epochs=2",
+            "--config.nets=MLP,MLP+linear,ConvNet+mlp", f"--workdir={tmp_path / 'e'}"]  # fmt: skip
+    assert main(args) == 0
+    found = json.loads((tmp_path / "e/result.json").read_text())
+    assert list(found["metrics"]) == ["MLP", "MLP+linear", "ConvNet+mlp"]
+    assert found["baselines"]["random"]["net"] == "MLP"
+    sizes = {name: one["parameters"] for name, one in found["nets"].items()}
+    e = 8
+    # The run's own image tower has its options; the default head is two layers and a LayerNorm.
+    assert sizes["MLP"] - sizes["MLP+linear"] == e * e + e + 2 * e
+    page = (tmp_path / "e/report.html").read_text(encoding="utf-8")
+    assert "MLP+linear" in page and "ConvNet+mlp" in page
+    assert main([*args[:-2], "--config.nets=MLP+lin", f"--workdir={tmp_path / 'f'}"]) == 2
+    assert not (tmp_path / "f").exists()
+
+
 def test_options_of_pairs_are_refused_of_images(tmp_path):
     from jdd.evaluation import rules
     from tests.tiny_distilled import make

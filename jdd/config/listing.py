@@ -39,14 +39,14 @@ def lines(kind: str) -> str:
     left = max(map(len, rows)) + 2
     columns = max(_NARROWEST, shutil.get_terminal_size((100, 24)).columns)
     others = ", ".join(sorted(set(files.bundled()) - set(specs.names())))
-    first = _HEADS[kind].format(others=others)
+    head = _HEADS[kind].format(others=others)
     found = [
         textwrap.fill(
             f"{name:<{left}}{words}", columns, subsequent_indent=" " * left, break_on_hyphens=False
         )
         for name, words in rows.items()
     ]
-    return "\n".join([first, *found])
+    return "\n".join([head, *found])
 
 
 def _methods() -> dict[str, str]:

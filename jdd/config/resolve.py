@@ -114,7 +114,8 @@ def resolve(
     _validate_dataset(config)
     nets: object = config.nets
     words = (config.net.name,) if nets == AUTO else config.nets
-    names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape))
+    pairs = config.spec.task == "retrieval"
+    names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape), pairs)
     settled, notes = resolve_auto(config, shape)
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:

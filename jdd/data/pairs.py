@@ -22,6 +22,7 @@ from jdd.errors import BadInput
 from jdd.schema.pairs import PairData, Text
 
 NAMES = digits_captions.DATASETS
+_MOST = 10  # the largest k of recall at k
 _SEED = 0  # of a test split that no file states: the same for every seed of a run
 
 
@@ -196,10 +197,22 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
     for part in (*found.files, *found.captions, *splits, *_identity(encode), str(words.captions)):
         digest.update(part.encode() + b"\n")
     held = split("val") if (splits == "val").any() else None
+    test = split("test")
     return PairDataset(
-        data.name, split("train"), held, split("test"), transform, "none",
-        digest.hexdigest()[:16], (*found.notes, *notes, *more), encode,
+        data.name, split("train"), held, test, transform, "none",
+        digest.hexdigest()[:16], (*found.notes, *notes, *_few(test), *more), encode,
     )  # fmt: skip
+
+
+def _few(test: PairSplit) -> list[str]:
+    """Return a note if the test split has fewer candidates than recall is measured at."""
+    counts = (len(test.images), len(test.captions))
+    if min(counts) >= _MOST:
+        return []
+    images, captions = (
+        f"{n} {w}{'s' * (n != 1)}" for n, w in zip(counts, ("image", "caption"), strict=True)
+    )
+    return [f"{images} and {captions} to test on: recall at {_MOST} is of {_MOST} or all there are"]
 
 
 def _read(request: Request, data: PairData) -> Captioned:

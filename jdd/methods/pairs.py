@@ -27,23 +27,20 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
     encoder = cast(PairDataset, problem.data).encoder
     published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
     found = recipe(problem, steps, **{"loss": "nce", **published, **train})
-    return (
-        found
-        | ({"protocol": config.protocol} if published else {})
-        | {
-            "schema": 2,
-            "task": "retrieval",
-            "ipc": 0,
-            "pairs": config.pairs,
-            "text": {
-                "encoder": config.text.encoder,
-                "size": config.text.size,
-                "captions": config.text.captions,
-                **(encoder.to_json() if encoder else {}),
-            },
-            **towers(config),
-        }
-    )
+    return found | {
+        **({"protocol": config.protocol} if published else {}),
+        "schema": 2,
+        "task": "retrieval",
+        "ipc": 0,
+        "pairs": config.pairs,
+        "text": {
+            "encoder": config.text.encoder,
+            "size": config.text.size,
+            "captions": config.text.captions,
+            **(encoder.to_json() if encoder else {}),
+        },
+        **towers(config),
+    }
 
 
 def towers(config: PairConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jdd.errors import BadInput, nearest
 from jdd.nets import NAMES, make
+from jdd.nets.towers import TEXT_TOWER, TEXT_TOWERS
 
 # The evaluation nets of each paper (DC 2021; DM 2023, all with batch norm; MTT 2022).
 POOLS: dict[str, tuple[str, ...]] = {
@@ -16,15 +17,30 @@ POOLS: dict[str, tuple[str, ...]] = {
 }
 
 
-def validate_names(where: str, words: Sequence[str], pools: bool = True) -> None:
+def validate_names(
+    where: str, words: Sequence[str], pools: bool = True, texts: Sequence[str] = ()
+) -> None:
     """Refuse words that name neither a net nor, with ``pools``, a pool.
+
+    With ``texts`` a net may have one of these text towers after '+'.
 
     Raises:
       BadInput: with the nearest known name.
     """
     for word in words:
+        net, plus, text = word.partition("+")
         if word in NAMES or pools and word in POOLS:
             continue
+        if plus and texts and net in NAMES:
+            if text in texts:
+                continue
+            near = nearest(text, texts)
+            hint = f"did you mean {near}? " if near else ""
+            found = f"unknown text tower {text!r} in {word!r}"
+            raise BadInput(where, found, f"{hint}(text towers: {', '.join(texts)})")
+        if plus and net in NAMES:
+            found = f"{word!r}, with a text tower"
+            raise BadInput(where, found, f"{net} (text towers are of config.nets, for pairs)")
         near = nearest(word, (*NAMES, *POOLS) if pools else NAMES)
         hint = f"did you mean {near}? " if near else ""
         several = f"; several at once: {', '.join(POOLS)}" if pools else ""
@@ -32,12 +48,16 @@ def validate_names(where: str, words: Sequence[str], pools: bool = True) -> None
 
 
 def chosen(
-    own: str, words: Sequence[str], shape: tuple[int, ...] | None
+    own: str, words: Sequence[str], shape: tuple[int, ...] | None, pairs: bool = False
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Validate ``own``, the net used for distillation, and ``words``; return ``expand`` of them."""
+    """Validate ``own``, the net used for distillation, and ``words``; return ``expand`` of them.
+
+    Args:
+      pairs: words may have a text tower after '+'; the default one is left out.
+    """
     validate_names("config.net.name", [own], pools=False)
-    validate_names("config.nets", words)
-    return expand(words, shape, own)
+    validate_names("config.nets", words, texts=tuple(TEXT_TOWERS) if pairs else ())
+    return expand([word.removesuffix(f"+{TEXT_TOWER}") for word in words], shape, own)
 
 
 def expand(

@@ -3,7 +3,11 @@
     u = f(x) / |f(x)|,  v = h(e) / |h(e)|,  logits_ij = <u_i, v_j> / tau
     h(e) = LN(p + W2 gelu(p) + b2),  p = W1 e + b1
 
-f is any net of ``jdd/nets`` whose last layer maps to the embedding; e is the vector of a text.
+f is any net of ``jdd/nets`` whose last layer maps to the embedding; e is the vector of a text. h is
+one of ``TEXT_TOWERS``, named after the image net and '+'; above is the default, ``residual``:
+
+    linear    h(e) = W e + b
+    mlp       h(e) = W2 gelu(W1 e + b1) + b2
 
 Source: the projection head of Wu et al. (Vision-Language Dataset Distillation, TMLR 2024); theirs
 has dropout of 0.1 and an image net without a layer to the embedding.
@@ -12,6 +16,7 @@ has dropout of 0.1 and an image net without a layer to the embedding.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd import nets
+from jdd.errors import BadInput
 from jdd.nets.base import Dense, Net, Output, Taps, Variables, draw
 
 TAU = 0.07
@@ -42,6 +48,41 @@ class TextHead(nn.Module):
         return x * scale[None] + bias[None]
 
 
+class LinearHead(nn.Module):
+    """One layer: [n, d] -> [n, size]."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, e: jax.Array) -> jax.Array:
+        out: jax.Array = Dense(self.size, name="out")(e)
+        return out
+
+
+class MLPHead(nn.Module):
+    """Two layers: [n, d] -> [n, size]."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, e: jax.Array) -> jax.Array:
+        p = nn.gelu(Dense(self.size, name="in")(e), approximate=False)
+        out: jax.Array = Dense(self.size, name="out")(p)
+        return out
+
+
+TEXT_TOWERS: dict[str, Callable[[int], nn.Module]] = {
+    "residual": TextHead, "linear": LinearHead, "mlp": MLPHead,
+}  # fmt: skip
+TEXT_TOWER = "residual"
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Return the names of the image net and of the text tower: ConvNet+linear, or ConvNet alone."""
+    image, _, text = name.partition("+")
+    return image, text or TEXT_TOWER
+
+
 @functools.lru_cache(maxsize=64)
 def two_towers(
     name: str,
@@ -60,7 +101,7 @@ def two_towers(
     "image" and "text".
 
     Args:
-      name: of the image net.
+      name: of the image net; with a text tower after '+' if it is not the default.
       shape: (h, w, c) of an image.
       text_size: d, the length of a text vector.
       size: the embedding's length.
@@ -69,9 +110,13 @@ def two_towers(
       shared: every net starts with the same image tower, a constant draw, whatever the key.
 
     Raises:
-      BadInput: as ``nets.make``.
+      BadInput: as ``nets.make``; an unknown text tower.
     """
-    image, head = nets.make(name, shape, size, **dict(options)), TextHead(size)
+    first, second = parts(name)
+    if second not in TEXT_TOWERS:
+        found = f"unknown text tower {second!r}"
+        raise BadInput("config.nets", found, f"one of {', '.join(TEXT_TOWERS)}")
+    image, head = nets.make(first, shape, size, **dict(options)), TEXT_TOWERS[second](size)
 
     def text_shapes() -> Variables:
         return dict(head.init(jax.random.key(0), jnp.zeros((1, text_size))))

@@ -20,7 +20,7 @@ from jdd.methods.base import Problem, net_options
 from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
 from jdd.nets.lora import adapted
-from jdd.nets.towers import two_towers
+from jdd.nets.towers import parts, two_towers
 from jdd.pretrained import imported
 from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
@@ -59,8 +59,11 @@ class RunContext:
         self.net = self.make_net(config.net.name)
 
     def make_net(self, name: str) -> Net:
-        """Return the net called ``name``. The run's own net is built with the config's options."""
-        own = name == self.config.net.name
+        """Return the net called ``name``. The run's own net is built with the config's options.
+
+        So is the run's own image net next to another text tower.
+        """
+        own = parts(name)[0] == self.config.net.name
         options = net_options(self.config) if own else {}
         if isinstance(self.data, PairDataset):
             config = cast(PairConfig, self.config)
@@ -109,7 +112,8 @@ class RunContext:
         Runs share a store only if all of these agree.
         """
         experts, data = self.config.experts, self.training_data(flat)
-        options = net_options(self.config) if net in ("", self.config.net.name) else {}
+        own = net == "" or parts(net)[0] == self.config.net.name
+        options = net_options(self.config) if own else {}
         recipe = self.recipe(flat)
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
@@ -256,7 +260,7 @@ def _towers(
         name, shape, text_size, towers.size, options, towers.tau, towers.start == "shared"
     )
     if towers.weights:
-        image = nets.make(name, shape, towers.size, **dict(options))
+        image = nets.make(parts(name)[0], shape, towers.size, **dict(options))
         found = imported.read(Path(towers.weights), image, dict(options).get("act", "relu"))
         net = imported.fixed(net, found.variables, "image")
     return adapted(net, lora.rank, lora.alpha) if lora.rank else net

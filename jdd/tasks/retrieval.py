@@ -1,6 +1,6 @@
 """Retrieval: two towers find the texts of an image and the images of a text.
 
-    R@k = share of queries whose k nearest candidates, by cosine, hold a right one
+    R@k = share of queries whose min(k, m) nearest of m candidates, by cosine, hold a right one
 
 A candidate is right where its meaning is the query's (``data.pairs.PairSplit``). Ties count against
 the net, so that towers that make all embeddings equal have a recall of 0.
@@ -106,8 +106,12 @@ def recalls(
       image, text: unit vectors, ``[n, size]`` and ``[m, size]``.
       images, texts: their meanings, int ``[n]`` and ``[m]``.
     """
-    ways = [ranks(image, text, images, texts), ranks(text, image, texts, images)]
-    found = [float(np.mean(ranked < k)) for ranked in ways for k in KS]
+    ways = [
+        (ranks(image, text, images, texts), len(text)),
+        (ranks(text, image, texts, images), len(image)),
+    ]
+    # A query without a right candidate has rank m: it misses at every k.
+    found = [float(np.mean(ranked < min(k, m))) for ranked, m in ways for k in KS]
     return [float(np.mean(found)), *found]
 
 

@@ -43,6 +43,12 @@ def load(folder: Path, tmp_path: Path, **keys: object) -> pairs.PairDataset:
     return pairs.load(PairData(**own | keys), Text(size=32))  # type: ignore[arg-type]
 
 
+def notes_of(found: pairs.PairDataset) -> tuple[str, ...]:
+    """The notes but for the one on small test splits, as these are."""
+    assert " to test on: recall at 10" in found.notes[-1]
+    return found.notes[:-1]
+
+
 # Each says: image 00 is "a red, small one" and "red", in train; 01 is "green", in test.
 LAYOUTS = {
     "karpathy.json": json.dumps({"images": [
@@ -76,7 +82,7 @@ def test_every_layout_says_the_same(name, tmp_path):
     assert found.train.captions == ("a red, small one", "red")
     assert found.train.image_of.tolist() == [0, 0] and found.test.captions == ("green",)
     assert found.val is None and found.train.images.shape == (1, 6, 6, 3)
-    assert not found.notes
+    assert not notes_of(found)
 
 
 def test_files_without_splits():
@@ -259,6 +265,8 @@ def test_a_run_on_own_pictures(tmp_path, capsys):
     ]  # fmt: skip
     assert main.main(words) == 0, capsys.readouterr().err
     assert "mean recall" in capsys.readouterr().out
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")  # 2 images to test on
+    assert "2 images and 2 captions to test on: recall at 10 is of 10 or all there are" in page
     again = ["--mode=evaluate", f"--set={tmp_path / 'run/distilled.npz'}", *words[1:3]]
     again += [f"--workdir={tmp_path / 'e'}", *words[6:9], "--config.progress=false"]
     assert main.main(again) == 0, capsys.readouterr().err

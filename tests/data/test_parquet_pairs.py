@@ -14,7 +14,7 @@ from PIL import Image
 from jdd.data import pairs
 from jdd.data.sources import parquet_pairs
 from jdd.errors import BadInput
-from tests.data.test_captioned import load, png
+from tests.data.test_captioned import load, notes_of, png
 
 pa = pytest.importorskip("pyarrow")
 pq = importlib.import_module("pyarrow.parquet")
@@ -45,7 +45,7 @@ def test_splits_by_file_name_and_rows_that_share_an_image(tmp_path):
     written(place / "test-00000-of-00001.parquet", image=cells([4]), caption=["g"])
     found = load(tmp_path, tmp_path)
     assert words(found.train) == [(0, "a"), (0, "c"), (1, "b"), (1, "e"), (2, "d"), (3, "f")]
-    assert words(found.test) == [(0, "g")] and not found.notes
+    assert words(found.test) == [(0, "g")] and not notes_of(found)
     back = np.round(found.transform.inverse(found.train.images) * 255).astype(np.uint8)
     for i, image in enumerate(back):
         np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(png(i)))))
@@ -70,7 +70,7 @@ def test_captions_of_every_shape_and_a_column_of_splits(shape, tmp_path):
     found = load(written(tmp_path / "test.parquet", **columns), tmp_path)
     own = ["a"] if shape == "one a row" else ["a", "b"]
     assert list(found.train.captions) == own and found.test.captions == ("d",)
-    assert found.val is not None and found.val.captions == ("c",) and not found.notes
+    assert found.val is not None and found.val.captions == ("c",) and not notes_of(found)
 
 
 def test_a_single_split_is_the_training_data(tmp_path):
@@ -87,7 +87,7 @@ def test_rows_left_out_are_named(tmp_path):
     path = written(tmp_path / "x.parquet", image=image, caption=caption, split=split)
     found = load(path, tmp_path)
     assert words(found.train) == [(0, "a")] and words(found.test) == [(0, "f"), (1, "a")]
-    assert found.notes == (
+    assert notes_of(found) == (
         f"2 of 7 captions left out: empty ({path}, row 1)",
         f"1 of 7 captions left out: no image ({path}, row 3)",
         f"1 of 7 captions left out: the same words of the same image ({path}, row 4)",

@@ -8,8 +8,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jdd import config as configs
 from jdd import nets, rng
+from jdd.errors import BadInput
 from jdd.nets.towers import two_towers
 
 DRAW = np.random.default_rng(1)
@@ -72,3 +75,41 @@ def test_shapes_types_and_one_trace_for_every_batch_of_a_size():
         out = logits(variables, scale * X, scale * E)
         chex.assert_shape(out, (3, 4))
         chex.assert_type(out, jnp.float32)
+
+
+def test_text_towers_by_name():
+    made = {}
+    for name in ("linear", "mlp"):
+        net = two_towers(f"MLP+{name}", (8, 8, 1), 6, 5, (("width", 8),))
+        assert net.name == f"MLP+{name}"
+        variables = net.init(rng.key(0, "towers"))
+        head = jax.tree.map(np.asarray, variables["params"]["text"])
+        x = E
+        if name == "mlp":
+            p = x @ head["in"]["kernel"] + head["in"]["bias"]
+            x = 0.5 * p * (1 + erf(p / math.sqrt(2)))
+        v = x @ head["out"]["kernel"] + head["out"]["bias"]
+        made[name] = net.apply(variables, {"text": E}).embeddings["text"]
+        wanted = v / np.linalg.norm(v, axis=1, keepdims=True)
+        np.testing.assert_allclose(made[name], wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(BadInput, match="unknown text tower 'deep'; one of residual, linear, mlp"):
+        two_towers("MLP+deep", (8, 8, 1), 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "keys", "words"),
+    [
+        ("random_pairs:digits_captions", {"nets": "MLP+linar"}, "did you mean linear.*residual"),
+        ("random_pairs:digits_captions", {"nets": "MPL+linear"}, "unknown net 'MPL.linear'"),
+        ("random_pairs:digits_captions", {"net.name": "MLP+mlp"}, "config.net.name.*text tower"),
+        ("random:digits", {"nets": "MLP+linear"}, "config.nets: 'MLP.linear', with a text tower"),
+    ],
+)
+def test_names_of_towers_are_validated(spec, keys, words):
+    with pytest.raises(BadInput, match=words):
+        configs.resolve(configs.load(spec, keys).config)
+
+
+def test_the_default_text_tower_has_no_name_of_its_own():
+    loaded = configs.load("random_pairs:digits_captions", {"nets": "MLP+residual,MLP+linear"})
+    assert configs.resolve(loaded.config)[0].nets == ("MLP", "MLP+linear")

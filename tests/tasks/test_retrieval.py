@@ -69,3 +69,12 @@ def test_chance_is_the_mean_over_random_rankings():
     assert wanted["ir10"] == 1  # fewer candidates than ranks
     # Two of the six images suit a caption of meaning 0 or 3, one suits the other two captions.
     np.testing.assert_allclose(wanted["ir1"], (6 * 2 / 6 + 2 * 1 / 6) / 8)
+
+
+def test_with_fewer_candidates_than_k_all_of_them_count():
+    image, text = unit(3), unit(4)
+    found = retrieval.recalls(image, text, np.array([0, 1, 9]), np.array([0, 1, 1, 2]))
+    # Image 9 has no caption: it misses even at 10 of 4. Caption 2 has no image.
+    assert found[3] == 2 / 3 and found[6] == 3 / 4
+    one = retrieval.recalls(unit(1), unit(1), np.array([0]), np.array([0]))
+    assert one == [1.0] * 7
