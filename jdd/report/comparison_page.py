@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jdd import __version__
-from jdd.report import cost, pictures, training
+from jdd.report import cost, pictures, recalls, training
 from jdd.report.accuracy import Bar
 from jdd.report.collapse import sentences
 from jdd.report.comparison_images import Grid
@@ -74,6 +74,7 @@ class Section(NamedTuple):
 
     title: str
     note: str
+    collapsed: list[str]
     keys: list[tuple[str, str]]
     bars: list[Bar]
     net_heads: list[str]
@@ -106,6 +107,7 @@ def render(found: Found) -> str:
         ],
         other_folders=found.passed,
         metric=" and ".join(sorted({_metric(group) for group in found.groups})),
+        examples=" or ".join(sorted({g.runs[0].evidence.examples for g in found.groups})),
         sections=[_section(group, room) for group in found.groups],
         origins=list(_origins(found)),
         version=__version__,
@@ -171,6 +173,7 @@ def _section(group: Group, room: int) -> Section:
     return Section(
         title=group.title,
         note=_note(group),
+        collapsed=collapses(group),
         keys=marks,
         bars=bars,
         net_heads=[first, f"Random {examples}", "Published", *others],
@@ -191,7 +194,8 @@ def _note(group: Group) -> str:
         words += " How often an attack succeeds is in each run's own report."
     if teacher_labels_note(group):
         words += f" {teacher_labels_note(group)}"
-    words += "".join(f" {line}" for line in collapses(group))
+    if group.runs[0].evidence.retrieval:
+        words += f" {recalls.candidates(group.runs[0].evidence)}".rstrip()
     if group.unlike:
         words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
     return words
