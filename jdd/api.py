@@ -16,6 +16,7 @@ from jdd.errors import BadInput
 from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
+from jdd.product.pairs import PairSet
 from jdd.report import comparison_json
 from jdd.run import pipeline
 from jdd.schema.common import Common
@@ -256,9 +257,9 @@ def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.W
       BadInput: as ``load`` and ``jdd.interop.write_figures``.
     """
     product = dset if isinstance(dset, AnyProduct) else load(dset)
-    if not isinstance(product, DistilledSet):
+    if not isinstance(product, DistilledSet | PairSet):
         found = f"a product of kind {product.kind!r}"
-        raise BadInput("--format=figures", found, "a fixed set of images")
+        raise BadInput("--format=figures", found, "a fixed set of images, or pairs")
     if isinstance(dset, AnyProduct):
         return interop.write_figures(product, Path(path))
     return interop.write_figures(product, Path(path), files.set_path(dset))

@@ -173,7 +173,7 @@ def test_odd_results_are_no_trouble(tmp_path: Path) -> None:
 
 
 def test_classes_of_other_names_go_by_their_order() -> None:
-    from jdd.report.comparison_page import columns
+    from jdd.report.comparison_images import columns
 
     cells = columns(make(names=("0", "1", "2")), ("zero", "one"), 1)
     assert [len(stack) for stack in cells] == [1, 1]

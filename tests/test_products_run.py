@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused_before_the_first_write(kind, keys, words, tmp
 
 def test_formats_of_fixed_sets_refuse_others(run, tmp_path):
     kind, place, _ = run
-    for fmt in ("png", "safetensors", "ddranking", "figures"):
+    for fmt in ("png", "safetensors", "ddranking", *["figures"] * (kind == "generator")):
         with pytest.raises(BadInput, match=f"kind '{kind}'"):
             jdd.export(place / "distilled.npz", tmp_path / "x", fmt)
     copied = jdd.export(place / "distilled.npz", tmp_path / "copy.npz")
@@ -221,6 +221,17 @@ def test_runs_of_pairs_are_compared_and_studied(tmp_path):
     assert "mean recall" in found["text"] and len(found["cells"]) == 2
     page = (tmp_path / "s/compare.html").read_text(encoding="utf-8")
     assert "digits_captions, 12 pairs" in page and "Mean recall in percent" in page
+    again = jdd.study(study | {"metric": "tr1"}, tmp_path / "s")  # the same runs
+    firsts = [json.loads((tmp_path / "s" / cell["folder"] / "result.json").read_text())
+              for cell in again["cells"]]  # fmt: skip
+    wanted = [one["metrics"]["MLP"]["tr1"]["mean"] for one in firsts]
+    assert [cell["figure"]["mean"] for cell in again["cells"]] == wanted
+    lines = (tmp_path / "s/table.csv").read_text().splitlines()
+    assert [line.split(",")[1:3] for line in lines[1:]] == [["tr1", repr(one)] for one in wanted]
+    tex = (tmp_path / "s/table.tex").read_text()
+    assert r"\caption{R@1, image to text, in percent" in tex and r"pairs & tr1" in tex
+    with pytest.raises(BadInput, match="did you mean tr10"):
+        jdd.study(study | {"metric": "tr11"}, tmp_path / "t")
     with pytest.raises(BadInput, match="recall of its task"):
         jdd.study(study | {"metric": "accuracy"}, tmp_path / "t")
 

@@ -40,13 +40,13 @@ def lines(kind: str) -> str:
     columns = max(_NARROWEST, shutil.get_terminal_size((100, 24)).columns)
     others = ", ".join(sorted(set(files.bundled()) - set(specs.names())))
     head = _HEADS[kind].format(others=others)
-    found = [
+    shown = [
         textwrap.fill(
             f"{name:<{left}}{words}", columns, subsequent_indent=" " * left, break_on_hyphens=False
         )
         for name, words in rows.items()
     ]
-    return "\n".join([head, *found])
+    return "\n".join([head, *shown])
 
 
 def _methods() -> dict[str, str]:

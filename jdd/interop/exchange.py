@@ -23,6 +23,7 @@ from jdd.interop import (
 from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct, diverged, set_path
+from jdd.product.pairs import PairSet
 
 LOADS = (
     "a run's folder, a jdd .npz, .pt or .safetensors, an MTT or DC .pt, or a folder, .zip or .tar "
@@ -123,7 +124,7 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
     - 'huggingface': a folder of a Parquet file with pictures and labels, distilled.npz and a card,
       README.md (``interop/huggingface_folder.py``).
     - 'figures': a folder of the image grid as PDF and PNG; ``jdd.export`` of a run's distilled.npz
-      adds the accuracy curve and the comparison bars (``interop/figures.py``).
+      adds the accuracy curve and the comparison bars (``interop/figures.py``). Also of pairs.
 
     Raises:
       BadInput: unknown format, missing package, or ``path`` cannot be written.
@@ -132,10 +133,14 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
     fmt = fmt or path.suffix.lstrip(".").lower() or "png"
     if fmt not in FORMATS:
         raise BadInput("format", f"{fmt!r}", f"one of {', '.join(FORMATS)}")
+    if isinstance(dataset, PairSet) and fmt == "figures":
+        return figures.write(dataset, path).folder
     if not isinstance(dataset, DistilledSet):
         if fmt != "npz":
             found = f"a product of kind {dataset.kind!r} as {fmt}"
-            raise BadInput("format", found, "npz: the other formats hold fixed sets of images")
+            also = " or figures" * isinstance(dataset, PairSet)
+            allowed = f"npz{also}: the other formats hold fixed sets of images"
+            raise BadInput("format", found, allowed)
         return dataset.save(path)
     dataset = distilled_set.validate(dataset, str(path))
     if dataset.weights is not None and fmt not in ("npz", "figures", "huggingface"):

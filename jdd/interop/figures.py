@@ -1,4 +1,7 @@
-"""``--format=figures``: accuracy curve, comparison bars and image grid as PDF and PNG."""
+"""``--format=figures``: curve, comparison bars and image grid as PDF and PNG.
+
+Of pairs also the recalls both ways and the matrix of similarities.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
-from jdd.report import before_after, figures, image_grid
+from jdd.product.pairs import PairSet
+from jdd.report import before_after, figures, image_grid, pair_figures
 from jdd.report.evidence import Evidence, gather
 from jdd.storage.files import new_folder
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE, BARS, GRID = "accuracy_curve", "comparison", "images"
+RECALL_CURVE, RECALLS, PAIRS, MATRIX = "recall_curve", "recalls", "pairs", "similarity"
+Draw = Callable[[], "Figure"]
 # Without dates and versions, equal numbers give equal bytes.
 METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -38,11 +44,11 @@ class Written(NamedTuple):
         return f"{line}; {self.omitted}" if self.omitted else line
 
 
-def write(dataset: DistilledSet, path: Path, source: Path | None = None) -> Written:
+def write(dataset: DistilledSet | PairSet, path: Path, source: Path | None = None) -> Written:
     """Write the figures of a set into the new folder ``path``, all or nothing.
 
     Args:
-      dataset: the set whose images are drawn.
+      dataset: the set, or the pairs, whose images are drawn.
       path: the folder; it must not exist, or be empty.
       source: the file that the set was loaded from. The curve and the bars are drawn if it is the
         ``distilled.npz`` of a working directory that holds their numbers.
@@ -65,31 +71,51 @@ def write(dataset: DistilledSet, path: Path, source: Path | None = None) -> Writ
 
 
 def drawings(
-    dataset: DistilledSet, source: Path | None
-) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
+    dataset: DistilledSet | PairSet, source: Path | None
+) -> tuple[dict[str, Draw], list[str]]:
     """Return the drawing function of each available figure by file name; reasons for the others."""
-    found: dict[str, Callable[[], Figure]] = {}
-    reasons = []
+    metric = "recall" if isinstance(dataset, PairSet) else "accuracy"
     evidence = _evidence(source)
     if evidence is None:
         where = f"{source} is not the distilled.npz of a run" if source else "the set has no path"
-        reasons.append(f"not written: accuracy curve and comparison bars ({where})")
+        found: dict[str, Draw] = {}
+        reasons = [f"not written: {metric} curve and comparison bars ({where})"]
     else:
-        if figures.curve_points(evidence):
-            found[CURVE] = lambda: figures.curve(evidence)
+        found, reasons = _measured(evidence, metric)
+    if isinstance(dataset, PairSet):
+        found[PAIRS] = lambda: pair_figures.grid(dataset)
+        if pair_figures.has_matrix(dataset):
+            found[MATRIX] = lambda: pair_figures.matrix(dataset)
         else:
-            why = "metrics.jsonl holds no accuracies of two or more steps"
-            reasons.append(f"not written: accuracy curve ({why})")
-        if figures.measured(evidence):
-            found[BARS] = lambda: figures.comparison(evidence)
-        else:
-            why = "no accuracy in result.json; --mode=evaluate measures it"
-            if before_after.attacks(evidence):
-                why = "the set attacks trained nets; report.html has its table"
-            reasons.append(f"not written: comparison bars ({why})")
+            reasons.append("not written: similarity (no image is matched with another's text)")
+        cut = pair_figures.layout(dataset).cut
+        return found, [*reasons, f"pairs: {cut}"] if cut else reasons
     found[GRID] = lambda: figures.grid(dataset)
     cut = image_grid.layout(dataset).cut
     return found, [*reasons, f"images: {cut}"] if cut else reasons
+
+
+def _measured(evidence: Evidence, metric: str) -> tuple[dict[str, Draw], list[str]]:
+    """Return the drawing functions of a run's numbers, and reasons for those that lack them."""
+    found: dict[str, Draw] = {}
+    reasons = []
+    plural = {"accuracy": "accuracies"}.get(metric, f"{metric}s")
+    if figures.curve_points(evidence):
+        curve = RECALL_CURVE if evidence.retrieval else CURVE
+        found[curve] = lambda: figures.curve(evidence)
+    else:
+        why = f"metrics.jsonl holds no {plural} of two or more steps"
+        reasons.append(f"not written: {metric} curve ({why})")
+    if figures.measured(evidence):
+        found[BARS] = lambda: figures.comparison(evidence)
+    else:
+        why = f"no {metric} in result.json; --mode=evaluate measures it"
+        if before_after.attacks(evidence):
+            why = "the set attacks trained nets; report.html has its table"
+        reasons.append(f"not written: comparison bars ({why})")
+    if evidence.retrieval and pair_figures.bars(evidence):
+        found[RECALLS] = lambda: pair_figures.recalls(evidence)
+    return found, reasons
 
 
 def _evidence(source: Path | None) -> Evidence | None:

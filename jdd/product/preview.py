@@ -24,7 +24,8 @@ SMALLEST = 64  # shorter side of an image in the grid, in screen pixels
 WIDEST = 2400  # maximum width of the grid, if the images allow it
 ROW = 50  # maximum number of images of a class on one row
 GAP, MARGIN, TEXT = 4, 16, 14
-WORDED, LINES = 128, 3  # for a pair: the shorter side of its image, the lines of its caption
+# For a pair: the shorter side of its image, the lines of its caption at most, the gap below it.
+WORDED, LINES, APART = 128, 8, 12
 PAPER, INK = (255, 255, 255), (70, 72, 80)
 
 
@@ -82,16 +83,15 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
     pixels = to_pixels(seen)
     h, w = pixels.shape[1:3]
     cells, tiles = _pairs(seen, names) if isinstance(seen, PairSet) else _cells(seen, names)
-    lines = 1
-    smallest = SMALLEST
-    if isinstance(seen, PairSet) and names:
-        smallest, lines = WORDED, LINES
-    below = lines * (TEXT + 4) + 4 if tiles and names else 0
+    paired = isinstance(seen, PairSet) and names
     widest = max(_font(cell.caption).getlength(cell.caption) for cell in cells)
     left = MARGIN + (math.ceil(min(widest, 240)) + 12 if names and not tiles else 0)
     columns = 1 + max(cell.column for cell in cells)
-    scale = max(1, math.ceil(smallest / min(h, w)))
+    scale = max(1, math.ceil((WORDED if paired else SMALLEST) / min(h, w)))
     scale = max(1, min(scale, ((WIDEST - left - MARGIN) // columns - GAP) // w))
+    words = _worded(cells, w * scale, paired) if tiles else {}
+    lines = max((len(found) for found in words.values()), default=1)
+    below = lines * (TEXT + 4) + 4 + APART * paired if tiles and names else 0
     step_x, step_y = w * scale + GAP, h * scale + GAP + below
     rows = 1 + max(cell.row for cell in cells)
     sheet = Image.new(
@@ -106,14 +106,23 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
             continue
         font = _font(cell.caption)
         if tiles:
-            room = w * scale + (GAP if lines == 1 else -GAP)
-            for line, text in enumerate(_wrapped(cell.caption, font, room, lines)):
+            for line, text in enumerate(words[cell]):
                 at = (x + w * scale / 2, y + h * scale + 4 + line * (TEXT + 4))
                 draw.text(at, text, INK, font, anchor="ma")
         else:
             text = _fit(cell.caption, font, 240)
             draw.text((left - 12, y + h * scale / 2), text, INK, font, anchor="rm")
     return html.png(sheet)
+
+
+def _worded(cells: list[Cell], width: float, paired: bool) -> dict[Cell, list[str]]:
+    """Return the lines of each caption below a tile of ``width`` pixels; several for pairs."""
+    room, most = (width - GAP, LINES) if paired else (width + GAP, 1)
+    return {
+        cell: _wrapped(cell.caption, _font(cell.caption), room, most)
+        for cell in cells
+        if cell.caption
+    }
 
 
 def save(product: AnyProduct, path: str | os.PathLike[str]) -> Path:

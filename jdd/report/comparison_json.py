@@ -10,8 +10,9 @@ from typing import Any
 
 from jdd import __version__
 from jdd.errors import BadInput
-from jdd.report import comparison_page, plain, recipe, runs, training
+from jdd.report import comparison_page, plain, recalls, recipe, runs, training
 from jdd.report.evidence import Evidence, Score
+from jdd.report.evidence import score as read_score
 from jdd.report.html import THIN, duration, size
 from jdd.report.runs import Found, Group, Run, Unlike
 from jdd.storage.files import write_atomic
@@ -88,6 +89,7 @@ def _group(group: Group) -> dict[str, Any]:
     return {
         "dataset": first.known("dataset"),
         "ipc": int(first.known("ipc") or 0),
+        **({"pairs": first.result.get("pairs")} if first.retrieval else {}),
         "title": group.title,
         "net": group.net,
         "runs": [_run(run) for run in group.runs],
@@ -113,7 +115,7 @@ def _run(run: Run) -> dict[str, Any]:
         "steps": result.get("steps"),
         "asked_for_more": run.late,
         "seeds": evidence.seeds,
-        "accuracy": {net: _score(score) for net, score in evidence.scores.items()},
+        **_figures(evidence),
         "baselines": baselines,
         "labels": recipe.labels(evidence),
         "teachers": evidence.teachers,
@@ -126,6 +128,17 @@ def _run(run: Run) -> dict[str, Any]:
         "command": evidence.known("command"),
         "missing": list(evidence.missing),
     }
+
+
+def _figures(evidence: Evidence) -> dict[str, Any]:
+    """Return the accuracy by net; of pairs the recall, with the six that it is the mean of."""
+    found: dict[str, Any] = {net: _score(score) for net, score in evidence.scores.items()}
+    if not evidence.retrieval:
+        return {"accuracy": found}
+    for net, one in evidence.scores.items():
+        found[net] |= {name: _score(read_score(one.about.get(name))) for name in recalls.COLUMNS}
+    chance = dict(evidence.chance)
+    return {"recall": found, "candidates": evidence.result.get("candidates"), "chance": chance}
 
 
 def _score(score: Score | None) -> dict[str, Any] | None:
@@ -147,10 +160,12 @@ def in_words(found: Found) -> str:
             f"{group.title} ({runs.metric(group).lower()} in %, mean ± std, n nets)",
             _table(group),
         ]
-        for word, unlike in (("accuracies", group.unlike), ("times", group.slower)):
+        figures = "recalls" if group.runs[0].evidence.retrieval else "accuracies"
+        for word, unlike in ((figures, group.unlike), ("times", group.slower)):
             lines += [f"runs differ in ({word}) {_difference_line(one)}" for one in unlike]
         if comparison_page.teacher_labels_note(group):
             lines.append(comparison_page.teacher_labels_note(group))
+        lines += comparison_page.collapses(group)
         parts.append("\n".join(lines))
     if found.unfinished:
         lines = [

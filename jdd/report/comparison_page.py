@@ -6,25 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from jdd import __version__
-from jdd.product import preview
-from jdd.product.distilled_set import DistilledSet
-from jdd.report import cost, pictures, training
+from jdd.report import cost, pictures, recalls, training
 from jdd.report.accuracy import Bar
+from jdd.report.collapse import sentences
+from jdd.report.comparison_images import Grid
+from jdd.report.comparison_images import grid as images_of
 from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.headline import Headline, Text, article, method
 from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
 from jdd.report.html import size as in_bytes
-from jdd.report.pictures import Tile
 from jdd.report.runs import Found, Group, Run, Unlike, metric
 from jdd.report.templating import render as render_template
 from jdd.stages import registry
 
-CLASSES, EACH = 10, 3  # images shown of a run: classes, and images of each
 _MARKS = {
-    "random": "as many random real images, same recipe",
+    "random": "as many random real {}, same recipe",
     "published": "published for this method",
 }
 
@@ -55,15 +52,6 @@ class Difference(NamedTuple):
     alike: str
 
 
-class Grid(NamedTuple):
-    """Images of each set, columns aligned by class; ``rows`` are (method, about, stacks)."""
-
-    note: str
-    css: str
-    names: Sequence[str]
-    rows: list[tuple[str, str, list[list[Tile]]]]
-
-
 class CostRow(NamedTuple):
     """A run's seconds as a bar, and its figures in the order of ``Costs.heads``."""
 
@@ -86,6 +74,7 @@ class Section(NamedTuple):
 
     title: str
     note: str
+    collapsed: list[str]
     keys: list[tuple[str, str]]
     bars: list[Bar]
     net_heads: list[str]
@@ -113,9 +102,12 @@ def render(found: Found) -> str:
         title=f"{plural(count, 'run')} compared {DASH} jdd",
         headline=_headline(found, count),
         unfinished=[
-            (run.name, _state(run), _why(run), _images([run], "", room)) for run in found.unfinished
+            (run.name, _state(run), _why(run), images_of([run], "", room))
+            for run in found.unfinished
         ],
         other_folders=found.passed,
+        metric=" and ".join(sorted({_metric(group) for group in found.groups})),
+        examples=" or ".join(sorted({g.runs[0].evidence.examples for g in found.groups})),
         sections=[_section(group, room) for group in found.groups],
         origins=list(_origins(found)),
         version=__version__,
@@ -125,6 +117,15 @@ def render(found: Found) -> str:
 def called(run: Run) -> str:
     """Return a run's method, or 'a set' for a set of unknown method."""
     return method(run.evidence) or "a set"
+
+
+def _metric(group: Group) -> str:
+    return "recalls" if group.runs[0].evidence.retrieval else "accuracies"
+
+
+def collapses(group: Group) -> list[str]:
+    """Return a sentence on each run whose pairs have collapsed, with the run's name."""
+    return [f"{run.name}: {words}" for run in group.runs for words in sentences(run.evidence)]
 
 
 def teacher_labels_note(group: Group) -> str:
@@ -166,18 +167,20 @@ def _why(run: Run) -> str:
 def _section(group: Group, room: int) -> Section:
     bars = list(_bars(group))
     drawn = {kind for bar in bars for kind, _ in bar.marks}
-    marks = [(kind, words) for kind, words in _MARKS.items() if kind in drawn]
+    examples = group.runs[0].evidence.examples
+    marks = [(kind, words.format(examples)) for kind, words in _MARKS.items() if kind in drawn]
     first, *others = group.nets
     return Section(
         title=group.title,
         note=_note(group),
+        collapsed=collapses(group),
         keys=marks,
         bars=bars,
-        net_heads=[first, "Random images", "Published", *others],
+        net_heads=[first, f"Random {examples}", "Published", *others],
         nets=[_net_row(group, run) for run in group.runs],
         sources=_sources(group),
         differences=_differences(group) if len(group.runs) > 1 else [],
-        images=_images(group.runs, group.net, room),
+        images=images_of(group.runs, group.net, room),
         costs=_costs(group),
     )
 
@@ -191,6 +194,8 @@ def _note(group: Group) -> str:
         words += " How often an attack succeeds is in each run's own report."
     if teacher_labels_note(group):
         words += f" {teacher_labels_note(group)}"
+    if group.runs[0].evidence.retrieval:
+        words += f" {recalls.candidates(group.runs[0].evidence)}".rstrip()
     if group.unlike:
         words += f" These runs differ in {', '.join(one.what for one in group.unlike)}: see below."
     return words
@@ -264,7 +269,7 @@ def _sources(group: Group) -> str:
 def _differences(group: Group) -> list[Difference]:
     return [
         Difference(
-            "What they differ in: accuracies",
+            f"What they differ in: {_metric(group)}",
             group.unlike,
             "Data, recipe, nets and their number are the same in all of these runs, as far as "
             "their files show.",
@@ -275,43 +280,6 @@ def _differences(group: Group) -> list[Difference]:
             "Device, versions and precision are the same in all of these runs, as far as their "
             "files show.",
         ),
-    ]
-
-
-def _images(runs: Sequence[Run], net: str, room: int) -> Grid | None:
-    """Return a few images per class of every run, columns aligned by class."""
-    sets = [run.evidence.dataset for run in runs if run.evidence.dataset is not None]
-    if not sets:
-        return None
-    tiles = max(1, room // max(dataset.images[0].size for dataset in sets))
-    names = sets[0].class_names[: max(1, min(CLASSES, tiles))]
-    most = max(len(one) for dataset in sets for one in preview.by_class(dataset))
-    each = max(1, min(EACH, most, tiles // len(names)))
-    rows = []
-    for run in runs:
-        if run.evidence.dataset is not None:
-            score = run.score(net)
-            about = f"{run.name} {percent(score.mean) if score else ''}"
-            rows.append((called(run), about, columns(run.evidence.dataset, names, each)))
-    note = (
-        f"The same classes of each set, {plural(each, 'image')} of each; normalisation and "
-        "whitening undone, values beyond black and white cut off."
-    )
-    return Grid(note, "smooth" if pictures.smooth(sets[0]) else "", names, rows)
-
-
-def columns(dataset: DistilledSet, names: Sequence[str], each: int) -> list[list[Tile]]:
-    """Return for each class of ``names`` its first ``each`` images."""
-    groups = dict(zip(dataset.class_names, preview.by_class(dataset), strict=True))
-    if not set(names) & set(groups):  # other names for the same classes: match by order
-        groups = dict(zip(names, groups.values(), strict=False))
-    chosen = [groups.get(name, np.zeros(0, int))[:each] for name in names]
-    index = np.concatenate(chosen).astype(int)
-    few = dataset._replace(images=dataset.images[index])
-    pixels = iter(preview.to_pixels(few)) if len(index) else iter(())
-    return [
-        [pictures.tile(next(pixels), f"{name}, image {i + 1}") for i in range(len(own))]
-        for name, own in zip(names, chosen, strict=True)
     ]
 
 

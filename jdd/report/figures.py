@@ -53,6 +53,7 @@ _MARKERS = "osD^vP"
 # Horizontal and vertical alignment of a caption, by the side of its tiles.
 _ALIGNED = {"top": ("center", "bottom"), "bottom": ("center", "top"), "left": ("right", "center")}
 _REFERENCES = {"random": ("Random real images", ":"), "full": ("Whole training set", "--")}
+_PAIRED = {"random": ("Random real pairs", ":"), "full": ("All pairs", "--")}
 
 
 def curve_points(evidence: Evidence) -> list[Line]:
@@ -72,21 +73,22 @@ def curve(evidence: Evidence) -> Figure:
 
     Dashed and dotted lines are the means of the measured baselines.
     """
-    figure, axes = _axes(2.3)
+    figure, axes = axes_of(2.3)
     attacked = any(ATTACKED.keys() & row.keys() for row in evidence.rows)
     n = _nets_a_point(evidence)
     handles: list[Artist | ErrorbarContainer] = [
         _errorbars(axes, line, at, f"{line.label or evidence.net}{f' (n = {n})' if n else ''}")
         for at, line in enumerate(curve_points(evidence))
     ]
-    for name, (label, style) in _REFERENCES.items():
+    references = _PAIRED if evidence.retrieval else _REFERENCES
+    for name, (label, style) in references.items():
         found = None if attacked else evidence.baseline(name, evidence.net)
         if found is not None:
             words = f"{label}{f' (n = {found.n})' if found.n else ''}"
             at = 100 * found.mean
             handles.append(axes.axhline(at, label=words, color=_INK, linestyle=style, linewidth=1))
     axes.set_xlabel("Distillation step")
-    axes.set_ylabel("Share of test images (%)" if attacked else "Test accuracy (%)")
+    axes.set_ylabel("Share of test images (%)" if attacked else _metric(evidence))
     axes.locator_params("y", nbins=6, steps=[1, 2, 5, 10])
     # Above the axes, so that it hides no data.
     columns = 1 if attacked or len(handles) == 1 else 2
@@ -114,7 +116,7 @@ def _errorbars(axes: Axes, line: Line, at: int, label: str) -> ErrorbarContainer
 def comparison(evidence: Evidence) -> Figure:
     """Draw the accuracy of the set, its baselines and the published figure as bars from 0."""
     found = measured(evidence)
-    figure, axes = _axes(0.55 + 0.36 * len(found))
+    figure, axes = axes_of(0.55 + 0.36 * len(found))
     for at, bar in enumerate(found):
         assert bar.score is not None
         paper, mean = bar.css == "paper", 100 * bar.score.mean
@@ -135,18 +137,22 @@ def comparison(evidence: Evidence) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xticks((0, 25, 50, 75, 100))
-    axes.set_xlabel("Test accuracy (%)")
+    axes.set_xlabel(_metric(evidence))
     return figure
+
+
+def _metric(evidence: Evidence) -> str:
+    return "Mean recall (%)" if evidence.retrieval else "Test accuracy (%)"
 
 
 def grid(dataset: DistilledSet) -> Figure:
     """Draw the images by class, in the layout of ``image_grid.layout``."""
     sheet, pixels = image_grid.layout(dataset), preview.to_pixels(dataset)
-    figure = _figure(sheet.width, sheet.height)
+    figure = figure_of(sheet.width, sheet.height)
     for tile in sheet.tiles:
         (w, h), low = sheet.size, sheet.height - tile.y
         box = (tile.x / sheet.width, (low - h) / sheet.height, w / sheet.width, h / sheet.height)
-        _draw(figure.add_axes(box), pixels[tile.image])
+        draw(figure.add_axes(box), pixels[tile.image])
     for caption in sheet.captions:
         across, up = _ALIGNED[caption.at]
         figure.text(
@@ -174,7 +180,7 @@ def _bar_label(bar: Bar) -> str:
     return "\n".join(line for part in words.split("\n") for line in textwrap.wrap(part, 20))
 
 
-def _draw(axes: Axes, pixels: np.ndarray) -> None:
+def draw(axes: Axes, pixels: np.ndarray) -> None:
     """Draw one image [h, w, c], enlarged here because viewers would smooth a small one."""
     scale = math.ceil(TILE / min(pixels.shape[:2]))
     shown = pixels if pixels.shape[-1] == 3 else pixels.mean(-1, keepdims=True).repeat(3, -1)
@@ -183,13 +189,15 @@ def _draw(axes: Axes, pixels: np.ndarray) -> None:
     axes.set_axis_off()
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = _figure(WIDTH, height)
+def axes_of(height: float) -> tuple[Figure, Axes]:
+    """Return a figure one column wide and ``height`` inches high, and its axes."""
+    figure = figure_of(WIDTH, height)
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
     return figure, figure.add_subplot()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd.errors import BadInput
+from jdd.product.distilled_set import DistilledSet
+from jdd.product.pairs import PairSet
 from jdd.report import own_keys, recipe
 from jdd.report.evidence import Evidence, Score, gather, mapping, real
 from jdd.report.html import number
@@ -132,7 +134,12 @@ def find(
     for run in runs:
         if run.evidence.scores:
             together.setdefault(_kind(run.evidence), []).append(run)
-    ordered = sorted(together, key=lambda k: (k[0], int(k[1]) if k[1].isdigit() else 0, k[2]))
+
+    def size_of(kind: tuple[str, str, str]) -> tuple[str, int, str]:
+        count = kind[1].removesuffix(" pairs")
+        return kind[0], int(count) if count.isdigit() else 0, kind[2]
+
+    ordered = sorted(together, key=size_of)
     return Found(tuple(_group(kind, together[kind]) for kind in ordered), unfinished, passed)
 
 
@@ -178,8 +185,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def metric(group: Group) -> str:
     """Return the words for the primary metric shared by the runs of a group."""
-    task = group.runs[0].evidence.result.get("task")
-    return "Mean recall" if task == "retrieval" else "Test accuracy"
+    return "Mean recall" if group.runs[0].evidence.retrieval else "Test accuracy"
 
 
 def _kind(evidence: Evidence) -> tuple[str, str, str]:
@@ -241,11 +247,21 @@ def _by_value(
 
 
 def _images(run: Run, net: str) -> str:
-    dataset = run.evidence.dataset
-    if dataset is None:
+    product = run.evidence.product
+    if not isinstance(product, DistilledSet | PairSet):
         return ""
-    h, w, c = dataset.images.shape[1:]
+    h, w, c = product.images.shape[1:]
     return f"{w} × {h}, {'grey' if c == 1 else 'colour' if c == 3 else f'{c} channels'}"
+
+
+def _texts(run: Run, net: str) -> str:
+    """Return the encoding of pairs' texts, and the candidates that their towers are tested on."""
+    if not run.evidence.retrieval:
+        return ""
+    text, found = mapping(run.evidence.recipe, "text"), mapping(run.evidence.result, "candidates")
+    words = [f"{text.get('encoder')}, {text.get('size')} numbers"] * bool(text)
+    words += [f"{found[name]} test {name}" for name in ("images", "captions") if found.get(name)]
+    return ", ".join(words)
 
 
 def _tested(run: Run, net: str) -> str:
@@ -299,6 +315,7 @@ def _start(run: Run, net: str) -> str:
 _ACCURACY: dict[str, Callable[[Run, str], str]] = {
     "real images (fingerprint)": lambda run, _: _recorded(run, "data_fingerprint"),
     "size of the images": _images,
+    "texts and candidates": _texts,
     "whitening": lambda run, _: _recorded(run, "whitening"),
     "labels": _labels,
     "net tested": _tested,

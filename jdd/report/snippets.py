@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
-from jdd.report import pair_snippets, replay, torch_net
+from jdd.report import pair_flax, pair_torch, replay, torch_net
 from jdd.report.evidence import Evidence, mapping
 
 
@@ -48,7 +48,7 @@ def _of_product(evidence: Evidence) -> list[Snippet]:
         return []
     found = [_product(product)]
     if isinstance(product, PairSet):
-        programs = {"Flax": pair_snippets.flax(evidence), "PyTorch": pair_snippets.torch(evidence)}
+        programs = {"Flax": pair_flax.program(evidence), "PyTorch": pair_torch.program(evidence)}
         found += [
             Snippet(f"{name}: train two towers on it", code)
             for name, code in programs.items()

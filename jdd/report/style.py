@@ -31,7 +31,7 @@ background:var(--card)}
 .boxes dt{color:var(--soft);font-size:13.5px;line-height:1.4}
 .boxes div:first-child dd{color:var(--ours)}
 .missing{margin:20px 0 24px;padding:4px 18px;border-left:3px solid var(--ours);
-background:var(--card)}
+background:var(--card)}p.missing{padding:10px 18px}
 figure{margin:0}
 .wall img{display:block;width:100%;height:auto;border-radius:3px;image-rendering:pixelated;
 background:var(--grid)}
@@ -167,6 +167,7 @@ min-width:0;width:auto;padding:0;border:0;text-align:left;white-space:normal}
 .cards tbody td:first-child,.cards tbody td.strip{grid-column:1/-1}
 .cards td[data-head]:before{content:attr(data-head);display:block;color:var(--soft);
 font-size:12.5px;font-weight:400}
+.recalls tbody tr{align-items:end}
 .facts th{width:34%}td.strip,th.strip{min-width:150px}th,td{padding-right:10px}td.num,
 th.num{padding-right:16px}}
 @media print{body{background:#fff}section{break-inside:avoid}}

@@ -2,6 +2,8 @@
 
 accuracy         test accuracy on the config's own net
 accuracy.NET     on another of its nets
+recall           of pairs: mean recall on the config's own net; recall.NET: on another
+tr1 ... ir10     of pairs: recall at 1, 5, 10, image to text (tr) and text to image (ir); tr1.NET
 baselines.NAME   of random, full, hard or random_hard
 scores.NAME      of hlr, slr, ior, lrs or ars
 seconds          of all stages except the baseline on the whole dataset
@@ -17,8 +19,14 @@ from ml_collections import ConfigDict
 from jdd import config as configs
 from jdd.errors import BadInput, nearest
 
+RECALLS = {
+    f"{way}{k}": f"R@{k}, {words}"
+    for way, words in {"tr": "image to text", "ir": "text to image"}.items()
+    for k in (1, 5, 10)
+}
+_RETRIEVED = ("recall", *RECALLS)  # metrics of pairs, on one net
 _BASELINES = {
-    "random": "random real images",
+    "random": "random real images, or pairs",
     "full": "the whole training set",
     "hard": "the set with hard labels",
     "random_hard": "random real images with hard labels",
@@ -31,7 +39,7 @@ _SCORES = {
     "ars": "augmentation-robust score",
 }
 NAMES = (
-    "accuracy", "accuracy.NET", "recall", "recall.NET",
+    "accuracy", "accuracy.NET", "recall", "recall.NET", *RECALLS,
     *(f"baselines.{name}" for name in _BASELINES),
     *(f"scores.{name}" for name in _SCORES), "seconds",
 )  # fmt: skip
@@ -50,6 +58,8 @@ def words(metric: str) -> str:
     kind, _, name = metric.partition(".")
     if kind == "recall":
         return f"mean recall of {name} in percent" if name else "mean recall in percent"
+    if kind in RECALLS:
+        return f"{RECALLS[kind]}{f', of {name}' if name else ''}, in percent"
     if kind == "accuracy":
         return f"test accuracy of {name} in percent" if name else "test accuracy in percent"
     if kind == "baselines":
@@ -71,7 +81,7 @@ def validate(metric: str, where: str) -> None:
       BadInput: naming the nearest known one.
     """
     kind, _, name = metric.partition(".")
-    by_net = kind in ("accuracy", "recall") and name not in ("", "NET")
+    by_net = kind in ("accuracy", *_RETRIEVED) and name not in ("", "NET")
     if metric in NAMES and name != "NET" or by_net:
         return
     near = nearest(metric, [n for n in NAMES if "NET" not in n])
@@ -88,10 +98,10 @@ def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) ->
     kind, _, name = metric.partition(".")
     values = configs.flat(config)
     needs = ""
-    own = "recall" if config.spec.task == "retrieval" else "accuracy"
-    if kind in ("accuracy", "recall") and kind != own:
-        raise BadInput(f"{where}: metric", f"{metric!r} in cell {cell}", f"{own} of its task")
-    if kind == own and name and name not in values["nets"]:
+    own = _RETRIEVED if config.spec.task == "retrieval" else ("accuracy",)
+    if kind in ("accuracy", *_RETRIEVED) and kind not in own:
+        raise BadInput(f"{where}: metric", f"{metric!r} in cell {cell}", f"{own[0]} of its task")
+    if kind in own and name and name not in values["nets"]:
         needs = f"{name} among nets (here: {','.join(values['nets'])})"
     if kind == "baselines":
         for key in {"random_hard": ("random", "hard")}.get(name, (name,)):
@@ -115,12 +125,14 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
         spent = dict(result.get("seconds") or {})
         spent = {k: v for k, v in spent.items() if k.partition("-")[0] != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
-    found = result.get("metrics" if kind == "recall" else kind)
+    found = result.get("metrics" if kind in _RETRIEVED else kind)
     if not isinstance(found, Mapping) or not found:
         return None
-    if kind in ("accuracy", "recall") and not name:
+    if kind in ("accuracy", *_RETRIEVED) and not name:
         name = net if net in found else str(next(iter(found)))
     value = found.get(name)
+    if kind in RECALLS:
+        value = value.get(kind) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping) and isinstance(value.get("mean"), int | float):
         return Figure(float(value["mean"]), value.get("std"), value.get("n"))
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -86,3 +86,20 @@ def _ascii(text, size):
 
 def test_ascii_names_take_pillows_own_font():
     assert fonts.font_for("cat", 14) is fonts._own(14)
+
+
+def test_captions_of_pairs_wrap_below_their_images_as_far_as_the_longest_one_needs() -> None:
+    from tests.tiny_pairs import learned
+
+    pairs = learned(rank=-1)
+    heights = []
+    for words in (1, 6, 12, 60):
+        captions = ["word " * words, *[""] * (pairs.size - 1)]
+        found = pairs.with_recipe(pairs.recipe | {"captions": [one.strip() for one in captions]})
+        sheet = np.asarray(Image.open(io.BytesIO(preview.grid(found))).convert("L"))
+        heights.append(sheet.shape[0])
+        below = sheet[preview.MARGIN + 128 : preview.MARGIN + 128 + 190, : preview.MARGIN + 128]
+        lines = np.diff((below < 200).any(axis=1).astype(int)) == 1  # rows where ink begins
+        assert lines.sum() >= min(words / 3, preview.LINES)
+    assert heights[0] < heights[1] < heights[2] < heights[3]
+    assert (heights[3] - heights[0]) / 3 == (preview.LINES - 1) * (preview.TEXT + 4)  # three rows

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jdd.matching import contrastive
-from jdd.report import pair_snippets
+from jdd.nets.towers import two_towers
+from jdd.report import pair_flax, pair_torch
 from jdd.report.evidence import gather
 from tests.tiny_pairs import finished, learned
 
@@ -53,7 +54,7 @@ def test_the_flax_program_trains(loss, rank, net, tmp_path, capsys, monkeypatch)
     pairs = learned(loss, rank, net={"name": net, "options": {"norm": "none"}})
     if net == "ConvNet":
         pairs.recipe["net"]["options"] |= {"width": 8, "depth": 1}
-    code = pair_snippets.flax(gather(finished(tmp_path, pairs)))
+    code = pair_flax.program(gather(finished(tmp_path, pairs)))
     names, printed = executed(code, tmp_path, capsys, monkeypatch)
     check(names, printed, pairs)
     assert max(map(len, code.splitlines())) <= 64
@@ -68,7 +69,7 @@ def test_the_flax_program_trains(loss, rank, net, tmp_path, capsys, monkeypatch)
 def test_the_pytorch_program_trains(loss, rank, tmp_path, capsys, monkeypatch):
     torch = pytest.importorskip("torch")
     pairs = learned(loss, rank)
-    code = pair_snippets.torch(gather(finished(tmp_path, pairs)))
+    code = pair_torch.program(gather(finished(tmp_path, pairs)))
     names, printed = executed(code, tmp_path, capsys, monkeypatch)
     check(names, printed, pairs)
     of = contrastive.nce if loss == "nce" else contrastive.weighted_bce
@@ -93,7 +94,7 @@ def test_the_programs_are_compiled_for_every_recipe_and_refuse_what_they_lack(tm
     for at, (net, loss) in enumerate((("ResNet18", "nce"), ("ConvNet", "wbce"), ("MLP", "nce"))):
         pairs = learned(loss, net={"name": net, "options": {"norm": "instance"} if at == 1 else {}})
         evidence = gather(finished(tmp_path / str(at), pairs))
-        for program in (pair_snippets.flax, pair_snippets.torch):
+        for program in (pair_flax.program, pair_torch.program):
             code = program(evidence)
             compile(code, "snippet", "exec")
             assert "0.2" in code and "range(76)" in code and "epoch == 41" in code
@@ -103,4 +104,54 @@ def test_the_programs_are_compiled_for_every_recipe_and_refuse_what_they_lack(tm
     for train in ({"ema": 0.9}, {"optimizer": "adam"}, {"schedule": {"kind": "constant"}}):
         other = pairs.with_recipe(pairs.recipe | {"train": pairs.recipe["train"] | train})
         evidence = gather(finished(tmp_path / "x", other))
-        assert pair_snippets.flax(evidence) is None and pair_snippets.torch(evidence) is None
+        assert pair_flax.program(evidence) is None and pair_torch.program(evidence) is None
+
+
+SHARED = {
+    "net": {"name": "MLP1", "options": {}},
+    "towers": {"size": 8, "tau": 0.07, "start": "shared"},
+}
+
+
+def test_the_programs_start_with_the_image_tower_that_the_pairs_are_made_for(tmp_path, monkeypatch):
+    pairs = learned(**SHARED)
+    evidence = gather(finished(tmp_path, pairs))
+    monkeypatch.chdir(tmp_path)
+    net = two_towers("MLP1", (8, 8, 1), 32, 8, shared=True)
+    wanted = net.init(jax.random.key(7))["params"]["image"]
+    x = pairs.images
+    own = {"params": {"image": wanted}}
+    embedded = np.asarray(net.apply(own, {"image": x}).embeddings["image"])
+    names: dict = {}
+    exec(pair_flax.program(evidence).partition("\ndraw =")[0], names)
+    jax.tree.map(np.testing.assert_array_equal, names["params"]["image"]["params"], wanted)
+    found = names["unit"](names["image"].apply(names["params"]["image"], x).logits)
+    np.testing.assert_allclose(found, embedded, atol=1e-6)
+    torch = pytest.importorskip("torch")
+    exec(pair_torch.program(evidence).partition("\nopt =")[0], names := {})
+    with torch.no_grad():
+        found = names["F"].normalize(names["image"](names["x"])).numpy()
+    np.testing.assert_allclose(found, embedded, atol=1e-6)
+
+
+def test_the_program_of_lors_protocol_draws_its_batches_anew(tmp_path, capsys, monkeypatch):
+    pairs = learned("bce", 2)
+    pairs.recipe["train"] |= {"order": "drawn", "batch": 5, "rates": "image", "passes": 30}
+    pairs.recipe["train"] |= {"epochs": 30, "drop": None, "test_every": 10}
+    evidence = gather(finished(tmp_path, pairs))
+    code = pair_flax.program(evidence)
+    assert "for _ in range(3):  # drawn anew" in code and "[:5]" in code and "epoch ==" not in code
+    names, printed = executed(code, tmp_path, capsys, monkeypatch)
+    assert losses(printed)[-1] < losses(printed)[0]
+    assert names["lr"] == {"image": 0.1, "text": 0.1}
+    x, e, S = (names[name] for name in "xeS")
+    logits = names["logits"](names["params"], x, e)
+    got, _ = names["step"](names["params"], x, e, S)
+    assert float(got) == pytest.approx(float(contrastive.bce(logits, S)), rel=1e-5)
+    compile(pair_torch.program(evidence), "snippet", "exec")
+
+
+def test_towers_of_pretrained_weights_or_adapters_have_no_program(tmp_path):
+    for entry in ({"towers": {"size": 8, "tau": 0.07, "weights": "x"}}, {"lora": {"rank": 2}}):
+        evidence = gather(finished(tmp_path, learned(**entry)))
+        assert pair_flax.program(evidence) is None and pair_torch.program(evidence) is None
