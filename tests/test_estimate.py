@@ -16,7 +16,7 @@ from jdd.errors import BadInput
 from jdd.parallel import devices
 from jdd.run import pipeline
 from jdd.run.session import clock
-from jdd.stages import base, distill_estimate, report, whitening
+from jdd.stages import base, costs, distill_estimate, evaluate, report, whitening
 from tests import runs
 from tests.conftest import CLASSES
 from tests.test_decoupled import OWN, keys_of
@@ -192,3 +192,15 @@ def test_the_memory_of_a_step_that_does_not_run_is_xlas_plan_for_it():
     before = parallel.planned(call, *args)
     call(*args)
     assert before == parallel.planned(call, *args) == planned * devices.threads(3)
+
+
+def test_a_nets_step_is_timed_once_for_all_its_measurements(tiny, tmp_path, monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(costs, "timed", lambda call: calls.append(1) or 0.5)
+    keys = {**tiny, "baselines.random": 2, "eval.n": 2, "eval.curve": 3, "eval.curve_n": 2}
+    context = runs.context(keys, tmp_path)
+    alone = costs.cost(context, context.net, 2).seconds
+    found = evaluate.STAGE.estimate(context)
+    assert len(calls) == 2  # one of them was ``alone``
+    assert found.seconds == pytest.approx(alone * (1 + 1 + 3))  # the set, random draws, the curve
+    assert "3 points of the accuracy curve" in found.note

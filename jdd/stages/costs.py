@@ -45,10 +45,17 @@ def _material(dset: AnyProduct) -> tuple[Any, Any]:
     return dset.images, dset.labels
 
 
-def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate:
+Seen = dict[tuple[str, int], tuple[float, int]]
+
+
+def cost(
+    context: RunContext, net: Net, n: int, memory: bool = True, seen: Seen | None = None
+) -> Estimate:
     """Estimate the training of ``n`` nets on the set by timing a few steps on the set of step 0.
 
     Without ``memory`` the temporaries are those of the images that are timed, scaled.
+    ``seen``: seconds of a net's step, and temporaries, by (net, nets timed together): measured
+    steps are added, and with ``memory=False`` a step in it is not measured again.
     """
     dset = example(context)
     planned, more = train_eval.plan(dset), list[Any]()
@@ -60,6 +67,9 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     steps, together = 10, count
     if not timed_in_full(steps * count * batch * math.prod(context.data.shape[:2]), devices):
         steps, together = 2, 1
+    if seen and not memory and (net.name, together) in seen:
+        one, temporaries = seen[net.name, together]
+        return _estimated(context, net, n, one, temporaries, planned, run, (few, batch))
     # Expensive steps are timed on a set of one small batch, one net at a time.
     used = size if few == batch else few
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
@@ -81,10 +91,12 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
     lr = planned.rates
     span = (np.int32(0), np.int32(steps))
     args = (init(keys[0]), keys[1], rng.key(0, "ops"), images, labels, lr, *span, *more)
-    step = timed(lambda: advance(*args)) / steps * batch / few * count / together
+    one = timed(lambda: advance(*args)) / steps * batch / few / together
     at_once = parallel.threads(count) if devices[0].platform == "cpu" else count
     temporaries = parallel.planned(advance, *args) * batch // few
     temporaries *= at_once if together < count else 1
+    if seen is not None:
+        seen[net.name, together] = one, temporaries
     if memory and few < batch and planned.recipe.distillation is None:  # of the whole step, not run
         whole = trainer.make(net, planned.recipe.replace(batch=batch), size)
         init, advance = train_eval.compiled(whole, tuple(devices[:1]))
@@ -94,9 +106,27 @@ def cost(context: RunContext, net: Net, n: int, memory: bool = True) -> Estimate
         )
         begun = jax.eval_shape(jax.vmap(whole.init), keys[0])
         temporaries = parallel.planned(advance, begun, keys[1], args[2], *shown, *args[5:])
-    rounds = -(-n // count) * -(-count // len(devices)) / count
+    return _estimated(context, net, n, one, temporaries, planned, run, (few, batch))
+
+
+def _estimated(
+    context: RunContext,
+    net: Net,
+    n: int,
+    one: float,
+    temporaries: int,
+    planned: train_eval.Plan,
+    run: trainer.Fit,
+    images: tuple[int, int],
+) -> Estimate:
+    """Return the cost of ``n`` nets, of which a step takes ``one`` seconds each.
+
+    ``images``: how many of a step's images were timed, and all of them.
+    """
+    count, devices = min(context.config.eval.at_once or n, n), len(context.devices)
+    rounds = -(-n // count) * -(-count // devices)
     return Estimate(
-        step * planned.length(run) * rounds,
+        one * planned.length(run) * rounds,
         temporaries,
-        f"{n} x {net.name}, {pace(step)} a step" + scaled(few, batch),
+        f"{n} x {net.name}, {pace(one * count)} a step" + scaled(*images),
     )

@@ -29,7 +29,7 @@ from jdd.run.session import Session
 from jdd.schema.values import section
 from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
-from jdd.stages.costs import cost
+from jdd.stages.costs import Seen, cost
 from jdd.stages.initial_variables import distinct_nets, initial_variables
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, validate_data
@@ -368,22 +368,23 @@ def _over_seeds(found: dict[str, Any]) -> dict[str, Any]:
 
 def _estimate(context: RunContext) -> Estimate:
     nets = [context.make_net(name) for name in context.config.nets]
-    found = [cost(context, net, context.config.eval.n) for net in nets]
+    seen: Seen = {}  # of several measurements of a net one is timed
+    found = [cost(context, net, context.config.eval.n, seen=seen) for net in nets]
     seconds = sum(e.seconds for e in found) * len(context.seeds)
     draws, n = context.config.baselines.random, context.config.eval.n
     hard = bool(getattr(context.config.baselines, "hard", False))
     for net in map(context.make_net, context.baseline_nets):
         if draws:
-            seconds += cost(context, net, draws, memory=False).seconds * (1 + hard)
+            seconds += cost(context, net, draws, memory=False, seen=seen).seconds * (1 + hard)
         if hard:
-            seconds += cost(context, net, n, memory=False).seconds
+            seconds += cost(context, net, n, memory=False, seen=seen).seconds
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     # The curve of the distill stage trains the same nets: timed here, so that they compile once.
     unmade = sum(not context.set_path(seed).exists() for seed in context.seeds)
     if points := unmade * context.config.eval.curve * bool(context.config.steps):
-        each = cost(context, context.net, context.config.eval.curve_n, memory=False).seconds
-        seconds += points * each
+        each = cost(context, context.net, context.config.eval.curve_n, memory=False, seen=seen)
+        seconds += points * each.seconds
         note += f"; {points} points of the accuracy curve, measured while distilling"
     return Estimate(seconds, max((e.temporaries for e in found), default=0), note)
 
