@@ -344,7 +344,7 @@ def offences(path: str, tree: ast.Module) -> Iterator[str]:
 # Needed by some runs only; an import of jdd must not wait for them or fail without them.
 LATE = (
     "PIL", "matplotlib", "orbax", "safetensors", "sklearn", "tensorboardX", "tensorflow",
-    "tensorflow_datasets", "torch", "tqdm", "datasets", "pyarrow", "wandb",
+    "tensorflow_datasets", "tokenizers", "torch", "tqdm", "datasets", "pyarrow", "wandb",
 )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ ROOMS: dict[str, str] = {
     "schema": "errors training/option training/recipe training/schedules",  # light
     "storage": "errors",
     "memory": "errors storage",
-    "data": "errors memory rng schema storage",
+    "nets/bert": "",  # a pure function, of which data makes text vectors
+    "data": "errors memory nets/bert rng schema storage",
     "augment": "errors",
     "nets": "config/rules errors",
     "specs": "augment data errors nets schema stages/registry",  # light

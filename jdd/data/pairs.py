@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from jdd import rng
 from jdd.data import dataset as images_of
 from jdd.data import text
+from jdd.data.bert_encoder import BertEncoder
 from jdd.data.sources import captioned, digits_captions, parquet_pairs
 from jdd.data.sources.captioned import Captioned
 from jdd.data.sources.request import Request
+from jdd.data.text import Encoder
 from jdd.data.transform import Transform, channel_stats, normalisation
 from jdd.errors import BadInput
 from jdd.schema.pairs import PairData, Text
@@ -59,7 +61,7 @@ class PairSplit(NamedTuple):
 
 
 class PairDataset(NamedTuple):
-    """A dataset of pairs; ``notes`` are sentences for the user."""
+    """A dataset of pairs; ``notes`` are sentences for the user, ``encoder`` made the vectors."""
 
     name: str
     train: PairSplit
@@ -69,6 +71,7 @@ class PairDataset(NamedTuple):
     dsa: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    encoder: Encoder | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -147,18 +150,22 @@ def _digits(data: PairData, words: Text) -> PairDataset:
     worded = {
         key: digits_captions.captions(found, words.captions) for key, found in triples.items()
     }
-    encode = text.fit(worded["train"][0], words.size)
+    encode = text.make(words, worded["train"][0])
+    vectors, notes = _encoded(encode, {k: found for k, (found, _) in worded.items()}, data)
 
     def split(key: str) -> PairSplit:
         captions, rows = worded[key]
         stroke, digit, lean = triples[key].T
         meaning = ((stroke * 10 + digit) * 3 + lean).astype(np.int32)
-        return PairSplit(whole[key].images, tuple(captions), encode(captions), rows, meaning)
+        return PairSplit(whole[key].images, tuple(captions), vectors[key], rows, meaning)
 
     train, test = split("train"), split("test")
-    parts = [digits.fingerprint, data.name, str(words.size), *train.captions, *test.captions]
+    parts = [digits.fingerprint, data.name, *_identity(encode), *train.captions, *test.captions]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return PairDataset(data.name, train, None, test, digits.transform, "none", digest, digits.notes)
+    return PairDataset(
+        data.name, train, None, test, digits.transform, "none", digest,
+        (*digits.notes, *notes), encode,
+    )  # fmt: skip
 
 
 def _captioned(data: PairData, words: Text) -> PairDataset:
@@ -171,7 +178,8 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
     first = _first_captions(found.image_of, words.captions)
     own = {key: first & (splits == key)[found.image_of] for key in ("train", "val", "test")}
     captions = np.array(found.captions, object)
-    encode = text.fit(list(captions[own["train"]]), words.size)
+    encode = text.make(words, list(captions[own["train"]]))
+    vectors, more = _encoded(encode, {key: captions[used] for key, used in own.items()}, data)
     train_images = found.images[splits == "train"]
     transform = normalisation(*channel_stats(train_images, 255.0))
 
@@ -182,15 +190,15 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
         pixels = found.images[rows].astype(np.float32) / np.float32(255.0)
         of = new[found.image_of[used]].astype(np.int32)
         meaning = np.arange(len(pixels), dtype=np.int32)
-        return PairSplit(transform.forward(pixels), chosen, encode(chosen), of, meaning)
+        return PairSplit(transform.forward(pixels), chosen, vectors[key], of, meaning)
 
     digest = hashlib.sha256(np.ascontiguousarray(found.images).data)
-    for part in (*found.files, *found.captions, *splits, str(words.size), str(words.captions)):
+    for part in (*found.files, *found.captions, *splits, *_identity(encode), str(words.captions)):
         digest.update(part.encode() + b"\n")
     held = split("val") if (splits == "val").any() else None
     return PairDataset(
         data.name, split("train"), held, split("test"), transform, "none",
-        digest.hexdigest()[:16], (*found.notes, *notes),
+        digest.hexdigest()[:16], (*found.notes, *notes, *more), encode,
     )  # fmt: skip
 
 
@@ -204,6 +212,23 @@ def _read(request: Request, data: PairData) -> Captioned:
             found = f"{value} with {data.captions or data.path}, which is no Parquet"
             raise BadInput(f"config.data.{key}", found, "empty, or data.path of Parquet files")
     return captioned.read(request, data.captions)
+
+
+def _encoded(
+    encode: Encoder, captions: Mapping[str, Sequence[str]], data: PairData
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the text vectors of each split, and notes."""
+    every = [caption for own in captions.values() for caption in own]
+    found, notes = text.vectors(encode, every, data.cache_dir)
+    ends = np.cumsum([len(own) for own in captions.values()])
+    return dict(zip(captions, np.split(found, ends[:-1]), strict=True)), notes
+
+
+def _identity(encode: Encoder) -> list[str]:
+    """Return words of the encoder for the fingerprint of the data."""
+    if isinstance(encode, BertEncoder):
+        return ["bert", encode.digest, encode.pool, str(encode.words)]
+    return [str(encode.size)]
 
 
 def _splits(stated: tuple[str, ...], data: PairData) -> tuple[np.ndarray, list[str]]:

@@ -1,30 +1,123 @@
-"""Text as vectors, without trained weights: hashed word n-grams, weighted by tf-idf."""
+"""Text as vectors: hashed word n-grams weighted by tf-idf, without trained weights, or a BERT.
+
+An encoder of a set is written into its recipe (``to_json``) and found again (``from_json``), so
+that new text can be encoded as the set's captions were:
+
+    encode = text.from_json(jdd.load("distilled.npz").recipe["text"])
+    vectors = encode(["a thin digit three leaning left"])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jdd.data import bert_encoder
+from jdd.data.bert_encoder import BertEncoder
 from jdd.errors import BadInput
+from jdd.schema.pairs import Text
 
 NGRAMS = (1, 2)  # words, and pairs of neighbouring words
 
 
-class TextEncoder(NamedTuple):
-    """A fitted encoder; ``idf`` [d] are the inverse document frequencies of the hash cells.
+class Encoder(Protocol):
+    """Texts to vectors of length ``size``."""
 
-    idf_j = ln((1 + m) / (1 + df_j)) + 1, m captions, df_j of which have an n-gram of cell j.
+    @property
+    def size(self) -> int:
+        """d, the length of a vector."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Return vectors float32 [n, d]."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return values that JSON can hold and ``from_json`` reads."""
+        ...
+
+
+class TextEncoder(NamedTuple):
+    """A fitted encoder of hashed n-grams.
+
+    Attributes:
+      counts: df_j, how many of the training captions have an n-gram of hash cell j, int [d].
+      texts: m, the number of training captions.
     """
 
-    idf: np.ndarray
+    counts: np.ndarray
+    texts: int
+
+    @property
+    def size(self) -> int:
+        """d, the number of hash cells."""
+        return len(self.counts)
+
+    @property
+    def idf(self) -> np.ndarray:
+        """Inverse document frequencies of the hash cells, ln((1 + m) / (1 + df_j)) + 1, [d]."""
+        found: np.ndarray = np.log((1 + self.texts) / (1 + self.counts)) + 1.0
+        return found
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors float32 [n, d]; a text without a word is the zero vector."""
-        counts = _hashed(texts, len(self.idf)).toarray() * self.idf
+        counts = _hashed(texts, self.size).toarray() * self.idf
         length = np.linalg.norm(counts, axis=1, keepdims=True)
         return np.asarray(counts / np.where(length > 0, length, 1.0), np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts, which give the same vectors to the bit."""
+        return {
+            "encoder": "hashed",
+            "size": self.size,
+            "texts": self.texts,
+            "counts": self.counts.tolist(),
+        }
+
+
+def from_json(entry: Mapping[str, Any]) -> Encoder:
+    """Return the encoder that ``to_json`` described, such as ``recipe["text"]`` of a set.
+
+    Raises:
+      BadInput: an entry without what the encoder needs; for a BERT its folder is not there, or
+        holds another model.
+    """
+    kind, where = entry.get("encoder"), "text of the recipe"
+    needed = {"hashed": ("texts", "counts"), "bert": ("path", "digest", "pool", "words")}
+    if kind not in needed:
+        raise BadInput(where, f"encoder {kind!r}", f"one of {', '.join(needed)}")
+    if absent := [name for name in needed[kind] if name not in entry]:
+        found = f"no {' and no '.join(absent)}: the set was made before they were stored"
+        raise BadInput(where, found, "distil the set again to encode new text with it")
+    if kind == "bert":
+        return bert_encoder.from_json(entry)
+    return TextEncoder(np.asarray(entry["counts"], np.int64), int(entry["texts"]))
+
+
+def make(words: Text, training: Sequence[str]) -> Encoder:
+    """Return the encoder of a config; the training captions fit the hashed one.
+
+    Raises:
+      BadInput: as ``fit`` and ``bert_encoder.load``; a folder with the hashed encoder.
+    """
+    if words.encoder == "bert":
+        return bert_encoder.load(words.path, words.pool, words.words)
+    for key, value in (("path", words.path), ("words", words.words)):
+        if value:
+            allowed = f"--config.text.encoder=bert, or no text.{key}"
+            raise BadInput(f"config.text.{key}", f"{value} with text.encoder=hashed", allowed)
+    return fit(training, words.size)
+
+
+def vectors(
+    encode: Encoder, texts: Sequence[str], cache_dir: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return vectors float32 [n, d] and notes for the user; a BERT's are cached."""
+    if isinstance(encode, BertEncoder):
+        return bert_encoder.cached(encode, texts, cache_dir)
+    return encode(texts), ()
 
 
 def fit(texts: Sequence[str], size: int) -> TextEncoder:
@@ -39,7 +132,7 @@ def fit(texts: Sequence[str], size: int) -> TextEncoder:
     """
     counts = _hashed(texts, size)
     found = np.asarray((counts != 0).sum(axis=0)).ravel()
-    return TextEncoder(np.log((1 + len(texts)) / (1 + found)) + 1.0)
+    return TextEncoder(found, len(texts))
 
 
 def _hashed(texts: Sequence[str], size: int) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from jdd.data.pairs import PairSplit
+from jdd.data.pairs import PairDataset, PairSplit
 from jdd.methods.base import Problem, recipe
 from jdd.schema.pairs import PROTOCOLS, PairConfig, Towers, protocol
 from jdd.schema.values import section
@@ -17,12 +17,14 @@ VL_PROTOCOL, LORS_PROTOCOL = PROTOCOLS["vl"], PROTOCOLS["lors"]
 def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
     """Return the recipe of a set of pairs: the entries of ``recipe`` and those of two towers.
 
-    ``text`` records how captions become vectors, ``towers`` the architecture of the two nets,
-    ``protocol`` the published protocol by which ``train`` is, if it is one.
+    ``text`` records how captions become vectors, and all that encoding new text takes
+    (``jdd.data.text.from_json``); ``towers`` the architecture of the two nets, ``protocol`` the
+    published protocol by which ``train`` is, if it is one.
 
     Args:
       train: entries of ``recipe["train"]`` that replace the protocol's.
     """
+    encoder = cast(PairDataset, problem.data).encoder
     published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
     found = recipe(problem, steps, **{"loss": "nce", **published, **train})
     return (
@@ -34,9 +36,10 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
             "ipc": 0,
             "pairs": config.pairs,
             "text": {
-                "encoder": "hashed",
+                "encoder": config.text.encoder,
                 "size": config.text.size,
                 "captions": config.text.captions,
+                **(encoder.to_json() if encoder else {}),
             },
             **towers(config),
         }

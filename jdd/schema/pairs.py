@@ -15,9 +15,39 @@ from jdd.schema.key import AUTO, group, like, option, show
 class Text:
     """How captions become vectors."""
 
-    size: int = option(256, "length of a text vector: hash cells of word n-grams", minimum=8)
+    encoder: str = option(
+        "hashed",
+        "text vectors: hashed word n-grams with tf-idf, or a trained BERT (needs jdd[text])",
+        choices=("hashed", "bert"),
+        later=True,
+        sparse=True,
+    )
+    size: int = option(
+        256, "length of a text vector: hash cells of word n-grams (bert: the model's)", minimum=8
+    )
     captions: int = option(
         5, "captions of an image that are used at most: the first ones", minimum=1
+    )
+    path: str = option(
+        "",
+        "bert: a Hugging Face folder with config.json, tokenizer.json and model.safetensors",
+        resumable=True,
+        later=True,
+        sparse=True,
+    )
+    pool: str = option(
+        "cls",
+        "bert: the vector of a text is its first token's last state, or the mean of all",
+        choices=("cls", "mean"),
+        later=True,
+        sparse=True,
+    )
+    words: int = option(
+        0,
+        "bert: tokens of a caption that are read at most (0: as many as the model has positions)",
+        minimum=0,
+        later=True,
+        sparse=True,
     )
 
 
