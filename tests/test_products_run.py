@@ -10,6 +10,7 @@ import pytest
 
 import jdd
 from jdd import config as configs
+from jdd.data.text import from_json
 from jdd.errors import BadInput
 from jdd.main import main
 from jdd.report import evidence
@@ -50,6 +51,8 @@ def test_a_run_ends_in_a_product_its_figures_and_a_page(run):
         assert figures["mean"] == pytest.approx(np.mean(six))
         assert "mean recall" in result["summary"] and "Recall both ways" in page
         assert all(caption in page for caption in product.captions[:3])
+        encode = from_json(product.recipe["text"])
+        np.testing.assert_array_equal(encode(product.captions), product.text)
     else:
         assert product.size == 20 and product.stored_bytes == 4 * 10 * 3 * 64
         assert "Gaussian" in result["summary"] and "Images of one epoch" in page

@@ -228,7 +228,7 @@ def _tokens(encoder: BertEncoder, texts: list[str]) -> tuple[list[list[int]], li
     try:
         import tokenizers
     except ImportError as error:
-        allowed = "type: pip install 'jdd[text]'"
+        allowed = "type: pip install tokenizers"
         raise BadInput("config.text.encoder", "tokenizers is not installed", allowed) from error
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -240,12 +240,12 @@ def _tokens(encoder: BertEncoder, texts: list[str]) -> tuple[list[list[int]], li
         raise BadInput(str(path), found, "the tokenizer of this model")
     tokenizer.no_padding()
     tokenizer.enable_truncation(encoder.words)
-    found = tokenizer.encode_batch(texts)
-    empty = [text for text, one in zip(texts, found, strict=True) if not one.ids]
+    encoded = tokenizer.encode_batch(texts)
+    empty = [text for text, one in zip(texts, encoded, strict=True) if not one.ids]
     if empty:
         where = "a tokenizer that opens a text with a token of its own, as BERT's do"
         raise BadInput(str(path), f"{empty[0]!r} has no token", where)
-    return [one.ids for one in found], [bool(one.overflowing) for one in found]
+    return [one.ids for one in encoded], [bool(one.overflowing) for one in encoded]
 
 
 def _padded(tokens: list[list[int]], words: int) -> tuple[np.ndarray, np.ndarray]:

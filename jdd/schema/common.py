@@ -29,7 +29,8 @@ class Net:
     )
     depth: int = option(
         AUTO,
-        "blocks of ConvNet, FRePoNet (auto: 3 up to 32 pixels, 4 up to 64, then 5)",
+        "blocks of ConvNet, FRePoNet (auto: 3 up to 32 pixels, 4 up to 64, then 5) and ViT (12), "
+        "layers of NFResNet (18)",
         minimum=1,
     )
     norm: str = option(

@@ -116,6 +116,16 @@ class TowerNet(Net):
 
     # Trajectories of normalised nets cannot be matched (Wu et al., TMLR 2024): none by default.
     norm: str = like(Net, "norm", default="none")
+    heads: int = option(
+        AUTO, "attention heads of ViT (auto: 64 channels each)", minimum=1, later=True, sparse=True
+    )
+    patch: int = option(
+        AUTO,
+        "pixels per side of ViT's patches (auto: about 8 x 8 patches)",
+        minimum=1,
+        later=True,
+        sparse=True,
+    )
 
 
 # Published protocols of training on a set of pairs: entries of ``recipe["train"]``.

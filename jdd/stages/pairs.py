@@ -28,12 +28,18 @@ def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
     """Return no notes; refuse pairs that are not of this dataset's shapes.
 
     Raises:
-      BadInput: images of another shape, or text vectors of another length.
+      BadInput: images of another shape, text vectors of another length or of another BERT.
     """
     if tuple(pairs.images.shape[1:]) != data.shape or pairs.text.shape[1] != data.text_size:
         found = f"images {pairs.images.shape[1:]}, text vectors of {pairs.text.shape[1]}"
         allowed = f"{data.name} has images {data.shape}, text vectors of {data.text_size}"
         raise BadInput("--set", found, allowed)
+    made, here = (t.get("digest") for t in (pairs.recipe.get("text") or {}, _text(data)))
+    if made and made != here:
+        found = f"digest {here or 'none'}, and the set's text vectors are of {made}"
+        raise BadInput(
+            "config.text.path", found, "the folder of the BERT that the set was made with"
+        )
     ours, theirs = data.transform, pairs.transform
     if theirs.whitens or not all(
         np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("mean", "std")
@@ -43,6 +49,10 @@ def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
             "--set", found, f"those of {data.name}: {ours.mean.tolist()}, {ours.std.tolist()}"
         )
     return ()
+
+
+def _text(data: PairDataset) -> dict[str, Any]:
+    return data.encoder.to_json() if data.encoder else {}
 
 
 def labels(pairs: PairSet) -> dict[str, np.ndarray]:

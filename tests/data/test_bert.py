@@ -13,9 +13,11 @@ import safetensors.numpy
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
+import jdd
 from jdd.data import bert_encoder, cache, pairs, text
 from jdd.data.sources import digits_captions
 from jdd.errors import BadInput
+from jdd.main import main
 from jdd.nets import bert
 from jdd.schema.pairs import PairData, Text
 
@@ -185,6 +187,26 @@ def test_pairs_have_the_vectors_of_the_model(folder, tmp_path):
     others = [Text(captions=1), Text(encoder="bert", path=str(folder), captions=1, pool="mean")]
     prints = {pairs.load(data, other).fingerprint for other in (words, *others)}
     assert len(prints) == 3
+
+
+def test_a_set_of_a_run_is_evaluated_with_its_own_model_alone(folder, tmp_path, capsys):
+    words = ["--config=random_pairs:digits_captions,pairs=4", "--config.text.encoder=bert"]
+    few = ["n=1", "epochs=1"]
+    few = [f"--config.eval.{word}" for word in few] + [
+        "--config.baselines.random=0", "--config.baselines.full=false", "--config.progress=false",
+        "--config.text.captions=1", f"--config.data.cache_dir={tmp_path}", "--config.towers.size=4",
+    ]  # fmt: skip
+    place = tmp_path / "run"
+    assert main([*words, f"--config.text.path={folder}", *few, f"--workdir={place}"]) == 0
+    made = jdd.load(place / "distilled.npz")
+    np.testing.assert_array_equal(text.from_json(made.recipe["text"])(made.captions), made.text)
+    alone = ["--mode=evaluate", f"--set={place / 'distilled.npz'}", "--config.eval.n=1"]
+    alone += ["--config.baselines.random=0", "--config.progress=false"]
+    assert main([*alone, f"--workdir={tmp_path / 'e'}"]) == 0
+    other = make_folder(tmp_path / "other", layer_norm_eps=1e-6)
+    capsys.readouterr()
+    assert main([*alone, f"--config.text.path={other}", f"--workdir={tmp_path / 'f'}"]) == 2
+    assert "config.text.path: digest" in capsys.readouterr().err
 
 
 def test_new_text_is_encoded_from_a_recipe(folder, tmp_path):
