@@ -15,7 +15,7 @@ from jdd.main import main
 from jdd.methods.pairs import LORS_PROTOCOL, VL_PROTOCOL
 from jdd.nets.towers import two_towers
 from jdd.product.pairs import PairSet
-from jdd.report import evidence, recalls
+from jdd.report import evidence, recalls, snippets
 from jdd.report import recipe as words
 from jdd.run import pipeline
 from jdd.stages import pairs
@@ -99,8 +99,9 @@ def test_a_run_by_lors_protocol(run):
     page = (place / "report.html").read_text(encoding="utf-8")
     assert "Best of 3" in page and "batches of 8, each drawn anew" in page
     assert f"{100 * own['mean']:.1f}" in result["summary"]
-    lines = Recipe.from_json(train).code("batch")
-    assert "torch.randperm(len(x))[:8]" in lines[0]
+    code = "\n".join(one.code for one in snippets.snippets(evidence.gather(place)))
+    assert "b = torch.randperm(len(x))[:8]" in code
+    assert code.count("for _ in range(2):  # drawn anew") == 2  # of 12 pairs
 
 
 def test_a_saved_set_is_evaluated_by_another_protocol(run, tmp_path):
@@ -119,6 +120,8 @@ def test_a_saved_set_is_evaluated_by_another_protocol(run, tmp_path):
     shown = dict(words.table(evidence.gather(tmp_path / "vl")))
     assert shown["Learning rate"] == "0.3 (learned, of the image tower)"
     assert "both towers at the learned rate" in shown["Schedule"]
+    code = snippets.snippets(evidence.gather(tmp_path / "vl"))
+    assert sum('lr = {"image": 0.3, "text": 0.3}' in one.code for one in code) == 2
     found = json.loads((tmp_path / "vl/result.json").read_text())
     assert "best" not in found["metrics"]["MLP"]
     for name in ("own", "lor"):

@@ -1,4 +1,4 @@
-"""Batched logits and features of many images by one trained net."""
+"""Batched logits, features and embeddings of many inputs by one trained net."""
 
 from __future__ import annotations
 
@@ -53,3 +53,33 @@ def outputs(
         out = _forward(net)(variables, padded(x, batch))  # to compile once
         found.append(Outputs(*(np.asarray(a)[: len(x)] for a in out)))
     return Outputs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def embed(
+    net: Net, variables: Tree, name: str, values: np.ndarray, session: Session | None = None
+) -> np.ndarray:
+    """Return the embeddings of one tower, float32 ``[n, size]``.
+
+    Args:
+      name: "image" or "text".
+      values: its inputs, ``[n, ...]``.
+
+    Raises:
+      Interrupted: with a session, when a signal arrives.
+    """
+    found = []
+    for lo in range(0, len(values), BATCH):
+        if session is not None:
+            session.check()
+        x = values[lo : lo + BATCH]
+        missing = min(BATCH, len(values)) - len(x)  # padded to the compiled shape
+        if missing:
+            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+        out = np.asarray(_tower(net, name)(variables, x))
+        found.append(out[: len(out) - missing])
+    return np.concatenate(found)
+
+
+@lru_cache(maxsize=64)
+def _tower(net: Net, name: str) -> Any:
+    return jax.jit(lambda variables, x: net.apply(variables, {name: x}).embeddings[name])

@@ -14,13 +14,16 @@ import numpy as np
 from jdd.data.sampler import class_indices
 from jdd.errors import BadInput
 
-Rule = Callable[[np.ndarray, int], np.ndarray]
+Rule = Callable[..., np.ndarray]  # (features, count[, owners]) -> rows
 
 
-def herding(features: np.ndarray, count: int) -> np.ndarray:
+def herding(features: np.ndarray, count: int, owners: np.ndarray | None = None) -> np.ndarray:
     """Choose ``count`` rows one by one, each to bring their mean nearest to the overall mean.
 
         i_k = argmin_i || mean(f) - (f_{i_1} + ... + f_{i_{k-1}} + f_i) / k ||,  i not yet chosen
+
+    Args:
+      owners: ``[n]``; of rows of equal owner at most one is chosen. None: each row has its own.
 
     Returns:
       int64 [count].
@@ -34,18 +37,21 @@ def herding(features: np.ndarray, count: int) -> np.ndarray:
     for k in range(count):
         distance = _squared(rows, (k + 1) * mean - total)  # the factor 1/k keeps the order
         chosen[k] = np.argmin(np.where(free, distance, np.inf))
-        free[chosen[k]] = False
+        free[_of_owner(chosen[k], owners)] = False
         total += rows[chosen[k]]
     return chosen
 
 
-def kcenter(features: np.ndarray, count: int) -> np.ndarray:
+def kcenter(features: np.ndarray, count: int, owners: np.ndarray | None = None) -> np.ndarray:
     """Choose ``count`` rows: the nearest to the mean, then each the farthest from those chosen.
 
         i_1 = argmin_i ||f_i - mean(f)||,  i_k = argmax_i min_{j < k} ||f_i - f_{i_j}||
 
     Greedy farthest points: the largest distance of a row to its nearest chosen one is at most twice
     the smallest possible (Gonzalez 1985). Memory is one distance per row.
+
+    Args:
+      owners: as for ``herding``.
 
     Returns:
       int64 [count].
@@ -59,7 +65,9 @@ def kcenter(features: np.ndarray, count: int) -> np.ndarray:
     nearest = np.full(len(rows), np.inf)
     for k in range(1, count):
         nearest = np.minimum(nearest, _squared(rows, rows[chosen[k - 1]]))
-        nearest[chosen[k - 1]] = -np.inf  # never twice, not even if all others are its copies
+        nearest[
+            _of_owner(chosen[k - 1], owners)
+        ] = -np.inf  # never twice, not even if all others are its copies
         chosen[k] = np.argmax(nearest)
     return chosen
 
@@ -83,6 +91,11 @@ def _start(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput("config.ipc", str(count), allowed)
     rows = np.asarray(features, np.float64)
     return rows, rows.mean(axis=0)
+
+
+def _of_owner(row: int, owners: np.ndarray | None) -> np.ndarray | int:
+    """Return the rows that are out once ``row`` is chosen."""
+    return row if owners is None else owners == owners[row]
 
 
 def _squared(rows: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jdd.data.pairs import PairDataset, PairSplit
-from jdd.methods.base import Problem, recipe
+from jdd.methods.base import Method, Problem, State, recipe
+from jdd.product.pairs import PairSet
 from jdd.schema.pairs import PROTOCOLS, PairConfig, Towers, protocol
 from jdd.schema.values import section
 
@@ -41,6 +45,35 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
         },
         **towers(config),
     }
+
+
+def chosen(config: PairConfig, problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
+    """Return a method without steps: real pairs, selected once.
+
+    The recipe stores the rows of the captions as ``selected``.
+
+    Args:
+      select: ``(seed) -> rows`` of the captions of ``data.train``, int ``[pairs]``.
+    """
+    train = cast(PairSplit, problem.data.train)
+
+    def init(seed: int) -> State:
+        rows = select(seed)
+        images, text = train.images[train.image_of[rows]], train.text[rows]
+        variables = {"images": jnp.asarray(images), "text": jnp.asarray(text)}
+        return State(variables, {"captions": jnp.asarray(rows, jnp.int32)})
+
+    def sample(seed: int, step: int) -> dict[str, Any]:
+        raise ValueError("pairs that are chosen have no steps")
+
+    def product(state: State, steps: int) -> PairSet:
+        rows = np.asarray(state.aux["captions"])
+        found = pair_recipe(config, problem, steps, lr=config.eval.lr)
+        found |= {"captions": [train.captions[i] for i in rows], "selected": rows.tolist()}
+        images, text = (np.asarray(state.variables[name]) for name in ("images", "text"))
+        return PairSet(images, text, found, problem.data.transform)
+
+    return Method(init, sample, None, product, optax.identity())
 
 
 def towers(config: PairConfig) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
         which = f"{r.classes_per_step} random classes" if r.classes_per_step else "every class"
         lines.append(f"# {r.per_class} random image{'s' * (r.per_class != 1)} of {which}")
     elif r.batch < n:
-        lines += r.code("batch") or [f"# in shuffled batches of {r.batch}"]
+        lines.append(f"# in shuffled batches of {r.batch}")
     if augmentation(evidence) != "none":
         lines.append("# augment x as the recipe says")
     return lines

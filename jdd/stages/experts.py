@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd.data import Dataset
+from jdd.data import Dataset, Split
+from jdd.data.pairs import PairDataset, PairSplit
 from jdd.nets import Net
 from jdd.parallel import planned
 from jdd.pretrained import train
@@ -57,7 +59,7 @@ def cost(context: RunContext, group: int, epochs: int, batches: int) -> Estimate
 def training_cost(
     net: Net,
     recipe: Recipe,
-    data: Dataset,
+    data: Dataset | PairDataset,
     group: int,
     epochs: int,
     batches: int,
@@ -65,20 +67,20 @@ def training_cost(
 ) -> Estimate:
     """Estimate ``batches`` groups of ``group`` nets trained ``epochs`` epochs by ``recipe``."""
     one = tuple(devices[:1])
-    n = len(data.train.labels)
+    n = data.train.size
     steps, batch = recipe.steps_per_epoch(n), min(recipe.batch, n)
     few, nets = share(batch, data.shape, one), group
     if one[0].platform == "cpu" and few < batch:  # on a CPU a group takes as long as its nets do
         nets = 1
     # Two batches of images represent all: reading them is not timed.
-    images, labels = data.train.images[: 2 * few], jnp.asarray(data.train.labels[: 2 * few])
-    run = trainer.make(net, recipe.replace(batch=few), len(labels))
+    images, labels = _first(data.train, 2 * few)
+    run = trainer.make(net, recipe.replace(batch=few), min(n, 2 * few))
     init, own, ops = train.keys(0, [0], nets)
     carry = jax.jit(jax.vmap(run.init))(init)
     call = train.advance(run, one)
     lr = jnp.full(2, 0.01, jnp.float32)
     lo, hi = np.int32(0), np.int32(2)
-    args = (carry, own, ops, jnp.asarray(images), labels, lr, lo, hi)
+    args = (carry, own, ops, images, labels, lr, lo, hi)
     step = timed(lambda: call(*args), 2) / 2 * batch / few * group / nets
     seconds = step * steps * epochs * -(-batches // len(devices))
     trained = jax.tree.leaves((carry["variables"], carry["optimizer"]))
@@ -88,7 +90,9 @@ def training_cost(
         run = trainer.make(net, recipe, 2 * batch)
         init, own, ops = train.keys(0, [0], group)
         whole = jax.eval_shape(jax.vmap(run.init), init)
-        shown = [jax.ShapeDtypeStruct((2 * batch, *a.shape[1:]), a.dtype) for a in args[3:5]]
+        shown = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((2 * batch, *a.shape[1:]), a.dtype), args[3:5]
+        )
         call, args = train.advance(run, one), (whole, own, ops, *shown, lr, lo, hi)
     return Estimate(
         seconds,
@@ -96,6 +100,17 @@ def training_cost(
         f"{group} nets at once, {steps} steps an epoch of {pace(step)}" + of,
         batches * size,
     )
+
+
+def _first(split: Split | PairSplit, count: int) -> tuple[Any, Any]:
+    """Return the inputs and targets of the first ``count`` images, or pairs, on the device."""
+    if isinstance(split, Split):
+        return jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count])
+    image = split.images[split.image_of[:count]]
+    inputs = {"image": image, "text": split.text[:count]}
+    targets = {name: values[:count] for name, values in split.targets.items()}
+    found: tuple[Any, Any] = jax.tree.map(jnp.asarray, (inputs, targets))
+    return found
 
 
 def _estimate(context: RunContext) -> Estimate:

@@ -9,14 +9,13 @@ the net, so that towers that make all embeddings equal have a recall of 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jdd.data.pairs import PairSplit
-from jdd.evaluation.accuracy import BATCH
+from jdd.evaluation.predict import embed
 from jdd.nets import Net
 from jdd.run.session import Session
 
@@ -65,36 +64,6 @@ class Retrieval(NamedTuple):
 
 
 RETRIEVAL = Retrieval()
-
-
-def embed(
-    net: Net, variables: Tree, name: str, values: np.ndarray, session: Session | None = None
-) -> np.ndarray:
-    """Return the embeddings of one tower, float32 ``[n, size]``.
-
-    Args:
-      name: "image" or "text".
-      values: its inputs, ``[n, ...]``.
-
-    Raises:
-      Interrupted: with a session, when a signal arrives.
-    """
-    found = []
-    for lo in range(0, len(values), BATCH):
-        if session is not None:
-            session.check()
-        x = values[lo : lo + BATCH]
-        missing = min(BATCH, len(values)) - len(x)  # padded to the compiled shape
-        if missing:
-            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-        out = np.asarray(_tower(net, name)(variables, x))
-        found.append(out[: len(out) - missing])
-    return np.concatenate(found)
-
-
-@lru_cache(maxsize=64)
-def _tower(net: Net, name: str) -> Any:
-    return jax.jit(lambda variables, x: net.apply(variables, {name: x}).embeddings[name])
 
 
 def recalls(

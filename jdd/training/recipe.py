@@ -168,14 +168,6 @@ _ORDER_WORDS = {
 }
 
 
-def _order_code(r: Recipe) -> list[str]:
-    if r.order != "drawn":
-        return []
-    return [
-        f"rows = torch.randperm(len(x))[:{r.batch}]  # anew at every step, whatever came before"
-    ]
-
-
 def _parts_words(r: Recipe) -> str:
     return f", in {r.parts} parts of which batch norm sees one at a time" if r.parts > 1 else ""
 
@@ -252,7 +244,7 @@ class Recipe:
     )  # fmt: skip
     order: str = option(
         ORDERS[0], one_of(*ORDERS), row="schedule",
-        words=lambda r: _ORDER_WORDS.get(r.order, ""), code={"batch": _order_code},
+        words=lambda r: _ORDER_WORDS.get(r.order, ""),
     )  # fmt: skip
     per_class: int = option(0, whole(0))
     classes_per_step: int = option(0, whole(0))
@@ -388,8 +380,8 @@ class Recipe:
         """Return lines of the report's PyTorch program.
 
         Args:
-          place: "make", before the loop; "argument", of the optimiser; "batch", the rows of a step;
-            "step"; "turn", at the end of an epoch; "end", after the loop.
+          place: "make", before the loop; "argument", of the optimiser; "step"; "turn", at the end
+            of an epoch; "end", after the loop.
         """
         made = (one.code[place](self) for one in options_.options(Recipe) if place in one.code)
         return [line for lines in made for line in lines]

@@ -66,6 +66,18 @@ def test_rules_do_what_they_are_for(rule, exact):
     assert miss(rule(features, 10)) < np.quantile(others, 0.05)
 
 
+@pytest.mark.parametrize("rule, exact", RULES)
+def test_of_rows_of_one_owner_one_is_chosen(rule, exact):
+    features = np.random.default_rng(2).integers(0, 50, (16, 3)).astype(np.float32)
+    owners = np.arange(16) // 2
+    found = rule(features, 8, owners)
+    assert sorted(owners[found]) == list(range(8))
+    # The first is free of owners; a rule without them chooses alike until one comes twice.
+    plain = rule(features, 16)
+    first = next(k for k in range(1, 16) if owners[plain[k]] in owners[plain[:k]])
+    np.testing.assert_array_equal(found[:first], plain[:first])
+
+
 def test_classes_are_chosen_apart_and_lie_in_order():
     draw = np.random.default_rng(0)
     features, labels = draw.standard_normal((30, 4)), draw.permutation(np.arange(30) % 3)
