@@ -30,11 +30,22 @@ def test_the_threshold_of_recall(recall, named):
     assert bool(sentence(FALLING, 0.02 * recall, 0.02, {})) is named
 
 
-@pytest.mark.parametrize("over, named", [(-1e-3, True), (1e-3, False), (1.0, False)])
-def test_the_threshold_of_the_loss(over, named):
-    losses = [1.0] * 10 + [1.5] * 80 + [FALLEN + over] * 10  # what lies between does not count
-    assert bool(sentence(losses, 0.02, 0.02, {})) is named
-    assert bool(sentence([np.nan, *losses, np.inf], 0.02, 0.02, {})) is named
+@pytest.mark.parametrize(
+    "end, words",
+    [
+        (FALLEN - 1e-3, "collapsed: recall is at chance (2.0 % against 2.0 %) although the"),
+        (FALLEN + 1e-3, "and the matching loss hardly moved, from 1 to 0.901"),
+        (1 / FALLEN - 1e-2, "and the matching loss hardly moved, from 1 to 1.1"),
+        (1 / FALLEN + 1e-2, "and the matching loss rose from 1 to 1.12; lower lr_sim first"),
+    ],
+)
+def test_the_thresholds_of_the_loss(end, words):
+    losses = [1.0] * 10 + [1.5] * 80 + [end] * 10  # what lies between does not count
+    for measured in (losses, [np.nan, *losses, np.inf]):
+        found = sentence(measured, 0.02, 0.02, {"lr_sim": 1.0})
+        assert words in found
+        assert found.startswith("collapsed" if end < FALLEN else "failed")
+        assert ("lower lr_sim" in found) == ("hardly" not in found)
 
 
 def test_no_collapse_without_losses():
