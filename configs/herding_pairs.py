@@ -5,8 +5,8 @@
 Embeddings are those of two towers trained on all pairs, expert 0 after experts.epochs epochs. The
 pairs are evaluated as random ones are: configs/random_pairs.py.
 
-About a minute on 2 cores: mean recall 21.1 ± 1.1 % over 5 nets (random pairs, 5 draws: 20.8 ± 2.3 %), seed
-0.
+About a minute on 2 cores, seed 0: mean recall 21.1 ± 1.1 % over 5 nets (random pairs, 5 draws: 20.8
+± 2.3 %).
 """
 
 from jdd.config import from_arg
