@@ -233,7 +233,7 @@ def test_runs_of_pairs_are_compared_and_studied(tmp_path):
     assert [line.split(",")[1:3] for line in lines[1:]] == [["tr1", repr(one)] for one in wanted]
     tex = (tmp_path / "s/table.tex").read_text()
     assert r"\caption{R@1, image to text, in percent" in tex and r"pairs & tr1" in tex
-    with pytest.raises(BadInput, match="did you mean tr10"):
+    with pytest.raises(BadInput, match="did you mean tr1"):
         jdd.study(study | {"metric": "tr11"}, tmp_path / "t")
     with pytest.raises(BadInput, match="recall of its task"):
         jdd.study(study | {"metric": "accuracy"}, tmp_path / "t")
