@@ -25,6 +25,7 @@ TINY = {
     "experts.count": 2, "experts.group": 1, "experts.batch": 400, "experts.lr": 0.1,
     "eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full": False,
     "progress": False, "checkpoint_every": 1, "log_every": 1, "lr_img": 1.0, "lr_txt": 1.0,
+    "lr_student": 0.1, "lr_lr": 1e-3,
 }  # fmt: skip
 LORS = {"sim_rank": 2, "batch_syn": 3}
 
