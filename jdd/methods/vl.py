@@ -96,7 +96,7 @@ def _objective(problem: Problem, batch: int, vary: Variation) -> Callable[..., A
             learned = jax.tree.map(lambda a: a[step[0]["rows"]], learned)
         found = {"image": learned["images"], "text": learned["text"]}
         if vary.rank is not None:
-            s = learned["similarity"]
+            s = _whole(learned["similarity"])
             found["target"] = contrastive.similarity(s["w"], s["left"], s["right"], vary.alpha)
         return found
 
@@ -116,6 +116,12 @@ def _objective(problem: Problem, batch: int, vary: Variation) -> Callable[..., A
     return objective
 
 
+def _whole(similarity: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return w, L and R of a similarity; of rank 0 it has w alone, and L and R are [n, 0]."""
+    none = jnp.zeros((len(similarity["w"]), 0), similarity["w"].dtype)
+    return {"left": none, "right": none} | similarity
+
+
 def _initial(config: Config, problem: Problem, vary: Variation) -> Callable[[int], State]:
     train = cast(PairSplit, problem.data.train)
 
@@ -128,9 +134,10 @@ def _initial(config: Config, problem: Problem, vary: Variation) -> Callable[[int
             "lr": {b: jnp.asarray(config.lr_student, jnp.float32) for b in BRANCHES},
         }
         if vary.rank is not None:
+            variables["similarity"] = {"w": jnp.ones(config.pairs)}
+        if vary.rank:
             left = jax.random.normal(rng.key(seed, "vl/left"), (config.pairs, vary.rank))
-            ones, zeros = jnp.ones(config.pairs), jnp.zeros_like(left)
-            variables["similarity"] = {"w": ones, "left": left, "right": zeros}
+            variables["similarity"] |= {"left": left, "right": jnp.zeros_like(left)}
         return State(variables, {})
 
     return init
@@ -176,7 +183,8 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
         found |= nearest_captions(text, cast(PairSplit, problem.data.train))
         similarity = None
         if vary.rank is not None:
-            s = {name: np.asarray(a) for name, a in state.variables["similarity"].items()}
+            whole = _whole(state.variables["similarity"])
+            s = {name: np.asarray(a) for name, a in whole.items()}
             similarity = Similarity(s["w"], s["left"], s["right"], vary.alpha)
         rates = {b: float(rate) for b, rate in state.variables["lr"].items()}
         transform = problem.data.transform

@@ -135,6 +135,13 @@ def test_teslas_estimator_is_the_gradient_with_the_adjoint_frozen():
         )  # fmt: skip
 
 
+def test_a_similarity_of_rank_0_is_its_diagonal(tmp_path):
+    keys = TINY | {"sim_rank": 0, "steps": 2, "baselines.random": 0}
+    pipeline.run(configs.load("lors:digits_captions", keys), str(tmp_path), "all", None, "test")
+    found = jdd.load(tmp_path / "distilled.npz").similarity
+    assert found.left.shape == found.right.shape == (5, 0) and len(set(found.w.tolist())) > 1
+
+
 def test_similarity_is_the_identity_at_first_and_a_batch_has_its_rows_of_it():
     found = context("lors", Path("unused"), **LORS)
     state = methods.make(found.config, found.blank).init(0)
