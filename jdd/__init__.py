@@ -2,7 +2,8 @@
 
 ``jdd.distill``, ``jdd.evaluate``, ``jdd.study``, ``jdd.compare``, ``jdd.load`` and ``jdd.export``
 do what the command line does; ``jdd.make_config`` returns a typed config, ``jdd.torch_dataset`` a
-set for PyTorch. They are imported on first use, so that ``import jdd`` does not wait for JAX.
+set for PyTorch, ``jdd.retriever`` towers that search pictures by words. They are imported on first
+use, so that ``import jdd`` does not wait for JAX.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "export",
     "load",
     "make_config",
+    "retriever",
     "study",
     "torch_dataset",
 ]
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         export,
         load,
         make_config,
+        retriever,
         study,
         torch_dataset,
     )

@@ -19,6 +19,8 @@ from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
 from jdd.report import comparison_json
 from jdd.run import pipeline
+from jdd.run import retriever as retrievers
+from jdd.run.retriever import Retriever
 from jdd.schema.common import Common
 from jdd.studies import study as studies
 
@@ -31,6 +33,7 @@ __all__ = [
     "export_figures",
     "load",
     "make_config",
+    "retriever",
     "study",
     "torch_dataset",
 ]
@@ -263,6 +266,26 @@ def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.W
     if isinstance(dset, AnyProduct):
         return interop.write_figures(product, Path(path))
     return interop.write_figures(product, Path(path), files.set_path(dset))
+
+
+def retriever(pairs: PairSet | str | Path, seed: int = 0) -> Retriever:
+    """Train two towers on a set of pairs, by its recipe, to search pictures by words.
+
+        towers = jdd.retriever("runs/vl")
+        towers.search("a dog in the snow", "photos/", k=3)
+
+    Args:
+      pairs: a set of pairs, the path of one, or its run's folder.
+      seed: of initial weights and batches.
+
+    Raises:
+      BadInput: another product, or as ``load`` and ``jdd.run.retriever.retriever``.
+    """
+    product = pairs if isinstance(pairs, AnyProduct) else load(pairs)
+    if not isinstance(product, PairSet):
+        raise BadInput("retriever", f"a product of kind {product.kind!r}", "a set of pairs")
+    where = "the set's recipe" if isinstance(pairs, AnyProduct) else str(pairs)
+    return retrievers.retriever(product, seed, where)
 
 
 def torch_dataset(

@@ -53,7 +53,7 @@ ROOMS: dict[str, str] = {
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "
     "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
     "specs stages/registry storage tasks training training/recipe",
-    "run": "config data errors evaluation interop memory methods product report run/context "
+    "run": "config data errors evaluation interop memory methods nets product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",
     "api": "config errors interop memory product report run schema studies",

@@ -241,6 +241,22 @@ def test_nets(
     return np.concatenate(found)[:count]
 
 
+def trained(net: Net, planned: Plan, images: Tree, labels: Tree, seed: int) -> Tree:
+    """Train one net on one set; return its variables for use.
+
+    With the seed of the set's recipe it is the first net of the set's evaluation.
+
+    Args:
+      images, labels: as for ``test_nets``, without the axis of sets.
+    """
+    run = trainer.make(net, planned.recipe, len(jax.tree.leaves(labels)[0]))
+    init, own = (rng.key(seed, f"evaluate/{w}", 0) for w in "io")
+    keys = trainer.Keys(own, rng.key(seed, "evaluate/ops"))
+    given = (keys, images, labels, planned.rates, 0, planned.length(run))
+    carry, _ = jax.jit(run.advance)(jax.jit(run.init)(init), *given)
+    return trainer.evaluated(carry)
+
+
 def _labels_on_device(
     reader: LabelReader | None, labels: Tree, members: Sequence[int], piece: tuple[int, int]
 ) -> Tree:

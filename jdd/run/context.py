@@ -69,7 +69,9 @@ class RunContext:
             config = cast(PairConfig, self.config)
             towers = config.towers if own else dataclasses.replace(config.towers, weights="")
             ordered = tuple(sorted(options.items()))
-            return _towers(name, self.data.shape, self.data.text_size, ordered, towers, config.lora)
+            return make_towers(
+                name, self.data.shape, self.data.text_size, ordered, towers, config.lora
+            )
         return _net(name, self.data.shape, self.data.classes, tuple(sorted(options.items())))
 
     def training_data(self, flat: bool = True) -> Dataset:
@@ -248,7 +250,7 @@ class _Untrained:
 
 
 @functools.lru_cache(maxsize=64)
-def _towers(
+def make_towers(
     name: str,
     shape: tuple[int, int, int],
     text_size: int,
@@ -256,6 +258,14 @@ def _towers(
     towers: Towers,
     lora: Lora,
 ) -> Net:
+    """Return two towers by the entries of a config or a recipe, with weights and adapters.
+
+    Args:
+      name, shape, text_size, options: as for ``two_towers``.
+
+    Raises:
+      BadInput: as ``two_towers``, ``imported.read`` and ``adapted``.
+    """
     net = two_towers(
         name, shape, text_size, towers.size, options, towers.tau, towers.start == "shared"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.schema.key import like, option
+from jdd.schema.pairs import PairConfig
 from jdd.specs import vl
 from jdd.specs.base import Spec
 
@@ -13,6 +14,7 @@ from jdd.specs.base import Spec
 class Config(vl.Config):
     """Keys of LoRS."""
 
+    protocol: str = like(PairConfig, "protocol", default="lors")
     loss: str = like(vl.Config, "loss", default="wbce")
     sim_rank: int = option(10, "r: rank of the similarity off its diagonal (0: none)", minimum=0)
     sim_alpha: float = option(1.0, "alpha: weight of the low-rank part", minimum=0)

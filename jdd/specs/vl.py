@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
 from jdd.schema.common import Estimated
-from jdd.schema.key import AUTO, option
+from jdd.schema.key import AUTO, like, option
 from jdd.schema.pairs import PairConfig, validate_pairs
 from jdd.specs.base import Spec, Values
 
@@ -16,6 +16,7 @@ from jdd.specs.base import Spec, Values
 class Config(PairConfig, Estimated):
     """Keys of VL."""
 
+    protocol: str = like(PairConfig, "protocol", default="vl")
     syn_steps: int = option(8, "n: student steps on the pairs per match", minimum=1)
     expert_epochs: int = option(1, "M: expert epochs they have to match", minimum=1)
     max_start_epoch: int = option(2, "T+: matches start at expert epochs below this", minimum=1)
@@ -56,6 +57,7 @@ DEFAULTS = {
 STARTS = {
     "digits_captions": {
         **schema.STARTS["digits_captions"],
+        "protocol": "own",
         "net.name": "MLP1", "nets": ("MLP1",), "steps": 800, "lr_img": 1000.0, "lr_txt": 100.0,
         "lr_lr": 1e-3, "lr_student": 0.05, "text.captions": 1, "text.size": 64, "towers.size": 48,
         "towers.start": "shared", "experts.count": 6, "experts.group": 6,
