@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import matching_step, meta_step, peers, recover_step, replay
+from benchmarks import matching_step, meta_step, pair_step, peers, recover_step, replay
 from benchmarks.meta_step import Size
-from benchmarks.peers import recover
+from benchmarks.peers import recover, vl
 from benchmarks.peers import training as peer_training
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
@@ -63,6 +63,36 @@ def outer_step(size: Size, estimator: str, theirs: ModuleType) -> dict[str, floa
             "rate": replay.apart(found.rate, grads["lr"]),
         }
     return _checked(apart)
+
+
+def pairs(size: pair_step.Size) -> dict[str, float]:
+    """Return how far apart loss and all gradients of a step of pairs are, relative to jdd's.
+
+    In float64, of the same net, with fewer and smaller pictures than are timed.
+
+    Raises:
+      Disagreement: further than ``DOUBLE``.
+    """
+    size = size._replace(pairs=min(size.pairs, 10), side=min(size.side, 24), steps=STEPS)
+    with jax.enable_x64(True):
+        step = pair_step.make(size)
+        step = step._replace(variables=_double(step.variables), batch=_double(step.batch))
+        gradient, args = step.gradient()
+        (loss, _), grads = gradient(*args)
+        found = vl.meta_gradient(replay.pairs(step), size.steps)
+    return _checked({"loss": replay.apart(found.loss, loss), **_learned(found, grads)}, DOUBLE)
+
+
+def pairs_single(segment: vl.Segment, ours: Any, steps: int) -> dict[str, float]:
+    """Return how far apart both sides are in float32, as they are timed; nothing is refused."""
+    (loss, _), grads = ours
+    found = vl.meta_gradient(segment, steps)
+    return {"loss": replay.apart(found.loss, loss), **_learned(found, grads)}
+
+
+def _learned(found: vl.Gradient, grads: Tree) -> dict[str, float]:
+    ours = replay.learned(grads)
+    return {name: replay.apart(found.learned[name], g) for name, g in ours.items()}
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import peers, recover_step
+from benchmarks import pair_step, peers, recover_step
 from benchmarks.matching_step import SEED, Step
 from benchmarks.peers import dsa as peer_dsa
-from benchmarks.peers import frozen, recover
+from benchmarks.peers import frozen, recover, vl
 from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
 from jdd import rng
@@ -55,6 +55,37 @@ def segment(variables: Tree, batch: Tree, labels: np.ndarray) -> Segment:
         tensor(labels).long(),
         tensor(variables["lr"]),
     )
+
+
+def pairs(step: pair_step.Step) -> vl.Segment:
+    """Return what one outer step of VL or LoRS reads."""
+    ends = [
+        jax.tree.map(lambda x: x[0], step.batch[name]["params"]) for name in ("start", "target")
+    ]
+    start, target = ({path: _weight(x) for path, x in _paths(end).items()} for end in ends)
+    config = step.config
+    alpha = float(getattr(config, "sim_alpha", 1.0))
+    own = learned(step.variables)
+    return vl.Segment(start, target, own, config.loss, alpha, config.towers.tau)
+
+
+def learned(variables: Tree) -> dict[str, Tensor]:
+    """Return what VL and LoRS learn, or its gradient, by path."""
+    found = {path: tensor(x) for path, x in _paths(variables).items()}
+    return found | {"images": images(variables["images"])}
+
+
+def _paths(tree: Tree) -> dict[str, Any]:
+    """Return the leaves of a dict of dicts by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _weight(array: Any) -> Tensor:
+    """Return a kernel or a vector in PyTorch's order of axes."""
+    if array.ndim == 4:
+        return _kernel(array)
+    return tensor(array).T.contiguous() if array.ndim == 2 else tensor(array)
 
 
 def draws(key: jax.Array, steps: int, strategy: str, images: jax.Array) -> list[peer_dsa.Draw]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.peers import convnet
+from benchmarks.peers import convnet, vl
 from benchmarks.peers.frozen import Net, Pass
 from benchmarks.peers.gradient_matching import Classes
 from benchmarks.peers.mtt import Segment
@@ -33,6 +33,22 @@ def meta(segment: Segment, steps: int, second_order: bool = True) -> None:
         loss = F.cross_entropy(convnet.forward(theta, images), segment.labels)
         g = torch.autograd.grad(loss, theta, create_graph=True)
         torch.autograd.grad(g, [*theta, images] if second_order else images, v)
+
+
+def pairs(segment: vl.Segment, steps: int) -> None:
+    """Per student step of VL or LoRS: as ``meta``, the last backward pass in all that is learned
+    but the rates.
+    """
+    theta = {path: w.detach().requires_grad_() for path, w in segment.start.items()}
+    learned = {
+        name: x.detach().requires_grad_()
+        for name, x in segment.learned.items()
+        if not name.startswith("lr/")
+    }
+    inputs, v = list(theta.values()), [segment.target[path].detach() for path in theta]
+    for _ in range(steps):
+        g = torch.autograd.grad(vl.inner_loss(theta, learned, segment), inputs, create_graph=True)
+        torch.autograd.grad(g, [*inputs, *learned.values()], v)
 
 
 def training(weights: list[Tensor], images: Tensor, labels: Tensor, steps: int) -> None:
