@@ -262,7 +262,7 @@ def snippet(word: str) -> str:
 
 
 def test_python_of_the_texts_compiles() -> None:
-    assert len(blocks(DOCS["use-a-set.md"], "python")) == 7
+    assert len(blocks(DOCS["use-a-set.md"], "python")) == 8
     assert len(blocks(README, "python")) == 1
     for text in (README, *DOCS.values()):
         for code in blocks(text, "python"):
