@@ -33,6 +33,7 @@ from jdd.schema.decoupled import Decoupled
 from jdd.schema.pairs import Lora, PairConfig, Towers
 from jdd.schema.values import section
 from jdd.stages.registry import maker
+from jdd.storage import tensors
 from jdd.storage.files import write_text
 from jdd.training.recipe import Recipe, of_keys
 
@@ -93,7 +94,17 @@ class RunContext:
     def notes(self) -> tuple[str, ...]:
         """Sentences about the data, for the user."""
         notes: tuple[str, ...] = self.data.notes
+        if isinstance(self.data, PairDataset) and (path := self._weights):
+            options = tuple(sorted(net_options(self.config).items()))
+            size = cast(PairConfig, self.config).towers.size
+            found = _imported(path, self.config.net.name, self.data.shape, size, options)
+            notes += found.notes
         return notes + (self.source.notes if self.source is not self.data else ())
+
+    @property
+    def _weights(self) -> str:
+        """The file of the image tower's pretrained weights; '' for none."""
+        return cast(PairConfig, self.config).towers.weights
 
     def recipe(self, flat: bool = True) -> Recipe:
         """Return the training recipe of the experts, or of the full baseline if not ``flat``."""
@@ -127,6 +138,8 @@ class RunContext:
         made["whitening"] = {"kornia": "zca"}.get(made["whitening"], made["whitening"])
         if isinstance(self.data, PairDataset):
             made |= towers_of(cast(PairConfig, self.config))
+            if self._weights:  # by content: the file may move, and may change in its place
+                made["towers"] = made["towers"] | {"weights": tensors.digest(Path(self._weights))}
         return sam | made
 
     @functools.cached_property
@@ -270,10 +283,21 @@ def make_towers(
         name, shape, text_size, towers.size, options, towers.tau, towers.start == "shared"
     )
     if towers.weights:
-        image = nets.make(parts(name)[0], shape, towers.size, **dict(options))
-        found = imported.read(Path(towers.weights), image, dict(options).get("act", "relu"))
+        found = _imported(towers.weights, parts(name)[0], shape, towers.size, options)
         net = imported.fixed(net, found.variables, "image")
     return adapted(net, lora.rank, lora.alpha) if lora.rank else net
+
+
+@functools.lru_cache(maxsize=4)
+def _imported(
+    path: str,
+    name: str,
+    shape: tuple[int, int, int],
+    size: int,
+    options: tuple[tuple[str, Any], ...],
+) -> imported.Imported:
+    image = nets.make(name, shape, size, **dict(options))
+    return imported.read(Path(path), image, dict(options).get("act", "relu"))
 
 
 @functools.lru_cache(maxsize=64)

@@ -24,7 +24,8 @@ class Config(vl.Config):
 # Small sets want a slow similarity: at 1 one draw in five collapses, at 10 it diverges.
 STARTS = {
     "digits_captions": {
-        **vl.STARTS["digits_captions"], "sim_rank": 4, "lr_sim": 0.1, "lr_student": 0.03, "lr_lr": 1e-4,
+        **vl.STARTS["digits_captions"],
+        "sim_rank": 4, "lr_sim": 0.1, "lr_student": 0.03, "lr_lr": 1e-4,
     },
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,9 @@ def import_package(where: str) -> Any:
             where, "a .safetensors file needs its package", "pip install safetensors"
         ) from error
     return safetensors
+
+
+def digest(path: Path) -> str:
+    """Return a 16-hex-digit hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

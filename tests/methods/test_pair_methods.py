@@ -201,3 +201,28 @@ def test_keys_that_do_not_go_together_are_refused(keys, words, tmp_path):
         loaded = configs.load("vl:digits_captions", TINY | keys)
         pipeline.run(loaded, str(tmp_path / "x"), "all", None, "test")
     assert not (tmp_path / "x").exists()
+
+
+def test_pretrained_weights_are_part_of_the_experts_by_content(tmp_path):
+    from safetensors.numpy import save_file
+
+    from jdd import nets
+    from jdd.pretrained import imported
+
+    keys = {"net.name": "ViT", "nets": "ViT", "net.width": 8, "net.depth": 1, "net.heads": 2}
+    keys |= {"net.patch": 4, "towers.weights": str(tmp_path / "vit.safetensors")}
+    image = nets.make("ViT", (8, 8, 1), 4, width=8, depth=1, heads=2, patch=4)
+    names, head = imported._expected(image)
+    draw = np.random.default_rng(0)
+    kept = {n: draw.normal(size=v[1]).astype(np.float32) for n, v in names.items()}
+
+    def saved(scale: float) -> Any:
+        save_file({n: scale * v for n, v in kept.items() if n not in head}, keys["towers.weights"])
+        return context("vl", tmp_path / "run", **{k: v for k, v in keys.items() if k != "net.act"})
+
+    first = saved(1.0)
+    before = first.settings(1)["towers"]["weights"]
+    assert any("drawn anew" in note for note in first.notes)
+    start = first.net.init(rng.key(0, "a"))["params"]["image"]
+    np.testing.assert_array_equal(start["pos_embed"], kept["pos_embed"])
+    assert before != saved(2.0).settings(1)["towers"]["weights"] and len(before) == 16
