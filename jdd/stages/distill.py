@@ -31,7 +31,6 @@ from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
-
 # checkpoints/init_set.json: the digest of the set that the run's images began as.
 _INIT_SET = "init_set"
 
