@@ -179,7 +179,7 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     if config.tensorboard:
         metrics.writer()
     if config.wandb:
-        metrics.wandb_package()
+        metrics.validate_wandb()
     _validate_steps(context)
     needed = [
         stage
