@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-def make_config(config: str = "quickstart", **overrides: Any) -> Common:
+def make_config(config: str | Path = "quickstart", **overrides: Any) -> Common:
     """Return the typed config of ``config``, for ``distill``; 'auto' stays until the run.
 
     It is a frozen dataclass, ``jdd.schema.common.Common`` with the method's own keys:
@@ -58,7 +58,7 @@ def make_config(config: str = "quickstart", **overrides: Any) -> Common:
 
 
 def distill(
-    config: str | Common = "quickstart", workdir: str | Path | None = None, **overrides: Any
+    config: str | Path | Common = "quickstart", workdir: str | Path | None = None, **overrides: Any
 ) -> AnyProduct:
     """Run a config to completion, resuming where it stopped, and return the distilled set.
 
@@ -67,7 +67,7 @@ def distill(
 
     Args:
       config: a config file with its argument, as in ``--config``: 'mtt:cifar10,ipc=10'; or a config
-        of ``make_config``.
+        of ``make_config``, whose method is fixed.
       workdir: the run's working directory; None for its default under ``runs/``.
       **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with dotted
         names, ``**{"data.path": "x.zip"}``.
@@ -80,6 +80,7 @@ def distill(
     Raises:
       BadInput, Diverged, Interrupted, OutOfMemory: as on the command line.
     """
+    config = str(config) if isinstance(config, Path) else config
     loaded = _loaded(config, overrides)
     configs.resolve(loaded.config)  # an error comes before anything else
     place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
@@ -98,7 +99,13 @@ def _loaded(config: str | Common, overrides: dict[str, Any]) -> configs.Loaded:
     """Return a config with overrides; the values of a typed one are validated again."""
     if isinstance(config, str):
         return configs.load(config, overrides)
+    if not isinstance(config, Common):
+        found, allowed = type(config).__name__, "a config's name or path, or jdd.make_config(...)"
+        raise BadInput("config", found, allowed)
     made = configs.fill(config.spec, configs.flat(config), configs.flat(overrides))
+    if made.method != config.spec.name:
+        found = f"{made.method}, in a config of {config.spec.title}"
+        raise BadInput("config.method", found, f"jdd.make_config({made.method!r}, ...) makes one")
     given = frozenset(_changed(made)[1])
     return configs.Loaded(made, given, config.method, typed=given)
 

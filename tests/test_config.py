@@ -395,6 +395,9 @@ def test_resume_with_a_config_of_another_version():
         ("mtt:cifar10,lr_img=100", "runs/mtt-cifar10-ipc1-s0"),  # as published
         ("mtt:cifar10,lr_img=5,steps=7", "runs/mtt-cifar10-ipc1-s0-lr_img_5"),
         ("mtt:cifar10,net.act=swish,lr_img=5", "runs/mtt-cifar10-ipc1-s0-net.act_swish-lr_img_5"),
+        ("dm:mnist,init_set=runs/a-0.5", "runs/dm-mnist-ipc1-s0-init_set_a-0.5"),
+        ("dm:mnist,init_set=runs/b/distilled.npz", "runs/dm-mnist-ipc1-s0-init_set_b"),
+        ("dm:mnist,init_set=sets/c.npz", "runs/dm-mnist-ipc1-s0-init_set_c"),
     ],
 )
 def test_default_workdir(spec, expected):

@@ -14,6 +14,7 @@ import jdd
 from jdd import config as configs
 from jdd import main
 from jdd.data.transform import normalisation
+from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
 from jdd.stages import distill
@@ -75,6 +76,25 @@ def test_the_identity_holds_the_set_and_a_run_without_one_says_nothing(
     assert distill.identity(begun) != first
     file.write_bytes(before)
     assert distill.identity(begun) == first
+
+
+def test_a_run_goes_by_the_set_it_began_with(
+    tiny: dict[str, Any], other: Path, tmp_path: Path
+) -> None:
+    first, place = tmp_path / "first.npz", tmp_path / "run"
+    dset = jdd.load(other / "distilled.npz")
+    dset.save(first)
+    keys = keys_of(tiny, "dm", init_set=str(first))
+    was = made(keys, place)
+    dset._replace(images=dset.images + 0.01).save(first)
+    assert made(keys, place).recipe == was.recipe  # finished: not made anew, not relabelled
+    with pytest.raises(BadInput, match="not the set that this run began with"):
+        made({**keys, "steps": 1}, place)
+    first.unlink()
+    context = runs.context(keys, place)  # a finished run does not need it
+    assert distill.STAGE.done(context) and distill.identity(context) == was.recipe["fingerprint"]
+    with pytest.raises(BadInput, match="first.npz"):
+        made({**keys, "steps": 1}, place)
 
 
 @pytest.mark.parametrize("case", ["ipc", "classes", "size", "absent", "empty run"])

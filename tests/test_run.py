@@ -392,6 +392,17 @@ def test_a_typed_config_is_validated_and_names_its_run():
         jdd.make_config("dm:digits", **{"experts.count": 3})
     with pytest.raises(BadInput, match="did you mean"):
         jdd.make_config("dm:digits", ipcc=3)
+    # The keys are those of one method: another name would run it under that name.
+    for other, more in (
+        (config, {"method": "mtt"}),
+        (dataclasses.replace(config, method="mtt"), {}),
+    ):
+        with pytest.raises(BadInput, match=r"config\.method: mtt, in a config of DM"):
+            api._loaded(other, more)
+    with pytest.raises(BadInput, match="config: dict"):
+        jdd.distill({"method": "dm"})
+    with pytest.raises(BadInput, match=r"config\.data\.name"):  # a path is read as its text
+        jdd.distill(Path("configs/dm.py"))
 
 
 def test_metrics_survive_a_cut_line_and_forget_what_is_done_again(tmp_path):

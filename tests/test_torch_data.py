@@ -62,6 +62,16 @@ def test_items_are_the_images_in_the_nets_space_and_their_labels(torch: Any) -> 
     np.testing.assert_array_equal(np.asarray(data[4][1]), soft.labels[4].astype(np.float32))
 
 
+def test_weights_of_images_are_factors_of_their_labels() -> None:
+    dset = tiny_distilled.make()
+    weights = np.arange(6, dtype=np.float32)
+    data = jdd.torch_dataset(dset._replace(weights=weights))
+    assert data.label_kind == "probabilities"
+    for i in range(6):
+        wanted = np.eye(3)[dset.labels[i]] * weights[i] / weights.mean()
+        np.testing.assert_allclose(np.asarray(data[i][1]), wanted, rtol=1e-6)
+
+
 def test_every_epoch_draws_the_augmentation_of_the_recipe_anew() -> None:
     dset = tiny_distilled.make(shape=(8, 8, 3))
     dset = changed(dset, augment={"name": "dsa", "strategy": "scale_rotate_crop"})

@@ -65,6 +65,45 @@ def test_scalars_are_logged_on_their_stage_s_axis_and_a_resumed_run_goes_on(
     assert len(begun) == 2
 
 
+def test_the_id_is_the_directory_s_own(tmp_path: Path, begun: list[Recorded]) -> None:
+    """It moves with the directory; another directory at its old path has another."""
+
+    def logged(place: Path) -> str:
+        place.mkdir(exist_ok=True)
+        metrics = Metrics(place, wandb=True)
+        metrics.log("distill", len(begun), loss=0.5)
+        metrics.close()
+        return str(begun[-1].settings["id"])
+
+    first = logged(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert logged(tmp_path / "moved") == first
+    assert logged(tmp_path / "run") != first
+
+
+@pytest.mark.parametrize("when", ["before the run", "at its first scalar"])
+def test_no_account_is_one_line(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def fails(**settings: Any) -> None:
+        raise RuntimeError("No API key configured.\nmore")
+
+    package = types.ModuleType("wandb")
+    package.Settings, package.init, package.login = dict, fails, fails  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    one = pytest.raises(BadInput, match=r"No API key configured\.\); wandb login, WANDB_MODE=off")
+    if when == "before the run":
+        with one:
+            runs.run({**tiny, "wandb": True}, tmp_path / "run")
+    else:
+        metrics = Metrics(tmp_path, wandb=True)
+        with one:
+            metrics.log("distill", 1, loss=0.5)
+        metrics.close()
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_the_package_it_is_one_line_before_anything_is_written(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

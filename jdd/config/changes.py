@@ -65,7 +65,7 @@ def default_workdir(config: Common, spec: str | Path | None, given: Collection[s
     plain = _path(f"{stem}-{config.data.name}-{size}-s{config.seed}")
     keys = config.spec.keys
     words = [
-        f"{name}_{Path(value).stem if name.endswith('_set') else show(value)}"
+        f"{name}_{_set_name(value) if name.endswith('_set') else show(value)}"
         for name, (value, _) in changes(config, given).items()
         if name not in _OUTSIDE and not keys[name].resumable
     ]
@@ -77,6 +77,12 @@ def default_workdir(config: Common, spec: str | Path | None, given: Collection[s
             tail[: _LONGEST - len(plain) - 9] + f"-{hashlib.sha256(tail.encode()).hexdigest()[:8]}"
         )
     return _path(plain.removeprefix("runs/") + tail)
+
+
+def _set_name(path: str) -> str:
+    """Return what a set is called in a directory's name: its run's folder, or its file."""
+    place = Path(path)
+    return place.parent.name if place.name == "distilled.npz" else place.name.removesuffix(".npz")
 
 
 def _path(words: str) -> str:

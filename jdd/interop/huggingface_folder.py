@@ -65,7 +65,7 @@ def _features(dataset: DistilledSet) -> dict[str, Any]:
     if dataset.label_kind != "hard":
         features["soft_label"] = {
             "feature": {"dtype": "float32", "_type": "Value"},
-            "_type": "List",
+            "_type": "Sequence",  # a list to datasets 4 and later, which older ones do not know
         }
     return features
 

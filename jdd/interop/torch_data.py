@@ -14,6 +14,7 @@ import numpy as np
 from jdd import augment, rng
 from jdd.errors import BadInput
 from jdd.evaluation import rules, train_eval
+from jdd.matching import losses
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
 from jdd.soft_labels.store import LabelStore, digest
@@ -26,7 +27,8 @@ class Examples:
     label int64 for hard labels, else float32 [classes], of kind ``label_kind``. Without stored
     labels items are in the order of the set. With stored labels they are the views of the epoch in
     the stored order, whole: cropped, mirrored and mixed, with the teachers' labels. Batches of
-    ``batch`` items in this order are those of the students.
+    ``batch`` items in this order are those of the students. Weights of images, if the set has them,
+    are factors of the labels, which are 'probabilities' then: cross entropy is linear in them.
 
     Augmentations run in JAX: read the items in the process itself (``num_workers=0``).
 
@@ -39,8 +41,9 @@ class Examples:
 
     def __init__(self, dset: DistilledSet, store: LabelStore | None, seed: int, augmented: bool):
         self._torch = importlib.import_module("torch")
-        self._dset, self._store, self._seed, self._augmented = dset, store, seed, augmented
+        self._store, self._seed, self._augmented = store, seed, augmented
         dset = distilled_set.validate(dset, "torch_dataset")
+        self._dset = dset = _weighted(dset)
         if rules.rate(dset) is None:  # of no account here, but a plan needs one
             dset = dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"lr": 0.01}})
         self._recipe = train_eval.plan(dset).recipe
@@ -148,6 +151,15 @@ def torch_dataset(
         dset, store, seed, augmented
     )
     return made
+
+
+def _weighted(dset: DistilledSet) -> DistilledSet:
+    """Return a set without weights, its labels scaled by them."""
+    if dset.weights is None:
+        return dset
+    rows = np.asarray(losses.targets(jnp.asarray(dset.labels), dset.label_kind, dset.classes))
+    labels = rows * dset.weights[:, None]
+    return dset._replace(labels=labels, label_kind="probabilities", weights=None)
 
 
 def _store(dset: DistilledSet, folder: Path | None) -> LabelStore:

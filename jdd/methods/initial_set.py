@@ -48,12 +48,20 @@ def read(config: Common, data: Dataset) -> np.ndarray | None:
     return images if same else ours.forward(theirs.inverse(images))
 
 
-def identity(config: Common) -> list[str]:
-    """Return a hash of the file, on which a run's set depends; [] without the key."""
+def digest(config: Common) -> str:
+    """Return a hash of the file, on which a run's set depends; '' without the key.
+
+    Raises:
+      BadInput: the file cannot be read.
+    """
     if not (path := given(config)):
-        return []
+        return ""
     file = files.set_path(Path(path).expanduser())
-    return [hashlib.sha256(file.read_bytes()).hexdigest()[:16]]
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+        raise BadInput(f"{WHERE}={path}", found, "a set of jdd") from None
 
 
 _FITTED = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")

@@ -95,18 +95,19 @@ class DistilledSet(NamedTuple):
 
     def __repr__(self) -> str:
         n, h, w, c = np.shape(self.images)
-        recipe, learned = self.recipe, f", learned rate {self.lr:g}" if self.lr is not None else ""
+        recipe = merge(RECIPE, self.recipe)
+        learned = "" if self.lr is None else f", learned rate {self.lr:g}"
         made = recipe["method"] or "no method named"
         return (
             f"DistilledSet of {recipe['dataset'] or 'an unnamed dataset'} by {made}: "
-            f"{n} image{'s' * (n != 1)} of {h}x{w}x{c}, {self.classes} classes\n"
+            f"{n} image{'s' * (n != 1)} of {h}x{w}x{c}, {len(recipe['class_names'])} classes\n"
             f"  {self.label_kind} labels{learned}, {self.transform.kind} whitening, "
             f"net {recipe['net']['name']}"
         ).replace("none whitening", "no whitening")
 
     def _repr_html_(self) -> str:
         """Return the set as a notebook shows it: its repr and its images by class."""
-        of, names = self.classes_of_images, self.class_names
+        of, names = self.classes_of_images, merge(RECIPE, self.recipe)["class_names"]
         return html.gallery(self.images, self.transform, of, names, repr(self))
 
     @property

@@ -10,8 +10,7 @@ from jdd.schema.common import COMMON, EXPERTS_ONLY
 from jdd.schema.key import show
 from jdd.schema.values import flat
 
-# Where files lie, and what changes no image.
-_APART = ("experts.dir", "squeeze.dir")
+_APART = ("experts.dir", "squeeze.dir")  # where files lie
 
 
 def differing(
@@ -31,7 +30,7 @@ def differing(
     for method in methods:
         own = [(name, flat(config)) for name, of, config in runs if of == method and config]
         for key in dict.fromkeys(key for _, values in own for key in values):
-            if not _of_method(key):
+            if not _of_method(key, method):
                 continue
             by_value: dict[str, tuple[str, ...]] = {}
             for name, values in own:
@@ -43,9 +42,13 @@ def differing(
     return found
 
 
-def _of_method(key: str) -> bool:
-    own = key not in COMMON or key in EXPERTS_ONLY or key == "steps"
-    return own and key not in _APART
+def _of_method(key: str, method: str) -> bool:
+    """Return whether a key is the method's own and changes its images, as no resumable one does."""
+    if key == "steps":
+        return True
+    known = specs.get(method).keys if method in specs.names() else {}
+    free = key in known and known[key].resumable
+    return (key not in COMMON or key in EXPERTS_ONLY) and not free and key not in _APART
 
 
 def _value(key: str, method: str, values: Mapping[str, Any]) -> str:

@@ -104,6 +104,11 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
     if dataset is None or r is None:
         return None
     after = {"hard": ".long()", "logits": ".softmax(1)"}.get(dataset.label_kind, "")
+    if dataset.weights is not None:  # cross entropy is linear in its targets
+        r = r.replace(label_kind="probabilities")
+        hard, classes = dataset.label_kind == "hard", dataset.classes
+        after = f".long()\ny = torch.eye({classes})[y]" if hard else after
+        after += '\ny = y * torch.from_numpy(z["weights"])[:, None]'
     turns = r.steps or r.total_passes
     n = len(dataset.images)
     unit = r.steps_per_epoch(n) if r.steps else 1

@@ -12,6 +12,7 @@ _NORMS = {
     "instance": "nn.GroupNorm({o}, {o})",  # one group per channel: with scale and shift
     "batch": "nn.BatchNorm2d({o})",
     "group": "nn.GroupNorm(4, {o})",
+    "layer": "nn.GroupNorm(1, {o})  # layer; its scale and shift by channel, not by pixel",
     "none": "nn.Identity()",
 }
 _ACTS = {

@@ -113,7 +113,7 @@ def _measure(
     if config.tensorboard:
         metrics.writer()
     if config.wandb:
-        metrics.wandb_package()
+        metrics.validate_wandb()
     if not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import math
 import os
 import re
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +171,11 @@ def writer() -> Any:
 class _Wandb:
     """Scalars of a working directory as one run of Weights & Biases, begun with the first scalar.
 
-    The run's name is the directory's, its id a hash of the directory's path, so that a resumed run
-    goes on in it. Project, account and mode are wandb's own settings (WANDB_PROJECT, WANDB_MODE
-    ...); the project is jdd where none is set. Every stage has a step axis of its own.
+    The run's name is the directory's. Its id is drawn once and recorded in
+    ``checkpoints/wandb.json``: a resumed run goes on in it, wherever the directory lies, and
+    directories of one name on two machines do not share it. Project, account and mode are wandb's
+    own settings (WANDB_PROJECT, WANDB_MODE ...); the project is jdd where none is set. Every stage
+    has a step axis of its own.
     """
 
     def __init__(self, workdir: Path):
@@ -194,20 +196,55 @@ class _Wandb:
     def _begun(self) -> Any:
         saved = self._workdir / "config.json"
         place = self._workdir.resolve()
-        return self._package.init(
-            project=os.environ.get("WANDB_PROJECT", "jdd"),
-            name=place.name,
-            id=hashlib.sha256(str(place).encode()).hexdigest()[:16],
-            resume="allow",
-            dir=str(place),
-            config=json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {},
-            settings=self._package.Settings(console="off", silent=True),
-        )
+        try:
+            return self._package.init(
+                project=os.environ.get("WANDB_PROJECT", "jdd"),
+                name=place.name,
+                id=self._id(),
+                resume="allow",
+                dir=str(place),
+                config=json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {},
+                settings=self._package.Settings(console="off", silent=True),
+            )
+        except Exception as error:  # of the network, the account or the server: many types
+            raise _no_wandb(error) from error
+
+    def _id(self) -> str:
+        """Return the run's id, drawn and recorded if there is none yet."""
+        path = self._workdir / "checkpoints" / "wandb.json"
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            drawn = uuid.uuid4().hex[:16]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"id": drawn}) + "\n")
+        return drawn
 
     def close(self) -> None:
         """End the run, if it was begun."""
         if self._run is not None:
             self._run.finish()
+
+
+def _no_wandb(error: Exception) -> BadInput:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    found = f"true, and Weights & Biases takes no run ({reason})"
+    return BadInput("config.wandb", found, "wandb login, WANDB_MODE=offline, or false")
+
+
+def validate_wandb() -> None:
+    """Refuse ``config.wandb`` where no run could be logged.
+
+    Raises:
+      BadInput: the package is not installed; or there is no account, unless WANDB_MODE needs none.
+    """
+    package = wandb_package()
+    if os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
+        return
+    try:
+        package.login()
+    except Exception as error:  # as in a run's begin
+        raise _no_wandb(error) from error
 
 
 def wandb_package() -> Any:

@@ -13,7 +13,6 @@ from jdd import data, methods
 from jdd.data import cache, pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import room, size
-from jdd.methods import initial_set
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
@@ -134,7 +133,7 @@ def prepare(
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
         if fit and not absent:
-            initial_set.read(config, loaded)  # refused before anything is written
+            distill.validate_start(context)  # refused before anything is written
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:
@@ -180,7 +179,7 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     if config.tensorboard:
         metrics.writer()
     if config.wandb:
-        metrics.wandb_package()
+        metrics.validate_wandb()
     _validate_steps(context)
     needed = [
         stage

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jdd import methods, tasks
-from jdd.errors import Diverged, Interrupted
+from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.evaluation import rules
 from jdd.methods import initial_set
 from jdd.methods.base import Method, Problem, State, full
@@ -31,13 +31,41 @@ from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
+# checkpoints/init_set.json: the digest of the set that the run's images began as.
+_INIT_SET = "init_set"
+
 
 def identity(context: RunContext) -> str:
-    """Return the hash of every setting that changes the distilled set."""
+    """Return the hash of every setting that changes the distilled set.
+
+    ``init_set`` counts by the content that the run began with, whatever lies there now.
+    """
     other = [] if context.source is context.data else [context.source.fingerprint]
     own = [phases.settings(context), context.data.fingerprint, context.config.steps]
-    own += initial_set.identity(context.config)
+    if initial_set.given(context.config):
+        own.append(context.recall(_INIT_SET).get("digest") or initial_set.digest(context.config))
     return fingerprint([*own, *other, *phases.identities(context)])
+
+
+def validate_start(context: RunContext) -> None:
+    """Refuse an ``init_set`` that does not fit, or is not the one that the run began with.
+
+    A finished run does not need it any more.
+
+    Raises:
+      BadInput: as ``initial_set.read``; or the set has changed since the run began.
+    """
+    config = context.config
+    if not initial_set.given(config):
+        return
+    begun = context.recall(_INIT_SET).get("digest")
+    if begun and not _unfinished(context):
+        return
+    initial_set.read(config, context.data)
+    if begun and initial_set.digest(config) != begun:
+        where = f"{initial_set.WHERE}={initial_set.given(config)}"
+        found = "not the set that this run began with: it has changed since"
+        raise BadInput(where, found, "that set again, or another --workdir")
 
 
 def _complete(
@@ -137,6 +165,8 @@ def _observer(
 
 
 def _run(context: RunContext, session: Session) -> None:
+    if (first := initial_set.digest(context.config)) and not context.recall(_INIT_SET):
+        context.remember(_INIT_SET, "digest", first)
     for seed in context.seeds:
         if _finished(context, seed):
             continue

@@ -102,6 +102,57 @@ def test_text_labels_and_bare_columns(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_classes_are_those_of_every_split_and_a_hidden_one_is_left_out(
+    tmp_path: Path, text: bool
+) -> None:
+    """Files are read in alphabetical order: test comes before train, and shows fewer classes."""
+
+    def labels(numbers: Any) -> Any:
+        words = [None if n is None else "abc"[n] for n in numbers]
+        hidden = [-1 if n is None else n for n in numbers]
+        return pa.array(words, pa.large_string()) if text else hidden
+
+    top = tmp_path / "set"
+    top.mkdir()
+    train = table(0, 12, False, labels([i % 3 for i in range(12)]))
+    pq.write_table(train, top / "train.parquet")
+    pq.write_table(table(12, 3, False, labels([0, 1, 0])), top / "test.parquet")
+    data = load({"name": "bugs", "path": str(top)})
+    assert data.class_names == (("a", "b", "c") if text else ("0", "1", "2"))
+    assert data.test.labels.tolist() == [0, 1, 0]
+    hidden = table(12, 3, False, labels([None] * 3))
+    pq.write_table(hidden, top / "test.parquet")
+    data = load({"name": "bugs", "path": str(top), "test": 0.25})
+    assert len(data.test.labels) == 3 and len(data.train.labels) == 9
+    assert any("split test has no labels" in note for note in data.notes)
+
+
+def test_a_split_with_classes_in_another_order_is_refused(tmp_path: Path) -> None:
+    pq.write_table(table(0, 12), tmp_path / "train.parquet")
+    about = {"label": {"names": NAMES[::-1], "_type": "ClassLabel"}}
+    other = table(12, 6, False).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": about}})}
+    )
+    pq.write_table(other, tmp_path / "test.parquet")
+    refused(lambda: load({"name": "bugs", "path": str(tmp_path)}), ":test", "bee, ant")
+
+
+@pytest.mark.parametrize("case", ["columns", "no files", "no splits", "not JSON"])
+def test_a_folder_that_is_not_whole_is_one_line(tmp_path: Path, case: str) -> None:
+    top = tmp_path / "set"
+    top.mkdir()
+    if case == "columns":
+        pq.write_table(table(0, 4), top / "train-0.parquet")
+        pq.write_table(pa.table({"label": [1]}), top / "train-1.parquet")
+    elif case == "no files":
+        (top / "state.json").write_text('{"_data_files": []}')
+    else:
+        text = "{" if case == "not JSON" else '{"splits": []}'
+        (top / "dataset_dict.json").write_text(text)
+    refused(lambda: load({"name": "bugs", "source": "hf", "path": str(top)}), str(top))
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: Any) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
     refused(
@@ -158,6 +209,9 @@ def test_a_set_is_exported_with_a_card_and_read_again(tmp_path: Path, kind: str)
     found = pq.read_table(top / "data/train-00000-of-00001.parquet")
     assert found.column("label").to_pylist() == [0, 0, 1, 1, 2, 2]
     assert ("soft_label" in found.column_names) == (kind != "hard")
+    about = json.loads(found.schema.metadata[b"huggingface"])["info"]["features"]
+    # datasets 3, which the extra allows, has no type List.
+    assert about.get("soft_label", {}).get("_type", "Sequence") == "Sequence"
     assert bytes(found.column("image")[3].as_py()["bytes"]) == preview.png(
         preview.to_pixels(dset)[3]
     )

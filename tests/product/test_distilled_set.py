@@ -166,6 +166,10 @@ def test_its_repr_is_two_lines_and_a_notebook_shows_its_images() -> None:
         "DistilledSet of insects by mtt: 6 images of 4x4x3, 3 classes",
         "  hard labels, learned rate 0.0213, no whitening, net ConvNet",
     ]
+    bare = dset._replace(recipe={})  # made by hand
+    assert (
+        "an unnamed dataset by no method named" in repr(bare) and "<img" not in bare._repr_html_()
+    )
     text = dset._repr_html_()
     assert "<b>" not in text and "&lt;b&gt;&quot;bee&quot;" in text
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,11 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
     """
     where = request.path or request.name
     tables = _local(request.file) if request.file.exists() and request.path else _hub(where)
-    image, label, names = _columns(next(iter(tables.values())), where)
+    used = {n: t for n, t in tables.items() if n in _SPLITS} if len(tables) > 1 else tables
+    first = tables.get("train", next(iter(tables.values())))
+    image, label, names = _columns(first, used, where)
     texts = names is None
-    names = names if names is not None else _texts(tables, label, where)
+    names = names if names is not None else _texts(used, label, where)
     splits: Splits = {}
     notes = []
     for theirs, table in tables.items():
@@ -51,13 +53,12 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
         if not ours or ours in splits:
             notes.append(f"split {theirs} is not used")
             continue
-        if label not in table.column_names or image not in table.column_names:
-            raise BadInput(place, f"columns {', '.join(table.column_names)}", f"{image}, {label}")
+        _validate_split(table, first, image, label, place)
         found = table.column(label).to_pylist()
         if all(value in (-1, None) for value in found):
             notes.append(f"split {theirs} has no labels and is not used")
             continue
-        classes = [names.index(str(v)) for v in found] if texts else found
+        classes = [None if v is None else names.index(str(v)) for v in found] if texts else found
         # Encoded bytes go through the same decoding and checks as files in folders.
         items = _items(table.column(image), classes, place, request.file)
         decoded = [(buffer.add(one), cls) for cls, one in decode_all(items, request)]
@@ -71,11 +72,21 @@ def read(request: Request, buffer: ImageBuffer) -> Raw:
     return Raw(buffer.alike(splits), names, 255.0, tuple(notes))
 
 
+def _validate_split(table: Any, first: Any, image: str, label: str, place: str) -> None:
+    """Refuse a split without the columns, or whose labels number other classes than ``first``'s."""
+    if label not in table.column_names or image not in table.column_names:
+        raise BadInput(place, f"columns {', '.join(table.column_names)}", f"{image}, {label}")
+    ours, theirs = (_features(t).get(label, {}).get("names") for t in (first, table))
+    if ours and theirs and ours != theirs:
+        found = f"classes {', '.join(map(str, theirs[:5]))} ..."
+        raise BadInput(place, found, f"those of train, in its order: {', '.join(ours[:5])} ...")
+
+
 def _local(path: Path) -> dict[str, Any]:
     """Return the tables of a saved folder or of Parquet files, by split."""
     if (path / "dataset_dict.json").is_file():
-        listed = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))
-        return {str(split): _saved(path / str(split)) for split in listed["splits"]}
+        listed = _listed(path / "dataset_dict.json", lambda found: list(map(str, found["splits"])))
+        return {split: _saved(path / split) for split in listed}
     if (path / "state.json").is_file():
         return {"train": _saved(path)}
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
@@ -92,14 +103,21 @@ def _local(path: Path) -> dict[str, Any]:
 
 def _saved(folder: Path) -> Any:
     """Return the table of one split that ``save_to_disk`` wrote."""
+    named = _listed(
+        folder / "state.json", lambda found: [str(one["filename"]) for one in found["_data_files"]]
+    )
+    return _tables([folder / name for name in named], _arrow)
+
+
+def _listed(file: Path, names: Callable[[Any], list[str]]) -> list[str]:
+    """Return the names that a JSON file of ``save_to_disk`` lists, at least one."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        files = [folder / str(one["filename"]) for one in state["_data_files"]]
+        found = names(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            str(folder / "state.json"), f"not readable ({error})", "save it again"
-        ) from None
-    return _tables(files, _arrow)
+        raise BadInput(str(file), f"not readable ({error})", "save it again") from None
+    if not found:
+        raise BadInput(str(file), "it lists none", "a dataset with images")
+    return found
 
 
 def _tables(files: list[Path], read: Any) -> Any:
@@ -111,6 +129,10 @@ def _tables(files: list[Path], read: Any) -> Any:
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
             reason = str(error).partition("\n")[0]
             raise BadInput(str(file), f"cannot be read ({reason})", "a whole file") from None
+    for file, table in zip(files, found, strict=True):
+        if not table.schema.equals(found[0].schema):
+            other = ", ".join(f"{f.name} {f.type}" for f in table.schema)
+            raise BadInput(str(file), f"columns {other}", f"those of {files[0].name}")
     return found[0] if len(found) == 1 else pyarrow.concat_tables(found)
 
 
@@ -140,8 +162,13 @@ def _hub(name: str) -> dict[str, Any]:
     return {str(split): one.data.table for split, one in loaded.items()}
 
 
-def _columns(table: Any, where: str) -> tuple[str, str, tuple[str, ...] | None]:
-    """Return the columns of images and labels, and the classes' names; None for text labels."""
+def _columns(
+    table: Any, tables: Mapping[str, Any], where: str
+) -> tuple[str, str, tuple[str, ...] | None]:
+    """Return a table's columns of images and labels, and the classes' names; None for text labels.
+
+    Without names, classes are numbered up to the largest label of all ``tables``.
+    """
     types = importlib.import_module("pyarrow").types
     features = _features(table)
     kinds = {name: feature.get("_type") for name, feature in features.items()}
@@ -152,7 +179,7 @@ def _columns(table: Any, where: str) -> tuple[str, str, tuple[str, ...] | None]:
             images.append(field.name)
         if not images and types.is_struct(field.type) and _holds_bytes(field.type):
             images.append(field.name)
-        usable = types.is_integer(field.type) or types.is_string(field.type)
+        usable = types.is_integer(field.type) or _is_text(field.type)
         if not labels and usable and field.name in _LABELS:
             labels.append(field.name)
     if not images or not labels:
@@ -161,16 +188,29 @@ def _columns(table: Any, where: str) -> tuple[str, str, tuple[str, ...] | None]:
     named = features.get(label, {}).get("names")
     if named:
         return images[0], label, tuple(map(str, named))
-    if types.is_string(table.schema.field(label).type):
+    if _is_text(table.schema.field(label).type):
         return images[0], label, None
-    most = max((v for v in table.column(label).to_pylist() if v is not None), default=0)
+    most = max((number for t in tables.values() for number in _labels(t, label)), default=-1)
     return images[0], label, tuple(str(i) for i in range(most + 1))
+
+
+def _is_text(kind: Any) -> bool:
+    types = importlib.import_module("pyarrow").types
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _labels(table: Any, label: str) -> set[Any]:
+    """Return the different labels of a table; none if it has no such column."""
+    if label not in table.column_names:
+        return set()
+    return {value for value in table.column(label).unique().to_pylist() if value is not None}
 
 
 def _features(table: Any) -> Mapping[str, Any]:
     """Return the features in the schema's metadata; {} if it has none."""
     text = (table.schema.metadata or {}).get(b"huggingface", b"{}")
-    found = json.loads(text).get("info", {}).get("features", {})
+    about = json.loads(text).get("info") or {}
+    found = about.get("features") or {}
     return {name: f for name, f in found.items() if isinstance(f, dict)}
 
 
@@ -179,11 +219,11 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _texts(tables: Mapping[str, Any], label: str, where: str) -> tuple[str, ...]:
-    """Return the classes of a column of text: the different texts, sorted."""
-    found = {v for t in tables.values() for v in t.column(label).unique().to_pylist()}
-    if None in found:
-        raise BadInput(where, f"rows without a {label}", "a label for every image")
-    return tuple(sorted(map(str, found)))
+    """Return the classes of a column of text: the different texts of all tables, sorted."""
+    found = set[str]().union(*(map(str, _labels(table, label)) for table in tables.values()))
+    if not found:
+        raise BadInput(where, f"no row with a {label}", "a label for every image")
+    return tuple(sorted(found))
 
 
 def _items(column: Any, classes: list[Any], where: str, root: Path) -> Iterator[Item]:
