@@ -163,7 +163,8 @@ def run(request, tmp_path_factory):
     """The method, the keys, the place and the result of a finished run."""
     place = tmp_path_factory.mktemp(request.param)
     keys = TINY | {"experts.dir": str(place / "experts"), "steps": 12}
-    keys |= LORS if request.param == "lors" else {"segments": 2}
+    slow = {"lr_student": 0.02, "lr_img": 0.1, "lr_txt": 0.1, "lr_lr": 1e-6, "lr_sim": 0.01}
+    keys |= LORS | slow if request.param == "lors" else {"segments": 2}
     loaded = configs.load(f"{request.param}:digits_captions", keys)
     result = pipeline.run(loaded, str(place / "run"), "all", None, "test")
     return request.param, keys, place, result
