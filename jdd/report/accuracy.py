@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jdd.product.generator import GeneratorSet
 from jdd.report import before_after
-from jdd.report.evidence import Evidence, Score
+from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.html import DASH, THIN, mean_std, plural
 
 
@@ -59,7 +59,7 @@ def section(evidence: Evidence) -> Accuracy | None:
     note = (
         f"{metric} in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
         f"final step, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
-        f"drawn from the training set, and train nets by the same recipe.{_labels(evidence)}"
+        f"drawn from the training set, and train nets by the same recipe{_loss(evidence)}.{_labels(evidence)}"
     )
     notes = evidence.result.get("notes")
     if isinstance(notes, list) and notes:
@@ -73,6 +73,13 @@ def _random(evidence: Evidence) -> str:
     if isinstance(evidence.product, GeneratorSet):
         return "Random images take as many bytes as the generator"
     return "Random images are as many"
+
+
+def _loss(evidence: Evidence) -> str:
+    """Return the loss of random pairs where it is not the set's own, with a comma before it."""
+    if not evidence.retrieval or mapping(evidence.recipe, "train").get("loss") == "nce":
+        return ""
+    return ", but by InfoNCE"
 
 
 def bars(evidence: Evidence) -> list[Bar]:
