@@ -59,7 +59,8 @@ def section(evidence: Evidence) -> Accuracy | None:
     note = (
         f"{metric} in percent of {_tested(scores[evidence.net])} trained by the recipe below: "
         f"final step, mean{THIN}±{THIN}population standard deviation. {_random(evidence)}, "
-        f"drawn from the training set, and train nets by the same recipe{_loss(evidence)}.{_labels(evidence)}"
+        f"drawn from the training set, and train nets by the same recipe{_loss(evidence)}."
+        f"{_labels(evidence)}"
     )
     notes = evidence.result.get("notes")
     if isinstance(notes, list) and notes:
