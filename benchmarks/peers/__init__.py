@@ -16,6 +16,8 @@ import sys
 
 import torch
 
+from jdd.parallel import threads
+
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # glibc's names for the two settings of mallopt
 
 
@@ -25,7 +27,7 @@ def prepare() -> str:
     By default glibc returns every large tensor to the kernel and gets it back page by page: at 100
     images a student step spends more time there than in its convolutions.
     """
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads(os.cpu_count() or 1))
     torch.backends.cudnn.benchmark = True  # on a GPU the fastest of its convolutions, not the first
     kept = False
     if sys.platform.startswith("linux"):
