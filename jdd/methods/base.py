@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import optax
 from jdd import __version__, nets, rng
 from jdd.data import Rows, draw_per_class
 from jdd.data.dataset import Dataset
+from jdd.data.pairs import PairSplit
 from jdd.data.transform import NAMES
 from jdd.matching.losses import cross_entropy_sum
 from jdd.methods import initial_set
@@ -69,22 +70,27 @@ class Problem(NamedTuple):
 
         ``snapshots`` maps a name to ``[k, 2]`` pairs (expert, epoch) and becomes that name's
         stacked variables. ``real`` holds rows of training images, ``[k, b]``, and becomes their
-        ``images``, read lazily per item (``data.Rows``), and ``labels``. ``shared`` holds only
-        such a ``real``, common to all items of the step: axis 0 is not items, and it is read at
-        once. Everything else passes through.
+        ``images``, read lazily per item (``data.Rows``), and ``labels``. ``pairs`` holds rows of
+        training captions, ``[k, b]``, and becomes ``image`` and ``text`` of these pairs. ``shared``
+        holds only such a ``real``, common to all items of the step: axis 0 is not items, and it is
+        read at once. Everything else passes through.
         """
-        apart = ("snapshots", "real", "shared")
+        apart = ("snapshots", "real", "pairs", "shared")
         batch = {name: value for name, value in indices.items() if name not in apart}
         train = self.data.train
         if "real" in indices:
             rows = indices["real"]
             batch["real"] = {"images": Rows(train.images, rows), "labels": train.labels[rows]}
+        if "pairs" in indices:
+            rows, pairs = indices["pairs"], cast(PairSplit, train)
+            images = pairs.images[pairs.image_of[rows]]
+            batch["pairs"] = {"image": images, "text": pairs.text[rows]}
         if "shared" in indices:
             rows = indices["shared"]["real"]
             batch["shared"] = {"real": {"images": train.images[rows], "labels": train.labels[rows]}}
-        for name, pairs in indices.get("snapshots", {}).items():
+        for name, chosen in indices.get("snapshots", {}).items():
             assert self.experts is not None
-            trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in pairs]
+            trees = [self.experts.read(int(expert), int(epoch)) for expert, epoch in chosen]
             batch[name] = jax.tree.map(lambda *xs: np.stack(xs), *trees)
         return batch
 

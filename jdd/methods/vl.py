@@ -10,7 +10,12 @@ images and E the text vectors of N pairs, and b either branch, image or text:
 
 l is the contrastive loss of the step's pairs, InfoNCE by default; r_j are all pairs, or
 ``batch_syn`` of them. The gradients are exact, through all n steps (``meta/unroll.py``). Towers
-with low-rank adapters (``lora.rank``) are matched in their adapters and heads alone.
+with low-rank adapters (``lora.rank``) are matched in their adapters and heads alone, frozen image
+towers (``towers.frozen``) in the last layer and the text tower.
+
+``mix`` > 0: in l each pair's representations, before both towers' projections, are blended with
+another pair's by a weight from Beta(mix, mix) drawn in each student step; targets stay (RepBlend,
+Zhang et al., 2025).
 
 LoRS is a ``Variation`` of this module.
 
@@ -71,6 +76,28 @@ def batches(draw: np.random.Generator, n: int, batch: int, steps: int) -> np.nda
     return np.stack(rows[:steps]).astype(np.int32)
 
 
+def mixes(key: jax.Array, steps: int, n: int, beta: float) -> dict[str, jax.Array]:
+    """Return the blends of the student's steps, as ``nets.towers`` takes them.
+
+    Args:
+      key: of the step's item.
+      n: pairs in a student's batch.
+      beta: weights are drawn from Beta(beta, beta).
+
+    Returns:
+      "order" int ``[steps, n]``, a permutation a step, and "weight" ``[steps]``.
+
+    Source: RepBlend (Zhang et al., 2025): one weight and one permutation a step for both towers.
+    """
+
+    def one(key: jax.Array) -> dict[str, jax.Array]:
+        order, weight = jax.random.split(key)
+        drawn = jax.random.beta(weight, beta, beta, dtype=jnp.float32)
+        return {"order": jax.random.permutation(order, n), "weight": drawn}
+
+    return jax.vmap(one)(jax.random.split(key, steps))
+
+
 def _loss(net: Net, config: Config) -> Callable[[Tree, Tree, Tree], jax.Array]:
     """Return the inner loss l of an ``unroll.Inner``."""
     tau = config.towers.tau
@@ -80,6 +107,8 @@ def _loss(net: Net, config: Config) -> Callable[[Tree, Tree, Tree], jax.Array]:
 
     def loss(theta: Tree, rows: Tree, step: Tree) -> jax.Array:
         inputs = {name: rows[name] for name in BRANCHES}
+        if config.mix:
+            inputs["mix"] = step[0]["mix"]
         out = net.apply({**step[1], "params": theta}, inputs, train=True)
         logits = out.logits * scale
         return of(logits, rows.get("target", jnp.eye(len(logits), dtype=logits.dtype)))
@@ -105,7 +134,11 @@ def _objective(problem: Problem, batch: int, vary: Variation) -> Callable[..., A
         learned = {name: value for name, value in variables.items() if name != "lr"}
         rates = {b: jnp.broadcast_to(variables["lr"][b], (steps,)) for b in BRANCHES}
         rest = {kind: tree for kind, tree in item["start"].items() if kind != "params"}
-        fixed = {"step": jnp.arange(steps)} | ({"rows": item["rows"]} if batch else {})
+        fixed: dict[str, Any] = {"step": jnp.arange(steps)}
+        if batch:
+            fixed["rows"] = item["rows"]
+        if config.mix:
+            fixed["mix"] = mixes(key, steps, batch or config.pairs, config.mix)
         student = unroll.unroll(
             unroll.Inner(_loss(net, config), rows), optimisers.sgd(), start, {"lr": rates},
             learned, fixed, config.unroll, rest, config.estimator, config.window,

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a net of which few parameters are trained.
+"""Nets of which few parameters are trained: low-rank adapters, or the last layers alone.
 
     W = W_0 + (alpha / rank) A B,  A [m, r], B [r, o], B = 0 at the start
 
@@ -53,12 +53,30 @@ def adapted(net: Net, rank: int, alpha: float, targets: tuple[str, ...] = ()) ->
         )
     shapes = _flat(jax.eval_shape(net.init, jax.random.key(0))["params"])
     chosen = _chosen(shapes, targets, net.name)
-    whole = [path for path in shapes if _whole(path)]
+    return _few(net, f"{net.name}+lora{rank}", chosen, rank, alpha)
+
+
+@functools.lru_cache(maxsize=16)
+def headed(net: Net) -> Net:
+    """Return the net that trains the last layers of ``net`` alone, without adapters.
+
+    ``params`` and ``frozen`` of its variables are those of ``adapted``; its outputs at the start
+    are those of ``net`` with the same key.
+
+    Args:
+      net: the net, or two towers: then the whole text tower is trained too.
+    """
+    return _few(net, f"{net.name}+head", (), 0, 1.0)
+
+
+def _few(net: Net, name: str, chosen: tuple[Path, ...], rank: int, alpha: float) -> Net:
+    """Return the net that trains adapters of the chosen kernels, and the last layers whole."""
 
     def init(key: jax.Array) -> Variables:
         start = dict(net.init(key))
         flat = _flat(start.pop("params"))
         params = _drawn(jax.random.fold_in(key, _KEY), {path: flat[path] for path in chosen}, rank)
+        whole = [path for path in flat if _whole(path)]
         params |= {path: flat[path] for path in whole}
         frozen = {path: leaf for path, leaf in flat.items() if path not in whole}
         return {**start, "params": _nested(params), "frozen": _nested(frozen)}
@@ -66,14 +84,14 @@ def adapted(net: Net, rank: int, alpha: float, targets: tuple[str, ...] = ()) ->
     def apply(variables: Variables, x: Any, train: bool = False, taps: Taps = False) -> Output:
         return net.apply(merged(variables, rank, alpha), x, train=train, taps=taps)
 
-    return Net(f"{net.name}+lora{rank}", init, apply, net.shape)
+    return Net(name, init, apply, net.shape)
 
 
 def merged(variables: Variables, rank: int, alpha: float) -> Variables:
     """Return variables of the plain net, with W = W_0 + (alpha / rank) A B.
 
     Args:
-      variables: of a net that ``adapted`` made.
+      variables: of a net that ``adapted`` made, or ``headed`` (rank 0).
       rank, alpha: as given to ``adapted``.
     """
     params, found = _flat(variables["params"]), _flat(variables["frozen"])

@@ -100,6 +100,13 @@ def two_towers(
     ``[m, size]``; one input alone gives its embedding alone, and no logits. Parameters lie under
     "image" and "text".
 
+    ``x["mix"]``, with "order" int ``[n]`` and "weight" scalar, blends every pair's representations
+    with those of the pair order_i, before the towers' last projections:
+
+        z_i <- weight z_i + (1 - weight) z_order_i
+
+    for z the input of f's last layer (a linear one, whose outputs are blended) and for z = e.
+
     Args:
       name: of the image net; with a text tower after '+' if it is not the default.
       shape: (h, w, c) of an image.
@@ -129,17 +136,18 @@ def two_towers(
         return found | {k: {"image": v} for k, v in own.items() if k != "params"}
 
     def apply(
-        variables: Variables, x: dict[str, jax.Array], train: bool = False, taps: Taps = False
+        variables: Variables, x: dict[str, Any], train: bool = False, taps: Taps = False
     ) -> Output:
         found: dict[str, jax.Array] = {}
+        blend = functools.partial(_blended, mix=x.get("mix"))
         stats, tapped = variables.get("batch_stats", {}), {}
         if "image" in x:
             own = {kind: tree["image"] for kind, tree in variables.items()}
             out = image.apply(own, x["image"], train=train, taps=taps)
-            found["image"], tapped = _unit(out.logits), out.taps
+            found["image"], tapped = _unit(blend(out.logits)), out.taps
             stats = {"image": out.stats} if stats else stats
         if "text" in x:
-            text = head.apply({"params": variables["params"]["text"]}, x["text"])
+            text = head.apply({"params": variables["params"]["text"]}, blend(x["text"]))
             found["text"] = _unit(jnp.asarray(text))
         both = len(found) == 2
         logits = found["image"] @ found["text"].T / tau if both else jnp.zeros(())
@@ -147,6 +155,14 @@ def two_towers(
         return Output(logits, features, stats, tapped, found)
 
     return Net(name, init, apply, shape)
+
+
+def _blended(z: jax.Array, mix: dict[str, jax.Array] | None) -> jax.Array:
+    """Return w z_i + (1 - w) z_order_i, ``[n, d]``; z without ``mix``."""
+    if mix is None:
+        return z
+    weight = mix["weight"].astype(z.dtype)
+    return weight * z + (1 - weight) * z[mix["order"]]
 
 
 def _unit(x: jax.Array) -> jax.Array:

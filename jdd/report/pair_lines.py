@@ -21,8 +21,9 @@ def recipe_of(evidence: Evidence) -> Recipe | None:
     if r is None or r.loss not in PAIRED or r.optimizer != "sgd" or r.order not in ORDERS:
         return None
     towers = mapping(evidence.recipe, "towers")
-    if towers.get("weights") or mapping(evidence.recipe, "lora").get("rank"):
-        return None  # of pretrained weights, which are in a file of their own
+    few = mapping(evidence.recipe, "lora").get("rank") or towers.get("frozen")
+    if towers.get("weights") or few:
+        return None  # pretrained weights are in a file of their own; others are trained in part
     return None if r.ema or r.schedule or r.decay != "all" or isinstance(r.lr, tuple) else r
 
 

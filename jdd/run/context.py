@@ -19,7 +19,7 @@ from jdd.data.pairs import PairDataset
 from jdd.methods.base import Problem, net_options
 from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
-from jdd.nets.lora import adapted
+from jdd.nets.lora import adapted, headed
 from jdd.nets.towers import parts, two_towers
 from jdd.pretrained import imported
 from jdd.pretrained import store as stores
@@ -285,7 +285,9 @@ def make_towers(
     if towers.weights:
         found = _imported(towers.weights, parts(name)[0], shape, towers.size, options)
         net = imported.fixed(net, found.variables, "image")
-    return adapted(net, lora.rank, lora.alpha) if lora.rank else net
+    if lora.rank:
+        return adapted(net, lora.rank, lora.alpha)
+    return headed(net) if towers.frozen else net
 
 
 @functools.lru_cache(maxsize=4)

@@ -97,6 +97,12 @@ class Towers:
         "safetensors file of pretrained weights of the image tower, by timm's names",
         later=True,
     )
+    frozen: bool = option(
+        False,
+        "train the last layer of the image tower alone, next to the text tower",
+        later=True,
+        sparse=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -196,9 +202,13 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
       BadInput: naming the key.
     """
     based = values["towers.start"] == "shared" or values["towers.weights"]
-    if values["lora.rank"] and not based:
-        found = "fresh with lora.rank: every net would have another frozen base"
+    few = "lora.rank" if values["lora.rank"] else "towers.frozen"
+    if values[few] and not based:
+        found = f"fresh with {few}: every net would have another frozen base"
         raise BadInput("config.towers.start", found, "--config.towers.start=shared")
+    if values["lora.rank"] and values["towers.frozen"]:
+        found = f"true with lora.rank={values['lora.rank']}, which freezes the image tower too"
+        raise BadInput("config.towers.frozen", found, "false, or --config.lora.rank=0 with it")
     for name, allowed in _FIXED.items():
         if values[name] not in allowed:
             found = f"{show(values[name])} with pairs"

@@ -46,6 +46,13 @@ class Config(PairConfig, Estimated):
         choices=("branches", "merged"),
     )
     segments: int = option(1, "expert segments averaged per distillation step", minimum=1)
+    mix: float = option(
+        0.0,
+        "students' pairs are blended with others by weights from Beta(mix, mix) (0: off)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
 
 
 NAMES = ("steps", "batch_syn", "lr_img", "lr_txt", "lr_lr")

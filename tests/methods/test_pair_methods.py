@@ -28,6 +28,8 @@ TINY = {
     "lr_student": 0.1, "lr_lr": 1e-3,
 }  # fmt: skip
 LORS = {"sim_rank": 2, "batch_syn": 3}
+# RepBlend's ideas: projections of both towers trained, their inputs blended.
+MIXED = {"mix": 1.0, "towers.frozen": True, "towers.start": "shared"}
 
 
 def context(method: str, place: Any, **keys: Any) -> Any:
@@ -66,7 +68,8 @@ def loss_of(method: str, changes: dict[str, Any], **keys: Any) -> Any:
     "method, keys",
     [("vl", {"lora.rank": 2, "towers.start": "shared"}), ("lors", LORS)]
     + [pytest.param("lors", LORS | {"loss": k}, marks=pytest.mark.slow) for k in ("nce", "bce")]
-    + [pytest.param("vl", {"distance": "merged", "tau_inner": "raw"}, marks=pytest.mark.slow)],
+    + [pytest.param("vl", {"distance": "merged", "tau_inner": "raw"}, marks=pytest.mark.slow)]
+    + [("lors", LORS | MIXED), pytest.param("vl", MIXED, marks=pytest.mark.slow)],
 )
 def test_the_gradient_is_exact_in_everything_that_is_learned(method, keys):
     with jax.enable_x64(True):
@@ -142,6 +145,15 @@ def test_a_similarity_of_rank_0_is_its_diagonal(tmp_path):
     assert found.left.shape == found.right.shape == (5, 0) and len(set(found.w.tolist())) > 1
 
 
+def test_a_student_step_has_one_blend_of_its_own():
+    mix = vl.mixes(rng.key(0, "test"), 3, 5, 1.0)
+    assert mix["order"].shape == (3, 5) and len(set(mix["weight"].tolist())) == 3
+    assert all(sorted(order) == list(range(5)) for order in mix["order"].tolist())
+    many = np.asarray(vl.mixes(rng.key(1, "test"), 2000, 2, 2.0)["weight"], np.float64)
+    assert 0 < many.min() and many.max() < 1
+    np.testing.assert_allclose(many.var(), 1 / 20, rtol=0.1)  # of Beta(2, 2)
+
+
 def test_similarity_is_the_identity_at_first_and_a_batch_has_its_rows_of_it():
     found = context("lors", Path("unused"), **LORS)
     state = methods.make(found.config, found.blank).init(0)
@@ -192,6 +204,11 @@ def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
         ({"batch_syn": 9}, "config.batch_syn: 9 of 5 pairs"),
         ({"min_lr": 0.2}, "config.lr_student: 0.1, below min_lr=0.2"),
         ({"lora.rank": 2, "towers.start": "fresh"}, "config.towers.start: fresh with lora.rank"),
+        (
+            {"towers.frozen": True, "towers.start": "fresh"},
+            "config.towers.start: fresh with towers.frozen",
+        ),
+        ({"towers.frozen": True, "lora.rank": 2}, "config.towers.frozen: true with lora.rank=2"),
         ({"window": 2}, "config.window: 2 with estimator=exact"),
         ({"experts.epochs": 1}, "config.experts.epochs: 1"),
         ({"data.zca": "kornia"}, "config.data.zca"),

@@ -80,6 +80,9 @@ PAIRED: dict[str, Any] = {
     "progress": False,
 }
 
+# Keys of PAIRED about students and experts' segments.
+TRAJECTORIES = ("syn_steps", "segments", "lr_student", "lr_lr")
+
 KEYS: dict[str, dict[str, Any]] = {
     "cda": {**RECOVERED, "crop": "resized", "min_scale": 0.5},
     "datm": {
@@ -114,6 +117,8 @@ KEYS: dict[str, dict[str, Any]] = {
         "class_images": 2,
         "patch": 2,
     },
+    "covmatch": {key: value for key, value in PAIRED.items() if key not in TRAJECTORIES}
+    | {"real_batches": 3, "batch_real": 40, "reset_every": 3, "lr_img": 3.0, "lr_txt": 3.0},
     "lors": PAIRED | {"sim_rank": 2, "lr_sim": 0.01},
     "vl": PAIRED,
     "mtt": {"segments": 3, "pix_init": "noise"},
@@ -305,7 +310,7 @@ def test_resumed_run_is_bit_equal(made, tmp_path):
 
 
 def test_loss_falls_and_the_set_loads_and_evaluates(made, tmp_path):
-    one = known(made[2]["method"], {"segments": 1, "inits": 1, "real_parts": 1})
+    one = known(made[2]["method"], {"segments": 1, "inits": 1, "real_parts": 1, "real_batches": 1})
     keys = {**made[2], "steps": 40, **one, "log_every": 1}
     result = runs.run(keys, tmp_path)
     from jdd.run.metrics import read

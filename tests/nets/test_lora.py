@@ -12,7 +12,7 @@ from jdd.errors import BadInput
 from jdd.matching.trajectory import trajectory_distance
 from jdd.meta import unroll
 from jdd.methods.base import student_loss
-from jdd.nets.lora import adapted, merged
+from jdd.nets.lora import adapted, headed, merged
 from jdd.nets.towers import two_towers
 from jdd.training import optimisers
 
@@ -48,6 +48,24 @@ def test_the_start_is_the_net_and_only_adapters_and_heads_are_trained():
     }
     assert paths(variables["params"]["text"]) == paths(before["params"]["text"])
     assert set(variables["frozen"]) == {"image"} and "head" not in variables["frozen"]["image"]
+
+
+def test_a_frozen_image_tower_trains_its_last_layer_and_the_text_tower():
+    plain = two_towers("ConvNet", (8, 8, 1), 6, 5, (("depth", 2), ("norm", "none"), ("width", 4)))
+    net, key = headed(plain), jax.random.key(3)
+    variables, before = net.init(key), plain.init(key)
+    x = {"image": X, "text": np.ones((3, 6), np.float32)}
+    np.testing.assert_array_equal(net.apply(variables, x).logits, plain.apply(before, x).logits)
+    assert paths(variables["params"]["image"]) == {"head/kernel": (36, 5), "head/bias": (5,)}
+    assert paths(variables["params"]["text"]) == paths(before["params"]["text"])
+    rest = paths(before["params"]["image"])
+    assert paths(variables["frozen"]["image"]) == {
+        path: shape for path, shape in rest.items() if not path.startswith("head")
+    }
+    jax.tree.map(
+        np.testing.assert_array_equal, merged(variables, 0, 1.0)["params"], before["params"]
+    )
+    assert headed(plain) is net
 
 
 def test_the_rank_is_at_most_that_of_a_matrix():

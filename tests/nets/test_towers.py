@@ -42,6 +42,24 @@ def test_logits_are_cosines_over_tau():
     np.testing.assert_array_equal(alone.embeddings["text"], out.embeddings["text"])
 
 
+def test_pairs_are_blended_before_both_projections():
+    net = two_towers("MLP", (8, 8, 1), 6, 5, (("width", 8),))
+    variables = net.init(rng.key(0, "towers"))
+    order, weight = np.array([2, 0, 1]), np.float32(0.3)
+    mix = {"order": jnp.asarray(order), "weight": jnp.asarray(weight)}
+    found = net.apply(variables, {"image": X, "text": E[:3], "mix": mix}).embeddings
+    image = variables["params"]["image"]
+    f = nets.make("MLP", (8, 8, 1), 5, width=8)
+    z = np.asarray(f.apply({"params": image}, X).features)
+    z = weight * z + (1 - weight) * z[order]
+    u = z @ np.asarray(image["head"]["kernel"]) + np.asarray(image["head"]["bias"])
+    u = u / np.linalg.norm(u, axis=1, keepdims=True)
+    np.testing.assert_allclose(found["image"], u, rtol=1e-4, atol=1e-5)
+    e = weight * E[:3] + (1 - weight) * E[order]
+    wanted = net.apply(variables, {"text": e}).embeddings["text"]
+    np.testing.assert_allclose(found["text"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_batch_norm_of_the_image_tower_is_carried():
     net = two_towers("ConvNetBN", (8, 8, 1), 6, 5, (("depth", 2), ("width", 4)))
     variables = net.init(rng.key(0, "towers"))
