@@ -45,7 +45,8 @@ ROOMS: dict[str, str] = {
     "schema soft_labels specs training training/option training/recipe training/schedules",
     "report": "config/rules data errors evaluation product run/metrics schema specs "
     "stages/registry storage training/recipe training/schedules",
-    "interop": "augment data errors evaluation memory product report rng soft_labels storage",
+    "interop": "augment data errors evaluation matching memory product report rng soft_labels "
+    "storage",
     "run/divergence": "config methods rng schema",
     "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
     "run/context": "config data methods nets parallel pretrained product rng schema "

@@ -117,6 +117,7 @@ def _side_by_side(first, second, page):
     assert page.read_text().count("<img") == 2 * 3
 
 
+@pytest.mark.slow  # the shared suite has the steps, tests/test_parallel.py the rest
 def test_several_devices(done, tiny, tmp_path):
     """Two groups of experts, two evaluation nets and two segments, on two simulated devices."""
     from jdd.storage.checkpoints import restore
@@ -299,6 +300,7 @@ def test_export_from_the_command_line(done, tmp_path):
     assert main.main(words) == 2
 
 
+@pytest.mark.slow
 def test_own_data_with_auto_depth_and_a_batch_norm_net(tiny, tmp_path, capsys):
     """Nothing is known of the data before it is read: the second call still knows the run."""
     keys = {k: v for k, v in tiny.items() if k not in ("net.depth", "net.width")}

@@ -149,7 +149,8 @@ def named(values: Values) -> str:
 def _named_error(study: Study, name: str, values: Values, error: BadInput) -> BadInput:
     key = error.where.removeprefix("config.")
     allowed = error.allowed
-    if error.found == "unknown key" and {"method", CONFIG} & {*study.axes}:
+    unknown = error.found == "unknown key" or error.found.startswith("no key of ")
+    if unknown and {"method", CONFIG} & {*study.axes}:
         allowed += "; a key of some methods only belongs into 'cells', with these methods"
     where = "" if key in values else " (of the base)" if key in study.base else ""
     return BadInput(f"{study.where}: cell {name}: {error.where}{where}", error.found, allowed)

@@ -46,7 +46,7 @@ def cosines(a, b):
     return total
 
 
-@pytest.mark.parametrize("method", ["dc", "dsa", "dm"])
+@pytest.mark.parametrize("method", ["dc", pytest.param("dsa", marks=pytest.mark.slow), "dm"])
 def test_loss_is_its_definition_however_classes_are_grouped(tiny, tmp_path, method):
     made, context = built(
         tiny, tmp_path, method, **{"data.dsa": "rotate" if method != "dc" else "none"}

@@ -20,7 +20,7 @@ from jdd.methods import vl
 from jdd.run import metrics, pipeline
 
 TINY = {
-    "pairs": 5, "text.captions": 1, "text.size": 8, "towers.size": 4, "syn_steps": 3, "steps": 3,
+    "pairs": 5, "text.captions": 1, "text.size": 8, "towers.size": 4, "syn_steps": 2, "steps": 3,
     "net.name": "ConvNet", "nets": "ConvNet", "net.width": 3, "net.depth": 1, "net.act": "sigmoid",
     "experts.count": 2, "experts.group": 1, "experts.batch": 400, "experts.lr": 0.1,
     "eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full": False,
@@ -66,10 +66,17 @@ def loss_of(method: str, changes: dict[str, Any], **keys: Any) -> Any:
 
 @pytest.mark.parametrize(
     "method, keys",
-    [("vl", {"lora.rank": 2, "towers.start": "shared"}), ("lors", LORS)]
-    + [pytest.param("lors", LORS | {"loss": k}, marks=pytest.mark.slow) for k in ("nce", "bce")]
-    + [pytest.param("vl", {"distance": "merged", "tau_inner": "raw"}, marks=pytest.mark.slow)]
-    + [("lors", LORS | MIXED), pytest.param("vl", MIXED, marks=pytest.mark.slow)],
+    [("vl", {"lora.rank": 2, "towers.start": "shared"}), ("lors", LORS | MIXED)]
+    + [
+        pytest.param(method, keys, marks=pytest.mark.slow)
+        for method, keys in (
+            ("lors", LORS),
+            ("lors", LORS | {"loss": "nce"}),
+            ("lors", LORS | {"loss": "bce"}),
+            ("vl", {"distance": "merged", "tau_inner": "raw"}),
+            ("vl", MIXED),
+        )
+    ],
 )
 def test_the_gradient_is_exact_in_everything_that_is_learned(method, keys):
     with jax.enable_x64(True):
@@ -77,7 +84,7 @@ def test_the_gradient_is_exact_in_everything_that_is_learned(method, keys):
         variables = jax.tree.map(jnp.asarray, variables)
         mixed, *others = (
             jax.jit(jax.grad(loss_of(method, {"unroll": how}, **keys)))(variables)
-            for how in ("mixed", "reverse", "remat")
+            for how in ("mixed", "reverse", "remat")[: 3 if method == "lors" else 2]
         )
         for other in others:
             jax.tree.map(
@@ -127,8 +134,9 @@ def test_teslas_estimator_is_the_gradient_with_the_adjoint_frozen():
         _, variables, _ = moved("lors", **LORS)
         variables = jax.tree.map(jnp.asarray, variables)
         tesla = loss_of("lors", {"estimator": "tesla"}, **LORS)
-        value, found = jax.value_and_grad(tesla)(variables)
-        expected, wanted = jax.value_and_grad(lambda v: frozen(v, LORS))(variables)
+        value, found = jax.jit(jax.value_and_grad(tesla))(variables)
+        formula = jax.jit(jax.value_and_grad(lambda v: frozen(v, LORS)))
+        expected, wanted = formula(variables)
         np.testing.assert_allclose(value, expected, rtol=1e-12)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(
@@ -138,20 +146,15 @@ def test_teslas_estimator_is_the_gradient_with_the_adjoint_frozen():
         )  # fmt: skip
 
 
-def test_a_similarity_of_rank_0_is_its_diagonal(tmp_path):
-    keys = TINY | {"sim_rank": 0, "steps": 2, "baselines.random": 0}
-    pipeline.run(configs.load("lors:digits_captions", keys), str(tmp_path), "all", None, "test")
-    found = jdd.load(tmp_path / "distilled.npz").similarity
-    assert found.left.shape == found.right.shape == (5, 0) and len(set(found.w.tolist())) > 1
-
-
-def test_a_student_step_has_one_blend_of_its_own():
-    mix = vl.mixes(rng.key(0, "test"), 3, 5, 1.0)
-    assert mix["order"].shape == (3, 5) and len(set(mix["weight"].tolist())) == 3
-    assert all(sorted(order) == list(range(5)) for order in mix["order"].tolist())
-    many = np.asarray(vl.mixes(rng.key(1, "test"), 2000, 2, 2.0)["weight"], np.float64)
-    assert 0 < many.min() and many.max() < 1
-    np.testing.assert_allclose(many.var(), 1 / 20, rtol=0.1)  # of Beta(2, 2)
+def test_a_similarity_of_rank_0_is_its_diagonal():
+    """Checkpoints cannot hold empty arrays: L and R are in the product alone."""
+    found = context("lors", Path("unused"), **LORS | {"sim_rank": 0})
+    method = methods.make(found.config, found.blank)
+    state = method.init(0)
+    assert all(leaf.size for leaf in jax.tree.leaves(state))
+    similarity = method.distilled(state, 0).similarity
+    assert similarity.left.shape == similarity.right.shape == (5, 0)
+    np.testing.assert_array_equal(similarity.matrix(), np.eye(5))
 
 
 def test_similarity_is_the_identity_at_first_and_a_batch_has_its_rows_of_it():

@@ -135,7 +135,14 @@ KEYS: dict[str, dict[str, Any]] = {
     },
     "sre2l": RECOVERED,
     "tesla": {"segments": 3, "pix_init": "noise", "estimator": "exact"},
-    "dc": {"ipc": 2, "outer_loop": 2, "inner_epochs": 1, "batch_real": 6, "lr_img": 0.2},
+    "dc": {
+        "net.depth": 1,
+        "ipc": 2,
+        "outer_loop": 2,
+        "inner_epochs": 1,
+        "batch_real": 6,
+        "lr_img": 0.2,
+    },
     "dsa": {
         "ipc": 2,
         "outer_loop": 2,
@@ -146,6 +153,7 @@ KEYS: dict[str, dict[str, Any]] = {
     },
     "dm": {"batch_real": 6, "classes_at_once": 2, "lr_img": 1.0},
     "dd": {
+        "net.depth": 1,
         "inits": 3,
         "distill_epochs": 3,
         "lr_img": 0.05,

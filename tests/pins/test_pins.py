@@ -20,7 +20,7 @@ from jdd import rng
 from tests.pins import cases, make_pins, pins
 
 # In the default suite, of each family one; the slow suite has all.
-QUICK_CASES = ("mtt", "dc", "frepo", "sre2l")
+QUICK_CASES = ("mtt", "dm", "frepo", "sre2l")
 CASES = [
     pytest.param(name, marks=() if name in QUICK_CASES else pytest.mark.slow)
     for name in cases.CASES
