@@ -12,9 +12,9 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jdd import config as config_lib
 from jdd.config import listing
@@ -86,6 +86,8 @@ def _run(argv: list[str]) -> int:
     command = shlex.join(["python", "-m", "jdd.main", *argv])
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command)
+    if flags.mode == "report" and flags.config is None and _holds_evaluation(flags.workdir):
+        return _report_of_evaluation(Path(flags.workdir), overrides)
     if flags.mode == "report" and flags.config is None and _holds_config(flags.workdir):
         loaded = config_lib.of_run(Path(flags.workdir), overrides)
         command = config_lib.command_of(Path(flags.workdir)) or command
@@ -100,17 +102,37 @@ def _run(argv: list[str]) -> int:
     # Imported late: --help and input errors do not wait for JAX.
     from jdd.run import pipeline
 
-    result = pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command)
+    _print_result(pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command))
+    return 0
+
+
+def _print_result(result: Mapping[str, Any]) -> None:
     if result.get("table"):
         print(result["table"] + "\n")
     if result.get("summary"):
         print(result["summary"], flush=True)
-    return 0
 
 
 def _holds_config(workdir: str | None) -> bool:
-    """Return whether a directory holds a run or an evaluation, whose config is its own."""
+    """Return whether a directory holds a run, whose config is its own."""
     return workdir is not None and (Path(workdir) / "config.json").is_file()
+
+
+def _holds_evaluation(workdir: str | None) -> bool:
+    """Return whether a directory holds the evaluation of a set; its config may be incomplete."""
+    return workdir is not None and (Path(workdir) / "checkpoints" / "set.json").is_file()
+
+
+def _report_of_evaluation(directory: Path, overrides: dict[str, str]) -> int:
+    if overrides:
+        found = f"given for the report of the evaluation in {directory}"
+        raise BadInput(
+            f"config.{next(iter(overrides))}", found, "--mode=evaluate --set=... with it"
+        )
+    from jdd.run import external_sets
+
+    _print_result(external_sets.rewrite_report(directory))
+    return 0
 
 
 def _list(words: list[str]) -> int:

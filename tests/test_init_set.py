@@ -97,6 +97,25 @@ def test_a_run_goes_by_the_set_it_began_with(
         made({**keys, "steps": 1}, place)
 
 
+def test_other_real_images_at_the_same_path_are_refused(
+    tiny: dict[str, Any], toy: Path, tmp_path: Path
+) -> None:
+    """The images made so far would take their fingerprint and normalisation."""
+    data, place = tmp_path / "toy.npz", tmp_path / "run"
+    arrays = dict(np.load(toy))
+    np.savez(data, **arrays)
+    keys = keys_of(tiny, "dm", **{"data.path": str(data)})
+    made(keys, place)
+    before = (place / "distilled.npz").read_bytes()
+    images = {n: a // 2 if a.dtype == np.uint8 else a / 2 for n, a in arrays.items() if a.ndim == 4}
+    np.savez(data, **arrays | images)
+    with pytest.raises(BadInput, match="other real images than those that"):
+        made({**keys, "steps": 1}, place)
+    assert (place / "distilled.npz").read_bytes() == before
+    np.savez(data, **arrays)
+    assert made(keys, place).recipe["steps"] == 0
+
+
 @pytest.mark.parametrize("case", ["ipc", "classes", "size", "absent", "empty run"])
 def test_a_set_that_does_not_fit_is_one_line_and_changes_nothing(
     tiny: dict[str, Any], other: Path, tmp_path: Path, capsys: Any, case: str

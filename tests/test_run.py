@@ -434,7 +434,16 @@ def test_the_evaluation_of_a_diverged_runs_set_says_so(done, tiny, tmp_path, cap
         "--set: the run that made it diverged at step 4 (the images became infinite or NaN); this "
         "is the set of step 3\n"
     ) in capsys.readouterr().out
-    assert "distilled.npz: the run that made it" in (tmp_path / "e/report.html").read_text()
+    page = tmp_path / "e/report.html"
+    assert "distilled.npz: the run that made it" in page.read_text()
+    page.unlink()  # an evaluation's report is rewritten from its files
+    again = ["--mode=report", f"--workdir={tmp_path / 'e'}"]
+    assert main.main(again) == 0 and f"Report: {page}" in capsys.readouterr().out
+    assert "distilled.npz: the run that made it" in page.read_text()
+    assert main.main([*again, "--config.eval.n=2"]) == 2
+    assert "config.eval.n: given for the report" in capsys.readouterr().err
+    (tmp_path / "e/result.json").unlink()
+    assert main.main(again) == 2 and "has no result yet" in capsys.readouterr().err
 
 
 def test_a_report_is_rewritten_by_its_own_directorys_config(done, tmp_path, capsys):

@@ -14,6 +14,7 @@ import jax
 
 from jdd import config as configs
 from jdd import data, interop, tasks
+from jdd import report as html
 from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
@@ -24,7 +25,7 @@ from jdd.product.files import AnyProduct
 from jdd.run import external_products, metrics, set_schema
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
-from jdd.run.result import finish
+from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
@@ -91,6 +92,20 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     return _measure(
         external_products.Ready(dset, dataset, config, notes), source, directory, command
     )
+
+
+def rewrite_report(directory: Path) -> dict[str, Any]:
+    """Rewrite the report of a finished evaluation from its files; return result.json.
+
+    Raises:
+      BadInput: the evaluation has no result yet.
+    """
+    if not (directory / "result.json").is_file():
+        found = f"the evaluation in {directory} has no result yet"
+        raise BadInput("--mode=report", found, "--mode=evaluate --set=... again, to the end")
+    with locked(directory):
+        html.write(directory)
+    return read(directory)
 
 
 def _measure(

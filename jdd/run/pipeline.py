@@ -132,8 +132,8 @@ def prepare(
     else:
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
-        if fit and not absent:
-            distill.validate_start(context)  # refused before anything is written
+    if fit and not absent and not workdirs.holds_external_set(directory):
+        distill.validate_begun(context)  # refused before anything is written
     for name in config.nets:
         context.make_net(name)
     if "experts" in [stage.name for stage in stages(config)]:

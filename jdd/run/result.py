@@ -20,12 +20,17 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
 
     ``fresh``: whether the file reflects the run's present state.
     """
-    path = context.workdir / "result.json"
-    if not path.exists() or not fresh:
+    if not (context.workdir / "result.json").exists() or not fresh:
         words = "has no result of this state yet: run without --mode for it"
         return {"summary": f"{context.workdir} {words}"}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    parts = [scores(found), *_collapsed(found, context.workdir), headline(found, context.workdir)]
+    return read(context.workdir)
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """Return result.json of a directory, with the final line for the user as ``summary``."""
+    text = (directory / "result.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    parts = [scores(found), *_collapsed(found, directory), headline(found, directory)]
     return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}
 
 

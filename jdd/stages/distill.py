@@ -11,15 +11,18 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from jdd import config as configs
 from jdd import methods, tasks
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.evaluation import rules
 from jdd.methods import initial_set
 from jdd.methods.base import Method, Problem, State, full
+from jdd.product import files as product_files
 from jdd.product import preview
 from jdd.product.files import AnyProduct
 from jdd.run import loop
@@ -47,15 +50,16 @@ def identity(context: RunContext) -> str:
     return fingerprint([*own, *other, *phases.identities(context)])
 
 
-def validate_start(context: RunContext) -> None:
-    """Refuse an ``init_set`` that does not fit, or is not the one that the run began with.
+def validate_begun(context: RunContext) -> None:
+    """Refuse to go on with images that began with other real images or another ``init_set``.
 
-    A finished run does not need it any more.
+    A finished run does not need its ``init_set`` any more.
 
     Raises:
-      BadInput: as ``initial_set.read``; or the set has changed since the run began.
+      BadInput: as ``initial_set.read``; or the data or the set have changed since the run began.
     """
     config = context.config
+    _validate_same_data(context)
     if not initial_set.given(config):
         return
     begun = context.recall(_INIT_SET).get("digest")
@@ -66,6 +70,25 @@ def validate_start(context: RunContext) -> None:
         where = f"{initial_set.WHERE}={initial_set.given(config)}"
         found = "not the set that this run began with: it has changed since"
         raise BadInput(where, found, "that set again, or another --workdir")
+
+
+def _validate_same_data(context: RunContext) -> None:
+    """Refuse data other than those of the sets in the directory.
+
+    What is recovered, or made in phases, is made anew from other data (``_forget_others``).
+    """
+    if context.maker == "recover" or configs.phases(context.config):
+        return
+    places = [at for seed in context.seeds for at in _saved(context, seed) if at.exists()]
+    for path in places:
+        made_from = product_files.load(path).recipe.get("data_fingerprint")
+        if made_from not in (None, "", context.data.fingerprint):
+            found = f"other real images than those that {path} was made from"
+            raise BadInput("config.data", found, "those images again, or another --workdir")
+
+
+def _saved(context: RunContext, seed: int) -> tuple[Path, Path]:
+    return context.set_path(seed), context.unfinished_path(seed)
 
 
 def _complete(

@@ -34,7 +34,7 @@ _DAMAGE = (
 _NPZ = "save images and labels as .npz: numpy.savez(path, images=..., labels=...)"
 _UNPACK = "unpack it and give the folder, or pack it as .zip or .tar.xz"
 _FORMATS = (
-    (b"PAR1", "a Parquet file", f"{_NPZ}, or write a folder of class folders"),
+    (b"PAR1", "a Parquet file", "it unpacked, with the ending .parquet"),
     (b"\x93NUMPY", "a NumPy .npy file: one array, images without labels or the reverse", _NPZ),
     (b"MATLAB 5.0", "a MATLAB .mat file", f"read it with scipy.io.loadmat and {_NPZ}"),
     (b"\x89HDF", "an HDF5 file (.h5, or MATLAB 7.3)", f"read it with h5py and {_NPZ}"),
