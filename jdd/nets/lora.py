@@ -66,7 +66,7 @@ def headed(net: Net) -> Net:
     Args:
       net: the net, or two towers: then the whole text tower is trained too.
     """
-    return _few(net, f"{net.name}+head", (), 0, 1.0)
+    return _few(net, net.name, (), 0, 1.0)
 
 
 def _few(net: Net, name: str, chosen: tuple[Path, ...], rank: int, alpha: float) -> Net:
