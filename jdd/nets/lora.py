@@ -53,7 +53,7 @@ def adapted(net: Net, rank: int, alpha: float, targets: tuple[str, ...] = ()) ->
         )
     shapes = _flat(jax.eval_shape(net.init, jax.random.key(0))["params"])
     chosen = _chosen(shapes, targets, net.name)
-    return _few(net, f"{net.name}+lora{rank}", chosen, rank, alpha)
+    return _few(net, chosen, rank, alpha)
 
 
 @functools.lru_cache(maxsize=16)
@@ -66,10 +66,10 @@ def headed(net: Net) -> Net:
     Args:
       net: the net, or two towers: then the whole text tower is trained too.
     """
-    return _few(net, net.name, (), 0, 1.0)
+    return _few(net, (), 0, 1.0)
 
 
-def _few(net: Net, name: str, chosen: tuple[Path, ...], rank: int, alpha: float) -> Net:
+def _few(net: Net, chosen: tuple[Path, ...], rank: int, alpha: float) -> Net:
     """Return the net that trains adapters of the chosen kernels, and the last layers whole."""
 
     def init(key: jax.Array) -> Variables:
@@ -84,7 +84,7 @@ def _few(net: Net, name: str, chosen: tuple[Path, ...], rank: int, alpha: float)
     def apply(variables: Variables, x: Any, train: bool = False, taps: Taps = False) -> Output:
         return net.apply(merged(variables, rank, alpha), x, train=train, taps=taps)
 
-    return Net(name, init, apply, net.shape)
+    return Net(net.name, init, apply, net.shape)
 
 
 def merged(variables: Variables, rank: int, alpha: float) -> Variables:
