@@ -18,6 +18,7 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 from jdd.run import set_schema
 from jdd.run import workdir as workdirs
+from jdd.run.context import validate_weights
 from jdd.schema.common import Common
 from jdd.schema.pairs import PROTOCOLS, PairConfig
 from jdd.schema.pairs import protocol as named_protocol
@@ -52,6 +53,8 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     given = {k: v for k, v in configs.flat(loaded.config).items() if k in loaded.explicit}
     given = {k: v for k, v in given.items() if v != configs.AUTO and k not in _OWN}
     given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
+    if "towers.weights" not in given:
+        validate_weights(product.recipe)
     product = _retrained(product, given)
     rules.validate_recipe(product, "the product's recipe")
     spec = _spec(product, loaded, directory)
