@@ -9,6 +9,8 @@ import pytest
 
 import jdd
 from jdd import config as configs
+from jdd.data import pairs as pair_data
+from jdd.data import text
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.main import main
@@ -17,7 +19,7 @@ from jdd.nets.towers import two_towers
 from jdd.product.pairs import PairSet
 from jdd.report import evidence, recalls, snippets
 from jdd.report import recipe as words
-from jdd.run import pipeline
+from jdd.run import external_products, pipeline
 from jdd.stages import pairs
 from jdd.training import trainer
 from jdd.training.recipe import Recipe
@@ -157,3 +159,29 @@ def test_options_of_pairs_are_refused_of_images(tmp_path):
         recipe = dset.recipe | {"train": dset.recipe["train"] | entry}
         with pytest.raises(BadInput, match=f"recipe.train.{next(iter(entry))}"):
             rules.validate_recipe(dset._replace(recipe=recipe), "x")
+
+
+def test_a_saved_sets_rate_drops_halfway_of_the_epochs_it_is_given(run):
+    place, _ = run
+    made = jdd.load(place / "distilled.npz")
+    long = made.recipe["train"] | {"drop": {"after_epoch": 51, "factor": 0.1}, "steps": 900}
+    long = made.with_recipe(made.recipe | {"train": long})
+    train = external_products._retrained(long, {"eval.epochs": 20}).recipe["train"]
+    assert (train["passes"], train["drop"]["after_epoch"], train["steps"]) == (20, 11, None)
+    both = external_products._retrained(long, {"eval.epochs": 20, "eval.steps": 7})
+    assert both.recipe["train"]["steps"] == 7
+
+
+def test_captions_of_a_test_are_encoded_by_the_sets_own_encoder(run, tmp_path, capsys):
+    place, _ = run
+    made = jdd.load(place / "distilled.npz")
+    loaded = configs.load("random_pairs", {"text.captions": 5})
+    ready = external_products.prepare(made, loaded._replace(explicit={"text.captions"}), tmp_path)
+    assert ready.dataset.encoder.to_json() == text.from_json(made.recipe["text"]).to_json()
+    assert len(ready.dataset.test.captions) == 5 * len(ready.dataset.test.images)
+    assert pair_data.of_recipe(made.recipe).fingerprint == made.recipe["data_fingerprint"]
+    plain = pair_data.load(ready.config.data, ready.config.text)
+    assert plain.fingerprint != ready.dataset.fingerprint
+    entry = made.recipe["text"] | {"encoder": "bert", "pool": "mean"}
+    with pytest.raises(BadInput, match="config.text.encoder: hashed, and .* are of bert"):
+        pairs.validate_data(made.with_recipe(made.recipe | {"text": entry}), plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jdd.data.bert_encoder import BertEncoder
 from jdd.data.sources import captioned, digits_captions, parquet_pairs
 from jdd.data.sources.captioned import Captioned
 from jdd.data.sources.request import Request
-from jdd.data.text import Encoder
+from jdd.data.text import Encoder, TextEncoder
 from jdd.data.transform import Transform, channel_stats, normalisation
 from jdd.errors import BadInput
 from jdd.schema.pairs import PairData, Text
@@ -96,7 +97,7 @@ class PairDataset(NamedTuple):
         return int(self.train.text.shape[1])
 
 
-def load(data: PairData, words: Text) -> PairDataset:
+def load(data: PairData, words: Text, encoder: TextEncoder | None = None) -> PairDataset:
     """Load a dataset of pairs.
 
     The encoder's document frequencies, the mean and deviation of the pixels and the terciles of the
@@ -107,15 +108,16 @@ def load(data: PairData, words: Text) -> PairDataset:
         with captions in ``data.captions`` (``sources.captioned``), or Parquet files of both
         (``sources.parquet_pairs``).
       words: length of the text vectors, and how many captions of an image are used.
+      encoder: of a set, in place of one fitted on the training captions.
 
     Raises:
       BadInput: an unknown dataset, unreadable images or captions, or scikit-learn is not installed.
     """
     if data.name in NAMES:
-        return _digits(data, words)
+        return _digits(data, words, encoder)
     if not data.path:
         raise BadInput("config.data.name", repr(data.name), f"one of {', '.join(NAMES)}")
-    return _captioned(data, words)
+    return _captioned(data, words, encoder)
 
 
 def of_recipe(recipe: Mapping[str, Any]) -> PairDataset:
@@ -129,10 +131,11 @@ def of_recipe(recipe: Mapping[str, Any]) -> PairDataset:
         known = {field.name for field in dataclasses.fields(keys)}
         found = recipe.get(name) or {}
         values[name] |= {key: value for key, value in found.items() if key in known}
-    return load(PairData(**values["data"]), Text(**values["text"]))
+    words = Text(**values["text"])
+    return load(PairData(**values["data"]), words, text.of_set(recipe.get("text"), words))
 
 
-def _digits(data: PairData, words: Text) -> PairDataset:
+def _digits(data: PairData, words: Text, encoder: TextEncoder | None) -> PairDataset:
     for key, value in (("path", data.path), ("captions", data.captions), ("size", data.size)):
         if value:
             found = f"{value} with {data.name}, whose images and captions are built in"
@@ -151,7 +154,8 @@ def _digits(data: PairData, words: Text) -> PairDataset:
     worded = {
         key: digits_captions.captions(found, words.captions) for key, found in triples.items()
     }
-    encode = text.make(words, worded["train"][0])
+    fitted = text.make(words, worded["train"][0])
+    encode = encoder or fitted
     vectors, notes = _encoded(encode, {k: found for k, (found, _) in worded.items()}, data)
 
     def split(key: str) -> PairSplit:
@@ -161,7 +165,13 @@ def _digits(data: PairData, words: Text) -> PairDataset:
         return PairSplit(whole[key].images, tuple(captions), vectors[key], rows, meaning)
 
     train, test = split("train"), split("test")
-    parts = [digits.fingerprint, data.name, *_identity(encode), *train.captions, *test.captions]
+    parts = [
+        digits.fingerprint,
+        data.name,
+        *_identity(encode, fitted),
+        *train.captions,
+        *test.captions,
+    ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return PairDataset(
         data.name, train, None, test, digits.transform, "none", digest,
@@ -169,7 +179,7 @@ def _digits(data: PairData, words: Text) -> PairDataset:
     )  # fmt: skip
 
 
-def _captioned(data: PairData, words: Text) -> PairDataset:
+def _captioned(data: PairData, words: Text, encoder: TextEncoder | None) -> PairDataset:
     request = Request(data.name, None, "folder", data.path, data.size, data.cache_dir)
     if not request.file.exists():
         allowed = "a folder, .zip or .tar of images with captions, or .parquet files"
@@ -179,7 +189,8 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
     first = _first_captions(found.image_of, words.captions)
     own = {key: first & (splits == key)[found.image_of] for key in ("train", "val", "test")}
     captions = np.array(found.captions, object)
-    encode = text.make(words, list(captions[own["train"]]))
+    fitted = text.make(words, list(captions[own["train"]]))
+    encode = encoder or fitted
     vectors, more = _encoded(encode, {key: captions[used] for key, used in own.items()}, data)
     train_images = found.images[splits == "train"]
     transform = normalisation(*channel_stats(train_images, 255.0))
@@ -194,7 +205,13 @@ def _captioned(data: PairData, words: Text) -> PairDataset:
         return PairSplit(transform.forward(pixels), chosen, vectors[key], of, meaning)
 
     digest = hashlib.sha256(np.ascontiguousarray(found.images).data)
-    for part in (*found.files, *found.captions, *splits, *_identity(encode), str(words.captions)):
+    for part in (
+        *found.files,
+        *found.captions,
+        *splits,
+        *_identity(encode, fitted),
+        str(words.captions),
+    ):
         digest.update(part.encode() + b"\n")
     held = split("val") if (splits == "val").any() else None
     test = split("test")
@@ -237,11 +254,15 @@ def _encoded(
     return dict(zip(captions, np.split(found, ends[:-1]), strict=True)), notes
 
 
-def _identity(encode: Encoder) -> list[str]:
-    """Return words of the encoder for the fingerprint of the data."""
+def _identity(encode: Encoder, fitted: Encoder) -> list[str]:
+    """Return words of the encoder for the fingerprint of the data.
+
+    What is fitted on the training captions follows from them.
+    """
     if isinstance(encode, BertEncoder):
         return ["bert", encode.digest, encode.pool, str(encode.words)]
-    return [str(encode.size)]
+    size, own = str(encode.size), encode.to_json()
+    return [size] if own == fitted.to_json() else [size, json.dumps(own, sort_keys=True)]
 
 
 def _splits(stated: tuple[str, ...], data: PairData) -> tuple[np.ndarray, list[str]]:

@@ -96,6 +96,21 @@ def from_json(entry: Mapping[str, Any]) -> Encoder:
     return TextEncoder(np.asarray(entry["counts"], np.int64), int(entry["texts"]))
 
 
+def of_set(entry: Mapping[str, Any] | None, words: Text) -> TextEncoder | None:
+    """Return the hashed encoder of a set, which new captions are encoded by as well.
+
+    None if the set has none, or an older one without its counts, or ``words`` ask for another.
+
+    Args:
+      entry: ``recipe["text"]`` of the set.
+      words: the keys by which captions are read.
+    """
+    if not entry or "counts" not in entry or entry.get("encoder") != words.encoder:
+        return None
+    found = from_json(entry)
+    return found if isinstance(found, TextEncoder) and found.size == words.size else None
+
+
 def make(words: Text, training: Sequence[str]) -> Encoder:
     """Return the encoder of a config; the training captions fit the hashed one.
 

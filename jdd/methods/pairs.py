@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jdd.methods.base import Method, Problem, State, recipe
 from jdd.product.pairs import PairSet
 from jdd.schema.pairs import PROTOCOLS, PairConfig, Towers, protocol
 from jdd.schema.values import section
+from jdd.storage import tensors
 
 VL_PROTOCOL, LORS_PROTOCOL = PROTOCOLS["vl"], PROTOCOLS["lors"]
 
@@ -23,7 +25,8 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
 
     ``text`` records how captions become vectors, and all that encoding new text takes
     (``jdd.data.text.from_json``); ``towers`` the architecture of the two nets,
-    ``protocol`` the published protocol by which ``train`` is, if it is one.
+    ``protocol`` the published protocol by which ``train`` is, if it is one, and ``weights_digest``
+    the content of pretrained weights.
 
     Args:
       train: entries of ``recipe["train"]`` that replace the protocol's.
@@ -31,6 +34,7 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
     encoder = cast(PairDataset, problem.data).encoder
     published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
     found = recipe(problem, steps, **{"loss": "nce", **published, **train})
+    weights = config.towers.weights
     return found | {
         **({"protocol": config.protocol} if published else {}),
         "schema": 2,
@@ -44,6 +48,7 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
             **(encoder.to_json() if encoder else {}),
         },
         **towers(config),
+        **({"weights_digest": tensors.digest(Path(weights))} if weights else {}),
     }
 
 

@@ -16,6 +16,7 @@ from jdd import nets, parallel, rng
 from jdd.config.files import stage_names
 from jdd.data import Dataset
 from jdd.data.pairs import PairDataset
+from jdd.errors import BadInput
 from jdd.methods.base import Problem, net_options
 from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
@@ -106,6 +107,16 @@ class RunContext:
         """The file of the image tower's pretrained weights; '' for none."""
         return cast(PairConfig, self.config).towers.weights
 
+    @property
+    def weights_digest(self) -> str:
+        """The hash of the image tower's pretrained weights; '' for none.
+
+        Identities have it in place of the path: the file may move, and may change in its place.
+        """
+        if not isinstance(self.data, PairDataset) or not self._weights:
+            return ""
+        return tensors.digest(Path(self._weights))
+
     def recipe(self, flat: bool = True) -> Recipe:
         """Return the training recipe of the experts, or of the full baseline if not ``flat``."""
         experts, dsa = self.config.experts, self.training_data(flat).dsa
@@ -138,8 +149,8 @@ class RunContext:
         made["whitening"] = {"kornia": "zca"}.get(made["whitening"], made["whitening"])
         if isinstance(self.data, PairDataset):
             made |= towers_of(cast(PairConfig, self.config))
-            if self._weights:  # by content: the file may move, and may change in its place
-                made["towers"] = made["towers"] | {"weights": tensors.digest(Path(self._weights))}
+            if self.weights_digest:
+                made["towers"] = made["towers"] | {"weights": self.weights_digest}
         return sam | made
 
     @functools.cached_property
@@ -290,6 +301,23 @@ def make_towers(
     return headed(net) if towers.frozen else net
 
 
+def validate_weights(recipe: Mapping[str, Any]) -> None:
+    """Refuse a set whose file of pretrained weights is not there, or has changed since.
+
+    Raises:
+      BadInput: naming the key by which to give it.
+    """
+    made, path = recipe.get("weights_digest"), (recipe.get("towers") or {}).get("weights")
+    if not made or not path:
+        return
+    place = Path(path).expanduser()
+    here = tensors.digest(place) if place.is_file() else ""
+    if here != made:
+        found = f"{path} has digest {here}" if here else f"{path} does not exist"
+        allowed = f"the file of the set, digest {made}, or --config.towers.weights=FILE with others"
+        raise BadInput("config.towers.weights", found, allowed)
+
+
 @functools.lru_cache(maxsize=4)
 def _imported(
     path: str,
@@ -299,7 +327,7 @@ def _imported(
     options: tuple[tuple[str, Any], ...],
 ) -> imported.Imported:
     image = nets.make(name, shape, size, **dict(options))
-    return imported.read(Path(path), image, dict(options).get("act", "relu"))
+    return imported.read(Path(path).expanduser(), image, dict(options).get("act", "relu"))
 
 
 @functools.lru_cache(maxsize=64)

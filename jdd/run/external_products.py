@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from jdd import config as configs
 from jdd import data, specs
 from jdd.data import pairs as paired
+from jdd.data import text
 from jdd.errors import BadInput
 from jdd.evaluation import rules
 from jdd.product.files import AnyProduct
@@ -17,6 +18,7 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 from jdd.run import set_schema
 from jdd.run import workdir as workdirs
+from jdd.run.context import validate_weights
 from jdd.schema.common import Common
 from jdd.schema.pairs import PROTOCOLS, PairConfig
 from jdd.schema.pairs import protocol as named_protocol
@@ -51,6 +53,8 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     given = {k: v for k, v in configs.flat(loaded.config).items() if k in loaded.explicit}
     given = {k: v for k, v in given.items() if v != configs.AUTO and k not in _OWN}
     given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
+    if "towers.weights" not in given:
+        validate_weights(product.recipe)
     product = _retrained(product, given)
     rules.validate_recipe(product, "the product's recipe")
     spec = _spec(product, loaded, directory)
@@ -66,7 +70,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     dataset: Any
     if isinstance(product, PairSet):
         own = cast(PairConfig, config)
-        dataset = paired.load(own.data, own.text)
+        dataset = paired.load(own.data, own.text, text.of_set(product.recipe.get("text"), own.text))
     else:
         dataset = data.load(config.data)
     config, added = configs.resolve(config, shape=dataset.shape)
@@ -76,7 +80,10 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
 
 
 def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:
-    """Return the product with the user's training keys in its recipe; a rate replaces all rates."""
+    """Return the product with the user's training keys in its recipe.
+
+    A rate replaces all rates. With E epochs the rate drops after epoch E // 2 + 1, if it drops.
+    """
     train = dict(product.recipe["train"])
     longer = 1 if train.get("passes") is None else train["passes"] - train["epochs"]
     if isinstance(product, PairSet) and "protocol" in given:
@@ -87,8 +94,12 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
     for key, entry in _TRAIN.items():
         if given.get(key):
             train[entry] = given[key]
-    if given.get("eval.epochs"):
-        train["passes"] = given["eval.epochs"] + longer
+    if epochs := given.get("eval.epochs"):
+        train["passes"] = epochs + longer
+        if train.get("drop"):
+            train["drop"] = train["drop"] | {"after_epoch": epochs // 2 + 1}
+        if not given.get("eval.steps"):
+            train["steps"] = None
     group = {k.removeprefix("eval."): v for k, v in given.items() if k.startswith("eval.")}
     recipe = product.recipe | {"train": recipes.with_eval_keys(train, group)}
     if isinstance(product, PairSet):

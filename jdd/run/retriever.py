@@ -17,7 +17,7 @@ from jdd.evaluation import rules, train_eval
 from jdd.evaluation.predict import embed
 from jdd.nets import Net
 from jdd.product.pairs import PairSet
-from jdd.run.context import make_towers
+from jdd.run.context import make_towers, validate_weights
 from jdd.schema.pairs import Lora, Towers
 from jdd.stages import pairs as stage
 from jdd.storage.files import hidden
@@ -95,6 +95,7 @@ def retriever(pairs: PairSet, seed: int = 0, where: str = "the set's recipe") ->
     """
     rules.validate_recipe(pairs, where)
     recipe = pairs.recipe
+    validate_weights(recipe)
     encode = text.from_json(recipe.get("text") or {})
     if encode.size != pairs.text.shape[1]:
         found = f"text vectors of {pairs.text.shape[1]}, and an encoder of {encode.size}"

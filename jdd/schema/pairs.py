@@ -95,6 +95,7 @@ class Towers:
     weights: str = option(
         "",
         "safetensors file of pretrained weights of the image tower, by timm's names",
+        resumable=True,
         later=True,
     )
     frozen: bool = option(

@@ -47,6 +47,8 @@ def identity(context: RunContext) -> str:
     own = [phases.settings(context), context.data.fingerprint, context.config.steps]
     if initial_set.given(context.config):
         own.append(context.recall(_INIT_SET).get("digest") or initial_set.digest(context.config))
+    if context.weights_digest:
+        own.append(context.weights_digest)
     return fingerprint([*own, *other, *phases.identities(context)])
 
 
@@ -73,7 +75,7 @@ def validate_begun(context: RunContext) -> None:
 
 
 def _validate_same_data(context: RunContext) -> None:
-    """Refuse data other than those of the sets in the directory.
+    """Refuse data or pretrained weights other than those of the sets in the directory.
 
     What is recovered, or made in phases, is made anew from other data (``_forget_others``).
     """
@@ -81,7 +83,11 @@ def _validate_same_data(context: RunContext) -> None:
         return
     places = [at for seed in context.seeds for at in _saved(context, seed) if at.exists()]
     for path in places:
-        made_from = product_files.load(path).recipe.get("data_fingerprint")
+        recipe = product_files.load(path).recipe
+        made_from, weights = recipe.get("data_fingerprint"), recipe.get("weights_digest")
+        if weights not in (None, context.weights_digest):
+            found = f"other weights than those that {path} was made with"
+            raise BadInput("config.towers.weights", found, "those weights, or another --workdir")
         if made_from not in (None, "", context.data.fingerprint):
             found = f"other real images than those that {path} was made from"
             raise BadInput("config.data", found, "those images again, or another --workdir")

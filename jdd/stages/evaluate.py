@@ -62,6 +62,7 @@ def settings(context: RunContext) -> dict[str, Any]:
         **with_eval_keys({}, section(config.eval)),
         "data": context.data.fingerprint,
         "net": [config.net.name, section(config.net)],
+        **({"weights": context.weights_digest} if context.weights_digest else {}),
     }
 
 

@@ -36,7 +36,8 @@ def _settings(context: RunContext, net: str) -> dict[str, Any]:
 def identity(context: RunContext, net: str) -> str:
     """Return the hash of every setting that changes the baseline of a net."""
     towers = getattr(context.config, "towers", None)  # of pairs
-    more = [] if towers is None else [section(towers)]
+    # Pretrained weights are in the settings, by their content.
+    more = [] if towers is None else [section(towers) | {"weights": ""}]
     return fingerprint([_settings(context, net), context.config.baselines.full_epochs, *more])
 
 

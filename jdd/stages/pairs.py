@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,18 +29,13 @@ def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
     """Return no notes; refuse pairs that are not of this dataset's shapes.
 
     Raises:
-      BadInput: images of another shape, text vectors of another length or of another BERT.
+      BadInput: images of another shape, text vectors of another length or of another encoder.
     """
     if tuple(pairs.images.shape[1:]) != data.shape or pairs.text.shape[1] != data.text_size:
         found = f"images {pairs.images.shape[1:]}, text vectors of {pairs.text.shape[1]}"
         allowed = f"{data.name} has images {data.shape}, text vectors of {data.text_size}"
         raise BadInput("--set", found, allowed)
-    made, here = (t.get("digest") for t in (pairs.recipe.get("text") or {}, _text(data)))
-    if made and made != here:
-        found = f"digest {here or 'none'}, and the set's text vectors are of {made}"
-        raise BadInput(
-            "config.text.path", found, "the folder of the BERT that the set was made with"
-        )
+    _validate_text(pairs.recipe.get("text") or {}, _text(data))
     ours, theirs = data.transform, pairs.transform
     if theirs.whitens or not all(
         np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("mean", "std")
@@ -49,6 +45,18 @@ def validate_data(pairs: PairSet, data: PairDataset) -> tuple[str, ...]:
             "--set", found, f"those of {data.name}: {ours.mean.tolist()}, {ours.std.tolist()}"
         )
     return ()
+
+
+def _validate_text(made: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse text vectors of another encoder than the set's; what it was fitted on may differ."""
+    for entry in ("encoder", "digest", "pool", "words"):
+        if entry not in made or made[entry] == here.get(entry):
+            continue
+        found = f"{here.get(entry, 'none')}, and the set's text vectors are of {made[entry]}"
+        if entry == "digest":
+            allowed = "the folder of the BERT that the set was made with"
+            raise BadInput("config.text.path", f"digest {found}", allowed)
+        raise BadInput(f"config.text.{entry}", found, f"leave it out, or {made[entry]}")
 
 
 def _text(data: PairDataset) -> dict[str, Any]:

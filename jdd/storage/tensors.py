@@ -76,5 +76,5 @@ def import_package(where: str) -> Any:
 
 def digest(path: Path) -> str:
     """Return a 16-hex-digit hash of a file's content."""
-    with path.open("rb") as file:
+    with path.expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

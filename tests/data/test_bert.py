@@ -207,6 +207,9 @@ def test_a_set_of_a_run_is_evaluated_with_its_own_model_alone(folder, tmp_path, 
     capsys.readouterr()
     assert main([*alone, f"--config.text.path={other}", f"--workdir={tmp_path / 'f'}"]) == 2
     assert "config.text.path: digest" in capsys.readouterr().err
+    for key, value in (("pool", "mean"), ("words", "5")):
+        assert main([*alone, f"--config.text.{key}={value}", f"--workdir={tmp_path / 'f'}"]) == 2
+        assert f"config.text.{key}: {value}, and the set's" in capsys.readouterr().err
 
 
 def test_new_text_is_encoded_from_a_recipe(folder, tmp_path):
