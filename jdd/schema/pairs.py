@@ -192,7 +192,8 @@ class PairConfig(Common):
 # Keys of data that pairs do not have yet, with the values that they may have.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "data.zca": ("none", AUTO), "data.val": (0.0,),
-    "data.stream": (False,), "data.dsa": ("none", "", AUTO), "experts.sam_rho": (0.0,),
+    "data.stream": (False,), "data.layout": ("structure",), "data.dsa": ("none", "", AUTO),
+    "experts.sam_rho": (0.0,),
 }  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
-from jdd.schema.common import Estimated
-from jdd.schema.key import AUTO, like, option
+from jdd.schema.common import Estimated, Experts
+from jdd.schema.key import AUTO, group, like, option
 from jdd.schema.pairs import PairConfig, validate_batch, validate_pairs
 from jdd.specs.base import Spec, Values
 
@@ -17,6 +17,7 @@ class Config(PairConfig, Estimated):
     """Keys of VL."""
 
     protocol: str = like(PairConfig, "protocol", default="vl")
+    experts: Experts = group(Experts, count=20)
     syn_steps: int = option(8, "n: student steps on the pairs per match", minimum=1)
     expert_epochs: int = option(1, "M: expert epochs they have to match", minimum=1)
     max_start_epoch: int = option(2, "T+: matches start at expert epochs below this", minimum=1)

@@ -219,6 +219,7 @@ def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
         ({"data.image_column": "x"}, "config.data.image_column: x with digits_captions"),
         ({"experts.epochs": 1}, "config.experts.epochs: 1"),
         ({"data.zca": "kornia"}, "config.data.zca"),
+        ({"data.layout": "classes"}, "config.data.layout: classes with pairs; structure"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(keys, words, tmp_path):
