@@ -185,3 +185,16 @@ def test_captions_of_a_test_are_encoded_by_the_sets_own_encoder(run, tmp_path, c
     entry = made.recipe["text"] | {"encoder": "bert", "pool": "mean"}
     with pytest.raises(BadInput, match="config.text.encoder: hashed, and .* are of bert"):
         pairs.validate_data(made.with_recipe(made.recipe | {"text": entry}), plain)
+
+
+def test_a_stated_rate_takes_the_place_of_learned_ones(run):
+    place, _ = run
+    made = jdd.load(place / "distilled.npz")._replace(rates={"image": 0.3, "text": 0.1})
+    assert made.recipe["train"]["lr"] == 0.1 and made.applied_rates == {}
+    assert train_eval.plan(made).lr == 0.1
+    found = evidence.gather(place)._replace(product=made)
+    assert words.rates(found) == "0.1" and not words.learned(found)
+    code = snippets.snippets(found)
+    assert sum('lr = {"image": 0.1, "text": 0.1}\n' in one.code for one in code) == 2
+    schedule = Recipe(rates="image", lr=0.1).sentence("schedule")
+    assert "both towers" not in schedule

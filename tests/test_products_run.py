@@ -16,6 +16,8 @@ from jdd.main import main
 from jdd.report import evidence
 from jdd.report.recipe import table as recipe_table
 from jdd.run import pipeline
+from jdd.stages import experts
+from jdd.stages.base import Estimate
 
 FEW = {"eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full_epochs": 1}
 KEYS = {
@@ -269,3 +271,17 @@ def test_weights_are_part_of_what_an_evaluation_is_of(tmp_path):
     assert len(digests) == 3
     with pytest.raises(BadInput, match="hold no weights"):
         jdd.export(plain._replace(weights=weights), tmp_path / "x.safetensors")
+
+
+def test_an_estimate_times_all_pairs(tmp_path, monkeypatch):
+    timed = []
+
+    def cost(net, recipe, data, group, epochs, batches, devices):
+        timed.append((net.name, recipe.loss, data.train.size, group, epochs, batches))
+        return Estimate(7.0, 5, "7 s", 9)
+
+    monkeypatch.setattr(experts, "training_cost", cost)
+    keys = {"baselines.full_epochs": 4, "data.cache_dir": str(tmp_path / "cache")}
+    found = go("pairs", tmp_path / "x", "estimate", **keys)
+    assert (found["full"]["seconds"], found["full"]["disk_bytes"]) == (7, 0)
+    assert timed == [("MLP", "nce", 1442, 1, 4, 1)]

@@ -136,8 +136,8 @@ def of_recipe(recipe: Mapping[str, Any]) -> PairDataset:
 
 
 def _digits(data: PairData, words: Text, encoder: TextEncoder | None) -> PairDataset:
-    for key, value in (("path", data.path), ("captions", data.captions), ("size", data.size)):
-        if value:
+    for key in ("path", "captions", "size", "image_column", "caption_column"):
+        if value := getattr(data, key):
             found = f"{value} with {data.name}, whose images and captions are built in"
             raise BadInput(f"config.data.{key}", found, "a name of your own for data of your own")
     if words.captions > digits_captions.PHRASINGS:

@@ -175,8 +175,8 @@ def rate(dset: AnyProduct) -> float | tuple[float, ...] | None:
     This is the recipe's rate, else the set's learned rate; None if neither is usable. For pairs
     with learned rates, which are used branch by branch, it is their mean.
     """
-    if isinstance(dset, PairSet) and dset.rates:
-        return float(np.mean(list(dset.rates.values())))
+    if isinstance(dset, PairSet) and dset.applied_rates:
+        return float(np.mean(list(dset.applied_rates.values())))
     found = dset.recipe["train"].get("lr")
     found = dset.lr if found is None else found
     many = isinstance(found, list | tuple)

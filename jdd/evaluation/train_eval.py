@@ -92,7 +92,7 @@ class Plan(NamedTuple):
 def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
     """Return the training plan for a product, by its recipe.
 
-    The learned rates of pairs, one for each branch, override the recipe's.
+    Pairs are trained at their learned rates, one for each branch, unless the recipe states one.
 
     Raises:
       BadInput: as in ``rules.validate_recipe``, naming ``where``.
@@ -112,7 +112,7 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
         align_corners=bool(augment["align_corners"]),
     )
     if isinstance(dset, PairSet):
-        learned = dict(dset.rates)
+        learned = dict(dset.applied_rates)
         if learned and recipe.rates == "image":
             learned = dict.fromkeys(learned, learned["image"])
         return Plan(

@@ -73,6 +73,12 @@ class PairSet(NamedTuple):
         return None
 
     @property
+    def applied_rates(self) -> dict[str, float]:
+        """The learned rates that towers are trained at: {} if the recipe states a rate instead."""
+        stated = (self.recipe.get("train") or {}).get("lr")
+        return self.rates if stated is None else {}
+
+    @property
     def size(self) -> int:
         """The number of pairs."""
         return len(self.images)

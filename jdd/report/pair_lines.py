@@ -51,9 +51,9 @@ def arrays(pairs: PairSet, r: Recipe) -> list[str]:
     """Return the lines that read the set: images x, text vectors e, similarities S, rates lr."""
     h, w, c = pairs.images.shape[1:]
     rate = r.lr if isinstance(r.lr, float | int) else 0.1
-    rates = pairs.rates or {"image": rate, "text": rate}
-    learned = "  # learned" if pairs.rates else ""
-    if pairs.rates and r.rates == "image":
+    rates = pairs.applied_rates or {"image": rate, "text": rate}
+    learned = "  # learned" if pairs.applied_rates else ""
+    if pairs.applied_rates and r.rates == "image":
         rates, learned = dict.fromkeys(rates, rates["image"]), "  # that of the image tower"
     lines = [
         'z = dict(np.load("distilled.npz"))',

@@ -62,10 +62,11 @@ def named(net: Mapping[str, Any]) -> str:
 def rates(evidence: Evidence) -> str:
     """Return in words the rate for training: one, one for every step, or one for each branch."""
     recorded = mapping(evidence.recipe, "train").get("lr")
-    if isinstance(evidence.product, PairSet) and evidence.product.rates:
-        by_name = (f"{name} {number(value)}" for name, value in evidence.product.rates.items())
+    if isinstance(evidence.product, PairSet) and evidence.product.applied_rates:
+        branches = evidence.product.applied_rates
+        by_name = (f"{name} {number(value)}" for name, value in branches.items())
         if mapping(evidence.recipe, "train").get("rates") == "image":
-            return f"{number(evidence.product.rates['image'])} (learned, of the image tower)"
+            return f"{number(branches['image'])} (learned, of the image tower)"
         return f"{', '.join(by_name)} (learned)"
     if isinstance(recorded, list):
         return f"one for each of {len(recorded)} steps"
@@ -75,7 +76,7 @@ def rates(evidence: Evidence) -> str:
 def learned(evidence: Evidence) -> bool:
     """Return whether nets are trained at the set's learned rate or rates."""
     if isinstance(evidence.product, PairSet):
-        return bool(evidence.product.rates)
+        return bool(evidence.product.applied_rates)
     return evidence.dataset is not None and evidence.dataset.lr == rate(evidence)
 
 

@@ -192,7 +192,8 @@ class PairConfig(Common):
 # Keys of data that pairs do not have yet, with the values that they may have.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "data.zca": ("none", AUTO), "data.val": (0.0,),
-    "data.stream": (False,), "data.dsa": ("none", "", AUTO), "experts.sam_rho": (0.0,),
+    "data.stream": (False,), "data.layout": ("structure",), "data.dsa": ("none", "", AUTO),
+    "experts.sam_rho": (0.0,),
 }  # fmt: skip
 
 
@@ -214,6 +215,23 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
         if values[name] not in allowed:
             found = f"{show(values[name])} with pairs"
             raise BadInput(f"config.{name}", found, f"{show(allowed[0]) or 'empty'}")
+    for name in ("experts.batch", "eval.batch"):
+        if values[name] == 1:
+            raise BadInput(
+                f"config.{name}", "1: a pair is contrasted with others of its batch", "2 or more"
+            )
+
+
+def validate_batch(values: Mapping[str, Any]) -> None:
+    """Refuse batches of synthetic pairs that are larger than the set, or of a single pair.
+
+    Raises:
+      BadInput: naming the key.
+    """
+    pairs, batch = values["pairs"], values["batch_syn"]
+    if batch == 1 or batch > pairs:
+        found = f"{batch} of {pairs} pairs"
+        raise BadInput("config.batch_syn", found, f"2 to {pairs}, or 0 for all pairs")
 
 
 EVAL = {  # values of 'auto' by protocol; those of "own" are a method's, if it has some

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
 from jdd.schema.key import AUTO, option
-from jdd.schema.pairs import PairConfig, validate_pairs
+from jdd.schema.pairs import PairConfig, validate_batch, validate_pairs
 from jdd.specs.base import Spec, Values
 
 
@@ -62,11 +62,7 @@ def _feature_weight(values: Values) -> float:
 def validate(values: Values) -> None:
     """Refuse resolved values that do not go together."""
     validate_pairs(values)
-    pairs, batch = values["pairs"], values["batch_syn"]
-    if batch == 1 or batch > pairs:
-        raise BadInput(
-            "config.batch_syn", f"{batch} of {pairs} pairs", f"2 to {pairs}, or 0 for all pairs"
-        )
+    validate_batch(values)
     if not values["eval.lr"]:
         raise BadInput(
             "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.1"

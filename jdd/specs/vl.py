@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
-from jdd.schema.common import Estimated
-from jdd.schema.key import AUTO, like, option
-from jdd.schema.pairs import PairConfig, validate_pairs
+from jdd.schema.common import Estimated, Experts
+from jdd.schema.key import AUTO, group, like, option
+from jdd.schema.pairs import PairConfig, validate_batch, validate_pairs
 from jdd.specs.base import Spec, Values
 
 
@@ -17,6 +17,7 @@ class Config(PairConfig, Estimated):
     """Keys of VL."""
 
     protocol: str = like(PairConfig, "protocol", default="vl")
+    experts: Experts = group(Experts, count=20)
     syn_steps: int = option(8, "n: student steps on the pairs per match", minimum=1)
     expert_epochs: int = option(1, "M: expert epochs they have to match", minimum=1)
     max_start_epoch: int = option(2, "T+: matches start at expert epochs below this", minimum=1)
@@ -94,9 +95,10 @@ def validate(values: Values) -> None:
     if have < need:
         allowed = f"{need} or more (max_start_epoch - 1 + expert_epochs), or auto"
         raise BadInput("config.experts.epochs", str(have), allowed)
-    if values["batch_syn"] > values["pairs"]:
-        found = f"{values['batch_syn']} of {values['pairs']} pairs"
-        raise BadInput("config.batch_syn", found, f"1 to {values['pairs']}, or 0 for all pairs")
+    validate_batch(values)
+    if values["tau_inner"] == "raw" and values["towers.tau"] >= 1:
+        found = f"raw with towers.tau={values['towers.tau']:g}: log(1/tau) is not above 0"
+        raise BadInput("config.tau_inner", found, "exact, or --config.towers.tau below 1")
     if values["lr_student"] < values["min_lr"]:
         found = f"{values['lr_student']:g}, below min_lr={values['min_lr']:g}"
         raise BadInput("config.lr_student", found, "min_lr or more")

@@ -111,8 +111,6 @@ def _estimate(context: RunContext) -> Estimate:
         return Estimate(0.0, 0, "off")
     if not left:
         return Estimate(0.0, 0, "done before")
-    if isinstance(context.data, PairDataset):
-        return Estimate(0.0, 0, "not timed: all pairs")
     epochs, data, recipe = context.config.baselines.full_epochs, context.data, context.recipe(False)
     found = [
         experts.training_cost(context.make_net(net), recipe, data, 1, epochs, 1, context.devices)
@@ -120,7 +118,8 @@ def _estimate(context: RunContext) -> Estimate:
     ]
     note = "; ".join(one.note for one in found)
     most = max(found, key=lambda one: one.temporaries)
-    disk = sum(one.disk for one in found)
+    paired = isinstance(context.data, PairDataset)  # their nets are not stored
+    disk = 0 if paired else sum(one.disk for one in found)
     return most._replace(seconds=sum(one.seconds for one in found), note=note, disk=disk)
 
 

@@ -264,7 +264,7 @@ class Recipe:
     rates: str = option(
         "own", one_of("own", "image"), row="schedule", later=True, traced=True,
         words=lambda r: "; both towers at the learned rate of the image tower"
-        if r.rates == "image" else "",
+        if r.rates == "image" and r.lr is None else "",
     )  # fmt: skip
     test_every: int = option(
         0, whole(0), row="schedule", later=True, traced=True,

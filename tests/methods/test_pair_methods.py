@@ -213,8 +213,13 @@ def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
         ),
         ({"towers.frozen": True, "lora.rank": 2}, "config.towers.frozen: true with lora.rank=2"),
         ({"window": 2}, "config.window: 2 with estimator=exact"),
+        ({"batch_syn": 1}, "config.batch_syn: 1 of .* pairs; 2 to"),
+        ({"experts.batch": 1}, "config.experts.batch: 1: a pair is contrasted"),
+        ({"tau_inner": "raw", "towers.tau": 1.0}, r"config.tau_inner: raw with towers.tau=1:"),
+        ({"data.image_column": "x"}, "config.data.image_column: x with digits_captions"),
         ({"experts.epochs": 1}, "config.experts.epochs: 1"),
         ({"data.zca": "kornia"}, "config.data.zca"),
+        ({"data.layout": "classes"}, "config.data.layout: classes with pairs; structure"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(keys, words, tmp_path):
