@@ -1,4 +1,4 @@
-"""Keys that every config has and that some methods do not use: those of experts.
+"""Keys that every config has and that some methods do not use: those of experts, ipc of pairs.
 
 They stay in config.json and in identities. ``validate_used`` refuses them where a user gives them,
 ``as_saved`` leaves runs begun with them as they are.
@@ -18,13 +18,16 @@ from jdd.specs.base import Spec
 
 
 def unused(spec: Spec) -> tuple[str, ...]:
-    """Return the keys without effect on runs of a method: of experts, where it trains none.
+    """Return the keys without effect on a method's runs: of experts, where it trains none; ipc, of
+    pairs.
 
     A method outside the package may read any key.
     """
     listed = spec.stages
     trained = callable(listed) or "experts" in listed
-    return () if trained or spec.name not in specs.names() else EXPERTS_ONLY
+    if spec.name not in specs.names():
+        return ()
+    return (() if trained else EXPERTS_ONLY) + (("ipc",) if spec.task == "retrieval" else ())
 
 
 def having(name: str) -> tuple[Spec, ...]:
@@ -47,6 +50,9 @@ def validate_used(config: Common, given: Collection[str], workdir: Path | None =
     for name in given:
         if name in idle:
             titles = ", ".join(spec.title for spec in having(name))
+            if name == "ipc":
+                found = f"{config.spec.title} makes pairs, as many as config.pairs says"
+                raise BadInput("config.ipc", found, "--config.pairs=20 in its place")
             found = f"{config.spec.title} trains no experts and does not use it"
             raise BadInput(f"config.{name}", found, f"leave it out (methods that use it: {titles})")
 

@@ -59,7 +59,7 @@ class Stage(NamedTuple):
 # Largest step timed in full, in pixels without channels: 64 images of 32 x 32 on a CPU.
 _PIXELS = {"cpu": 1 << 16}
 _MORE = 1 << 26
-_ENOUGH = 1.0  # seconds of a call that is not timed again
+ENOUGH = 1.0  # seconds of a call that is not timed again
 
 
 def timed_in_full(pixels: int, devices: Sequence[jax.Device]) -> bool:
@@ -101,7 +101,7 @@ def timed(call: Callable[[], Any], repeats: int = 2) -> float:
         begun = time.perf_counter()
         jax.block_until_ready(call())
         best = min(best, time.perf_counter() - begun)
-        if best >= _ENOUGH:
+        if best >= ENOUGH:
             break
     return best
 

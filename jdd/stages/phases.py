@@ -32,7 +32,7 @@ from jdd.pretrained.store import Store
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages.base import Estimate, Stage, pace, scaled, timed
+from jdd.stages.base import ENOUGH, Estimate, Stage, pace, scaled, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
 from jdd.storage import checkpoints
@@ -298,7 +298,9 @@ def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[floa
     carry, items = loop.start(method, seed), given.gather(indices)
     gradient, update = loop.make_step(method, seed, devices)
     alive = jnp.asarray(True)
-    seconds = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2)
+    seconds = timed(lambda: gradient(carry, items), 2)
+    if seconds < ENOUGH:  # else the update would only take time to compile
+        seconds = timed(lambda: update(carry, gradient(carry, items), alive)[0], 2)
     return seconds * count / few, gradient.temporaries, scaled(few, count, "items")
 
 

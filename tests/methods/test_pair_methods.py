@@ -205,6 +205,7 @@ def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
     "keys, words",
     [
         ({"batch_syn": 9}, "config.batch_syn: 9 of 5 pairs"),
+        ({"ipc": 3}, "config.ipc: VL makes pairs, as many as config.pairs says; --config.pairs=20"),
         ({"min_lr": 0.2}, "config.lr_student: 0.1, below min_lr=0.2"),
         ({"lora.rank": 2, "towers.start": "fresh"}, "config.towers.start: fresh with lora.rank"),
         (
