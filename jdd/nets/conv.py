@@ -1,4 +1,4 @@
-"""Convolutions and poolings of all nets.
+"""Convolutions and poolings of all nets; NFResNet convolves by ``bilinear.py``.
 
 On CPU the fastest form of a 3x3 convolution of many channels is Winograd's (``winograd.py``). It
 takes long to compile: only nets of few layers, which are trained for many steps, use it. Otherwise

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdd.errors import BadInput
+from jdd.nets import bilinear
 from jdd.nets.base import Conv, Dense, averaged, declared, tap, wide
-from jdd.nets.conv import avg_pool, conv, overlapping_max_pool
+from jdd.nets.conv import avg_pool, overlapping_max_pool
 from jdd.nets.convnet import ACTIVATIONS
 
 ALPHA = 0.2  # weight of a residual branch
@@ -98,7 +99,7 @@ class ScaledConv(Conv):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", declared, shape)
         gain = self.param("gain", declared, (self.features,))
-        y = conv(x, standardised(kernel, gain), self.stride, self.padding)
+        y = bilinear.conv(x, standardised(kernel, gain), self.stride, self.padding)
         return y + wide(self.param("bias", declared, (self.features,)), y)
 
 
