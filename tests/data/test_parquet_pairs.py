@@ -173,3 +173,14 @@ def test_columns_are_keys_of_parquet_alone(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(BadInput, match="config.data.image_column"):
         load(tmp_path / "a", tmp_path, image_column="image")
+
+
+def test_images_in_files_of_their_own_are_read_anew(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(0))
+    (tmp_path / "b.png").write_bytes(png(1))
+    named = pa.array([{"bytes": None, "path": f"{name}.png"} for name in "ab"], type=FILE)
+    path = written(tmp_path / "x.parquet", image=named, text=["a", "b"], split=["train", "test"])
+    first = load(path, tmp_path)
+    (tmp_path / "a.png").write_bytes(png(2))
+    again = load(path, tmp_path)
+    assert again.fingerprint != first.fingerprint

@@ -45,12 +45,16 @@ class _Columns(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """An image's bytes, one of its captions, its split, and the row of both."""
+    """An image's bytes, one of its captions, its split, and the row of both.
+
+    ``apart``: the image lies in a file of its own.
+    """
 
     image: bytes
     caption: str
     split: str
     place: str
+    apart: bool
 
 
 def is_parquet(path: Path) -> bool:
@@ -83,7 +87,10 @@ def read(request: Request, image: str = "", caption: str = "") -> Captioned:
         texts = json.loads(str(held["texts"]))
         files, captions, splits, notes = (tuple(texts[name]) for name in _TEXTS)
         return Captioned(held["images"], files, captions, held["image_of"], splits, notes)
-    found = _Reader(request, image, caption).read()
+    reader = _Reader(request, image, caption)
+    found = reader.read()
+    if reader.apart:  # the name of the cache file does not depend on these files
+        return found
     listed = {name: list(getattr(found, name)) for name in _TEXTS}
     arrays = {"images": found.images, "image_of": found.image_of}
     failure = cache.write(file, arrays | {"texts": np.array(json.dumps(listed))})
@@ -104,6 +111,7 @@ class _Reader:
         self._captions: list[dict[str, None]] = []  # of each image, in order
         self._left: dict[str, list[str]] = {}  # places of rows, by why they are left out
         self._pairs = 0
+        self.apart = False  # some image lies in a file of its own
 
     def read(self) -> Captioned:
         """Return all pairs."""
@@ -151,6 +159,7 @@ class _Reader:
         """Yield every image that is new; note the captions of all."""
         for pair in self._rows():
             self._pairs += 1
+            self.apart |= pair.apart
             words = " ".join(pair.caption.split())
             if not pair.image or not words:
                 why = "empty" if pair.image else "no image"
@@ -273,7 +282,7 @@ def _pairs(
         own = split
         if splits is not None:
             own = split_of(str(splits[i].as_py() or ""), f"row {first + i}", where)
-        image = _image(images[i].as_py(), root, place)
+        image, apart = _image(images[i].as_py(), root, place)
         words: list[str] = []
         for column in texts:
             try:
@@ -282,20 +291,20 @@ def _pairs(
                 found = f"a caption that is not UTF-8 (byte 0x{error.object[error.start]:02x})"
                 raise BadInput(place, found, "captions in UTF-8") from None
         for caption in words or [""]:
-            yield _Pair(image, caption, own, place)
+            yield _Pair(image, caption, own, place, apart)
 
 
-def _image(value: Any, root: Path, place: str) -> bytes:
-    """Return the encoded image of a cell; b"" if it has none."""
+def _image(value: Any, root: Path, place: str) -> tuple[bytes, bool]:
+    """Return the encoded image of a cell, b"" if it has none, and whether it is in its own file."""
     if not isinstance(value, Mapping):
-        return bytes(value or b"")
+        return bytes(value or b""), False
     if value.get("bytes"):
-        return bytes(value["bytes"])
+        return bytes(value["bytes"]), False
     if not value.get("path"):
-        return b""
+        return b"", False
     file = (root if root.is_dir() else root.parent) / str(value["path"])
     try:
-        return file.read_bytes()
+        return file.read_bytes(), True
     except OSError as error:
         found = f"{file}: {error.strerror}"
         raise BadInput(place, found, "the image in the row, or at its path") from None
