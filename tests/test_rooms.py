@@ -42,14 +42,15 @@ ROOMS: dict[str, str] = {
     "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
     "storage tasks training training/recipe training/schedules",
     "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
-    "schema soft_labels specs training training/option training/recipe training/schedules",
+    "schema soft_labels specs storage training training/option training/recipe "
+    "training/schedules",
     "report": "config/rules data errors evaluation product run/metrics schema specs "
     "stages/registry storage training/recipe training/schedules",
     "interop": "augment data errors evaluation matching memory product report rng soft_labels "
     "storage",
     "run/divergence": "config methods rng schema",
     "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
-    "run/context": "config data methods nets parallel pretrained product rng schema "
+    "run/context": "config data errors methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation matching memory methods nets "
     "parallel pretrained product report rng run/context run/loop run/session schema soft_labels "

@@ -205,7 +205,6 @@ def test_a_run_ends_in_pairs_that_load_and_evaluate(run, tmp_path):
     "keys, words",
     [
         ({"batch_syn": 9}, "config.batch_syn: 9 of 5 pairs"),
-        ({"ipc": 3}, "config.ipc: VL makes pairs, as many as config.pairs says; --config.pairs=20"),
         ({"min_lr": 0.2}, "config.lr_student: 0.1, below min_lr=0.2"),
         ({"lora.rank": 2, "towers.start": "fresh"}, "config.towers.start: fresh with lora.rank"),
         (
@@ -253,3 +252,9 @@ def test_pretrained_weights_are_part_of_the_experts_by_content(tmp_path):
     start = first.net.init(rng.key(0, "a"))["params"]["image"]
     np.testing.assert_array_equal(start["pos_embed"], kept["pos_embed"])
     assert before != saved(2.0).settings(1)["towers"]["weights"] and len(before) == 16
+
+
+def test_ipc_is_no_key_of_pairs(tmp_path):
+    with pytest.raises(BadInput, match="config.ipc: LoRS makes pairs, as many as config.pairs"):
+        jdd.distill("lors:digits_captions", tmp_path / "x", ipc=3)
+    assert not (tmp_path / "x").exists()
