@@ -111,7 +111,7 @@ def test_the_page_tells_labels_and_images_apart(tmp_path: Path) -> None:
         "SRe2L · digits",
         f"the same net reaches 95.8{THIN}% on random images with the same labels",
         "−4.0",
-        "points over random real images with the same labels",
+        "points against random real images with the same labels",
         "Random real images, same labels 3 draws, ConvNet",
         f"This set, hard labels 5 nets, ConvNet 82.1{THIN}±{THIN}1.4{THIN}%",
         "Random real images, hard labels 3 draws, ConvNet",

@@ -169,6 +169,8 @@ def _section(group: Group, room: int) -> Section:
     drawn = {kind for bar in bars for kind, _ in bar.marks}
     examples = group.runs[0].evidence.examples
     marks = [(kind, words.format(examples)) for kind, words in _MARKS.items() if kind in drawn]
+    if examples == "pairs":  # of any set of pairs, whatever its loss
+        marks = [(kind, words.replace("recipe", "recipe, by InfoNCE")) for kind, words in marks]
     first, *others = group.nets
     return Section(
         title=group.title,

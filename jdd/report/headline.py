@@ -173,7 +173,8 @@ def _accuracies(evidence: Evidence) -> list[Box]:
         gain = 100 * (score.mean - random.mean)
         alike = " with the same labels" if evidence.teacher_labelled else ""
         value = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f}"
-        boxes.append(Box(value, f"points over random real {evidence.examples}{alike}, {net}"))
+        words = f"points {'over' if gain >= 0 else 'against'} random real {evidence.examples}"
+        boxes.append(Box(value, f"{words}{alike}, {net}"))
     if full and full.mean > 0:
         value = f"{100 * score.mean / full.mean:.0f}{THIN}%"
         boxes.append(Box(value, f"of {_whole(evidence)}, {net}"))

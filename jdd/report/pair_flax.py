@@ -41,13 +41,16 @@ def program(evidence: Evidence) -> str | None:
         *pair_lines.arrays(pairs, r),
         "init = nn.initializers.variance_scaling(",
         '    1 / 3, "fan_in", "uniform")',
-        "dense = lambda width: nn.Dense(width, kernel_init=init)",
+        "bias = lambda n: lambda *a: jax.random.uniform(  # as PyTorch's",
+        "    *a, -(n**-0.5), n**-0.5)",
+        "dense = lambda x, width: nn.Dense(",
+        "    width, kernel_init=init, bias_init=bias(x.shape[-1]))(x)",
         *_flax_image(pairs, size),
         "class Text(nn.Module):",
         "    @nn.compact",
         "    def __call__(self, e):",
-        f"        p = dense({size})(e)",
-        f"        o = dense({size})(nn.gelu(p, approximate=False))",
+        f"        p = dense(e, {size})",
+        f"        o = dense(nn.gelu(p, approximate=False), {size})",
         "        return nn.LayerNorm(epsilon=1e-5)(o + p)",
         "text = Text()",
         "keys = jax.random.split(jax.random.key(0))",
@@ -102,8 +105,8 @@ def _flax_image(pairs: PairSet, size: int) -> list[str]:
             *head,
             "        x = x.reshape(len(x), -1)",
             f"        for _ in range({hidden}):",
-            f"            x = nn.relu(dense({pair_lines.width_of(made)})(x))",
-            f"        return dense({size})(x)",
+            f"            x = nn.relu(dense(x, {pair_lines.width_of(made)}))",
+            f"        return dense(x, {size})",
         ]
     net = torch_net.convnet(made, shape, usual="none")
     groups = {"instance": net.width, "group": 4}.get(net.norm)
@@ -116,7 +119,8 @@ def _flax_image(pairs: PairSet, size: int) -> list[str]:
         f"        for i in range({net.depth}):",
         f"            pad = {'3 if i == 0 else 1' if shape[2] == 1 else '1'}",
         f"            conv = nn.Conv({net.width}, (3, 3), padding=pad,",
-        "                           kernel_init=init)",
+        "                           kernel_init=init,",
+        "                           bias_init=bias(9 * x.shape[-1]))",
         "            x = conv(x)",
     ]
     if groups:
@@ -124,7 +128,7 @@ def _flax_image(pairs: PairSet, size: int) -> list[str]:
     lines.append(f"            x = nn.{act}(x)")
     if net.pool != "none":
         lines.append(f"            x = nn.{net.pool}_pool(x, (2, 2), (2, 2))")
-    return [*lines, f"        return dense({size})(x.reshape(len(x), -1))"]
+    return [*lines, f"        return dense(x.reshape(len(x), -1), {size})"]
 
 
 def _flax_start(pairs: PairSet) -> list[str]:
