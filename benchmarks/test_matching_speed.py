@@ -1,4 +1,4 @@
-"""How fast is a step of DC, DSA and DM beside PyTorch, and what memory does it take?
+"""How fast is a step of DC, DSA and DM next to PyTorch, and what memory does it take?
 
     python -m pytest benchmarks/test_matching_speed.py -s              # -k dc: one method
     python -m pytest benchmarks/test_matching_speed.py -s --quick      # does it run?

@@ -1,4 +1,4 @@
-"""How fast is a step of VL and LoRS beside PyTorch, on the same device, for the same gradients?
+"""How fast is a step of VL and LoRS next to PyTorch, on the same device, for the same gradients?
 
     python -m pytest benchmarks/test_pair_speed.py -s              # -k lors: one method
     python -m pytest benchmarks/test_pair_speed.py -s --quick      # does it run?

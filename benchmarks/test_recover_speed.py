@@ -1,4 +1,4 @@
-"""How fast are images recovered from a trained net (SRe2L's step) beside PyTorch, in what memory?
+"""How fast are images recovered from a trained net (SRe2L's step) next to PyTorch, in what memory?
 
     python -m pytest benchmarks/test_recover_speed.py -s               # -k resnet: one net
     python -m pytest benchmarks/test_recover_speed.py -s --quick       # does it run?

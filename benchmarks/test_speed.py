@@ -1,4 +1,4 @@
-"""How fast is jdd beside PyTorch, on the same device, for the same gradients and the same training?
+"""How fast is jdd next to PyTorch, on one device, for the same gradients and the same training?
 
     python -m pytest benchmarks/test_speed.py -s                 # all; -k evaluation: one question
     python -m pytest benchmarks/test_speed.py -s --quick         # does it run?

@@ -127,7 +127,7 @@ def test_vectors_are_made_once_and_a_damaged_file_again(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "words"),
     [
         ({"model_type": "distilbert"}, "model_type distilbert; bert"),
         ({"model_type": "roberta"}, "model_type roberta; bert"),
@@ -141,15 +141,15 @@ def test_vectors_are_made_once_and_a_damaged_file_again(folder, tmp_path, monkey
         ({"words": tuple(f"w{i}" for i in range(60))}, "token 'w59' is 63, and the model has 60"),
     ],
 )
-def test_another_architecture_and_sizes_that_disagree_are_refused(changes, said, tmp_path):
+def test_another_architecture_and_sizes_that_disagree_are_refused(changes, words, tmp_path):
     path = make_folder(tmp_path / "model", **changes)
-    with pytest.raises(BadInput, match=said) as error:
+    with pytest.raises(BadInput, match=words) as error:
         bert_encoder.load(str(path), "cls")(["three"])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "words"),
     [
         (lambda p: (p / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda p: (p / "config.json").write_text("{"), "config.json: not JSON"),
@@ -158,10 +158,10 @@ def test_another_architecture_and_sizes_that_disagree_are_refused(changes, said,
         (lambda p: (p / "model.safetensors").write_bytes(b"x"), "not a whole safetensors file"),
     ],
 )
-def test_a_folder_that_is_not_whole_is_refused(spoil, said, tmp_path):
+def test_a_folder_that_is_not_whole_is_refused(spoil, words, tmp_path):
     path = make_folder(tmp_path / "model")
     spoil(path)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=words):
         bert_encoder.load(str(path), "cls")(["three"])
 
 

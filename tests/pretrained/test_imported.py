@@ -98,7 +98,7 @@ def test_the_image_tower_of_two_starts_as_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         ({"norm.bias": None}, r"no tensor norm.bias \[16\]"),
         ({"extra.weight": np.ones((2, 3), np.float32)}, r"extra.weight \[2, 3\] belongs to no"),
@@ -109,10 +109,10 @@ def test_the_image_tower_of_two_starts_as_the_file(tmp_path):
         ({"norm.bias": np.ones(16, np.int32)}, "norm.bias is of I32, not one of F64, F32, F16"),
     ],
 )
-def test_what_does_not_fit_is_named(change, said, tmp_path):
+def test_what_does_not_fit_is_named(change, words, tmp_path):
     arrays = {k: v for k, v in (tensors("vit") | change).items() if v is not None}
     path = written(tmp_path / "a.safetensors", arrays)
-    with pytest.raises(BadInput, match=said) as error:
+    with pytest.raises(BadInput, match=words) as error:
         imported.read(path, small())
     assert "\n" not in str(error.value) and "config.net.width" in str(error.value)
 

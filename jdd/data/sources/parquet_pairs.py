@@ -226,7 +226,7 @@ def _batches(file: Path, columns: Callable[[Any], _Columns]) -> Iterator[tuple[i
             for batch in opened.iter_batches(batch_size=_ROWS, columns=names):
                 yield first, batch, chosen
                 first += batch.num_rows
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own are among these
+    except (OSError, ValueError, NotImplementedError) as error:  # ArrowNotImplementedError too
         reason = str(error).partition("\n")[0]
         raise BadInput(str(file), f"cannot be read ({reason})", "a whole Parquet file") from None
 
