@@ -154,7 +154,7 @@ def _digits(data: PairData, words: Text, encoder: TextEncoder | None) -> PairDat
     worded = {
         key: digits_captions.captions(found, words.captions) for key, found in triples.items()
     }
-    fitted = text.make(words, worded["train"][0])
+    fitted = text.make(words, worded["train"][0], "unit")
     encode = encoder or fitted
     vectors, notes = _encoded(encode, {k: found for k, (found, _) in worded.items()}, data)
 
@@ -262,6 +262,7 @@ def _identity(encode: Encoder, fitted: Encoder) -> list[str]:
     if isinstance(encode, BertEncoder):
         return ["bert", encode.digest, encode.pool, str(encode.words)]
     size, own = str(encode.size), encode.to_json()
+    size += f" {own['scale']}" if "scale" in own else ""
     return [size] if own == fitted.to_json() else [size, json.dumps(own, sort_keys=True)]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jdd.data import bert_encoder
 from jdd.data.bert_encoder import BertEncoder
 from jdd.errors import BadInput
+from jdd.schema.key import AUTO
 from jdd.schema.pairs import Text
 
 NGRAMS = (1, 2)  # words, and pairs of neighbouring words
@@ -45,10 +46,12 @@ class TextEncoder(NamedTuple):
     Attributes:
       counts: df_j, how many of the training captions have an n-gram of hash cell j, int [d].
       texts: m, the number of training captions.
+      scale: "unit": vectors have the length 1; "root": the length sqrt(d).
     """
 
     counts: np.ndarray
     texts: int
+    scale: str = "unit"
 
     @property
     def size(self) -> int:
@@ -62,10 +65,11 @@ class TextEncoder(NamedTuple):
         return found
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit vectors float32 [n, d]; a text without a word is the zero vector."""
+        """Return vectors float32 [n, d] of one length; a text without a word is the zero vector."""
         counts = _hashed(texts, self.size).toarray() * self.idf
         length = np.linalg.norm(counts, axis=1, keepdims=True)
-        return np.asarray(counts / np.where(length > 0, length, 1.0), np.float32)
+        unit = counts / np.where(length > 0, length, 1.0)
+        return np.asarray(unit * (np.sqrt(self.size) if self.scale == "root" else 1), np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts, which give the same vectors to the bit."""
@@ -74,6 +78,7 @@ class TextEncoder(NamedTuple):
             "size": self.size,
             "texts": self.texts,
             "counts": self.counts.tolist(),
+            **({"scale": self.scale} if self.scale != "unit" else {}),
         }
 
 
@@ -93,7 +98,8 @@ def from_json(entry: Mapping[str, Any]) -> Encoder:
         raise BadInput(where, found, "distil the set again to encode new text with it")
     if kind == "bert":
         return bert_encoder.from_json(entry)
-    return TextEncoder(np.asarray(entry["counts"], np.int64), int(entry["texts"]))
+    counts = np.asarray(entry["counts"], np.int64)
+    return TextEncoder(counts, int(entry["texts"]), str(entry.get("scale", "unit")))
 
 
 def of_set(entry: Mapping[str, Any] | None, words: Text) -> TextEncoder | None:
@@ -108,22 +114,32 @@ def of_set(entry: Mapping[str, Any] | None, words: Text) -> TextEncoder | None:
     if not entry or "counts" not in entry or entry.get("encoder") != words.encoder:
         return None
     found = from_json(entry)
-    return found if isinstance(found, TextEncoder) and found.size == words.size else None
+    if not isinstance(found, TextEncoder) or found.size != words.size:
+        return None
+    return found if words.scale in (AUTO, found.scale) else None
 
 
-def make(words: Text, training: Sequence[str]) -> Encoder:
+def make(words: Text, training: Sequence[str], scale: str = "root") -> Encoder:
     """Return the encoder of a config; the training captions fit the hashed one.
+
+    Args:
+      words: the keys of text.
+      training: training captions.
+      scale: of the hashed encoder's vectors where ``words.scale`` is 'auto'.
 
     Raises:
       BadInput: as ``fit`` and ``bert_encoder.load``; a folder with the hashed encoder.
     """
     if words.encoder == "bert":
+        if words.scale != AUTO:
+            found = f"{words.scale} with text.encoder=bert, whose vectors are the model's"
+            raise BadInput("config.text.scale", found, "auto")
         return bert_encoder.load(words.path, words.pool, words.words)
     for key, value in (("path", words.path), ("words", words.words)):
         if value:
             allowed = f"--config.text.encoder=bert, or no text.{key}"
             raise BadInput(f"config.text.{key}", f"{value} with text.encoder=hashed", allowed)
-    return fit(training, words.size)
+    return fit(training, words.size, scale if words.scale == AUTO else words.scale)
 
 
 def vectors(
@@ -135,19 +151,20 @@ def vectors(
     return encode(texts), ()
 
 
-def fit(texts: Sequence[str], size: int) -> TextEncoder:
+def fit(texts: Sequence[str], size: int, scale: str = "unit") -> TextEncoder:
     """Fit the encoder on the training captions alone.
 
     Args:
       texts: training captions.
       size: d, the number of hash cells.
+      scale: the vectors' length, "unit" or "root".
 
     Raises:
       BadInput: scikit-learn is not installed.
     """
     counts = _hashed(texts, size)
     found = np.asarray((counts != 0).sum(axis=0)).ravel()
-    return TextEncoder(found, len(texts))
+    return TextEncoder(found, len(texts), scale)
 
 
 def _hashed(texts: Sequence[str], size: int) -> Any:

@@ -25,6 +25,14 @@ class Text:
     size: int = option(
         256, "length of a text vector: hash cells of word n-grams (bert: the model's)", minimum=8
     )
+    scale: str = option(
+        AUTO,
+        "hashed: length of a text vector: 1 (unit), or the square root of text.size (root), so "
+        "that its entries are as large as pixels (auto: root, digits_captions: unit)",
+        choices=("unit", "root"),
+        later=True,
+        sparse=True,
+    )
     captions: int = option(
         5, "captions of an image that are used at most: the first ones", minimum=1
     )
