@@ -182,6 +182,17 @@ def test_text_that_is_not_utf8_is_refused_by_its_line(name, tmp_path):
         load(folder, tmp_path)
 
 
+def test_vectors_are_as_long_as_the_root_of_their_size_unless_asked(tmp_path):
+    folder = pictures(tmp_path / "photos")
+    lines = [f"{i:02}.png,a picture of {i}\n" for i in range(12)]
+    (folder / "captions.csv").write_text("file,caption\n" + "".join(lines))
+    own = PairData(name="mine", path=str(folder), cache_dir=str(tmp_path / "cache"))
+    root, unit = (pairs.load(own, Text(size=64, scale=scale)) for scale in ("auto", "unit"))
+    np.testing.assert_allclose(np.linalg.norm(root.train.text, axis=1), 8, rtol=1e-5)
+    np.testing.assert_allclose(root.train.text, 8 * unit.train.text, rtol=1e-6)
+    assert root.fingerprint != unit.fingerprint
+
+
 def test_an_animated_picture_counts_by_its_first_frame(tmp_path):
     folder = pictures(tmp_path / "a", 3)
     frames = [Image.fromarray(np.full((6, 6, 3), v, np.uint8)) for v in (10, 200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_vectors_are_unit_and_alike_where_words_are(found):
         ["a thin digit three leaning left", "a thin digit three leaning right", "bold nine"]
     )
     assert a @ b > 0.5 > a @ c
+
+
+def test_vectors_of_length_root_are_the_unit_ones_times_it():
+    texts = ["red cat", "red dog runs", "fox"]
+    unit, root = (text.fit(texts, 64, scale)(texts) for scale in ("unit", "root"))
+    np.testing.assert_allclose(root, 8 * unit, rtol=1e-6)
+    entry = json.loads(json.dumps(text.fit(texts, 64, "root").to_json()))
+    np.testing.assert_array_equal(text.from_json(entry)(texts), root)
+    assert "scale" not in text.fit(texts, 64).to_json()
+    for asked, there in (("auto", True), ("root", True), ("unit", False)):
+        assert (text.of_set(entry, Text(size=64, scale=asked)) is not None) is there
+    with pytest.raises(BadInput, match=r"config.text.scale: root with text.encoder=bert.*; auto"):
+        text.make(Text(encoder="bert", scale="root"), texts)
 
 
 def test_rare_words_weigh_more():
