@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdd import memory, rng
-from jdd.data import cache, catalogue
+from jdd.data import cache, catalogue, label_noise
 from jdd.data.sampler import class_indices
 from jdd.data.sources import Raw, Request, read, request_of
 from jdd.data.sources.request import setting
@@ -61,7 +61,11 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A dataset; ``notes`` are sentences for the user, ``dsa`` the augmentation strategy."""
+    """A dataset; ``notes`` are sentences for the user, ``dsa`` the augmentation strategy.
+
+    ``clean`` are the dataset's own labels of the training images, int32 [n], where those of
+    ``train`` are others (``label_noise``); else None.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -72,6 +76,7 @@ class Dataset(NamedTuple):
     dsa: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    clean: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,7 +115,7 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
     if request.size:  # before the images are decoded, which may take an hour
         shape = (request.size, request.size, request.channels or 1)
         validate_whitening(zca, shape, cached=True)
-    raw = load_raw(data_config)
+    raw, clean = _labelled(data_config)
     train = raw.splits["train"][0]
     validate_whitening(zca, train.shape[1:], cached=True)
     _validate_floats(raw)
@@ -138,6 +143,7 @@ def load(data_config: Data | Mapping[str, Any], fit: bool = True) -> Dataset:
         dsa=dsa,
         fingerprint=_fingerprint(names, digests, raw, transform),
         notes=raw.notes + fit_notes,
+        clean=clean,
     )
 
 
@@ -147,7 +153,40 @@ def load_raw(data_config: Data | Mapping[str, Any]) -> Raw:
     Raises:
       BadInput: as ``load``.
     """
-    raw = read(request_of(data_config))
+    return _splits(read(request_of(data_config)), data_config)
+
+
+def _labelled(data_config: Data | Mapping[str, Any]) -> tuple[Raw, np.ndarray | None]:
+    """Read a dataset as ``load_raw`` does, with the training labels that the keys ask for.
+
+    The labels are those of the source's training images, wherever these go; images that are held
+    out as a test split keep the dataset's own.
+
+    Returns:
+      The raw data, and the dataset's own labels of its training images if others took their place.
+    """
+    keys = {key: setting(data_config, key) for key in label_noise.KEYS}
+    asked = Data(name=str(setting(data_config, "name")), **keys)
+    label_noise.validate(asked)
+    source = read(request_of(data_config))
+    if not label_noise.wanted(asked):
+        return _splits(source, data_config), None
+    own = source.splits["train"][1]
+    classes = len(source.class_names)
+    labels, note = label_noise.labels(asked, own, classes, source.class_names)
+    rows = {name: np.arange(len(of)) for name, (_, of) in source.splits.items()}
+    numbered = {name: (rows[name], of) for name, (_, of) in source.splits.items()}
+    places = _splits(source._replace(splits=numbered), data_config).splits
+    raw = _splits(source, data_config)
+    clean = raw.splits["train"][1]
+    for name in {"train", "val"} - (set(source.splits) - {"train"}):
+        if name in raw.splits:
+            raw.splits[name] = (raw.splits[name][0], labels[places[name][0]])
+    return raw._replace(notes=(*raw.notes, note)), clean
+
+
+def _splits(raw: Raw, data_config: Data | Mapping[str, Any]) -> Raw:
+    """Return the final splits of a source, by the keys ``test`` and ``val``."""
     if "test" not in raw.splits:
         fraction = _number(data_config, "test")
         if not 0 < fraction < 1:

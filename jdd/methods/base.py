@@ -145,7 +145,7 @@ def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
       problem: the problem.
       select: ``(seed) -> rows`` of ``data.train``, ``[classes ipc]``, class-major.
     """
-    train = problem.data.train
+    data, train = problem.data, problem.data.train
 
     def init(seed: int) -> State:
         rows = np.asarray(select(seed), np.int32)
@@ -163,11 +163,24 @@ def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:
             labels=np.asarray(train.labels[rows], np.int32),
             label_kind="hard",
             lr=None,
-            recipe=recipe(problem, steps, lr=lr) | {"selected": rows.tolist()},
-            transform=problem.data.transform,
+            recipe=recipe(problem, steps, lr=lr)
+            | {"selected": rows.tolist()}
+            | wrong_labels(data, rows),
+            transform=data.transform,
         )
 
     return Method(init, sample, None, distilled, optax.identity())
+
+
+def wrong_labels(data: Dataset, rows: np.ndarray) -> dict[str, dict[str, int]]:
+    """Return how many labels of chosen training images are not the dataset's own, for a recipe.
+
+    {} unless the training labels were replaced (``data.label_noise``).
+    """
+    if data.clean is None:
+        return {}
+    count = int(np.sum(data.train.labels[rows] != data.clean[rows]))
+    return {"wrong_labels": {"count": count, "of": len(rows)}}
 
 
 def all_finite(tree: Tree) -> jax.Array:
@@ -293,8 +306,13 @@ def _started(config: Common) -> dict[str, Any]:
 
 def _data(config: Common) -> dict[str, Any]:
     """Return the source of the real images, as a recipe's section."""
-    out = {k: v for k, v in section(config.data).items() if k not in ("cache_dir", "stream")}
-    if out.get("layout") == "structure":  # newer than some sets: named only if used
-        del out["layout"]
-    # Newer than some sets too.
-    return {k: v for k, v in out.items() if v or k not in ("image_column", "caption_column")}
+    # Keys newer than some sets are named only if used.
+    newer = {"layout"} | {
+        name.removeprefix("data.") for name, key in config.spec.keys.items() if key.sparse
+    }
+    own = section(type(config.data)())
+    return {
+        name: value
+        for name, value in section(config.data).items()
+        if name not in ("cache_dir", "stream") and not (name in newer and value == own[name])
+    }

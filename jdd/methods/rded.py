@@ -21,7 +21,7 @@ import optax
 
 from jdd.data.quantise import quantised
 from jdd.methods import decoupled
-from jdd.methods.base import Method, Problem, State
+from jdd.methods.base import Method, Problem, State, wrong_labels
 from jdd.pretrained import patch_selection
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.rded import Config
@@ -35,15 +35,15 @@ def make(config: Config, problem: Problem) -> Method:
 
     def init(seed: int) -> State:
         found = patch_selection.select(problem.teachers[0], data, seed, each, rule)
+        # The rows are of use where labels may be wrong; older checkpoints have none.
+        rows = np.zeros(()) if data.clean is None else np.asarray(found.rows)
         images = []
         for c in range(data.classes):
-            rows, box = found.rows[c * each :][:each], found.box[c * each :][:each]
-            cells = patch_selection.shrunk(
-                patch_selection.cut(data.train.images[rows], box), factor
-            )
+            own, box = found.rows[c * each :][:each], found.box[c * each :][:each]
+            cells = patch_selection.shrunk(patch_selection.cut(data.train.images[own], box), factor)
             images.append(tiles(np.asarray(cells), ipc, factor))
         return State(
-            {"images": jnp.asarray(np.concatenate(images))}, {"rows": jnp.zeros((), jnp.int32)}
+            {"images": jnp.asarray(np.concatenate(images))}, {"rows": jnp.asarray(rows, jnp.int32)}
         )
 
     def sample(seed: int, step: int) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def make(config: Config, problem: Problem) -> Method:
 
     def distilled(state: State, steps: int) -> DistilledSet:
         images = quantised(np.asarray(state.variables["images"]), data.transform, config.quantise)
-        return decoupled.dataset(problem, images, steps)
+        chosen = wrong_labels(data, np.asarray(state.aux["rows"]))
+        return decoupled.dataset(problem, images, steps, **chosen)
 
     return Method(init, sample, None, distilled, optax.identity())
 

@@ -48,9 +48,16 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Distilling steps", _steps(evidence)),
         (evidence.examples.capitalize(), chosen if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
+        ("Wrong labels", _wrong(found)),
         ("Dataset fingerprint", str(found.get("fingerprint", ""))),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _wrong(found: Mapping[str, Any]) -> str:
+    """Return in words how many labels of the chosen images are not the dataset's own."""
+    counts = mapping(found, "wrong_labels")
+    return f"{counts.get('count')} of {counts.get('of')} of the chosen images" if counts else ""
 
 
 def named(net: Mapping[str, Any]) -> str:

@@ -96,6 +96,47 @@ class Data:
         choices=("structure", "classes", "splits", "class_splits", "parts"),
         later=True,
     )
+    labels: str = option(
+        "",
+        "training labels in place of the dataset's own: FILE[:ARRAY] (npz, npy, csv), a row each "
+        "training image of the source; test labels stay",
+        resumable=True,
+        later=True,
+        sparse=True,
+    )
+    noise: str = option(
+        "none",
+        "training labels are corrupted: to any other class (symmetric), to one similar class "
+        "(asymmetric), or by a matrix of probabilities",
+        choices=("none", "symmetric", "asymmetric", "matrix"),
+        later=True,
+        sparse=True,
+    )
+    noise_rate: float = option(
+        0.0,
+        "symmetric, asymmetric: share of a class's labels that change",
+        minimum=0,
+        maximum=1,
+        later=True,
+        sparse=True,
+    )
+    noise_pairs: tuple[str, ...] = option(
+        (),
+        "asymmetric: pairs FROM>TO of class numbers, such as 9>1,2>0 (empty: CIFAR-10's usual "
+        "ones, else the next class)",
+        later=True,
+        sparse=True,
+    )
+    noise_matrix: str = option(
+        "",
+        "matrix: FILE[:ARRAY] with P(label j | class i) in row i, or FILE:CLEAN,NOISY of two label "
+        "arrays by which it is estimated",
+        later=True,
+        sparse=True,
+    )
+    noise_seed: int = option(
+        0, "seed of the corrupted labels, apart from the run's", minimum=0, later=True, sparse=True
+    )
     dsa: str = option(AUTO, "DSA operations joined by '_', or none (auto: the dataset's own)")
 
 

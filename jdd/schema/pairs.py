@@ -201,7 +201,7 @@ class PairConfig(Common):
 _FIXED: dict[str, tuple[Any, ...]] = {
     "data.zca": ("none", AUTO), "data.val": (0.0,),
     "data.stream": (False,), "data.layout": ("structure",), "data.dsa": ("none", "", AUTO),
-    "experts.sam_rho": (0.0,),
+    "data.labels": ("",), "data.noise": ("none",), "experts.sam_rho": (0.0,),
 }  # fmt: skip
 
 

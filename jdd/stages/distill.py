@@ -122,6 +122,9 @@ def _save(context: RunContext, dset: AnyProduct, seed: int, session: Session) ->
     preview.save(dset, context.set_path(seed).with_suffix(".png"))
     if words := preview.unnamed(dset):
         session.say(f"{context.set_path(seed).stem}.png: {words}")
+    if wrong := dset.recipe.get("wrong_labels"):
+        count, of = wrong["count"], wrong["of"]
+        session.say(f"{count} of {of} labels of the chosen images are wrong ({count / of:.0%})")
     for suffix in (".npz", ".png"):
         context.unfinished_path(seed).with_suffix(suffix).unlink(missing_ok=True)
 
