@@ -152,12 +152,12 @@ def _pairs(data: Data, classes: int) -> Mapping[int, int]:
         own = {"cifar10": CIFAR10_PAIRS}
         return own.get(data.name, {c: (c + 1) % classes for c in range(classes)})
     found = {}
-    for words in data.noise_pairs:
-        match = re.fullmatch(r"(\d+)>(\d+)", words.strip())
+    for words in data.noise_pairs.split(","):
+        match = re.fullmatch(r"(\d+):(\d+)", words.strip())
         pair = tuple(map(int, match.groups())) if match else (classes, 0)
         if max(pair) >= classes or pair[0] == pair[1] or pair[0] in found:
-            allowed = f"pairs of two classes, 0 to {classes - 1}, such as 9>1,2>0, each first once"
-            raise BadInput("config.data.noise_pairs", ",".join(data.noise_pairs), allowed)
+            allowed = f"pairs of two classes, 0 to {classes - 1}, such as 9:1,2:0, each first once"
+            raise BadInput("config.data.noise_pairs", data.noise_pairs, allowed)
         found[pair[0]] = pair[1]
     return found
 

@@ -120,10 +120,10 @@ class Data:
         later=True,
         sparse=True,
     )
-    noise_pairs: tuple[str, ...] = option(
-        (),
-        "asymmetric: pairs FROM>TO of class numbers, such as 9>1,2>0 (empty: CIFAR-10's usual "
-        "ones, else the next class)",
+    noise_pairs: str = option(
+        "",
+        "asymmetric: pairs FROM:TO of class numbers, such as 9:1,2:0 ('': CIFAR-10's usual ones, "
+        "else the next class)",
         later=True,
         sparse=True,
     )

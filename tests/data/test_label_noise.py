@@ -28,7 +28,7 @@ def test_symmetric_and_asymmetric_rows():
     np.testing.assert_allclose(rows, np.full((5, 5), 0.1) + 0.5 * np.eye(5))
     rows = label_noise.transition(asked(noise="asymmetric", noise_rate=0.3), 3)
     np.testing.assert_allclose(rows, [[0.7, 0.3, 0], [0, 0.7, 0.3], [0.3, 0, 0.7]])
-    given = asked(noise="asymmetric", noise_rate=0.3, noise_pairs=("2>0",))
+    given = asked(noise="asymmetric", noise_rate=0.3, noise_pairs="2:0")
     np.testing.assert_allclose(
         label_noise.transition(given, 3), [[1, 0, 0], [0, 1, 0], [0.3, 0, 0.7]]
     )
@@ -125,9 +125,9 @@ def test_a_matrix_of_a_file_or_of_two_arrays(own, tmp_path):
         ({"noise": "matrix"}, "config.data.noise_matrix: empty with data.noise=matrix"),
         ({"noise": "matrix", "noise_matrix": "{f}:rows"}, "no probabilities"),
         ({"noise": "matrix", "noise_matrix": "{f}:long"}, r"an array \[5\]"),
-        (PAIRED | {"noise_pairs": ("3>3",)}, "3>3; pairs"),
-        (PAIRED | {"noise_pairs": ("3-4",)}, "3-4; pairs"),
-        (PAIRED | {"noise_rate": 1.0, "noise_pairs": ("3>4",)}, "is left of 3"),
+        (PAIRED | {"noise_pairs": "3:3"}, "3:3; pairs"),
+        (PAIRED | {"noise_pairs": "3-4"}, "3-4; pairs"),
+        (PAIRED | {"noise_rate": 1.0, "noise_pairs": "3:4"}, "is left of 3"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(keys, words, tmp_path):
