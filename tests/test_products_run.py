@@ -22,7 +22,14 @@ from jdd.stages.base import Estimate
 FEW = {"eval.n": 2, "eval.epochs": 3, "baselines.random": 2, "baselines.full_epochs": 1}
 KEYS = {
     "pairs": FEW | {"pairs": 12, "text.captions": 1, "text.size": 32, "towers.size": 8},
-    "generator": FEW | {"net.name": "MLP", "nets": "MLP", "per_class": 2, "ipc": 3},
+    "generator": FEW
+    | {"net.name": "MLP", "nets": "MLP", "per_class": 2, "ipc": 3}
+    | {
+        "quality.images": 40,
+        "quality.k": 3,
+        "quality.width": 4,
+        "quality.epochs": 1,
+    },
 }
 CONFIGS = {"pairs": "random_pairs:digits_captions", "generator": "gaussian:digits"}
 

@@ -195,7 +195,9 @@ def schema(method: str) -> Mapping[str, Key]:
 def stage_names(config: Common) -> tuple[str, ...]:
     """Return the names of the stages of a config's method, including its own phases, in order."""
     names = tuple(s.name if isinstance(s, Phase) else s for s in _stages(config))
-    return (*names, "scores") if config.scores else names
+    quality = getattr(config, "quality", None)  # of methods that make a generator
+    measured = ("quality",) if quality is not None and quality.images else ()
+    return (*names, *measured, *(("scores",) if config.scores else ()))
 
 
 def phases(config: Common) -> tuple[Phase, ...]:

@@ -80,6 +80,7 @@ _HEADINGS = {
     "data": "the real images",
     "eval": "evaluation of the set",
     "baselines": "baselines that the set is compared with",
+    "quality": "quality of generated images, in features of a classifier",
     "full": "training on the whole dataset, for baselines.full",
 }
 

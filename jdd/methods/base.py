@@ -119,6 +119,10 @@ class Method(NamedTuple):
         emitter (``parallel.compiled``).
       merged: on accelerators, vmap over a step's items instead of looping; for few items with large
         shared inputs.
+      samples: of a prior, ``(state, key, labels) -> images``: what it draws in ``state`` for
+        classes ``[n]``, ``[n, h, w, c]`` in the nets' input space; for pictures and figures while
+        it trains. A generator's are those of its product, without this.
+      reconstruct: of a prior that encodes, ``(state, images) -> images``, decoded again.
     """
 
     init: Callable[[int], State]
@@ -133,6 +137,8 @@ class Method(NamedTuple):
     constants: Tree = {}
     simple: bool = False
     merged: bool = False
+    samples: Callable[[State, jax.Array, jax.Array], jax.Array] | None = None
+    reconstruct: Callable[[State, jax.Array], jax.Array] | None = None
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:

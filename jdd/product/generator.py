@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from jdd.product.distilled_set import read_recipe
 from jdd.storage.files import write_atomic
 
 Tree = Any
+BATCH = 100  # images that are drawn at a time: bounds the memory of a generator's activations
 
 
 class GeneratorSet(NamedTuple):
@@ -84,12 +86,49 @@ class GeneratorSet(NamedTuple):
         """Bytes of the parameters, in float32."""
         return 4 * sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of one image."""
+        h, w, c = self.architecture["shape"]
+        return h, w, c
+
+    @property
+    def parameters(self) -> int:
+        """The number of its parameters."""
+        return self.stored_bytes // 4
+
+    @property
+    def equal_images(self) -> int:
+        """The number of images, in float32, that take as many bytes as the parameters."""
+        return self.stored_bytes // (4 * math.prod(self.shape))
+
     def images(self, key: jax.Array) -> jax.Array:
         """Return the images of one epoch, float32 [size, h, w, c], drawn from ``key``."""
         build = generators.find(self.architecture.get("name"))
         draw = _drawing(build, json.dumps(self.architecture, sort_keys=True), self.per_class)
         images: jax.Array = draw(self.params, key)
         return images
+
+    def apply(self, z: jax.Array, labels: jax.Array) -> jax.Array:
+        """Return the images, float32 ``[n, h, w, c]``, of latents ``[n, latent]`` and classes."""
+        build = generators.find(self.architecture.get("name"))
+        found: jax.Array = _applied(build, json.dumps(self.architecture, sort_keys=True))(
+            self.params, z, labels
+        )
+        return found
+
+    def drawn(self, key: jax.Array, labels: np.ndarray, batch: int = BATCH) -> np.ndarray:
+        """Return images of these classes, float32 ``[n, h, w, c]``, drawn from ``key``.
+
+        ``batch`` at a time; image i of batch b depends on the key, b and i alone.
+        """
+        found, latent = [], int(self.architecture["latent"])
+        for at, lo in enumerate(range(0, len(labels), batch)):
+            rows = np.asarray(labels[lo : lo + batch], np.int32)
+            few = np.pad(rows, (0, min(batch, len(labels)) - len(rows)))  # one compiled shape
+            z = jax.random.normal(jax.random.fold_in(key, at), (len(few), latent))
+            found.append(np.asarray(self.apply(z, jax.numpy.asarray(few)))[: len(rows)])
+        return np.concatenate(found)
 
     def with_recipe(self, recipe: dict[str, Any]) -> GeneratorSet:
         """Return the same generator with another recipe."""
@@ -120,6 +159,12 @@ def _drawing(build: generators.Make, architecture: str, per_class: int) -> Any:
         return net.apply(params, z, jax.numpy.asarray(labels))
 
     return jax.jit(draw)
+
+
+@functools.lru_cache(maxsize=16)
+def _applied(build: generators.Make, architecture: str) -> Any:
+    """Return the compiled function from latents and classes to images; as ``_drawing``."""
+    return jax.jit(generators.make(json.loads(architecture)).apply)
 
 
 def to_arrays(found: GeneratorSet) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
@@ -52,6 +53,14 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value)}"
     return f"{value:.3g}"
+
+
+def figure(value: float) -> str:
+    """Return a figure with three significant digits and no exponent: 1230, 12.3, 0.0123."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e4:
+        return number(value)
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

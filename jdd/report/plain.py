@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jdd.report import html
 
@@ -29,3 +30,28 @@ def accuracy(mean: float, std: float | None, n: int | None) -> str:
     """Return '91.2 ± 0.8' in percent; without ± if there was only one value."""
     spread = f" ± {100 * std:.1f}" if std is not None and n is not None and n > 1 else ""
     return f"{100 * mean:.1f}{spread}"
+
+
+def quality(found: Mapping[str, Any]) -> str:
+    """Return ``result.json``'s figures of generated images as one line."""
+    net, tested = found["classifier"], found["test"]
+    rows = (
+        f"Frechet distance {html.figure(found['frechet'])} "
+        f"(real test images {html.figure(tested['frechet'])})",
+        f"precision {found['precision']:.2f}",
+        f"recall {found['recall']:.2f}",
+        f"density {found['density']:.2f}",
+        f"coverage {found['coverage']:.2f}",
+        f"class agreement {100 * found['agreement']:.1f} % "
+        f"(real test images {100 * tested['agreement']:.1f} %)",
+    )
+    what = f"Quality of {plural(found['n'], 'generated image')}"
+    return f"{what}, in features of a {classifier(net)}: {', '.join(rows)}"
+
+
+def classifier(net: Mapping[str, Any]) -> str:
+    """Return the classifier of these figures in words, with its accuracy."""
+    wide = f" of width {net['width']}" if net.get("width") else ""
+    after = plural(int(net["epochs"]), "epoch")
+    right = f"{100 * net['accuracy']:.1f} % on the test images"
+    return f"{net['net']}{wide} ({right} after {after})"

@@ -150,4 +150,6 @@ def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
     }
     if isinstance(product, PairSet):
         return found | {"pairs": product.size, "protocol": recipe.get("protocol", "own")}
+    # The classifier of the figures trains for minutes: enabled by --config.quality.images=1000.
+    found["quality.images"] = 0
     return found | {"ipc": max(2, int(recipe["ipc"])), "per_class": product.per_class}

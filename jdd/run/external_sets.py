@@ -29,7 +29,7 @@ from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
-from jdd.stages import evaluate, full, report, scores, validation
+from jdd.stages import classifier, evaluate, full, quality, report, scores, validation
 from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
@@ -129,7 +129,9 @@ def _measure(
         metrics.writer()
     if config.wandb:
         metrics.validate_wandb()
-    if not full.STAGE.done(context):
+    if measures := quality.STAGE.name in configs.stage_names(config):
+        classifier.validate(context)
+    if measures or not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(directory):
@@ -149,7 +151,9 @@ def _measure(
             preview.save(dset, directory / "distilled.png")
             if words := preview.unnamed(dset):
                 session.say(f"distilled.png: {words}")
-            for stage in (evaluate.STAGE, full.STAGE, scores.STAGE):
+            measured = [evaluate.STAGE, full.STAGE, scores.STAGE]
+            measured += [quality.STAGE] * measures
+            for stage in measured:
                 if not stage.done(context):
                     with guarded(stage.name, config, dataset):
                         stage.run(context, session)

@@ -83,6 +83,11 @@ class Metrics:
         self._stopped[stage] = self.seconds(stage)
         self._started.pop(stage, None)
 
+    def leave_out(self, stage: str, seconds: float) -> None:
+        """Do not count ``seconds`` of a running stage, which are those of another one."""
+        if stage in self._started:
+            self._started[stage] += seconds
+
     def seconds(self, stage: str) -> float:
         """Return the stage's seconds, including this session."""
         if stage in self._started:

@@ -20,6 +20,7 @@ from jdd.run.session import Session, clock, locked
 from jdd.schema.common import Common
 from jdd.schema.pairs import PairConfig
 from jdd.stages import (
+    classifier,
     distill,
     evaluate,
     phases,
@@ -141,6 +142,8 @@ def prepare(
     methods.validate_teachers(context.config, context.teachers)  # so does reading the teachers
     if "relabel" in [stage.name for stage in stages(config)]:
         relabel.validate(context)
+    if "quality" in configs.stage_names(config):
+        classifier.validate(context)
     return context
 
 
@@ -196,7 +199,7 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
         workdirs.writable("config.experts.dir", context.store_path)
     if "squeeze" in names:
         workdirs.writable("config.squeeze.dir", context.squeeze_path)
-    if "full" in names:
+    if names & {"full", "quality"}:
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):

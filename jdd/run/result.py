@@ -30,7 +30,8 @@ def read(directory: Path) -> dict[str, Any]:
     """Return result.json of a directory, with the final line for the user as ``summary``."""
     text = (directory / "result.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
-    parts = [scores(found), *_collapsed(found, directory), headline(found, directory)]
+    parts = [scores(found), quality(found), *_collapsed(found, directory)]
+    parts.append(headline(found, directory))
     return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}
 
 
@@ -69,6 +70,12 @@ def scores(found: dict[str, Any]) -> str:
     names = [name for name in ("hlr", "slr", "ior", "lrs", "ars") if known.get(name) is not None]
     listed = ", ".join(f"{name.upper()} {100 * known[name]:.1f}" for name in names)
     return f"Scores in percent ({known['net']}): {listed}"
+
+
+def quality(found: dict[str, Any]) -> str:
+    """Return the figures of a generator's images as one line, '' if there are none."""
+    known = found.get("quality")
+    return plain.quality(known) if known else ""
 
 
 def percent(found: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jdd.errors import BadInput
 from jdd.schema.common import Baselines, Common, Eval, Experts, Net
 from jdd.schema.key import group, like, option
+from jdd.schema.quality import Quality
 from jdd.specs.base import Spec, Values
 
 DEFAULTS = {"steps": 0, "eval.lr": 0.01, "eval.epochs": 300, "data.zca": "none"}
@@ -28,6 +29,7 @@ class Config(Common):
     eval: Eval = group(Eval, curve=0)
     baselines: Baselines = group(Baselines)
     experts: Experts = group(Experts, momentum=0.9, weight_decay=5e-4)
+    quality: Quality = group(Quality)
 
 
 def validate(values: Values) -> None:

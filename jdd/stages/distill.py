@@ -28,7 +28,7 @@ from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill_estimate, evaluate, phases
+from jdd.stages import distill_estimate, evaluate, phases, samples
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
@@ -176,8 +176,11 @@ def _observer(
     total, count = config.steps, config.eval.curve
     points = {round(total * i / count) for i in range(count)} if total else set()
     stage, unfinished = curve(context.stage(seed)), _Unfinished(context, method, seed)
+    seen = samples.observer(context, session, context.stage(seed), method, seed, total)
 
     def observe(at: int, state: State) -> None:
+        if seen is not None:
+            seen(at, state)
         unfinished.at_checkpoint(at, state)
         planned = session.temporaries.get(context.stage(seed))
         if planned and not context.recall("temporaries").get(context.stage(seed)):

@@ -32,6 +32,7 @@ from jdd.pretrained.store import Store
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
+from jdd.stages import samples
 from jdd.stages.base import ENOUGH, Estimate, Stage, pace, scaled, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
@@ -232,7 +233,8 @@ def _run(context: RunContext, session: Session, phase: Phase) -> None:
             _construct(context, session, name, made, seed)
         else:
             steps = _steps(context, phase)
-            loop.run(made, given, seed, session, context.devices, name, steps=steps)
+            observe = samples.observer(context, session, name, made, seed, steps)
+            loop.run(made, given, seed, session, context.devices, name, observe, steps=steps)
             if planned := session.temporaries.get(name):
                 context.remember("temporaries", name, planned)
         context.remember("phases", name, identity(context, phase))

@@ -104,6 +104,14 @@ STAGES: tuple[Entry, ...] = (
         smaller=("data.stream", "experts.batch", "net.width"),
     ),
     Entry(
+        name="quality",
+        help="of generators: how good the images are, in features of a classifier",
+        module="jdd.stages.quality:STAGE",
+        makes="figures",
+        inputs=("distill",),
+        smaller=("quality.images", "quality.width", "data.stream"),
+    ),
+    Entry(
         name="scores",
         help="with --config.scores=true: what of the accuracy is the images' own",
         module="jdd.stages.scores:STAGE",
@@ -218,6 +226,7 @@ class Phase:
         taken |= {
             "phases",
             "cells",
+            "samples",
             "tensorboard",
             "wandb",
         }  # folders and files of a working directory

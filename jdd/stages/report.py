@@ -18,7 +18,7 @@ from jdd.config.rules import auto_depth
 from jdd.data.pairs import PairDataset
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill, evaluate, full, phases, registry, scores, squeeze
+from jdd.stages import distill, evaluate, full, phases, quality, registry, scores, squeeze
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
 from jdd.tasks import retrieval
@@ -101,6 +101,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         **({"baselines_by_net": by_net} if len(by_net) > 1 else {}),
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
+        **({"quality": found} if (found := quality.results(context)) else {}),
         "published": published_figure,
         "published_nets": across,
         "nets": evaluate.costs(context),
@@ -150,6 +151,8 @@ def lines(context: RunContext) -> list[str]:
 
 def _fingerprint(context: RunContext) -> str:
     scored = [scores.results(context)] if context.config.scores else []
+    if found := quality.results(context):
+        scored.append(found)
     whole = [full.result(context, net) for net in context.baseline_nets]
     return fingerprint([evaluate.STAGE.fingerprint(context), *whole, *scored])
 

@@ -175,6 +175,7 @@ def test_a_generator_of_its_own_is_read_with_its_file(
     own.write_text(GENERATOR)
     few = {"eval": {"n": 1, "epochs": 1}, "baselines": {"random": 0, "full": False}}
     keys: dict[str, Any] = {"ipc": 2, "per_class": 2, "nets": "MLP", "progress": False, **few}
+    keys |= {"quality.images": 0}
     made = jdd.distill(f"{own}:digits", place, **keys, **{"net.name": "MLP"})
     assert made.kind == "generator" and (place / "report.html").exists()
     images = np.asarray(made.images(jax.random.key(0)))  # type: ignore[union-attr]

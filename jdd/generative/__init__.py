@@ -1,0 +1,1 @@
+"""Generative models: their losses, samplers and measures."""
