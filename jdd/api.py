@@ -235,7 +235,12 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
     return found
 
 
-def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = None) -> Path:
+def export(
+    dset: AnyProduct | str | Path,
+    path: str | Path,
+    fmt: str | None = None,
+    images: int | None = None,
+) -> Path:
     """Write a set for other programs.
 
     Args:
@@ -243,8 +248,10 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
       path: the file or folder to write.
       fmt: 'png' (class folders), 'safetensors', 'pt', 'npz', 'ddranking', 'huggingface' (a dataset
         folder with a card) or 'figures' (of a run's distilled.npz: accuracy curve, comparison bars
-        and image grid; a warning names those that were not written); None for the format implied by
-        the path's ending.
+        and image grid; a warning names those that were not written); of a generator 'npz', 'png'
+        or 'weights' (a folder with its weights and PyTorch and Flax code); None for the format
+        implied by the path's ending.
+      images: of a generator as 'png', images of each class; None for as many as an epoch has.
 
     Returns:
       The written path.
@@ -257,7 +264,8 @@ def export(dset: AnyProduct | str | Path, path: str | Path, fmt: str | None = No
         if written.omitted:
             warnings.warn(written.omitted, stacklevel=2)
         return written.folder
-    return interop.export(load(dset) if not isinstance(dset, AnyProduct) else dset, path, fmt)
+    product = load(dset) if not isinstance(dset, AnyProduct) else dset
+    return interop.export(product, path, fmt, images)
 
 
 def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.Written:

@@ -79,6 +79,8 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--runs", f"given with --mode={flags.mode}", "--mode=compare reads it")
     if flags.mode == "export":
         return _export(flags)
+    if flags.images is not None:
+        raise BadInput("--images", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.format is not None:
         raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
@@ -173,8 +175,17 @@ def _export(flags: argparse.Namespace) -> int:
         return 0
     folder = not os.path.splitext(flags.to)[1]
     fmt = flags.format or ("png" if folder else None)
-    print(f"written: {api.export(flags.set, flags.to, fmt)}")
+    print(f"written: {api.export(flags.set, flags.to, fmt, _count(flags.images))}")
     return 0
+
+
+def _count(images: str | None) -> int | None:
+    """Return the value of ``--images``; None if it is not given."""
+    if images is None:
+        return None
+    if not images.isdecimal() or not int(images):
+        raise BadInput("--images", repr(images), "images of each class, 1 or more")
+    return int(images)
 
 
 def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -249,10 +260,22 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs")
     parser.add_argument("--to")
     parser.add_argument("--format")
+    parser.add_argument("--images")
     parser.add_argument("--help", "-h", nargs="?", const="")  # or the help of one key
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
-    names = ["config", "mode", "workdir", "set", "runs", "to", "format", "help", "version"]
+    names = [
+        "config",
+        "mode",
+        "workdir",
+        "set",
+        "runs",
+        "to",
+        "format",
+        "images",
+        "help",
+        "version",
+    ]
     names = [f"--{name}" for name in names]
     if unknown:
         word = unknown[0].partition("=")[0]
@@ -262,7 +285,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set", "runs", "to", "format"):
+    for name in ("config", "workdir", "set", "runs", "to", "format", "images"):
         if getattr(flags, name) == "":
             raise BadInput(f"--{name}", "empty", f"--{name}=..., or leave it out")
     return flags

@@ -53,9 +53,9 @@ ROOMS: dict[str, str] = {
     "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
     "run/context": "config data errors methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
-    "stages": "augment config config/rules data errors evaluation generative matching memory methods "
-    "nets parallel pretrained product report rng run/context run/loop run/session schema soft_labels "
-    "specs stages/registry storage tasks training training/recipe training/schedules",
+    "stages": "augment config config/rules data errors evaluation generative matching memory "
+    "methods nets parallel pretrained product report rng run/context run/loop run/session schema "
+    "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage",

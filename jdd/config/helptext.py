@@ -22,7 +22,9 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes with it",
-    "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures",
+    "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures; of",
+    "   ": "a generator weights: safetensors, config.json, PyTorch and Flax code",
+    "--images=N": "with --mode=export of a generator to a folder of pictures: images a class",
     "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",
 }

@@ -16,6 +16,7 @@ from jdd.interop import (
     ddranking,
     figures,
     foreign,
+    generator_folder,
     huggingface_folder,
     safetensors_files,
     torch_files,
@@ -23,6 +24,7 @@ from jdd.interop import (
 from jdd.product import distilled_set, files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct, diverged, set_path
+from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 
 LOADS = (
@@ -30,7 +32,7 @@ LOADS = (
     "of class folders"
 )
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz")
-FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "huggingface", "figures")
+FORMATS = ("npz", "png", "safetensors", "pt", "ddranking", "huggingface", "figures", "weights")
 
 
 def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
@@ -79,6 +81,8 @@ def load(path: str | os.PathLike[str], **known: Any) -> AnyProduct:
 
 def _read(path: Path, facts: foreign.Known) -> AnyProduct:
     where, kind = str(path), path.suffix.lower()
+    if files.kind(path) == "generator" and path.is_dir():
+        return _unchanged(generator_folder.read(path), facts, where)
     release = torch_files.find(path) if path.is_dir() else None
     if kind in (".pt", ".pth") or release:
         found = torch_files.read(release or path, facts.item)
@@ -100,16 +104,26 @@ def _read(path: Path, facts: foreign.Known) -> AnyProduct:
         product = files.load(path)
         if isinstance(product, DistilledSet):
             return foreign.override(product, facts, where)
-        for name, value in facts._asdict().items():
-            if value is not None:
-                raise BadInput(where, f"a product of kind {product.kind!r}", f"leave out {name}")
-        return product
+        return _unchanged(product, facts, where)
     if kind == ".safetensors":
         return foreign.override(safetensors_files.read(path), facts, where)
     raise BadInput(where, f"a {kind or 'nameless'} file", LOADS)
 
 
-def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = None) -> Path:
+def _unchanged(product: AnyProduct, facts: foreign.Known, where: str) -> AnyProduct:
+    """Return a product whose file states all facts; refuse others."""
+    for name, value in facts._asdict().items():
+        if value is not None:
+            raise BadInput(where, f"a product of kind {product.kind!r}", f"leave out {name}")
+    return product
+
+
+def export(
+    dataset: AnyProduct,
+    path: str | os.PathLike[str],
+    fmt: str | None = None,
+    images: int | None = None,
+) -> Path:
     """Write the set for other programs; ``fmt`` defaults to the suffix of ``path``.
 
     - 'npz': jdd's own format.
@@ -125,6 +139,9 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
       README.md (``interop/huggingface_folder.py``).
     - 'figures': a folder of the image grid as PDF and PNG; ``jdd.export`` of a run's distilled.npz
       adds the accuracy curve and the comparison bars (``interop/figures.py``). Also of pairs.
+    - 'weights': of a generator, a folder with its weights, their description and programs that load
+      them (``interop/generator_folder.py``). Its 'png' has ``images`` of each class, by default as
+      many as an epoch.
 
     Raises:
       BadInput: unknown format, missing package, or ``path`` cannot be written.
@@ -133,6 +150,14 @@ def export(dataset: AnyProduct, path: str | os.PathLike[str], fmt: str | None = 
     fmt = fmt or path.suffix.lstrip(".").lower() or "png"
     if fmt not in FORMATS:
         raise BadInput("format", f"{fmt!r}", f"one of {', '.join(FORMATS)}")
+    if isinstance(dataset, GeneratorSet):
+        return generator_folder.export(dataset, path, fmt, images)
+    if images is not None:
+        found = f"given for a product of kind {dataset.kind!r}"
+        raise BadInput("--images", found, "leave it out: a generator draws them")
+    if fmt == "weights":
+        found = f"a product of kind {dataset.kind!r} as weights"
+        raise BadInput("format", found, "a generator has weights")
     if isinstance(dataset, PairSet) and fmt == "figures":
         return figures.write(dataset, path).folder
     if not isinstance(dataset, DistilledSet):

@@ -18,6 +18,7 @@ from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 
 AnyProduct = DistilledSet | PairSet | GeneratorSet
+WEIGHTS = "generator.safetensors"  # of a generator exported as a folder
 
 
 def set_path(path: str | os.PathLike[str]) -> Path:
@@ -31,7 +32,7 @@ def set_path(path: str | os.PathLike[str]) -> Path:
     found = Path(path)
     if (found / "distilled.npz").is_file():
         return found / "distilled.npz"
-    if (found / "config.json").is_file():
+    if (found / "config.json").is_file() and not (found / WEIGHTS).is_file():
         raise BadInput(str(found), "a run that has made no set yet", "finish the run first")
     return found
 
@@ -57,7 +58,12 @@ def diverged(recipe: Mapping[str, Any]) -> str:
 
 
 def kind(path: str | os.PathLike[str]) -> str:
-    """Return the kind of product in a file; "images" if it names none or is damaged."""
+    """Return the kind of product in a file; "images" if it names none or is damaged.
+
+    An exported generator is a folder.
+    """
+    if (Path(path) / WEIGHTS).is_file():
+        return "generator"
     try:
         with np.load(path, allow_pickle=False) as archive:
             return str(archive["kind"]) if "kind" in archive.files else "images"

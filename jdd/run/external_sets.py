@@ -62,7 +62,8 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     source = product_files.set_path(set_path)
     directory = Path(workdir or f"runs/evaluate-{source.resolve().parent.name}-{source.stem}")
     _validate_workdir(directory)
-    if source.suffix.lower() == ".npz" and product_files.kind(source) != "images":
+    own = source.is_dir() or source.suffix.lower() == ".npz"
+    if own and product_files.kind(source) != "images":
         ready = external_products.prepare(interop.load(source), loaded, directory)
         return _measure(ready, source, directory, command)
     flat = configs.flat(loaded.config)

@@ -4,7 +4,7 @@ Every ``quality.every`` steps and at the last one, ``samples/NAME/STEP.png`` of 
 directory shows images of the same latents, by class; the last ``quality.keep`` of them are kept. A
 line ``quality-NAME`` of the metrics has the figures of ``quality.curve`` images and, of a prior
 that encodes, the mean squared error of test images that are encoded and decoded again, in pixels of
-0 to 1. An observer reads the state and draws by keys of its own: a run has the same bits without it.
+0 to 1. An observer reads the state and draws by its own keys: a run has the same bits without it.
 """
 
 from __future__ import annotations
