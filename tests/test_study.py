@@ -354,6 +354,31 @@ def test_every_format_has_the_figures(tmp_path: Path, fake: Runs) -> None:
     assert r"mean $\pm$ population" in tex and tex.count("\\begin") == tex.count("\\end") == 2
 
 
+def test_several_figures_are_columns_of_each_setting(tmp_path: Path, fake: Runs) -> None:
+    fields = {"metric": ["accuracy", "seconds"], "grid": {"ipc": [1, 2]}, "columns": ["ipc"]}
+    found = table(fields | {"rows": []}, tmp_path)
+    lines = study_tables.text(found).splitlines()
+    assert lines[0].startswith("accuracy: test accuracy in percent; seconds: time in seconds: mean")
+    assert lines[1].split("  ") == [
+        "ipc=1, accuracy", "ipc=1, seconds", "ipc=2, accuracy", "ipc=2, seconds"
+    ]  # fmt: skip
+    assert lines[2].split() == "62.0 ± 2.0 3.0 ± 0.0 72.0 ± 2.0 3.0 ± 0.0".split()
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [(row["ipc"], row["metric"]) for row in rows[:2]] == [
+        ("1", "accuracy"),
+        ("1", "seconds"),
+    ]
+    saved_table = saved(tmp_path)["table"]
+    assert saved_table["entries"][1]["column"] == {"ipc": 1, "metric": "seconds"}
+    assert r"\multicolumn{2}{c}{ipc 1}" in (tmp_path / "table.tex").read_text()
+    # The same study with one of them: its cells are not run again.
+    assert len(fake.calls) == 4 and table(fields | {"metric": "seconds", "rows": []}, tmp_path)
+    assert len(fake.calls) == 4
+    for wrong in ([], ["accuracy", "accuracy"], 3):
+        with pytest.raises(BadInput, match="metric: .*or a list of different ones"):
+            study_file.validate(GRID | {"metric": wrong}, "STUDY.py", {})
+
+
 def test_latex_heads_of_several_keys(tmp_path: Path, fake: Runs) -> None:
     grid = {"method": ["random", "herding"], "ipc": [1, 2], "eval.epochs": [5, 6]}
     found = table({"grid": grid, "rows": ["method"], "columns": ["ipc", "eval.epochs"]}, tmp_path)
@@ -394,6 +419,9 @@ def test_figures_of_a_result() -> None:
     }
     assert [figures[name]().mean for name in figures] == [0.5, 0.4, 0.5, 0.25, 2.0]
     assert study_metric.figure("baselines.full", result, "ConvNet") is None
+    wrong = result | {"wrong_labels": {"count": 3, "of": 20}}
+    assert study_metric.figure("wrong_labels", wrong, "ConvNet") == (0.15, None, None)
+    assert study_metric.figure("wrong_labels", result, "ConvNet") is None
     assert study_metric.figure("accuracy", result, "MLP") == (0.4, 0.1, 3)
 
 

@@ -100,7 +100,6 @@ class Data:
         "",
         "training labels in place of the dataset's own: FILE[:ARRAY] (npz, npy, csv), a row each "
         "training image of the source; test labels stay",
-        resumable=True,
         later=True,
         sparse=True,
     )

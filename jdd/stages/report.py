@@ -97,6 +97,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "objective": objective,
         **_measured(recipe, accuracy),
         **_candidates(context),
+        **({"wrong_labels": recipe["wrong_labels"]} if "wrong_labels" in recipe else {}),
         "baselines": by_net[context.baseline_nets[0]],
         **({"baselines_by_net": by_net} if len(by_net) > 1 else {}),
         "teachers": squeeze.accuracies(context),

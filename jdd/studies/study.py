@@ -155,12 +155,19 @@ class _Ledger:
             "state": COMPLETE if complete else WAITING,
             "error": "",
             "seconds": before.get("seconds"),
-            "figure": self._figure(cell, result) if complete else None,
+            **self._figures(cell, result if complete else None),
         }
 
-    def _figure(self, cell: Cell, result: Mapping[str, Any]) -> dict[str, Any] | None:
-        found = study_metric.figure(self.study.metric, result, str(cell.config.net.name))
-        return found and found._asdict()
+    def _figures(self, cell: Cell, result: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the entries of a row: its figure, the first, and all of several."""
+        net = str(cell.config.net.name)
+        found = {
+            metric: None if result is None else study_metric.figure(metric, result, net)
+            for metric in self.study.metrics
+        }
+        every = {metric: figure and figure._asdict() for metric, figure in found.items()}
+        first = {"figure": every[self.study.metrics[0]]}
+        return first | ({"figures": every} if len(every) > 1 else {})
 
     def state(self, cell: Cell) -> str:
         """Return a cell's state."""
@@ -168,9 +175,9 @@ class _Ledger:
 
     def reached(self, cell: Cell) -> str:
         """Return a cell's figure in words."""
-        found = self.rows[cell.id]["figure"]
-        shown = found and study_metric.shown(self.study.metric, found["mean"])
-        return f"{study_metric.words(self.study.metric)}: {shown or 'not measured'}"
+        found, metric = self.rows[cell.id]["figure"], self.study.metrics[0]
+        shown = found and study_metric.shown(metric, found["mean"])
+        return f"{study_metric.words(metric)}: {shown or 'not measured'}"
 
     def mark(self, cell: Cell, state: str, error: str = "", seconds: float | None = None) -> None:
         """Set a cell's state and write study.json."""
@@ -179,7 +186,7 @@ class _Ledger:
         if seconds is not None:
             row["seconds"] = round((row["seconds"] or 0.0) + seconds, 1)
         if state == COMPLETE:
-            row["figure"] = self._figure(cell, finished(self.directory / "cells" / cell.id))
+            row |= self._figures(cell, finished(self.directory / "cells" / cell.id))
         self.write()
 
     def count(self) -> dict[str, int]:
@@ -200,7 +207,7 @@ class _Ledger:
             "seeds": sorted({row["seed"] for row in self.rows.values()}),
             "rows": study.rows,
             "columns": study.columns,
-            "metric": study.metric,
+            "metric": study.metrics[0] if len(study.metrics) == 1 else list(study.metrics),
             "count": self.count(),
             "cells": list(self.rows.values()),
             "table": self.table,

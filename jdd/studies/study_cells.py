@@ -60,7 +60,8 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
       BadInput: a config does not resolve, two cells have one config, or two settings have one place
         in the table; the cell is named.
     """
-    study_metric.validate(study.metric, study.where)
+    for metric in study.metrics:
+        study_metric.validate(metric, study.where)
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     for values in _settings(study):
@@ -74,8 +75,8 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
     if not cells:
         raise BadInput(f"{study.where}: keep", "drops every combination", "keep one or more")
     _validate_table(study, cells)
-    for cell in cells:
-        study_metric.validate_measured(study.metric, cell.config, cell.name, study.where)
+    for cell, metric in itertools.product(cells, study.metrics):
+        study_metric.validate_measured(metric, cell.config, cell.name, study.where)
     return cells
 
 

@@ -9,7 +9,8 @@ The fields of the dict, of which ``base`` and one of ``grid`` and ``cells`` are 
   seeds     seeds of every cell (default: the base's own)
   rows      keys whose values are the table's rows
   columns   keys whose values are the table's columns (default: the last key of the grid)
-  metric    the figure in the table (default: "accuracy"; ``study_metric``)
+  metric    the figure in the table (default: "accuracy"; ``study_metric``), or a list of several,
+            a column each
 The key "config" in a grid or cell is the config file, which the other keys then change.
 """
 
@@ -48,7 +49,7 @@ class Study(NamedTuple):
       keep: ``(values) -> bool``, True if a combination of the grid is a cell; None: all are.
       seeds: None for the base's own.
       rows, columns: keys that span the table.
-      metric: the figure in the table.
+      metrics: the figures in the table; several are its last key of columns.
     """
 
     where: str
@@ -59,7 +60,7 @@ class Study(NamedTuple):
     seeds: tuple[int, ...] | None
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    metric: str
+    metrics: tuple[str, ...]
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -137,11 +138,14 @@ def validate(found: object, where: str, overrides: Mapping[str, Any]) -> Study:
     keep, metric = found.get("keep"), found.get("metric", "accuracy")
     if keep is not None and not callable(keep):
         raise BadInput(f"{where}: keep", repr(keep), "a function: values -> True or False")
-    if not isinstance(metric, str) or not metric:
-        raise BadInput(f"{where}: metric", repr(metric), "text, such as 'accuracy'")
+    metrics = (metric,) if isinstance(metric, str) else metric
+    known = isinstance(metrics, list | tuple) and all(isinstance(m, str) and m for m in metrics)
+    if not known or not metrics or len(set(metrics)) < len(metrics):
+        allowed = "text, such as 'accuracy', or a list of different ones"
+        raise BadInput(f"{where}: metric", repr(metric), allowed)
     study = Study(
         where, _base(found.get("base"), where), grid, listed, keep, _seeds(found, where), (), (),
-        metric,
+        tuple(metrics),
     )  # fmt: skip
     study = _overridden(study, overrides)
     rows, columns = _spans(study, found)

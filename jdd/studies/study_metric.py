@@ -6,6 +6,7 @@ recall           of pairs: mean recall on the config's own net; recall.NET: on a
 tr1 ... ir10     of pairs: recall at 1, 5, 10, image to text (tr) and text to image (ir); tr1.NET
 baselines.NAME   of random, full, hard or random_hard
 scores.NAME      of hlr, slr, ior, lrs or ars
+wrong_labels     of the chosen images, the share whose label is not the dataset's own
 seconds          of all stages except the baseline on the whole dataset
 """
 
@@ -41,7 +42,7 @@ _SCORES = {
 NAMES = (
     "accuracy", "accuracy.NET", "recall", "recall.NET", *RECALLS,
     *(f"baselines.{name}" for name in _BASELINES),
-    *(f"scores.{name}" for name in _SCORES), "seconds",
+    *(f"scores.{name}" for name in _SCORES), "wrong_labels", "seconds",
 )  # fmt: skip
 
 
@@ -66,6 +67,8 @@ def words(metric: str) -> str:
         return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
         return f"{_SCORES[name]} in percent"
+    if kind == "wrong_labels":
+        return "wrong labels among the chosen images, in percent"
     return "time in seconds"
 
 
@@ -125,6 +128,9 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
         spent = dict(result.get("seconds") or {})
         spent = {k: v for k, v in spent.items() if k.partition("-")[0] != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
+    if kind == "wrong_labels":
+        counts = result.get(kind)
+        return Figure(counts["count"] / counts["of"]) if counts else None
     found = result.get("metrics" if kind in _RETRIEVED else kind)
     if not isinstance(found, Mapping) or not found:
         return None

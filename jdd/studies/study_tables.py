@@ -21,6 +21,7 @@ from jdd.studies import study_metric
 from jdd.studies.study_file import Study
 
 Label = tuple[str, ...]
+METRIC = "metric"  # the last key of the columns where a table has several figures
 
 
 class Entry(NamedTuple):
@@ -30,13 +31,15 @@ class Entry(NamedTuple):
     std: float | None
     n: int
     state: str
+    metric: str = "accuracy"
 
 
 class Table(NamedTuple):
     """A study's figures by the values of its row keys and of its column keys.
 
     Attributes:
-      metric: the figure in the table, as in ``study_metric``.
+      metric: the figure in the table, as in ``study_metric``; '' for several, which are then the
+        last key of the columns.
       over: the population of the spread, "seeds" or "nets".
       rows, columns: the keys.
       row_values, column_values: their values, in the order of the study.
@@ -64,34 +67,42 @@ def build(study: Study, cells: Sequence[Mapping[str, Any]]) -> Table:
     rows: dict[tuple[Any, ...], int] = {}
     columns: dict[tuple[Any, ...], int] = {}
     places: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
-    for cell in cells:
+    several = len(study.metrics) > 1
+    metrics: dict[tuple[int, int], str] = {}
+    for cell, metric in itertools.product(cells, study.metrics):
         row = rows.setdefault(tuple(cell["values"][key] for key in study.rows), len(rows))
         column = tuple(cell["values"][key] for key in study.columns)
+        column += (metric,) if several else ()
         at = columns.setdefault(column, len(columns))
         places.setdefault((row, at), []).append(cell)
-    entries = {place: _entry(found, over) for place, found in places.items()}
-    return Table(
-        study.metric, over, study.rows, study.columns, tuple(rows), tuple(columns), entries
-    )
+        metrics[row, at] = metric
+    entries = {place: _entry(found, over, metrics[place]) for place, found in places.items()}
+    keys = (*study.columns, METRIC) if several else study.columns
+    metric = "" if several else study.metrics[0]
+    return Table(metric, over, study.rows, keys, tuple(rows), tuple(columns), entries)
 
 
-def _entry(cells: Sequence[Mapping[str, Any]], over: str) -> Entry:
-    figures = [cell["figure"] for cell in cells if cell["figure"]]
+def _entry(cells: Sequence[Mapping[str, Any]], over: str, metric: str) -> Entry:
+    found = [cell.get("figures", {metric: cell["figure"]})[metric] for cell in cells]
+    figures = [figure for figure in found if figure]
     states = [str(cell["state"]) for cell in cells]
     state = next((name for name in ("failed", "running", "waiting") if name in states), "complete")
     if not figures:
-        return Entry(None, None, 0, state)
+        return Entry(None, None, 0, state, metric)
     if over == "nets":
         one = figures[0]
-        return Entry(one["mean"], one["std"], one["n"] or 1, state)
+        return Entry(one["mean"], one["std"], one["n"] or 1, state, metric)
     means = [float(figure["mean"]) for figure in figures]
     spread = statistics.pstdev(means) if len(means) > 1 else None
-    return Entry(statistics.fmean(means), spread, len(means), state)
+    return Entry(statistics.fmean(means), spread, len(means), state, metric)
 
 
 def caption(table: Table) -> str:
     """Return the caption: the figure, its spread and its unit."""
-    words = study_metric.words(table.metric)
+    words = "; ".join(
+        f"{'' if table.metric else f'{metric}: '}{study_metric.words(metric)}"
+        for metric in dict.fromkeys(e.metric for e in table.entries.values()) or [table.metric]
+    )
     one = table.over.removesuffix("s")
     n = table.alike
     spread = any(entry.std is not None for entry in table.entries.values())
@@ -114,16 +125,16 @@ def _figure(table: Table, entry: Entry | None, between: str) -> tuple[str, str]:
         return "-", ""
     if entry.mean is None:
         return entry.state, ""
-    words = study_metric.shown(table.metric, entry.mean)
+    words = study_metric.shown(entry.metric, entry.mean)
     if entry.std is not None and entry.n > 1:
-        words += between + study_metric.shown(table.metric, entry.std)
+        words += between + study_metric.shown(entry.metric, entry.std)
     return words, "" if table.alike is not None else str(entry.n)
 
 
 def _head(table: Table, at: int) -> str:
     values = zip(table.columns, table.column_values[at], strict=True)
     words = ", ".join(
-        label(key, value) if key == "method" else f"{key}={label(key, value)}"
+        label(key, value) if key in ("method", METRIC) else f"{key}={label(key, value)}"
         for key, value in values
     )
     return words or table.metric
@@ -165,17 +176,13 @@ def as_csv(table: Table) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*table.rows, *table.columns, "metric", "mean", "std", "n", "over", "state"])
+    spans = tuple(key for key in table.columns if key != METRIC)
+    writer.writerow([*table.rows, *spans, METRIC, "mean", "std", "n", "over", "state"])
     for (row, at), entry in sorted(table.entries.items()):
-        keys = zip(
-            (*table.rows, *table.columns),
-            (*table.row_values[row], *table.column_values[at]),
-            strict=True,
-        )
+        shown = (*table.row_values[row], *table.column_values[at][: len(spans)])
         numbers = ["" if value is None else repr(value) for value in (entry.mean, entry.std)]
         writer.writerow(
-            [*(show(value) for _, value in keys), table.metric, *numbers, entry.n, table.over,
-             entry.state]
+            [*map(show, shown), entry.metric, *numbers, entry.n, table.over, entry.state]
         )  # fmt: skip
     return out.getvalue()
 
@@ -233,7 +240,7 @@ def _latex_heads(table: Table, left: int) -> list[str]:
         for values, group in groups:
             width = len(list(group))
             word = escaped(label(key, values[-1]))
-            word = word if key == "method" else f"{escaped(key)} {word}"
+            word = word if key in ("method", METRIC) else f"{escaped(key)} {word}"
             heads.append(rf"\multicolumn{{{width}}}{{{'r' if last else 'c'}}}{{{word}}}")
             rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
             at += width
@@ -263,7 +270,7 @@ def as_json(table: Table) -> dict[str, Any]:
             {
                 "row": dict(zip(table.rows, table.row_values[row], strict=True)),
                 "column": dict(zip(table.columns, table.column_values[at], strict=True)),
-                **entry._asdict(),
+                **{k: v for k, v in entry._asdict().items() if k != METRIC},
             }
             for (row, at), entry in sorted(table.entries.items())
         ],
