@@ -10,7 +10,7 @@ from typing import Any
 
 from jdd import __version__
 from jdd.errors import BadInput
-from jdd.report import comparison_page, plain, recalls, recipe, runs, training
+from jdd.report import comparison_page, comparison_quality, plain, recalls, recipe, runs, training
 from jdd.report.evidence import Evidence, Score
 from jdd.report.evidence import score as read_score
 from jdd.report.html import THIN, duration, size
@@ -120,6 +120,7 @@ def _run(run: Run) -> dict[str, Any]:
         "labels": recipe.labels(evidence),
         "teachers": evidence.teachers,
         "published": result.get("published"),
+        **({"quality": result["quality"]} if result.get("quality") else {}),
         "seconds": training.seconds_of(evidence),
         "seconds_without_full": training.total_seconds(evidence),
         "peak_memory_bytes": result.get("peak_memory_bytes"),
@@ -166,6 +167,11 @@ def in_words(found: Found) -> str:
         if comparison_page.teacher_labels_note(group):
             lines.append(comparison_page.teacher_labels_note(group))
         lines += comparison_page.collapses(group)
+        if quality := comparison_quality.section(group):
+            heads = ["run", "method", *quality.heads]
+            rows = [[row.run or "-", row.method, *row.figures] for row in quality.rows]
+            words = plain.table(heads, rows, left=2).replace(THIN, " ")
+            lines.append(f"quality: {quality.note}".replace(THIN, " ") + f"\n{words}")
         parts.append("\n".join(lines))
     if found.unfinished:
         lines = [

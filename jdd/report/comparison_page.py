@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jdd import __version__
-from jdd.report import cost, pictures, recalls, training
+from jdd.report import comparison_quality, cost, pictures, recalls, training
 from jdd.report.accuracy import Bar
 from jdd.report.collapse import sentences
 from jdd.report.comparison_images import Grid
@@ -82,6 +82,7 @@ class Section(NamedTuple):
     sources: str
     differences: list[Difference]
     images: Grid | None
+    quality: comparison_quality.Qualities | None
     costs: Costs
 
 
@@ -183,6 +184,7 @@ def _section(group: Group, room: int) -> Section:
         sources=_sources(group),
         differences=_differences(group) if len(group.runs) > 1 else [],
         images=images_of(group.runs, group.net, room),
+        quality=comparison_quality.section(group),
         costs=_costs(group),
     )
 

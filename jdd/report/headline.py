@@ -89,7 +89,9 @@ def _sentence(evidence: Evidence) -> list[Text]:
     if isinstance(product, GeneratorSet):
         kind = Text("A generator", strong=True)
         size = in_bytes(product.stored_bytes)
-        words = f" of {size}, the size of {plural(int(product.recipe['ipc']), 'image')} per class,"
+        equal = product.equal_images // product.classes
+        alike = plural(equal, "image") if equal else "less than one image"
+        words = f" of {size}, the size of {alike} per class,"
         return [kind, Text(words + " trains "), *_reached(evidence)] if scores else [kind]
     if dataset is None:
         if scores:

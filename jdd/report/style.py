@@ -58,6 +58,13 @@ gap:12px;padding:3px 0}
 .wall.many .tiles{display:grid;grid-template-columns:repeat(var(--columns),1fr);gap:3px}
 .wall.many figure{padding:6px 0}
 .wall:not(.one) figcaption{text-align:right}
+.wall.alike .tiles{grid-template-columns:repeat(5,1fr);gap:8px 22px}
+.wall.alike .tiles div{display:grid;grid-template-columns:1fr 1fr;gap:2px}
+.wall.alike small{grid-column:1/-1;color:var(--soft);font-size:12px;line-height:1.3}
+.paths{max-width:760px}.quality td small{max-width:46em}
+.seen{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:18px}
+.seen img{display:block;width:100%;height:auto;border-radius:3px}
+.seen figcaption{padding-top:6px;color:var(--soft);font-size:13.5px}
 .sets{display:grid;grid-template-columns:170px repeat(var(--columns),minmax(0,72px));gap:5px;
 align-items:end}
 .sets b{align-self:center;padding-right:10px;font-size:14px;font-weight:550;line-height:1.3;
@@ -156,6 +163,8 @@ grid-column:1/-1;height:24px}.ticks{margin:0}
 .wall.few figure,.wall.many figure{grid-template-columns:1fr;gap:4px;padding:7px 0}
 .wall:not(.one) figcaption{text-align:left}
 .wall.few .tiles{grid-template-columns:repeat(5,1fr);gap:4px}
+.wall.alike .tiles{grid-template-columns:repeat(3,1fr);gap:8px 12px}.seen{
+grid-template-columns:1fr 1fr;gap:12px}
 .wall.many .tiles{grid-template-columns:repeat(10,1fr)}
 .wall.one{gap:12px 8px;grid-template-columns:repeat(auto-fill,minmax(64px,1fr))}
 .wall.one.ten{grid-template-columns:repeat(5,1fr)}

@@ -144,8 +144,7 @@ def _folder(context: RunContext, name: str) -> Path:
 def _finished(context: RunContext, phase: Phase, seed: int) -> bool:
     name = _name(context, phase, seed)
     directory = _folder(context, name) if phase.kind != "training" else context.workdir / name
-    recorded = context.recall("phases").get(name)
-    return directory.is_dir() and recorded == identity(context, phase)
+    return directory.is_dir() and context.recall("phases").get(name) == identity(context, phase)
 
 
 def done(context: RunContext, phase: Phase) -> bool:
@@ -177,8 +176,8 @@ def _filled(
     for phase in phases:
         begun = blank and not _finished(context, phase, seed)
         output = _blank if begun else _output
-        state = output(context, phase, problem, seed)
-        problem = problem._replace(phases={**problem.phases, phase.name: state})
+        made = {phase.name: output(context, phase, problem, seed)}
+        problem = problem._replace(phases={**problem.phases, **made})
     return problem
 
 
