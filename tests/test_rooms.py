@@ -25,7 +25,8 @@ ROOMS: dict[str, str] = {
     "nets/bert": "",  # a pure function, of which data makes text vectors
     "data": "errors memory nets/bert rng schema storage",
     "augment": "errors",
-    "nets": "config/rules errors",
+    "generative/diffusion": "",  # nets/priors.py samples by it
+    "nets": "config/rules errors generative/diffusion",
     "specs": "augment data errors nets schema stages/registry",  # light
     "config": "augment config/rules data errors nets schema specs stages/registry",
     "parallel": "data errors",
@@ -42,9 +43,9 @@ ROOMS: dict[str, str] = {
     "tasks": "data errors evaluation nets run/session",
     "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
     "storage tasks training training/recipe training/schedules",
-    "methods": "augment data errors evaluation matching meta nets parallel pretrained product rng "
-    "schema soft_labels specs storage training training/option training/recipe "
-    "training/schedules",
+    "methods": "augment data errors evaluation generative generative/diffusion matching meta nets "
+    "parallel pretrained product rng schema soft_labels specs storage training training/option "
+    "training/recipe training/schedules",
     "report": "config/rules data errors evaluation product run/metrics schema specs "
     "stages/registry storage training/recipe training/schedules",
     "interop": "augment data errors evaluation matching memory product report rng soft_labels "

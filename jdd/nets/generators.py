@@ -8,29 +8,18 @@ method outside the package registers (``Spec.generators``). A file itself never 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jdd.errors import BadInput, nearest
+from jdd.nets import priors
+from jdd.nets.generator import Generator
+
+__all__ = ["Generator", "find", "gaussian", "make", "register"]
 
 Tree = Any
-
-
-class Generator(NamedTuple):
-    """A generator as pure functions.
-
-    Fields:
-      init: ``key -> params``.
-      apply: ``(params, z, labels) -> images``: z ``[n, latent]``, labels int ``[n]``, images
-        ``[n, h, w, c]`` in the input space of the nets that learn from them.
-      latent: the length of z.
-    """
-
-    init: Callable[[jax.Array], Tree]
-    apply: Callable[[Tree, jax.Array, jax.Array], jax.Array]
-    latent: int
 
 
 def gaussian(shape: tuple[int, int, int], classes: int, latent: int) -> Generator:
@@ -52,7 +41,11 @@ def gaussian(shape: tuple[int, int, int], classes: int, latent: int) -> Generato
 
 
 Make = Callable[..., Generator]  # (shape, classes, latent, **options) -> Generator
-_OWN: dict[str, Make] = {"gaussian": gaussian}
+_OWN: dict[str, Make] = {
+    "gaussian": gaussian,
+    "vae": priors.vae,
+    "diffusion": priors.diffusion,
+}
 _REGISTERED: dict[str, Make] = {}  # of methods outside the package
 
 
