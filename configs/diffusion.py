@@ -1,6 +1,10 @@
-"""TODO
+"""A diffusion model of the real images, of a VAE's latents or of pixels, as a generator.
 
-python -m jdd.main --config=configs/diffusion.py:digits
+    python -m jdd.main --config=configs/diffusion.py:digits
+
+``ipc`` images of each class are drawn for every epoch of a student, by DDIM with guidance
+``sampling.guidance``. Also ``mnist``, ``fashion_mnist`` and ``cifar10``; pixels:
+``--config.diffusion.space=pixels``. Time and accuracy: not yet run.
 """
 
 from jdd.config import from_arg
