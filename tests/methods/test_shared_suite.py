@@ -167,7 +167,15 @@ KEYS: dict[str, dict[str, Any]] = {
 CHOSEN = ("herding", "kcenter", "random")
 # Real crops put together: no steps, and no rows of the training images to keep. It has tests of its
 # own. Products that are no fixed set of images: tests/test_products_run.py.
-EXCLUDED = ("rded", "gaussian", "random_pairs", "herding_pairs", "kcenter_pairs", "vae", "diffusion")
+EXCLUDED = (
+    "rded",
+    "gaussian",
+    "random_pairs",
+    "herding_pairs",
+    "kcenter_pairs",
+    "vae",
+    "diffusion",
+)
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
 # The code of SRe2L, MTT, DC, DD and LoRS with other settings or losses: in the slow suite.
 RELATED = ("cda", "datm", "dsa", "ftd", "gvbsm", "ratbptt", "tesla", "vl")
