@@ -275,9 +275,10 @@ def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> Non
         found = f"recipe.train.loss is {train['loss']!r} with order {train['order']!r}"
         raise BadInput(where, found, f"one of {', '.join(LOSSES)}, with order 'shuffled'")
     weighted = isinstance(dset, DistilledSet) and dset.weights is not None
-    if weighted and train["loss"] != "cross_entropy":
+    if weighted and train["loss"] not in ("cross_entropy", *STORED):
         found = f"weights with recipe.train.loss {train['loss']!r}"
-        raise BadInput(where, found, "cross_entropy, or a set without weights")
+        allowed = f"{', '.join(('cross_entropy', *STORED))}, or a set without weights"
+        raise BadInput(where, found, allowed)
     if stored:
         _validate_labels(dset, where)
     if train["order"] == "classwise" and not 1 <= train["per_class"] <= count // classes:

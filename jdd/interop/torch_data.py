@@ -140,7 +140,8 @@ def torch_dataset(
         one operation for each step's images, as students see it.
 
     Raises:
-      BadInput: PyTorch is missing; stored labels are missing, of other images or given online.
+      BadInput: PyTorch is missing; stored labels are missing, of other images, given online or of a
+        set whose images have weights.
     """
     try:
         data = importlib.import_module("torch.utils.data")
@@ -164,6 +165,9 @@ def _weighted(dset: DistilledSet) -> DistilledSet:
 
 def _store(dset: DistilledSet, folder: Path | None) -> LabelStore:
     """Return the stored labels of a set."""
+    if dset.weights is not None:
+        found = "stored labels of a set whose images have weights, which are factors of the loss"
+        raise BadInput("dset", found, "jdd.evaluate, or a set without weights")
     if folder is None:
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies next to it")
     directory = folder / str(dset.recipe["labels"]["store"])

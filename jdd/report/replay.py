@@ -66,6 +66,8 @@ def torch(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
     labels, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
     if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
         return None
+    if evidence.dataset is None or evidence.dataset.weights is not None:
+        return None
     direct = labels.get("form") == "logits" and _mode(labels) == "views"
     if not (direct and r.order == "stored" and STORED[r.loss][1] and spec(evidence)):
         return None

@@ -38,6 +38,9 @@ class DistillationLoss(NamedTuple):
     1 - s, s = ``views.own_share``, the label is s softmax(z / T) + (1 - s) softmax(z' / T), and for
     mse_gt s z + (1 - s) z': the gradient is that of the two images' losses, weighted by s.
 
+    Of a set with a weight w of each image, the mean is that of w_i' L_i: a view of an image i into
+    which a share 1 - s of an image j is mixed has w_i' = s w_i + (1 - s) w_j.
+
     Source: SRe2L (Yin et al., NeurIPS 2023), section 3.3; G-VBSM (Shao et al., CVPR 2024),
     section 3.4 (``mse_gt``).
     """
@@ -62,8 +65,8 @@ class DistillationLoss(NamedTuple):
           images: the set, ``[n, h, w, c]``.
           labels: ``first``, the first step of the piece; ``classes``, int ``[n]``; per step,
             ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, in the store's form; per image,
-            ``[n, ...]``: ``each``, in the store's form; in mode online ``teachers``, the variables
-            of each.
+            ``[n, ...]``: ``each``, in the store's form, and of a set with weights ``weights``,
+            ``[n]``; in mode online ``teachers``, the variables of each.
           step: the number of the step.
         """
         at = step - labels["first"]
@@ -74,9 +77,13 @@ class DistillationLoss(NamedTuple):
         share = views.own_share(view, images.shape[1:3])[:, None]
         one = jax.nn.one_hot(own, self.classes)
         mixed = share * one + (1 - share) * one[view.partner]
+        more = {}
+        if "weights" in labels:
+            weight = labels["weights"][row["index"]]
+            more["weight"] = share[:, 0] * weight + (1 - share[:, 0]) * weight[view.partner]
         if self.recipe.loss == "hard":
-            return x, {"mixed": mixed}
-        return x, {"soft": self._soft(labels, row, view, x, share), "own": own}
+            return x, {"mixed": mixed, **more}
+        return x, {"soft": self._soft(labels, row, view, x, share), "own": own, **more}
 
     def _soft(
         self, labels: Mapping[str, Tree], row: Tree, view: views.View, x: jax.Array, share: Tree
@@ -102,12 +109,15 @@ class DistillationLoss(NamedTuple):
         return "logits" if self.form == "logits" and direct else "probabilities"
 
     def loss(self, logits: jax.Array, target: Mapping[str, Tree]) -> jax.Array:
-        """Return the mean loss over the rows ``[b, classes]``."""
+        """Return the mean loss over the rows ``[b, classes]``, weighted if the images are."""
+        rows = target["weight"] / len(logits) if "weight" in target else None
         if self.recipe.loss == "hard":
-            return jnp.mean(-jnp.sum(target["mixed"] * jax.nn.log_softmax(logits), axis=-1))
+            each = -jnp.sum(target["mixed"] * jax.nn.log_softmax(logits), axis=-1)
+            return jnp.mean(each) if rows is None else jnp.sum(rows * each)
         if self.recipe.loss == "mse_gt":
-            return targets.mse_gt(logits, target["soft"], target["own"], self.recipe.ce_weight)
+            weight = self.recipe.ce_weight
+            return targets.mse_gt(logits, target["soft"], target["own"], weight, rows)
         squared = self.recipe.loss == "kl_squared"
         return targets.kl(
-            target["soft"], logits, self.recipe.temperature, self.kind, squared=squared
+            target["soft"], logits, self.recipe.temperature, self.kind, rows, squared=squared
         )

@@ -26,6 +26,7 @@ class LabelReader:
       classes: the images' classes, int ``[k, n]``.
       epochs: the number of epochs to read.
       shared: inputs common to all students and steps (``soft_labels/objective.py``).
+      weights: weights of the images' losses, ``[k, n]``; None for equal weights.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class LabelReader:
         classes: np.ndarray,
         epochs: int,
         shared: Tree = None,
+        weights: np.ndarray | None = None,
     ):
         self._stores, self._classes, self.epochs = list(stores), np.asarray(classes), epochs
+        self._weights = weights
         self.shared = shared or {}
         self._each = functools.cache(lambda i: self._stores[i].read_images())
         first = self._read(self._stores[0], 0)
@@ -60,7 +63,10 @@ class LabelReader:
         rows = [{**read(i), "each": self._each(i)} for i in stores]
         stacked = jax.tree.map(lambda *a: np.stack(a), *rows)
         first = np.full(len(rows), lo, np.int32)
-        return {**stacked, "first": first, "classes": self._classes[list(members)]}
+        found = {**stacked, "first": first, "classes": self._classes[list(members)]}
+        if self._weights is not None:
+            found["weights"] = np.asarray(self._weights[list(members)], np.float32)
+        return found
 
     def _piece(self, store: LabelStore, epoch: int) -> Tree:
         found = [self._read(store, e) for e in range(epoch, epoch + self._together)]

@@ -114,7 +114,9 @@ def measure(
         images = train_eval.repeated(dset.images, n)
     if planned.recipe.distillation is not None and isinstance(dset, DistilledSet):
         stores = [label_stores.labels(context, dset)] * n
-        planned, reader = label_stores.label_reader(context, dset, planned, stores, labels)
+        planned, reader = label_stores.label_reader(
+            context, dset, planned, stores, labels, dset.weights
+        )
     found = train_eval.test_nets(
         net,
         planned,
@@ -154,8 +156,11 @@ def drawn(generator: GeneratorSet) -> train_eval.Fresh:
 def _weighted(
     dset: DistilledSet, planned: train_eval.Plan, labels: np.ndarray
 ) -> tuple[train_eval.Plan, np.ndarray]:
-    """Return labels with rows scaled by the images' weights: cross entropy is linear in them."""
-    if dset.weights is None:
+    """Return labels with rows scaled by the images' weights: cross entropy is linear in them.
+
+    With stored labels the loss itself has the weights (``soft_labels/objective.py``).
+    """
+    if dset.weights is None or planned.recipe.distillation is not None:
         return planned, labels
     recipe = planned.recipe
     given = jax.numpy.asarray(dset.labels)

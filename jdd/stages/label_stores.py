@@ -92,12 +92,14 @@ def label_reader(
     planned: Plan,
     stores: Sequence[LabelStore],
     classes: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> tuple[Plan, LabelReader]:
     """Return the plan, with the teachers if they label online, and the reader of ``stores``.
 
     Args:
       planned: the set's plan, with a ``DistillationLoss``.
       classes: classes of the images, int ``[k, n]``.
+      weights: weights of their losses, ``[n]``; None for equal weights.
 
     Raises:
       BadInput: as ``teachers``.
@@ -108,7 +110,8 @@ def label_reader(
         found, made = teachers(context, dset, stores[0]), stores[0].settings
         planned = _with(planned, [net for net, _ in found], made["bn"], made["combine"])
         shared["teachers"] = tuple(jax.tree.map(jnp.asarray, own) for _, own in found)
-    return planned, LabelReader(stores, classes, planned.passes, shared)
+    each = None if weights is None else np.broadcast_to(weights, np.shape(classes))
+    return planned, LabelReader(stores, classes, planned.passes, shared, each)
 
 
 def _with(planned: Plan, nets: Sequence[Net], bn: str, combine: str) -> Plan:

@@ -83,6 +83,32 @@ def test_static_labels_are_those_of_the_images_mixed_by_their_shares(kind):
     assert loss == pytest.approx(losses(wanted, student)[kind], rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["kl", "kl_squared", "mse_gt", "hard"])
+def test_weights_of_images_weigh_the_losses_of_their_views(kind):
+    """sum_i w_i L_i / b, w_i the weights of the view's two images by their shares."""
+    draw = np.random.default_rng(8)
+    z = draw.normal(0, 5, (N, C)).astype(np.float16)
+    weights = draw.uniform(0, 2, N).astype(np.float32)
+    weights[INDEX[0]] = 0
+    distillation = DistillationLoss("logits", C, learned(kind), "static")
+    each = {"logits": z}
+    _, loss, student = told(distillation, shown(), each, weights=jnp.asarray(weights))
+    own, of = z.astype(np.float64)[INDEX], mixed(weights.astype(np.float64)[INDEX][:, None])[:, 0]
+    ce = -log_softmax(student.astype(np.float64), -1)
+    if kind == "hard":
+        by_view = (mixed(np.eye(C)[CLASSES[INDEX]]) * ce).sum(-1)
+    elif kind == "mse_gt":
+        by_view = ((student - mixed(own)) ** 2).mean(-1) + 0.1 * ce[np.arange(B), CLASSES[INDEX]]
+    else:
+        by_view = rel_entr(mixed(softmax(own / T, -1)), softmax(student / T, -1)).sum(-1)
+        by_view = by_view * (T**2 if kind == "kl_squared" else 1)
+    assert loss == pytest.approx((of * by_view).sum() / B, rel=1e-5)
+    plain = told(distillation, shown(), each)[1]
+    assert plain == pytest.approx(by_view.mean(), rel=1e-5) and plain != pytest.approx(loss)
+    ones = told(distillation, shown(), each, weights=jnp.ones(N))[1]
+    assert ones == pytest.approx(plain, rel=1e-6)
+
+
 def roi(place: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """RoIAlign to 1 x 1 of one map [h, w, C]; the box, in pixels of SIDE, lies within the image."""
     axes = []
