@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jdd import specs
@@ -39,3 +39,13 @@ def validate_teachers(config: Common, teachers: Sequence[Any]) -> None:
     validate = getattr(config.spec.module, "validate_teachers", None)
     if validate:
         validate(teachers)
+
+
+def cost(config: Common, problem: Problem) -> tuple[Callable[[], Any] | None, int, str] | None:
+    """Return what to time for the cost of a set that is made without steps, None if not stated.
+
+    A call, or None if it cannot be timed; how many such calls a set takes; and in words what is
+    counted. From ``cost`` of the method's module, if it has one.
+    """
+    found = getattr(config.spec.module, "cost", None)
+    return found(config, problem) if found else None

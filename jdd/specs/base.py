@@ -56,6 +56,8 @@ class Spec:
       validate_data: refuses resolved values that the loaded dataset does not allow.
       stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
         method's own; or a function of the values that returns them.
+      after_phases: keys, or prefixes ending in '.', that only the method itself reads, after its
+        phases: in no phase's identity.
       generators: architectures of the generators that it makes and jdd does not have
         (``nets/generators.py``): name -> ``(shape, classes, latent, **options) -> Generator``, a
         function or "module:function".
@@ -75,6 +77,7 @@ class Spec:
     validate: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
+    after_phases: tuple[str, ...] = ()
     generators: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     folder: str = field(default="", repr=False, compare=False)  # of its file, if external
 

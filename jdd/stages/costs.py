@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import methods, parallel, rng
+from jdd.config.files import stage_names
 from jdd.evaluation import train_eval
 from jdd.methods import decoupled
 from jdd.nets import Net
@@ -27,8 +28,8 @@ from jdd.training import trainer
 
 
 def example(context: RunContext) -> AnyProduct:
-    """Return the set of step 0, made without trained experts; for recovery, black images."""
-    if context.maker == "recover":
+    """Return the set of step 0, made without trained experts; black images if labelled later."""
+    if "relabel" in stage_names(context.config):
         count = context.config.ipc * context.data.classes
         black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
         return decoupled.dataset(context.blank, black, 0)

@@ -260,9 +260,9 @@ def _in_parts(
         path = folder / f"{part.name}.npy"
         if not path.exists():
             method, own = methods.make(context.config, problem, part), f"{stage}-{path.stem}"
-            if part.form not in programs:
+            if part.form not in programs and method.objective is not None:
                 programs[part.form] = loop.make_step(method, seed, context.devices)
-            step = programs[part.form]
+            step = programs.get(part.form)
             state = loop.run(method, problem, seed, session, context.devices, own, programs=step)
             if planned := session.temporaries.get(own):
                 context.remember("temporaries", stage, planned)

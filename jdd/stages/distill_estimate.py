@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -31,6 +31,8 @@ def estimate(context: RunContext, seeds: Sequence[int]) -> Estimate:
       seeds: synthesis seeds whose sets are not finished.
     """
     problem = phases.blank(context)
+    if own := methods.cost(context.config, problem):
+        return _stated(context, own, len(seeds))
     parts, batch, few = methods.parts(context.config, problem), 1, 1
     config, timing = context.config, parts
     if parts:
@@ -60,6 +62,21 @@ def estimate(context: RunContext, seeds: Sequence[int]) -> Estimate:
         )
         begun, note = found.seconds, f"{note}; at first {found.note}"
     return Estimate(begun + step * left, planned, note, disk)
+
+
+def _stated(
+    context: RunContext, own: tuple[Callable[[], Any] | None, int, str], sets: int
+) -> Estimate:
+    """Time a call that the method names, and count its calls for all sets."""
+    call, count, words = own
+    images = context.config.ipc * context.data.classes * sets
+    disk = 4 * images * math.prod(context.data.shape)
+    if call is None:
+        return Estimate(0.0, 0, f"{words}; no steps", disk)
+    seconds = timed(call)
+    return Estimate(
+        sets * count * seconds, 0, f"{sets * count} times {words}, {pace(seconds)}", disk
+    )
 
 
 class _Shortened(NamedTuple):

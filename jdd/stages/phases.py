@@ -1,9 +1,10 @@
 """Method-specific stages: the generic stage behind every ``registry.Phase``.
 
-A phase runs for every synthesis seed, before the set is made, in the order of the method's
-``STAGES``. Its finished state is stored in ``checkpoints/NAME[-sSEED]``, the nets of a training in
-``NAME/``; ``checkpoints/phases.json`` records the identities of finished phases. Later phases and
-the method itself read the state from ``Problem.phases``.
+A phase runs for every synthesis seed, or once for all (``Phase.shared``), before the set is made,
+in the order of the method's ``STAGES``. Its finished state is stored in
+``checkpoints/NAME[-sSEED]``, the nets of a training in ``NAME/``; ``checkpoints/phases.json``
+records the identities of finished phases. Later phases and the method itself read the state from
+``Problem.phases``.
 
 If an earlier phase, the data or a key that a phase reads has changed, the phase restarts from the
 beginning; if only its number of steps has grown, or a resumable key of a training, it resumes from
@@ -89,7 +90,7 @@ def _basis(context: RunContext, phase: Phase) -> str:
     """Return the hash of everything a phase's output depends on, except its number of steps."""
     before = earlier(context, phase)
     later = configs.phases(context.config)[len(before) + 1 :]
-    foreign = {key for other in later for key in other.keys}
+    foreign = {key for other in later for key in other.keys} | {*context.config.spec.after_phases}
     groups = tuple(key for key in foreign if key.endswith("."))
     values = {
         name: value
@@ -130,7 +131,8 @@ def _steps(context: RunContext, phase: Phase) -> int:
 
 def _name(context: RunContext, phase: Phase, seed: int) -> str:
     """Return the name of a seed's phase in metrics and checkpoints."""
-    return phase.name + ("" if phase.kind == "training" else context.suffix(seed))
+    once = phase.shared or phase.kind == "training"
+    return phase.name + ("" if once else context.suffix(seed))
 
 
 def _names(context: RunContext, phase: Phase) -> list[str]:
@@ -307,6 +309,7 @@ def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[floa
 
 def _estimate(context: RunContext, phase: Phase) -> Estimate:
     left = sum(not _finished(context, phase, seed) for seed in context.seeds)
+    left = min(left, 1) if phase.shared else left
     if phase.kind == "construction" or not left:
         return Estimate(0.0, 0, "computed once, not timed" if left else "finished")
     given = blank(context, phase)

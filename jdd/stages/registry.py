@@ -83,7 +83,7 @@ STAGES: tuple[Entry, ...] = (
         help="decoupled methods: the teachers' labels of every view a student will be shown",
         module="jdd.stages.relabel:STAGE",
         makes="labels",
-        inputs=("squeeze", "recover"),
+        inputs=("squeeze", "recover", "distill"),
         keys=("relabel.", "post."),
         smaller=("data.stream", "eval.batch"),
     ),
@@ -207,6 +207,7 @@ class Phase:
         to its new number of epochs, and a construction is made again.
       inputs: names of other stages whose output it reads, such as "experts".
       smaller: keys to lower if it runs out of memory; the first changes the least.
+      shared: run once, by the first synthesis seed, for all of them; phases before it are too.
       blank: like ``make``, but returns a ``State`` of the output's shapes for ``--mode=estimate``;
         None: the output of step 0 is used.
     """
@@ -219,6 +220,7 @@ class Phase:
     keys: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     smaller: tuple[str, ...] = ()
+    shared: bool = False
     blank: Callable[..., Any] | str | None = None
 
     def __post_init__(self) -> None:

@@ -165,10 +165,12 @@ KEYS: dict[str, dict[str, Any]] = {
 
 
 CHOSEN = ("herding", "kcenter", "random")
-# Real crops put together: no steps, and no rows of the training images to keep. It has tests of its
-# own. Products that are no fixed set of images: tests/test_products_run.py.
+# Real crops put together, and images of a prior: no steps, and no rows of the training images to
+# keep. They have tests of their own. Products that are no fixed set of images:
+# tests/test_products_run.py.
 EXCLUDED = (
     "rded",
+    "d4m",
     "gaussian",
     "random_pairs",
     "herding_pairs",
