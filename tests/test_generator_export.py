@@ -25,16 +25,32 @@ from tests.tiny_distilled import make as tiny
 # A small one of each architecture of jdd.
 SMALL = {
     "gaussian": {"name": "gaussian", "shape": [4, 5, 1], "classes": 3, "latent": 2},
-}
+    # 6 x 5 pixels are padded to 8 x 8 inside.
+    "vae": {"name": "vae", "shape": [6, 5, 3], "classes": 3, "latent": 8, "channels": 2, "width": 4,
+            "levels": 2, "low": [-1.6] * 3, "high": [2.4] * 3},
+    "diffusion": {"name": "diffusion", "shape": [8, 8, 1], "classes": 3, "latent": 32, "width": 4,
+                  "levels": 2, "attention": True, "schedule": "scaled_linear", "timesteps": 20,
+                  "steps": 3, "guidance": 2.0, "low": [-1.6], "high": [2.4],
+                  "decoder": {"channels": 2, "width": 4, "levels": 1}},
+    "acgan": {"name": "acgan", "shape": [8, 8, 1], "classes": 3, "latent": 5, "width": 4,
+              "mean": [0.4], "std": [0.25]},
+}  # fmt: skip
+# Other options of an architecture: pixels, no guidance, an odd width; the layers of 28 pixels.
+OTHERS = {
+    "diffusion of pixels": SMALL["diffusion"] | {
+        "shape": [6, 5, 1], "latent": 30, "decoder": None, "guidance": 1.0, "schedule": "cosine",
+        "width": 3, "levels": 0,
+    },
+    "acgan of 28 pixels": SMALL["acgan"] | {"shape": [28, 28, 1]},
+}  # fmt: skip
 
 
 def small(name: str) -> GeneratorSet:
     """Return a generator with random parameters, none of which is 0."""
-    described = SMALL[name]
-    shapes = jax.eval_shape(generators.make(described).init, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(shapes)
+    described = (SMALL | OTHERS)[name]
+    leaves, tree = jax.tree.flatten(generators.make(described).init(jax.random.key(0)))
     draw = np.random.default_rng(0)
-    params = [0.3 * draw.normal(size=leaf.shape).astype(np.float32) + 0.1 for leaf in leaves]
+    params = [np.asarray(a + 0.05 * draw.normal(size=a.shape), np.float32) for a in leaves]
     channels = described["shape"][-1]
     transform = normalisation(*(np.full(channels, v, np.float32) for v in (0.4, 0.25)))
     names = [f"class {i}" for i in range(described["classes"])]
@@ -62,7 +78,7 @@ def run(code: str, folder: Path, python: str = sys.executable) -> float:
     return float(done.stdout.rpartition(":")[2])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
 def test_the_folder_is_read_again_and_its_programs_draw_the_same_images(name, tmp_path):
     made = small(name)
     folder = jdd.export(made, tmp_path / "out", "weights")
@@ -80,7 +96,7 @@ def test_the_folder_is_read_again_and_its_programs_draw_the_same_images(name, tm
     assert run(broken, folder) > 1e-2
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *OTHERS])
 def test_the_pytorch_program_draws_the_same_images(name, tmp_path):
     pytest.importorskip("torch")
     folder = jdd.export(small(name), tmp_path / "out", "weights")
