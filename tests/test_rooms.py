@@ -48,8 +48,8 @@ ROOMS: dict[str, str] = {
     "training/recipe training/schedules",
     "report": "config/rules data errors evaluation product run/metrics schema specs "
     "stages/registry storage training/recipe training/schedules",
-    "interop": "augment data errors evaluation matching memory product report rng soft_labels "
-    "storage",
+    "interop": "augment data errors evaluation matching memory nets product report rng "
+    "soft_labels storage",
     "run/divergence": "config methods rng schema",
     "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
     "run/context": "config data errors methods nets parallel pretrained product rng schema "

@@ -79,7 +79,7 @@ def write(product: GeneratorSet, path: Path) -> Path:
         "recipe": json.loads(words["recipe"]),
     }
     with new_folder(path) as part:
-        save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part / WEIGHTS)
+        save({n: np.array(a, order="C") for n, a in arrays.items()}, part / WEIGHTS)
         save(example(product), part / EXAMPLE)
         (part / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         (part / PAGE).write_text(page(product), encoding="utf-8")

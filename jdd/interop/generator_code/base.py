@@ -19,7 +19,7 @@ def constants(values: Mapping[str, Any]) -> str:
 
 
 # Flax variables of the file's arrays, whose names are paths.
-CODE_NESTED = '''
+CODE_NESTED = """
 def nested(arrays):
     found = {}
     for path, array in arrays.items():
@@ -30,4 +30,4 @@ def nested(arrays):
         at[name] = array
     return found
 
-'''
+"""
