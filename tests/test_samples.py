@@ -60,6 +60,8 @@ def test_pictures_and_a_curve_are_left_and_shown(seen, keys):
         r["stage"] for r in read(place / "metrics.jsonl")
     }
     page = (place / "report.html").read_text(encoding="utf-8")
+    assert f"In features of a {curve[4]['classifier']}" in page
+    assert curve[4]["classifier"].startswith("ConvNetBN of width 4 (")
     assert "Samples of prior" in page and "step 4" in page and "Frechet distance, 12 images" in page
 
 

@@ -82,6 +82,7 @@ class Generated(NamedTuple):
     alike: Alike | None
     paths: Paths | None
     charts: list[Chart]
+    charts_note: str
     pictures: list[Pictures]
 
 
@@ -98,7 +99,8 @@ def section(evidence: Evidence) -> Generated | None:
         storage,
         _alike(found, arrays, names) if arrays else None,
         _paths(arrays, names) if arrays else None,
-        _charts(evidence),
+        charts := _charts(evidence),
+        _charts_note(evidence) if charts else "",
         _pictures(evidence.workdir),
     )
     return made if any(made) else None
@@ -253,6 +255,16 @@ def _charts(evidence: Evidence) -> list[Chart]:
             n = max(int(row.get("n", 0)) for rows in points.values() for row in rows)
             charts.append(Chart(f"{title}, {plural(n, 'image')} a point", legend, drawing, ""))
     return charts
+
+
+def _charts_note(evidence: Evidence) -> str:
+    rows = [r for r in evidence.rows if str(r["stage"]).startswith(LINE) and r.get("classifier")]
+    if not rows:
+        return ""
+    return (
+        f"In features of a {rows[-1]['classifier']}. Points of fewer images have larger distances "
+        "than the table of the generator."
+    )
 
 
 def _line(key: str, name: str, rows: list[Mapping[str, Any]], css: str) -> svg.Line | None:

@@ -11,6 +11,7 @@ from jdd.schema.d4m import FromPrototypes, Guide, StableDiffusion
 from jdd.schema.decoupled import Decoupled
 from jdd.schema.generative import Diffusion, Vae, validate_prior
 from jdd.schema.key import group, option
+from jdd.schema.quality import Quality
 from jdd.specs import diffusion, sre2l, vae
 from jdd.specs.base import Spec, Stages, Values
 from jdd.stages.registry import Phase
@@ -46,6 +47,7 @@ class Config(Decoupled):
     sampling: FromPrototypes = group(FromPrototypes)
     guide: Guide = group(Guide)
     sd: StableDiffusion = group(StableDiffusion)
+    quality: Quality = group(Quality, images=0)  # of its priors while they train
 
 
 # One prior for all synthesis seeds, like the teachers.

@@ -24,6 +24,7 @@ from jdd.methods.base import Method, State
 from jdd.product import preview
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
+from jdd.report import plain
 from jdd.run.context import RunContext
 from jdd.run.session import Session
 from jdd.stages import classifier
@@ -159,7 +160,8 @@ class _Observer:
         if self._again is not None:
             found["reconstruction"] = self._reconstruction(state)
             context.remember("quality-reconstruction", self._name, found["reconstruction"])
-        session.metrics.log(self._line, at, **found, n=len(images))
+        words = plain.classifier(net.facts)
+        session.metrics.log(self._line, at, **found, n=len(images), classifier=words)
 
     def _reconstruction(self, state: State) -> float:
         """Return the mean squared error of test images, encoded and decoded, in pixels."""

@@ -28,7 +28,7 @@ OWN = {
     "squeeze.nets": "ConvNetBN", "squeeze.width": 4, "squeeze.epochs": 3, "squeeze.batch": 16,
     "squeeze.lr": 0.05, "eval.epochs": 3, "eval.batch": 4, "eval.lr": 0.01, "eval.curve": 0,
     "baselines.full": False, "baselines.random": 1, "vae.steps": 4, "vae.batch": 16,
-    "vae.channels": 2, "vae.width": 4, "vae.levels": 2, "diffusion.steps": 4,
+    "quality.every": 0, "vae.channels": 2, "vae.width": 4, "vae.levels": 2, "diffusion.steps": 4,
     "diffusion.batch": 16, "diffusion.width": 8, "diffusion.timesteps": 20, "sampling.steps": 5,
 }  # fmt: skip
 PRIOR = ("vae", "diffusion", "prototypes")
