@@ -31,7 +31,7 @@ ROOMS: dict[str, str] = {
     "config": "augment config/rules data errors nets schema specs stages/registry",
     "parallel": "data errors",
     "matching": "data errors nets parallel",
-    "generative": "errors generative/diffusion rng",
+    "generative": "errors generative/diffusion matching rng",
     "product": "data errors memory nets rng storage training/recipe",
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",

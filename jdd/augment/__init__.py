@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from jdd.augment import crops, dc, dsa, frepo
+from jdd.augment import crops, dc, diffaug, dsa, frepo
 from jdd.errors import BadInput, nearest
 
-KINDS: dict[str, ModuleType] = {"dsa": dsa, "dc": dc, "frepo": frepo, "views": crops}
+KINDS: dict[str, ModuleType] = {
+    "dsa": dsa,
+    "dc": dc,
+    "frepo": frepo,
+    "views": crops,
+    "diffaug": diffaug,
+}
 
 
 def kind(name: str) -> ModuleType:

@@ -23,6 +23,7 @@ import numpy as np
 from jdd import parallel, rng
 from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
+from jdd.evaluation.accuracy import by_batch
 from jdd.nets import Net
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
@@ -197,6 +198,7 @@ def test_nets(
       label: what the progress bar is called; '' for ``purpose``.
     """
     count, n = jax.tree.leaves(labels)[0].shape[:2]
+    tested = by_batch(net) if planned.recipe.test_norm == "batch" else net
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), planned.rates
@@ -229,14 +231,14 @@ def test_nets(
                 worst = float(jnp.max(loss))
                 bar.update(planned.shown(b, run), f"loss {worst:.3f}")
             if last in marks[:-1]:
-                early.append(test(net, trainer.evaluated(carry), session))
+                early.append(test(tested, trainer.evaluated(carry), session))
         if reader:
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
             # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        final = test(net, trainer.evaluated(carry), session)
+        final = test(tested, trainer.evaluated(carry), session)
         found.append(np.stack([*early, final], axis=1) if planned.test_every else final)
     return np.concatenate(found)[:count]
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.errors import BadInput, nearest
-from jdd.nets import priors
+from jdd.nets import gan, priors
 from jdd.nets.generator import Generator
 
 __all__ = ["Generator", "find", "gaussian", "make", "register"]
@@ -45,6 +45,7 @@ _OWN: dict[str, Make] = {
     "gaussian": gaussian,
     "vae": priors.vae,
     "diffusion": priors.diffusion,
+    "acgan": gan.acgan,
 }
 _REGISTERED: dict[str, Make] = {}  # of methods outside the package
 

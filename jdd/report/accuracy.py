@@ -72,6 +72,8 @@ def _random(evidence: Evidence) -> str:
     if evidence.retrieval:
         return "Random pairs are as many"
     if isinstance(evidence.product, GeneratorSet):
+        if evidence.baseline("random_bytes"):
+            return "Random images are as many as an epoch's, or take as many bytes as the generator"
         return "Random images take as many bytes as the generator"
     return "Random images are as many"
 
@@ -105,13 +107,18 @@ def baselines(evidence: Evidence) -> dict[str, str]:
     random = "Random real images"
     if evidence.retrieval:
         return {"random": "Random real pairs", "full": "All pairs"}
-    if isinstance(evidence.product, GeneratorSet):
+    of_bytes = evidence.baseline("random_bytes")
+    if isinstance(evidence.product, GeneratorSet) and not of_bytes:
         random = "Random real images of as many bytes"
     found = {"random": f"{random}, same labels" if evidence.teacher_labelled else random}
     if evidence.baseline("hard"):
         found["hard"] = "This set, hard labels"
     if evidence.baseline("random_hard"):
         found["random_hard"] = f"{random}, hard labels"
+    if of_bytes:
+        each = f"{of_bytes.about.get('per_class')} of each class"
+        fewer = "all there are, " if of_bytes.about.get("fewer_bytes") else ""
+        found["random_bytes"] = f"Random real images of as many bytes ({fewer}{each})"
     return found | {"full": "Whole training set"}
 
 

@@ -106,7 +106,7 @@ def _run(run: Run) -> dict[str, Any]:
     evidence = run.evidence
     result = evidence.result
     kinds = ["random", "full"]
-    kinds += [kind for kind in ("hard", "random_hard") if evidence.baseline(kind)]
+    kinds += [kind for kind in ("hard", "random_hard", "random_bytes") if evidence.baseline(kind)]
     baselines = {kind: _baseline(evidence, kind) for kind in kinds}
     return {
         "run": run.name,

@@ -15,6 +15,7 @@ from jdd.config.changes import changes
 from jdd.config.files import stage_names
 from jdd.methods.base import Method, State, all_finite
 from jdd.schema.common import Common
+from jdd.schema.values import flat
 
 Tree = Any
 # Learned variables: in words, and the keys of their learning rates.
@@ -25,8 +26,13 @@ _VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "labels": ("the labels", ("lr_y", "lr_label", "lr_img")),
     "similarity": ("the similarity", ("lr_sim",)),
     "text": ("the text vectors", ("lr_txt",)),
+    "generator": ("the generator", ("match.lr", "gan.lr")),
+    "critic": ("the critic", ("match.lr", "gan.lr")),
 }
-_RATES = ("lr_sim", "lr_img", "lr_txt", "lr_lr", "lr_y", "lr_label", "lr_student")
+_RATES = (
+    *("lr_sim", "lr_img", "lr_txt", "lr_lr", "lr_y", "lr_label", "lr_student"),
+    *("match.lr", "gan.lr"),
+)
 
 
 class Cause(NamedTuple):
@@ -69,7 +75,8 @@ def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) 
 def _of_loss(config: Common, loss: float, state: State) -> Cause:
     """Return the cause of a loss that is not finite."""
     if not hasattr(config, "unroll"):
-        return Cause(f"the loss became {loss}", ("lr_img", "lr_y", "lr_label"))
+        keys = ("lr_img", "lr_y", "lr_label", "match.lr", "gan.lr")
+        return Cause(f"the loss became {loss}", keys)
     keys, at = ("lr_student", *(key for name in state.variables for key in _of(name)[1])), ","
     rates, first = state.variables.get("lr"), getattr(config, "lr_student", None)
     if rates is not None and first is not None:
@@ -107,7 +114,8 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
     None of them is in force already. Without such a rate it is another seed.
     """
     rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
-    given = [(name, float(getattr(config, name, 0) or 0)) for name in rates]
+    values = flat(config)
+    given = [(name, float(values.get(name, 0) or 0)) for name in rates]
     changed = changes(config, rates)
     found = []
     for name, rate in given:

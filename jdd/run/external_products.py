@@ -62,6 +62,8 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
         if key not in spec.keys:
             raise BadInput(f"config.{key}", f"no key of {spec.title or 'its kind'}", "leave it out")
     values = {k: v for k, v in _values(product).items() if k in spec.keys} | given
+    if "ipc" in values:  # of a method with another least IPC, whose keys stand in for its own
+        values["ipc"] = max(values["ipc"], int(spec.keys["ipc"].minimum or 1))
     config, _ = configs.resolve(configs.fill(spec, values))
     if config.scores:
         found = f"true, of a product of kind {product.kind!r}"
@@ -152,4 +154,4 @@ def _values(product: PairSet | GeneratorSet) -> dict[str, Any]:
         return found | {"pairs": product.size, "protocol": recipe.get("protocol", "own")}
     # The classifier of the figures trains for minutes: enabled by --config.quality.images=1000.
     found["quality.images"] = 0
-    return found | {"ipc": max(2, int(recipe["ipc"])), "per_class": product.per_class}
+    return found | {"ipc": int(recipe["ipc"]), "per_class": product.per_class}

@@ -120,6 +120,9 @@ def _baselines(found: dict[str, Any], at: dict[str, Any], nets: set[str]) -> str
     if random:
         alike = " with the same teachers' labels" if found.get("teachers") else ""
         rivals.append(f"random real {'pairs' if pairs else 'images'}{alike} {show(random)}")
+    if of_bytes := at.get("random_bytes"):
+        each = f"{of_bytes['per_class']} of each class"
+        rivals.append(f"random real images of as many bytes, {each}, {show(of_bytes)}")
     if whole and not attack:
         every = "all pairs" if pairs else "the whole training set"
         after = plural(whole["epochs"], "epoch")

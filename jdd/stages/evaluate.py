@@ -29,16 +29,18 @@ from jdd.run.session import Session
 from jdd.schema.values import section
 from jdd.stages import label_stores, pairs
 from jdd.stages.base import Estimate, Stage
-from jdd.stages.costs import Seen, cost
+from jdd.stages.costs import Seen, cost, example
 from jdd.stages.initial_variables import distinct_nets, initial_variables
 from jdd.stages.registry import curve
-from jdd.stages.validation import baseline_size, validate_data
+from jdd.stages.validation import baseline_size, size_in_images, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries, summary, tester
 from jdd.training.recipe import with_eval_keys
 
 # The set itself, and its baselines: random images by the same recipe and, for a set with stored
-# labels, the set and random images with hard labels in the same views.
+# labels, the set and random images with hard labels in the same views. For a generator whose bytes
+# are not those of its images of an epoch, random images of its bytes too.
 SET, RANDOM, HARD, RANDOM_HARD = "", "random", "hard", "random_hard"
+RANDOM_BYTES = "random_bytes"
 
 
 class Job(NamedTuple):
@@ -177,15 +179,18 @@ def random_sets(
     dset: DistilledSet | GeneratorSet,
     draws: int,
     soft: Soft | None = None,
+    per_class: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
+
+    With ``per_class`` they have that many images of each class instead.
 
     They are ordered class by class, or as the set is where its order matters. Their labels are
     their classes (for an attack, the attacker's target classes), or the soft labels
     ``[k, classes]`` that ``soft`` returns for training rows ``[k]``.
     """
     classes, train = context.data.classes, context.data.train
-    per_class = baseline_size(dset) // classes
+    per_class = per_class or baseline_size(dset) // classes
     seed = context.config.seed
     index = np.stack(
         [
@@ -212,6 +217,7 @@ def measure_random(
     soft: Soft | None = None,
     net: Net | None = None,
     label: str = "",
+    per_class: int = 0,
 ) -> dict[str, Any]:
     """Train one net on each of ``draws`` draws of real images by the same recipe.
 
@@ -219,11 +225,12 @@ def measure_random(
       soft: computes their labels, of the set's label kind; None for hard labels.
       net: the net; None for the run's own.
       label: what the progress bar is called; '' for 'random'.
+      per_class: images of each class in a draw; 0 for the set's size.
     """
     net = net or context.net
     if isinstance(dset, PairSet):
         return pairs.measure_random(context, dset, draws, session, net)
-    images, labels = random_sets(context, dset, draws, soft)
+    images, labels = random_sets(context, dset, draws, soft, per_class)
     planned = train_eval.plan(dset)
     kind = "hard" if soft is None else dset.label_kind
     if soft is None and dset.label_kind == "centred":  # as the set's labels were initialised
@@ -269,11 +276,13 @@ def _jobs(context: RunContext) -> dict[str, Job]:
             jobs[fingerprint([identity, name])] = Job(seed, name)
         if seed == context.seeds[0]:
             for name in context.baseline_nets:
-                jobs |= _baseline_jobs(context, identity, Job(seed, name))
+                jobs |= _baseline_jobs(context, identity, Job(seed, name), context.load_set(seed))
     return jobs
 
 
-def _baseline_jobs(context: RunContext, identity: dict[str, Any], job: Job) -> dict[str, Job]:
+def _baseline_jobs(
+    context: RunContext, identity: dict[str, Any], job: Job, dset: AnyProduct
+) -> dict[str, Job]:
     """Return the measurements of a net's baselines by their keys."""
     draws = context.config.baselines.random
     hard = bool(getattr(context.config.baselines, "hard", False))
@@ -282,11 +291,21 @@ def _baseline_jobs(context: RunContext, identity: dict[str, Any], job: Job) -> d
     jobs = {}
     if draws:
         jobs[fingerprint([identity, "random", draws, *other])] = job._replace(kind=RANDOM)
+    if draws and _bytes_differ(context, dset):
+        key = fingerprint([identity, RANDOM_BYTES, draws, *other])
+        jobs[key] = job._replace(kind=RANDOM_BYTES)
     if hard:
         jobs[fingerprint([identity, "hard", *other])] = job._replace(kind=HARD)
     if hard and draws:
         jobs[fingerprint([identity, "random_hard", draws, *other])] = job._replace(kind=RANDOM_HARD)
     return jobs
+
+
+def _bytes_differ(context: RunContext, dset: AnyProduct | None) -> bool:
+    """Return whether as many bytes as a generator's are not as many images as ``ipc``."""
+    return isinstance(dset, GeneratorSet) and (
+        size_in_images(dset, context.data)[0] * dset.classes != baseline_size(dset)
+    )
 
 
 def _run(context: RunContext, session: Session) -> None:
@@ -323,6 +342,12 @@ def _measured(context: RunContext, job: Job, session: Session) -> dict[str, Any]
     if job.kind in (RANDOM, RANDOM_HARD):
         draws = context.config.baselines.random
         return measure_random(context, dset, draws, session, net=net, label=label)
+    if job.kind == RANDOM_BYTES:
+        assert isinstance(dset, GeneratorSet)
+        each, fewer = size_in_images(dset, context.data)
+        draws, label = context.config.baselines.random, "random, equal bytes"
+        found = measure_random(context, dset, draws, session, net=net, label=label, per_class=each)
+        return found | {"per_class": each, "fewer_bytes": fewer}
     n, test = context.config.eval.n, context.data.test
     found = measure(context, dset, net, n, test, "evaluate", session, before=True, label=label)
     return found | ({"net": net.name} if job.kind == HARD else {})
@@ -379,11 +404,16 @@ def _estimate(context: RunContext) -> Estimate:
     seconds = sum(e.seconds for e in found) * len(context.seeds)
     draws, n = context.config.baselines.random, context.config.eval.n
     hard = bool(getattr(context.config.baselines, "hard", False))
+    made = example(context) if draws else None
     for net in map(context.make_net, context.baseline_nets):
         if draws:
             seconds += cost(context, net, draws, memory=False, seen=seen).seconds * (1 + hard)
         if hard:
             seconds += cost(context, net, n, memory=False, seen=seen).seconds
+        if draws and _bytes_differ(context, made):
+            assert isinstance(made, GeneratorSet)
+            ratio = size_in_images(made, context.data)[0] * made.classes / made.size
+            seconds += cost(context, net, draws, memory=False, seen=seen).seconds * ratio
     note = "; ".join(e.note for e in found) + (f"; {draws} random draws" if draws else "")
     note += "; both with hard labels too" if hard else ""
     # The curve of the distill stage trains the same nets: timed here, so that they compile once.

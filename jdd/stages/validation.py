@@ -87,6 +87,17 @@ def baseline_size(dset: DistilledSet | GeneratorSet) -> int:
     return dset.classes * max(1, int(dset.recipe["ipc"]))
 
 
+def size_in_images(generator: GeneratorSet, data: Any) -> tuple[int, bool]:
+    """Return the images of each class that take a generator's bytes, and whether there are fewer.
+
+    Weights and images count as float32, fractions of an image are dropped. At least 1, at most the
+    smallest class of the training images: then there are fewer bytes of images than of weights.
+    """
+    images = generator.equal_images // data.classes
+    most = int(np.bincount(data.train.labels, minlength=data.classes).min())
+    return max(1, min(images, most)), images > most
+
+
 def _validate_random(context: RunContext, dset: DistilledSet | GeneratorSet) -> None:
     """Refuse sets whose size no draw of random real images can match."""
     config, count = context.config, baseline_size(dset)

@@ -31,7 +31,10 @@ _BASELINES = {
     "full": "the whole training set",
     "hard": "the set with hard labels",
     "random_hard": "random real images with hard labels",
+    "random_bytes": "random real images of as many bytes as the generator",
 }
+# Keys of ``baselines`` that a baseline needs, where they are not its name.
+_NEEDS = {"random_hard": ("random", "hard"), "random_bytes": ("random",)}
 _SCORES = {
     "hlr": "hard-label recovery",
     "slr": "soft-label recovery",
@@ -107,7 +110,7 @@ def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) ->
     if kind in own and name and name not in values["nets"]:
         needs = f"{name} among nets (here: {','.join(values['nets'])})"
     if kind == "baselines":
-        for key in {"random_hard": ("random", "hard")}.get(name, (name,)):
+        for key in _NEEDS.get(name, (name,)):
             if not values.get(f"baselines.{key}", False):
                 needs = f"baselines.{key} on, which is off or not a key of method {config.method}"
     if kind == "scores" and not values["scores"]:

@@ -197,6 +197,8 @@ class Recipe:
     tested net has the weights a and the running batch-norm statistics of the trained net, as EDC's
     students have. The trainer's ``evaluated`` returns it.
 
+    ``test_norm``: with "batch", tested nets normalise by the statistics of each test batch.
+
     The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
     ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``augment`` is one of
     ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: the loss on
@@ -297,6 +299,18 @@ class Recipe:
                 "for a, p in zip(average, net.parameters()):",
                 "    p.data.copy_(a)  # batch norm keeps its running statistics",
             ] * bool(r.ema),
+        },
+    )  # fmt: skip
+    test_norm: str = option(
+        "running", one_of("running", "batch"), row="schedule", later=True,
+        keys=("eval.test_norm",),
+        help="batch norm of nets that are tested: by its running statistics, or by those of every "
+        "200 test images, as in DiM's code",
+        words=lambda r: "; tested by the statistics of every 200 test images"
+        if r.test_norm == "batch" else "",
+        code={
+            "end": lambda r: ["# batch norm: tested in train mode, by every 200 test images"]
+            * (r.test_norm == "batch"),
         },
     )  # fmt: skip
     sam_rho: float = option(0.0, None, keys=("experts.sam_rho",))
