@@ -75,12 +75,12 @@ def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) 
 def _of_loss(config: Common, loss: float, state: State) -> Cause:
     """Return the cause of a loss that is not finite."""
     if not hasattr(config, "unroll"):
-        keys = ("lr_img", "lr_y", "lr_label", "match.lr", "gan.lr")
-        return Cause(f"the loss became {loss}", keys)
+        rates = ("lr_img", "lr_y", "lr_label", "match.lr", "gan.lr")
+        return Cause(f"the loss became {loss}", rates)
     keys, at = ("lr_student", *(key for name in state.variables for key in _of(name)[1])), ","
-    rates, first = state.variables.get("lr"), getattr(config, "lr_student", None)
-    if rates is not None and first is not None:
-        rate = max(float(r) for r in jax.tree.leaves(rates))
+    learned, first = state.variables.get("lr"), getattr(config, "lr_student", None)
+    if learned is not None and first is not None:
+        rate = max(float(r) for r in jax.tree.leaves(learned))
         at = f", trained at the learned rate {_short(rate)},"
         if rate > 1.5 * first:  # not the rate of the start: it has grown
             keys = ("lr_lr", "lr_img")

@@ -14,9 +14,10 @@ from jdd.training.recipe import Recipe
 def test_batch_norm_has_the_statistics_of_the_images_it_is_given(monkeypatch):
     monkeypatch.setattr(accuracy, "BATCH", 8)
     draw = np.random.default_rng(0)
-    net = nets.make("ConvNetBN", (8, 8, 1), 3, width=2, depth=1)
+    net = nets.make("ConvNetBN", (8, 8, 1), 3, width=4, depth=1)
     variables = net.init(jax.random.key(0))
-    images = (3 + 2 * draw.standard_normal((12, 8, 8, 1))).astype(np.float32)
+    sizes = np.arange(1, 13).reshape(-1, 1, 1, 1)
+    images = (sizes * draw.standard_normal((12, 8, 8, 1))).astype(np.float32)
     # The last batch, of 4 images, is filled up with themselves: twice each, the same statistics.
     guess = [
         np.argmax(net.apply(variables, part, train=True).logits, axis=1)

@@ -85,7 +85,8 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
             if one.rule:
                 assert keys[name].type == one.rule.type, name
     training = {k for k, key in config.COMMON.items() if key.sparse and k.startswith("eval.")}
-    assert training == {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma"}
+    own = {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma", "eval.test_norm"}
+    assert training == own
 
 
 def test_keys_are_in_config_json_only_where_they_are_set():
