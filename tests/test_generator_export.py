@@ -81,6 +81,7 @@ def run(code: str, folder: Path, python: str = sys.executable) -> float:
 def test_the_folder_is_read_again_and_its_programs_draw_the_same_images(name, tmp_path):
     made = small(name)
     folder = jdd.export(made, tmp_path / "out", "weights")
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1  # as readable as the page
     again = jdd.load(folder)
     assert again.architecture == made.architecture and again.per_class == made.per_class
     jax.tree.map(np.testing.assert_array_equal, again.params, made.params)

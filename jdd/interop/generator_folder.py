@@ -69,7 +69,7 @@ def write(product: GeneratorSet, path: Path) -> Path:
     Raises:
       BadInput: safetensors is missing; ``path`` is not empty or cannot be written.
     """
-    save = import_package("--format=weights").numpy.save_file
+    save = import_package("--format=weights").numpy.save  # save_file: readable by the owner alone
     arrays = generator.to_arrays(generator.validate(product, str(path)))
     words = {name: str(arrays.pop(name)) for name in _WORDS}
     described = {
@@ -79,8 +79,9 @@ def write(product: GeneratorSet, path: Path) -> Path:
         "recipe": json.loads(words["recipe"]),
     }
     with new_folder(path) as part:
-        save({n: np.array(a, order="C") for n, a in arrays.items()}, part / WEIGHTS)
-        save(example(product), part / EXAMPLE)
+        found = {n: np.array(a, order="C") for n, a in arrays.items()}
+        (part / WEIGHTS).write_bytes(save(found))
+        (part / EXAMPLE).write_bytes(save(example(product)))
         (part / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         (part / PAGE).write_text(page(product), encoding="utf-8")
     return path
