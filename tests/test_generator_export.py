@@ -32,6 +32,8 @@ SMALL = {
                   "levels": 2, "attention": True, "schedule": "scaled_linear", "timesteps": 20,
                   "steps": 3, "guidance": 2.0, "low": [-1.6], "high": [2.4],
                   "decoder": {"channels": 2, "width": 4, "levels": 1}},
+    "acgan": {"name": "acgan", "shape": [8, 8, 1], "classes": 3, "latent": 5, "width": 4,
+              "mean": [0.4], "std": [0.25]},
 }  # fmt: skip
 # Other options of an architecture: pixels, no guidance, an odd width; the layers of 28 pixels.
 OTHERS = {
@@ -39,6 +41,7 @@ OTHERS = {
         "shape": [6, 5, 1], "latent": 30, "decoder": None, "guidance": 1.0, "schedule": "cosine",
         "width": 3, "levels": 0,
     },
+    "acgan of 28 pixels": SMALL["acgan"] | {"shape": [28, 28, 1]},
 }  # fmt: skip
 
 

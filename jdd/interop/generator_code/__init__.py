@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jdd.interop.generator_code import diffusion, gaussian, vae
+from jdd.interop.generator_code import acgan, diffusion, gaussian, vae
 from jdd.interop.generator_code.base import Code
 
 CODES: dict[str, Callable[[Mapping[str, Any]], Code]] = {
     "gaussian": gaussian.code,
     "vae": vae.code,
     "diffusion": diffusion.code,
+    "acgan": acgan.code,
 }
 
 _TORCH = """import numpy as np
