@@ -158,7 +158,7 @@ def _storage(product: GeneratorSet) -> list[tuple[str, str]]:
         ),
         (
             "Random real images",
-            f"the baseline has {product.recipe['ipc']} of each class, the run's ipc",
+            f"the baseline that nets are compared with has {product.recipe['ipc']} of each class",
         ),
     ]
 
