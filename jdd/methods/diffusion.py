@@ -60,7 +60,7 @@ def predictor(config: Any, problem: Problem) -> Denoiser:
 def phase(config: Any, problem: Problem) -> Method:
     """Return the training of the predictor; ``variables``: ``params`` and their average ``ema``."""
     own, classes = config.diffusion, problem.data.classes
-    coder, _ = space_of(config, problem)
+    coder, shape = space_of(config, problem)
     net, schedule = predictor(config, problem), diffusion.schedule_of(own.schedule, own.timesteps)
     prior = {} if coder is None else problem.phases["vae"].variables
     fixed = {} if coder is None else {
@@ -89,6 +89,15 @@ def phase(config: Any, problem: Problem) -> Method:
         eps = net.apply(variables["params"], z, t, jnp.where(none, classes, labels))
         return jnp.mean((eps - noise) ** 2), ({}, {})
 
+    def samples(state: State, key: jax.Array, labels: jax.Array) -> jax.Array:
+        """Draw by the averaged weights, with the run's sampler."""
+        start, how = jax.random.normal(key, (len(labels), *shape)), config.sampling
+        found = diffusion.sample(
+            lambda z, t, y: net.apply(state.variables["ema"], z, t, y),
+            schedule, start, labels, how.steps, how.guidance,
+        )  # fmt: skip
+        return found if coder is None else coder.decode(prior["params"], found / prior["scale"])
+
     def advance(state: State, key: jax.Array) -> State:
         done = state.aux["done"] + 1
         decay = jnp.minimum(own.ema, (1 + done) / (10 + done))
@@ -99,7 +108,7 @@ def phase(config: Any, problem: Problem) -> Method:
     return Method(
         init, batches(problem, "diffusion/rows", own.batch, own.parts), objective, no_product,
         learned(optax.adam(own.lr), "ema"), advance=advance, constants=fixed, simple=True,
-        merged=True,
+        merged=True, samples=samples,
     )  # fmt: skip
 
 

@@ -72,6 +72,15 @@ def phase(config: Any, problem: Problem) -> Method:
         moved = jax.tree.map(lambda old, new: DECAY * old + (1 - DECAY) * new, aux, seen)
         return loss, (jax.lax.stop_gradient(moved), metrics)
 
+    def samples(state: State, key: jax.Array, labels: jax.Array) -> jax.Array:
+        """Draw from the prior N(0, I), which knows no classes."""
+        z = jax.random.normal(key, (len(labels), *net.latent))
+        return net.decode(state.variables["params"], z)
+
+    def reconstruct(state: State, images: jax.Array) -> jax.Array:
+        mean, _ = net.encode(state.variables["params"], images)
+        return net.decode(state.variables["params"], mean)
+
     def advance(state: State, key: jax.Array) -> State:
         mean, square = (state.aux[n] / state.aux["weight"] for n in ("mean", "square"))
         scale = jax.lax.rsqrt(jnp.maximum(square - mean**2, 1e-12))
@@ -80,6 +89,7 @@ def phase(config: Any, problem: Problem) -> Method:
     return Method(
         init, batches(problem, "vae/rows", own.batch, own.parts), objective, no_product,
         learned(optax.adam(own.lr), "scale"), advance=advance, simple=True, merged=True,
+        samples=samples, reconstruct=reconstruct,
     )  # fmt: skip
 
 
@@ -154,13 +164,11 @@ def pixel_bounds(transform: Transform) -> tuple[list[float], list[float]]:
 
 
 def packed(problem: Problem, described: dict[str, Any], params: Tree) -> GeneratorSet:
-    """Return the product. Its recipe's ``ipc``: images of each class that take as many bytes."""
+    """Return the product: ``ipc`` images of each class are drawn for every epoch."""
     config, data = problem.config, problem.data
     arrays = jax.tree.map(np.asarray, params)
     found = recipe(problem, 0, lr=config.eval.lr)
-    made = GeneratorSet(described, arrays, config.ipc, found, data.transform)
-    each = 4 * data.classes * math.prod(data.shape)
-    return made.with_recipe(found | {"ipc": max(1, round(made.stored_bytes / each))})
+    return GeneratorSet(described, arrays, config.ipc, found, data.transform)
 
 
 def fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jdd.schema.common import Baselines, Common, Eval, Experts, Net
 from jdd.schema.generative import Sampling, Vae, validate_generator
 from jdd.schema.key import group, like
+from jdd.schema.quality import Quality
 from jdd.specs.base import Spec
 from jdd.stages.registry import Phase
 
@@ -49,11 +50,11 @@ class Generated(Common):
     align_corners: bool = like(Common, "align_corners", default=False)
     net: Net = group(Net)
     eval: Eval = group(Eval, curve=0)
-    # A trained generator takes more bytes than most classes have images.
-    baselines: Baselines = group(Baselines, random=0)
+    baselines: Baselines = group(Baselines)
     experts: Experts = group(Experts, momentum=0.9, weight_decay=5e-4)
     vae: Vae = group(Vae)
     sampling: Sampling = group(Sampling)
+    quality: Quality = group(Quality)
 
 
 @dataclass(frozen=True)
