@@ -92,6 +92,30 @@ def validate_prior(values: Mapping[str, Any]) -> None:
             raise BadInput(f"config.{name}.parts", found, f"one of {', '.join(divisors)}")
 
 
+def validate_levels(values: Mapping[str, Any], dataset: Any) -> None:
+    """Refuse more halvings than a side of the images, or of their latents, allows.
+
+    Raises:
+      BadInput: naming the key and the most that fits.
+    """
+    side = max(dataset.shape[:2])
+    of = "images"
+    if values.get("diffusion.space") != "pixels":
+        _validate_halvings("vae.levels", values["vae.levels"], side, of)
+        side, of = -(-side // 2 ** values["vae.levels"]), "latents"
+    if "diffusion.levels" in values:
+        # The first level has the maps' own size.
+        _validate_halvings("diffusion.levels", values["diffusion.levels"], 2 * side, of)
+
+
+def _validate_halvings(name: str, levels: int, side: int, of: str) -> None:
+    most = (side - 1).bit_length()
+    if levels > most:
+        shown = side // 2 if name == "diffusion.levels" else side
+        found = f"{levels}, of {of} of {shown} a side"
+        raise BadInput(f"config.{name}", found, f"{most} or fewer")
+
+
 def validate_generator(values: Mapping[str, Any]) -> None:
     """Refuse resolved values that do not go with a generator as product.
 

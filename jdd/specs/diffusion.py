@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.errors import BadInput
-from jdd.schema.generative import Diffusion, validate_generator
+from jdd.schema.generative import Diffusion, validate_generator, validate_levels
 from jdd.schema.key import group
 from jdd.specs import vae
 from jdd.specs.base import Spec, Stages, Values
@@ -67,5 +67,6 @@ SPEC = Spec(
     defaults=vae.DEFAULTS,
     starts=STARTS,
     validate=validate,
+    validate_data=validate_levels,
     stages=stages,
 )

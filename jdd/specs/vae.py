@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.schema.common import Baselines, Common, Eval, Experts, Net
-from jdd.schema.generative import Sampling, Vae, validate_generator
+from jdd.schema.generative import Sampling, Vae, validate_generator, validate_levels
 from jdd.schema.key import group, like
 from jdd.schema.quality import Quality
 from jdd.specs.base import Spec
@@ -70,5 +70,6 @@ SPEC = Spec(
     defaults=DEFAULTS,
     starts=STARTS,
     validate=validate_generator,
+    validate_data=validate_levels,
     stages=(VAE, "distill", "evaluate", "report", "full"),
 )

@@ -146,7 +146,7 @@ def test_a_resumed_phase_is_bit_equal_and_its_loss_falls(made, tmp_path):
         steps(tmp_path / "parts", stop=31)
     jax.tree.map(np.testing.assert_array_equal, whole, steps(tmp_path / "parts"))
     losses = [row["loss"] for row in read(tmp_path / "whole/metrics.jsonl")]
-    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
+    assert np.mean(losses[-15:]) < 0.95 * np.mean(losses[:15])
     images = method.samples(whole, jax.random.key(0), jnp.asarray([0, 1]))
     assert images.shape == (2, *problem.data.shape) and np.isfinite(images).all()
 
@@ -217,6 +217,8 @@ def test_the_gaussians_of_classes_are_those_of_their_posteriors():
     "method, keys, words",
     [
         ("vae", {"vae.batch": 64, "vae.parts": 3}, "config.vae.parts: 3, and vae.batch=64"),
+        ("vae", {"vae.levels": 4}, "config.vae.levels: 4, of images of 8 a side; 3 or fewer"),
+        ("diffusion", {"diffusion.levels": 2}, "2, of latents of 1 a side; 1 or fewer"),
         ("vae", {"steps": 5}, "a prior is trained for vae.steps"),
         ("vae", {"data.zca": "kornia"}, "pixels are clipped"),
         ("diffusion", {"scores": True}, "scores are of fixed sets"),

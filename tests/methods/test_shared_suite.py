@@ -167,7 +167,7 @@ KEYS: dict[str, dict[str, Any]] = {
 CHOSEN = ("herding", "kcenter", "random")
 # Real crops put together, and images of a prior: no steps, and no rows of the training images to
 # keep. They have tests of their own. Products that are no fixed set of images:
-# tests/test_products_run.py.
+# tests/test_products_run.py; the phases VAE and diffusion: test_priors.py.
 EXCLUDED = (
     "rded",
     "d4m",
