@@ -39,7 +39,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Optimiser", optimiser(train)),
         ("Learning rate", rates(evidence)),
         ("Schedule", schedule(train)),
-        ("Loss", loss(train)),
+        ("Loss", loss(train) + _weighted(evidence)),
         ("Labels", _labels(evidence)),
         ("Augmentation", augmentation(evidence)),
         ("Input", _input(found)),
@@ -124,6 +124,15 @@ def loss(train: Mapping[str, Any]) -> str:
 def _sentence(train: Mapping[str, Any], row: str) -> str:
     found = training(train)
     return found.sentence(row) if found else ""
+
+
+def _weighted(evidence: Evidence) -> str:
+    """Return in words the range of the images' weights; '' without weights."""
+    weights = evidence.dataset.weights if evidence.dataset else None
+    if weights is None:
+        return ""
+    low, high = number(float(weights.min())), number(float(weights.max()))
+    return f"; of each image times its weight, {low} to {high} (mean 1)"
 
 
 def labels(evidence: Evidence) -> str:

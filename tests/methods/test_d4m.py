@@ -13,12 +13,15 @@ from jdd import config as configs
 from jdd import rng
 from jdd.errors import BadInput, Interrupted
 from jdd.generative import diffusion, prototypes
+from jdd.interop import torch_data
 from jdd.methods import d4m
 from jdd.methods.vae import net_of
 from jdd.product.distilled_set import DistilledSet
+from jdd.report import replay
+from jdd.report.evidence import gather
 from jdd.run.metrics import read
 from jdd.run.session import Session
-from jdd.stages import phases
+from jdd.stages import label_stores, phases
 from jdd.storage import checkpoints
 from tests import runs
 from tests.generative import tiny_pipeline
@@ -224,21 +227,37 @@ def test_remainders_are_dropped_but_for_the_last_class_with_the_bugs_of_the_refe
     assert d4m.prototypes(*plain)(0).aux["fitted"].tolist() == counts.tolist()
 
 
-def test_sizes_of_clusters_weigh_the_losses_of_students(done, keys, tmp_path):
-    place, result = done
+def test_sizes_of_clusters_weigh_the_losses_of_students(done, keys, tmp_path, monkeypatch):
+    place, _ = done
+    whole, given = label_stores.label_reader, []
+
+    def reader(context, dset, planned, stores, classes, weights=None):
+        given.append(weights)
+        found = whole(context, dset, planned, stores, classes, weights)
+        held = found[1].at([0], 0).get("weights")
+        assert (held is None) == (weights is None)
+        if held is not None:
+            np.testing.assert_array_equal(held, weights[None])
+        return found
+
+    monkeypatch.setattr(label_stores, "label_reader", reader)
     shutil.copytree(place, tmp_path / "run")
     for name in ("config.json", "distilled.npz", "result.json", "metrics.jsonl"):
         (tmp_path / "run" / name).unlink()
     shutil.rmtree(tmp_path / "run/labels")
-    own = {**keys, "weights": "clusters", "baselines.random": 0, "baselines.hard": False}
+    own = {**keys, "weights": "clusters", "baselines.hard": False}
     other = runs.run(own, tmp_path / "run")
     ours, plain = (DistilledSet.load(p / "distilled.npz") for p in (tmp_path / "run", place))
     np.testing.assert_array_equal(ours.images, plain.images)  # the priors were not trained again
     sizes = np.asarray(state_of(place, "prototypes")["aux"]["sizes"])
     wanted = (2 * sizes / sizes.sum(1, keepdims=True)).ravel()
     np.testing.assert_allclose(ours.weights, wanted, rtol=1e-5)
-    assert np.ptp(ours.weights) > 0
-    assert other["accuracy"]["ConvNetBN"]["n"] == 2
+    assert np.ptp(ours.weights) > 0 and other["accuracy"]["ConvNetBN"]["n"] == 2
+    np.testing.assert_array_equal(given[0], ours.weights)  # of the set, not of random images
+    assert len(given) == 2 and given[1] is None
+    with pytest.raises(BadInput, match="stored labels of a set whose images have weights"):
+        torch_data._store(ours, tmp_path / "run")
+    assert replay.torch(gather(place)) and replay.torch(gather(tmp_path / "run")) is None
 
 
 def test_a_prior_of_pixels_needs_no_autoencoder(made, keys, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jdd.report import replay, torch_net
+from jdd.report import recipe, replay, torch_net
 from jdd.report.evidence import gather
 from tests import tiny_distilled
 
@@ -18,6 +18,8 @@ def test_weights_of_images_scale_the_targets(tmp_path: Path) -> None:
     at = lines.index('y = torch.from_numpy(z["labels"]).long()')
     assert lines[at + 1] == "y = torch.eye(3)[y]"
     assert lines[at + 2] == 'y = y * torch.from_numpy(z["weights"])[:, None]'
+    rows = dict(recipe.table(gather(tmp_path)))
+    assert rows["Loss"].endswith("; of each image times its weight, 0 to 2 (mean 1)")
     dset.save(tmp_path / "distilled.npz")
     assert "weights" not in (replay.plain(gather(tmp_path)) or "")
 
