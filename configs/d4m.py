@@ -8,7 +8,8 @@ The prior is trained here on the real images. Stable Diffusion instead (needs jd
     python -m jdd.main --config=configs/d4m.py:imagenet,ipc=10 --config.data.path=imagenet \\
         --config.prior=stable_diffusion --config.sd.weights=stable-diffusion-v1-5
 
-not yet run
+Measured on digits at IPC 1 with a short prior, four seeds: 83.5 ± 2.2 %, random images 72.1
+(docs/methods/d4m.md); with the whole prior, and the others, not yet run.
 """
 
 from jdd.config import from_arg

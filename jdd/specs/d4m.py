@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jdd.errors import BadInput
 from jdd.schema.d4m import FromPrototypes, Guide, StableDiffusion
 from jdd.schema.decoupled import Decoupled
-from jdd.schema.generative import Diffusion, Vae, validate_prior
+from jdd.schema.generative import Diffusion, Vae, validate_levels, validate_prior
 from jdd.schema.key import group, option
 from jdd.schema.quality import Quality
 from jdd.specs import diffusion, sre2l, vae
@@ -174,7 +174,9 @@ def validate_data(values: Values, data: Dataset) -> None:
     if values["ref_bugs"] and short:
         found = f"{counts[short[0]]} images of class {data.class_names[short[0]]}, and buffers of "
         raise BadInput("config.km_expand", f"{found}{size}", "smaller buffers, or ref_bugs=false")
-    if values["prior"] == "stable_diffusion":
+    if values["prior"] == "own":
+        validate_levels(values, data)
+    else:
         SPEC.find("jdd.generative.stable_diffusion:validate")(values["sd.weights"])
 
 

@@ -285,6 +285,7 @@ def test_cost_is_foretold_and_nothing_is_written(keys, tmp_path, capsys):
         ({"ipc": 4, "prototypes": 3}, "config.prototypes: 3 with ipc=4; one of 1, 2, 4"),
         ({"ref_bugs": True, "km_expand": 50}, "config.km_expand: .* of class .*buffers of 100"),
         ({"vae.batch": 15}, "config.vae.parts: 2, and vae.batch=15"),
+        ({"vae.levels": 4}, "config.vae.levels: 4, of images of 8 a side; 3 or fewer"),
         ({"data.zca": "kornia"}, "config.data.zca: kornia"),
         (
             {"prior": "stable_diffusion", "guide.mode": 0.1},
