@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from jdd.augment import crops, dc, diffaug, dsa, frepo
+from jdd.augment import crops, dc, diffaug, dsa, frepo, idc
 from jdd.errors import BadInput, nearest
 
 KINDS: dict[str, ModuleType] = {
     "dsa": dsa,
     "dc": dc,
     "frepo": frepo,
+    "idc": idc,
     "views": crops,
     "diffaug": diffaug,
 }

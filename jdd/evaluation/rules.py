@@ -246,6 +246,10 @@ def _validate_pairs(pairs: PairSet, where: str) -> None:
         raise BadInput(
             where, found, f"one of {', '.join(PAIRED)}, with order 'shuffled' or 'drawn'"
         )
+    for name, plain in (("cutmix", 0), ("factor", 1)):
+        if train.get(name, plain) != plain:
+            found = f"recipe.train.{name} is {train[name]!r}, of pairs"
+            raise BadInput(where, found, f"{plain}, or leave it out")
 
 
 def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> None:
@@ -259,6 +263,7 @@ def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> Non
             found = f"recipe.augment.strategy: {error.found}"
             flag = _flag(dset.recipe, "augment.strategy")
             raise BadInput(where, found, error.allowed + flag) from None
+    _validate_formed(dset, where)
     for name, plain in (("rates", "own"), ("test_every", 0)):
         if train.get(name, plain) != plain:
             raise BadInput(
@@ -296,6 +301,23 @@ def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> Non
         if objective.get(key, 0) >= classes:
             found = f"recipe.objective.{key} is {objective[key]!r}"
             raise BadInput(where, found, f"0 to {classes - 1}")
+
+
+def _validate_formed(dset: DistilledSet | GeneratorSet, where: str) -> None:
+    """Refuse mixing of stored views, and images that cannot stand for several."""
+    train = dset.recipe["train"]
+    factor, stored = train.get("factor", 1), train["order"] == "stored"
+    if stored and train.get("cutmix", 0):
+        found = f"recipe.train.cutmix is {train['cutmix']!r} with order 'stored'"
+        raise BadInput(where, found, "0: the stored views are mixed already")
+    if factor == 1:
+        return
+    found = f"recipe.train.factor is {factor!r}"
+    if stored or train["order"] != "shuffled" or isinstance(dset, GeneratorSet):
+        raise BadInput(where, found, "1, except of fixed sets with order 'shuffled'")
+    if any(side % factor for side in dset.images.shape[1:3]):
+        h, w = dset.images.shape[1:3]
+        raise BadInput(where, f"{found}, of images of {h}x{w}", "a divisor of both sides")
 
 
 def _validate_labels(dset: DistilledSet | GeneratorSet, where: str) -> None:

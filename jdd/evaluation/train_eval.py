@@ -21,10 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
+from jdd.augment import formation
 from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import by_batch
 from jdd.nets import Net
+from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
 from jdd.run.session import Session
@@ -124,6 +126,21 @@ def plan(dset: AnyProduct, where: str = "the set's recipe") -> Plan:
         label_kind=dset.label_kind, classes=dset.classes, distillation=distillation(dset)
     )
     return Plan(own, rates or lr, passes, steps or len(rates), recipe.epochs)
+
+
+def formed(dset: DistilledSet) -> DistilledSet:
+    """Return the set of the images that are trained on: of a set with a factor, the decoded ones.
+
+    Labels and weights are repeated; the recipe's factor is 1. Another set is returned unchanged.
+    """
+    train = dset.recipe["train"]
+    if (factor := int(train.get("factor", 1))) == 1:
+        return dset
+    images = np.asarray(formation.decode(jnp.asarray(dset.images), factor))
+    labels = np.repeat(dset.labels, factor**2, axis=0)
+    weights = None if dset.weights is None else np.repeat(dset.weights, factor**2)
+    whole = dset._replace(images=images, labels=labels, weights=weights)
+    return whole.with_recipe(dset.recipe | {"train": train | {"factor": 1}})
 
 
 def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:

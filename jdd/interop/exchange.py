@@ -11,6 +11,7 @@ import numpy as np
 
 from jdd import memory
 from jdd.errors import BadInput, nearest
+from jdd.evaluation import train_eval
 from jdd.interop import (
     class_folders,
     ddranking,
@@ -184,7 +185,8 @@ def export(
         if dataset.recipe["train"]["order"] == "stored":
             found = "a set of stored labels, one for every view"
             raise BadInput("--format=ddranking", found, "png, safetensors, pt or npz")
-        return ddranking.write(dataset, path)
+        # Its layout has no recipe: images that stand for several are written decoded.
+        return ddranking.write(train_eval.formed(dataset), path)
     return torch_files.write(dataset, path)
 
 

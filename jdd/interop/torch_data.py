@@ -43,7 +43,7 @@ class Examples:
         self._torch = importlib.import_module("torch")
         self._store, self._seed, self._augmented = store, seed, augmented
         dset = distilled_set.validate(dset, "torch_dataset")
-        self._dset = dset = _weighted(dset)
+        self._dset = dset = train_eval.formed(_weighted(dset))
         if rules.rate(dset) is None:  # of no account here, but a plan needs one
             dset = dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"lr": 0.01}})
         self._recipe = train_eval.plan(dset).recipe

@@ -108,7 +108,8 @@ class Method(NamedTuple):
         entries of ``aux``, averaged over the items like the loss. ``aux`` also holds the arrays of
         the step's ``shared`` indices. None: there are no steps.
       distilled: ``(state, steps) -> product``: a set, pairs, or a generator (``jdd/product``).
-      optimizer: the outer optimiser over ``variables``.
+      optimizer: the outer optimiser over ``variables``; one with extra arguments is given the
+        step's loss as ``value``.
       prepare: ``(aux) -> new``: the entries of ``aux`` that change once per step, before its items.
       advance: ``(state, key) -> state`` between steps.
       accept: ``(loss) -> bool array``; False skips the update of a step, which still counts.

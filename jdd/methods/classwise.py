@@ -65,14 +65,26 @@ def real_rows(
     Classes with fewer images give all of theirs, padded with repeats of weight 0; b is the largest
     number drawn.
     """
-    width = min(batch, max(len(rows) for rows in by_class))
-    rows = np.zeros((len(by_class), width), np.int32)
-    weight = np.zeros((len(by_class), width), np.float32)
-    for c, own in enumerate(by_class):
-        taken = draw.permutation(own)[:width]
-        rows[c] = np.resize(taken, width)
-        weight[c, : len(taken)] = 1 / len(taken)
-    return rows, weight
+    width = widest(by_class, batch)
+    rows, weight = zip(*(padded_rows(draw, own, width) for own in by_class), strict=True)
+    return np.stack(rows), np.stack(weight)
+
+
+def widest(by_class: list[np.ndarray], batch: int) -> int:
+    """Return the largest number of different images, ``batch`` at most, that a class gives."""
+    return min(batch, max(len(rows) for rows in by_class))
+
+
+def padded_rows(
+    draw: np.random.Generator, own: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw ``width`` different rows of ``own``, ``[width]``, with weights that sum to 1.
+
+    If there are fewer, all of them are drawn, padded with repeats of weight 0.
+    """
+    taken, weight = draw.permutation(own)[:width], np.zeros(width, np.float32)
+    weight[: len(taken)] = 1 / len(taken)
+    return np.resize(taken, width).astype(np.int32), weight
 
 
 class Classwise:

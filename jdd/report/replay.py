@@ -112,7 +112,7 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
         after = f".long()\ny = torch.eye({classes})[y]" if hard else after
         after += '\ny = y * torch.from_numpy(z["weights"])[:, None]'
     turns = r.steps or r.total_passes
-    n = len(dataset.images)
+    n = len(dataset.images) * r.factor**2
     unit = r.steps_per_epoch(n) if r.steps else 1
     lines = [
         "import json, math, numpy as np, torch",
@@ -120,6 +120,7 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
         'recipe = json.loads(str(z["recipe"]))',
         'x = torch.from_numpy(z["images"]).permute(0, 3, 1, 2)',
         f'y = torch.from_numpy(z["labels"]){after}',
+        *r.code("set"),
         *net,
         *r.code("make"),
         *(_plan(r.schedule, turns, unit) if r.schedule else ()),
@@ -165,6 +166,8 @@ def _batches(evidence: Evidence, r: Recipe, n: int) -> list[str]:
         lines.append(f"# in shuffled batches of {r.batch}")
     if augmentation(evidence) != "none":
         lines.append("# augment x as the recipe says")
+    if r.cutmix:
+        lines.append(f"# with chance {r.cutmix:g}: CutMix of x, labels mixed by area")
     return lines
 
 

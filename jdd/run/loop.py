@@ -104,7 +104,8 @@ def make_step(method: Method, seed: int, devices: Sequence[jax.Device]) -> Progr
     @jax.jit
     def update(carry: Carry, result: Tree, alive: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
         (loss, (aux, metrics)), grads = result
-        moves, optimizer = method.optimizer.update(grads, carry.optimizer, carry.state.variables)
+        outer = optax.with_extra_args_support(method.optimizer)  # a schedule may follow the loss
+        moves, optimizer = outer.update(grads, carry.optimizer, carry.state.variables, value=loss)
         state = State(optax.apply_updates(carry.state.variables, moves), carry.state.aux | aux)
         state = method.advance(state, rng.key(seed, "advance", carry.step))
         accepted = method.accept(loss)

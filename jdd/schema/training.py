@@ -60,6 +60,9 @@ def validate(values: Mapping[str, Any]) -> None:
     for name, one in _declared().items():
         if one.rule is not None and not one.rule.holds(values[name]):
             raise BadInput(f"config.{name}", show(values[name]), one.rule.words)
+    if values["eval.cutmix"] and ("relabel.mix" in values or "pairs" in values):
+        allowed = "0: views are mixed by relabel.mix" if "relabel.mix" in values else "0 for pairs"
+        raise BadInput("config.eval.cutmix", show(values["eval.cutmix"]), allowed)
     for kind in schedules.OFFERED:
         for one in options(schedules.KINDS[kind]):
             name = one.keys[0]

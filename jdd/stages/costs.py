@@ -28,13 +28,14 @@ from jdd.training import trainer
 
 
 def example(context: RunContext) -> AnyProduct:
-    """Return the set of step 0, made without trained experts; black images if labelled later."""
+    """Return the set of step 0 as nets see it, by untrained experts; black images if relabelled."""
     if "relabel" in stage_names(context.config):
         count = context.config.ipc * context.data.classes
         black = np.broadcast_to(np.float32(0), (count, *context.data.shape))
         return decoupled.dataset(context.blank, black, 0)
     method = methods.make(context.config, phases.blank(context))
-    return method.distilled(method.init(context.seeds[0]), 0)
+    found = method.distilled(method.init(context.seeds[0]), 0)
+    return train_eval.formed(found) if isinstance(found, DistilledSet) else found
 
 
 def _material(dset: AnyProduct) -> tuple[Any, Any]:

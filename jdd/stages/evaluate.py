@@ -100,6 +100,8 @@ def measure(
     If the recipe gives initial variables, at most one net per initial state is trained. With
     ``before`` the result contains the same figures before the steps, as "before".
     """
+    if isinstance(dset, DistilledSet):
+        dset = train_eval.formed(dset)
     start = initial_variables(context, dset, net)
     n = distinct_nets(start, n)
     task = tasks.of(dset.recipe)
@@ -231,7 +233,8 @@ def measure_random(
     if isinstance(dset, PairSet):
         return pairs.measure_random(context, dset, draws, session, net)
     images, labels = random_sets(context, dset, draws, soft, per_class)
-    planned = train_eval.plan(dset)
+    # Real images are shown whole: as many as are stored, not as many as these stand for.
+    planned = train_eval.plan(dset.with_recipe(_whole(dset.recipe)))
     kind = "hard" if soft is None else dset.label_kind
     if soft is None and dset.label_kind == "centred":  # as the set's labels were initialised
         labels, kind = np.asarray(losses.centred(labels, dset.classes)), dset.label_kind
@@ -257,6 +260,13 @@ def measure_random(
         label=label,
     )
     return {**summaries(task.metrics, found), "net": net.name}
+
+
+def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe whose images stand for themselves alone."""
+    if recipe["train"].get("factor", 1) == 1:
+        return recipe
+    return recipe | {"train": recipe["train"] | {"factor": 1}}
 
 
 def with_hard_loss(dset: AnyProduct) -> AnyProduct:

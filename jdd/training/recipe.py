@@ -172,6 +172,26 @@ def _parts_words(r: Recipe) -> str:
     return f", in {r.parts} parts of which batch norm sees one at a time" if r.parts > 1 else ""
 
 
+def _factor_words(r: Recipe) -> str:
+    if r.factor == 1:
+        return ""
+    return (
+        f"; an image stands for {r.factor**2}: its {r.factor} × {r.factor} tiles, each enlarged to "
+        "the whole size"
+    )
+
+
+def _factor_code(r: Recipe) -> list[str]:
+    if r.factor == 1:
+        return []
+    return [
+        f"tiles = [t for rows in x.chunk({r.factor}, 2) for t in rows.chunk({r.factor}, 3)]",
+        'larger = dict(size=x.shape[2:], mode="bilinear")',
+        "x = torch.cat([torch.nn.functional.interpolate(t, **larger) for t in tiles])",
+        f"y = torch.cat([y] * {r.factor**2})",
+    ]
+
+
 def _updates_words(r: Recipe) -> str:
     more = f"; running statistics move {r.norm_updates} times a step"
     return more if r.norm_updates > 1 else ""
@@ -198,6 +218,12 @@ class Recipe:
     students have. The trainer's ``evaluated`` returns it.
 
     ``test_norm``: with "batch", tested nets normalise by the statistics of each test batch.
+
+    ``cutmix``: the probability that a step mixes its batch (Yun et al., ICCV 2019): a box of
+    another image of the batch, lambda ~ U(0, 1), one box for all, and targets mixed by its area.
+
+    ``factor``, of fixed sets: each stored image stands for factor^2 training images, which
+    ``augment/formation.py`` decodes before training (``train_eval.formed``).
 
     The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
     ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``augment`` is one of
@@ -313,6 +339,15 @@ class Recipe:
             * (r.test_norm == "batch"),
         },
     )  # fmt: skip
+    cutmix: float = option(
+        0.0, number(0, 1), row="loss", later=True, keys=("eval.cutmix",),
+        help="chance that a step shows its batch with CutMix: a box of another image, labels mixed "
+        "by its area (0: never)",
+        words=lambda r: f"; CutMix with chance {figure(r.cutmix)}" if r.cutmix else "",
+    )  # fmt: skip
+    factor: int = option(
+        1, whole(1), row="schedule", later=True, words=_factor_words, code={"set": _factor_code},
+    )  # fmt: skip
     sam_rho: float = option(0.0, None, keys=("experts.sam_rho",))
     sam_alpha: float = option(0.0, None, keys=("experts.sam_alpha",))
     augment: str = "dsa"
@@ -394,8 +429,8 @@ class Recipe:
         """Return lines of the report's PyTorch program.
 
         Args:
-          place: "make", before the loop; "argument", of the optimiser; "step"; "turn", at the end
-            of an epoch; "end", after the loop.
+          place: "set", when the set is read; "make", before the loop; "argument", of the optimiser;
+            "step"; "turn", at the end of an epoch; "end", after the loop.
         """
         made = (one.code[place](self) for one in options_.options(Recipe) if place in one.code)
         return [line for lines in made for line in lines]

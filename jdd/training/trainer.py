@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd import augment, parallel
+from jdd.augment import cutmix
 from jdd.matching import contrastive, losses
 from jdd.nets import Net
 from jdd.parallel.parts import summed, zeros
@@ -156,8 +157,11 @@ def make(
       over: devices that share the images of a batch; batch statistics are of the whole batch.
 
     Raises:
-      ValueError: with ``fed``, if the recipe's order is not ``shuffled``.
+      ValueError: with ``fed``, if the recipe's order is not ``shuffled``; a recipe of stored images
+        that stand for several (``factor``), which are decoded first.
     """
+    if recipe.factor != 1:
+        raise ValueError("images of a set with a factor are decoded first: train_eval.formed")
     if fed and recipe.order != "shuffled":
         raise ValueError(f"batches are fed in shuffled order, not {recipe.order}")
     made = _Training(net, recipe, n, fed, over)
@@ -310,6 +314,14 @@ class _Training:
         return jax.tree.map(one, before, carry["average"], carry["variables"]["params"])
 
     def _shown(self, keys: Keys, images: Tree, labels: Tree, step: Tree) -> tuple[Tree, Tree]:
+        """Return the augmented and mixed batch, and its targets."""
+        x, target = self._augmented(keys, images, labels, step)
+        if not self.recipe.cutmix:
+            return x, target
+        key = jax.random.fold_in(jax.random.fold_in(keys.own, 3), step)
+        return cutmix.mixed(key, x, target, self.recipe.cutmix)
+
+    def _augmented(self, keys: Keys, images: Tree, labels: Tree, step: Tree) -> tuple[Tree, Tree]:
         """Return the augmented batch and its targets."""
         recipe = self.recipe
         if recipe.distillation is not None:

@@ -152,6 +152,17 @@ KEYS: dict[str, dict[str, Any]] = {
         "classes_at_once": 2,
     },
     "dm": {"batch_real": 6, "classes_at_once": 2, "lr_img": 1.0},
+    # Images of four tiles, and frequencies that a net learns.
+    "ncfm": {
+        "net.depth": 1,
+        "batch_real": 6,
+        "num_freqs": 64,
+        "sampling_net": True,
+        "pix_init": "noise",
+        "lr_img": 0.02,
+        "experts.epochs": 2,
+        "experts.momentum": 0.5,
+    },
     "dd": {
         "net.depth": 1,
         "inits": 3,
