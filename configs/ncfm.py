@@ -6,8 +6,8 @@
 The loss: for every class, the distance of the characteristic functions of its real and its decoded
 images' features, in a net between untrained and trained. A stored image is four training images.
 
-Digits, IPC 1, seed 0, 5 nets: 76.7 +- 2.8 % (random 68.7 +- 3.9 by the same training), 84 seconds of
-processor time, 6 minutes on 2 CPU cores with much other work. The published rows: not yet run.
+Digits, IPC 1, seed 0, 5 nets: 76.7 +- 2.8 % (random 68.7 +- 3.9 by the same training), 84 seconds
+of processor time, 6 minutes on 2 CPU cores with much other work. The published rows: not yet run.
 """
 
 from jdd.config import from_arg
