@@ -85,7 +85,14 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
             if one.rule:
                 assert keys[name].type == one.rule.type, name
     training = {k for k, key in config.COMMON.items() if key.sparse and k.startswith("eval.")}
-    own = {"eval.schedule", "eval.ema", "eval.milestones", "eval.gamma", "eval.test_norm"}
+    own = {
+        "eval.schedule",
+        "eval.ema",
+        "eval.cutmix",
+        "eval.milestones",
+        "eval.gamma",
+        "eval.test_norm",
+    }
     assert training == own
 
 
