@@ -256,4 +256,10 @@ STARTS = {
         "data.source": "digits", "data.dsa": "none", "net.name": "MLP", "nets": ("MLP",),
         "experts.lr": 0.1, "experts.batch": 64,
     },
+    # 64 pixels on a CPU: an image tower of one hidden layer from one shared start.
+    "flickr8k": {
+        "net.name": "MLP1", "nets": ("MLP1",), "text.size": 1024, "towers.size": 128,
+        "towers.start": "shared", "experts.lr": 1.0, "experts.batch": 512,
+        "baselines.full_epochs": 8,
+    },
 }  # fmt: skip

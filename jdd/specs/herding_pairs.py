@@ -29,7 +29,10 @@ SPEC = dataclasses.replace(
     config=Config,
     starts={
         "digits_captions": STARTS["digits_captions"]
-        | {"experts.lr": 0.01, "experts.epochs": 10, "baselines.full_epochs": 20}
+        | {"experts.lr": 0.01, "experts.epochs": 10, "baselines.full_epochs": 20},
+        # Plain SGD at the rate of VL's experts.
+        "flickr8k": STARTS["flickr8k"]
+        | {"experts.momentum": 0.0, "experts.weight_decay": 0.0, "experts.epochs": 8},
     },
     stages=STAGES,
 )

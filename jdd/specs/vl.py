@@ -70,6 +70,11 @@ STARTS = {
         "lr_lr": 1e-3, "lr_student": 0.05, "text.captions": 1, "text.size": 64, "towers.size": 48,
         "towers.start": "shared", "experts.count": 6, "experts.group": 6,
     },
+    "flickr8k": {
+        **schema.STARTS["flickr8k"],
+        "experts.count": 4, "experts.group": 1, "max_start_epoch": 4, "steps": 600,
+        "lr_img": 1e4, "lr_txt": 1e5, "lr_lr": 1e-3,
+    },
 }  # fmt: skip
 
 
