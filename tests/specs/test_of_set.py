@@ -99,7 +99,11 @@ def by(done: tuple[Path, Any], tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     "method, key, words",
     [
-        ("mtt", "post.loss=hard", ["config.post.loss: no key of MTT", "CDA, G-VBSM, RDED, SRe2L"]),
+        (
+            "mtt",
+            "post.loss=hard",
+            ["config.post.loss: no key of MTT", "CDA, D4M, G-VBSM, RDED, SRe2L"],
+        ),
         ("theirs", "syn_steps=3", ["no key of theirs", "DATM, FTD, LoRS, MTT, TESLA, VL"]),
         ("", "lr_y=3", ["the set names no method", "DATM"]),
         ("mtt", "eval.nn=3", ["config.eval.nn: unknown key", "did you mean config.eval.n?"]),
