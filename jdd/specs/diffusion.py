@@ -24,8 +24,8 @@ DIFFUSION = Phase(
 # Settings of the predictor by dataset, for every method that trains one.
 PRIORS = {
     "digits": {
-        "diffusion.steps": 5000, "diffusion.batch": 64, "diffusion.timesteps": 200,
-        "diffusion.width": 128, "sampling.steps": 20,
+        "diffusion.steps": 5000, "diffusion.batch": 64, "diffusion.parts": 1,
+        "diffusion.timesteps": 200, "diffusion.width": 128, "sampling.steps": 20,
     },
     "mnist": {"diffusion.steps": 8000, "diffusion.width": 32},
     "fashion_mnist": {"diffusion.steps": 8000, "diffusion.width": 32},

@@ -25,7 +25,8 @@ DEFAULTS = {"steps": 0, "eval.lr": 0.01, "eval.epochs": 300, "data.zca": "none"}
 # Settings of the VAE by dataset, for every method that trains one.
 PRIORS = {
     "digits": {
-        "vae.steps": 2500, "vae.batch": 64, "vae.channels": 16, "vae.width": 16, "vae.levels": 3,
+        "vae.steps": 2500, "vae.batch": 64, "vae.parts": 1, "vae.channels": 16, "vae.width": 16,
+        "vae.levels": 3,
     },
     "mnist": {"vae.steps": 4000, "vae.width": 16},
     "fashion_mnist": {"vae.steps": 4000, "vae.width": 16},
