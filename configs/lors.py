@@ -4,8 +4,8 @@
     python -m jdd.main --config=lors:flickr8k,pairs=100 --config.data.path=flickr8k_64.zip
 
 The first: about a minute a seed on 2 busy cores, seeds 0 to 2: mean recall 50.1 ± 5.0 % over 15
-nets (random pairs in the same towers, 5 draws: 33.8 ± 2.7 %). The second: 13 minutes on 2 busy cores,
-mean recall 1.4 ± 0.1 % over 5 nets (random pairs 0.7 ± 0.2 %, all pairs 3.1 %).
+nets (random pairs in the same towers, 5 draws: 33.8 ± 2.7 %). The second: 13 minutes on 2 busy
+cores, mean recall 1.4 ± 0.1 % over 5 nets (random pairs 0.7 ± 0.2 %, all pairs 3.1 %).
 """
 
 from jdd.config import from_arg

@@ -30,6 +30,7 @@ def numpy_gradient(f, u, h=1e-6):
     return out
 
 
+@pytest.mark.slow
 def test_the_penalty_equals_that_of_numerical_gradients():
     pair = gan.pair((8, 8, 1), 3, 5, 3)
     key = jax.random.key(0)

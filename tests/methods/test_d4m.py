@@ -260,6 +260,7 @@ def test_sizes_of_clusters_weigh_the_losses_of_students(done, keys, tmp_path, mo
     assert replay.torch(gather(place)) and replay.torch(gather(tmp_path / "run")) is None
 
 
+@pytest.mark.slow
 def test_a_prior_of_pixels_needs_no_autoencoder(made, keys, tmp_path):
     own = {**keys, "diffusion.space": "pixels", "baselines.hard": False, "baselines.random": 0}
     for mode in ("diffusion", "prototypes", "distill"):

@@ -42,7 +42,11 @@ def data(tiny):
     return {name: tiny[name] for name in kept}
 
 
-@pytest.fixture(scope="module", params=sorted(KEYS))
+# A step of DiM is one of the GAN with a loss more.
+SUITE = [pytest.param(c, marks=[pytest.mark.slow] * (c == "gan")) for c in sorted(KEYS)]
+
+
+@pytest.fixture(scope="module", params=SUITE)
 def made(request, data, tmp_path_factory):
     """The method, its problem and its keys; the phases before it have run."""
     keys = data | KEYS[request.param] | {"method": request.param}

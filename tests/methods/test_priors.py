@@ -48,7 +48,11 @@ def data(tiny):
     return {name: tiny[name] for name in kept}
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+# Latents take both phases; each alone has the same code.
+SUITE = [pytest.param(c, marks=[pytest.mark.slow] * (c != "latents")) for c in sorted(CASES)]
+
+
+@pytest.fixture(scope="module", params=SUITE)
 def made(request, data, tmp_path_factory):
     """The phase as a method, its problem, its keys and its name; the phases before it have run."""
     name, own = CASES[request.param]

@@ -178,7 +178,8 @@ KEYS: dict[str, dict[str, Any]] = {
 CHOSEN = ("herding", "kcenter", "random")
 # Real crops put together, and images of a prior: no steps, and no rows of the training images to
 # keep. They have tests of their own. Products that are no fixed set of images:
-# tests/test_products_run.py; the phases VAE and diffusion: test_priors.py.
+# tests/test_products_run.py; the phases VAE and diffusion: test_priors.py; GAN and DiM:
+# test_gan.py.
 EXCLUDED = (
     "rded",
     "d4m",
@@ -188,6 +189,8 @@ EXCLUDED = (
     "kcenter_pairs",
     "vae",
     "diffusion",
+    "gan",
+    "dim",
 )
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
 # The code of SRe2L, MTT, DC, DD and LoRS with other settings or losses: in the slow suite.
