@@ -4,7 +4,8 @@
 
 ``ipc`` images of each class are drawn for every epoch of a student, by DDIM with guidance
 ``sampling.guidance``. Also ``mnist``, ``fashion_mnist`` and ``cifar10``; pixels:
-``--config.diffusion.space=pixels``. Time and accuracy: not yet run.
+``--config.diffusion.space=pixels``. On the digits five minutes on 2 busy cores, class
+agreement 99.9 %; accuracy of students: not yet run.
 """
 
 from jdd.config import from_arg

@@ -143,7 +143,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def _storage(product: GeneratorSet) -> list[tuple[str, str]]:
     equal, classes = product.equal_images, product.classes
     bytes_of_one = 4 * int(np.prod(product.shape))
-    each = f"{equal / classes:.0f}" if equal >= classes else f"{equal / classes:.2g}"
+    each = str(equal // classes) if equal >= classes else f"{equal / classes:.2g}"
     return [
         ("Parameters", plural(product.parameters, "number").removesuffix(" numbers")),
         ("Bytes", f"{size(product.stored_bytes)} in float32"),
