@@ -43,6 +43,7 @@ def held(tiny, tmp_path_factory):
     return keys, place
 
 
+@pytest.mark.slow
 def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch):
     keys, place = held
     most, plain = [0], Streamed._read

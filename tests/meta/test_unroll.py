@@ -169,6 +169,7 @@ def close(found, wanted, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * float(jnp.abs(b).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITE)
 def test_meta_gradient_through_each_optimiser(name):
     """Finite differences wrt images, labels and every step's rate; the three ways to 1e-10."""

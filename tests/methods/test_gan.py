@@ -63,6 +63,7 @@ def batch_of(made, step):
     return problem.gather(method.sample(0, step))
 
 
+@pytest.mark.slow
 def test_a_step_is_pure_compiles_once_and_moves_one_net_alone(made):
     method = made[0]
     gradient, update = loop.make_step(method, 0, jax.devices()[:1])

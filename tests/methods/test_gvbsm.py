@@ -212,9 +212,8 @@ def by_hand(problem, images, place, number, at, before):
     return loss + spread(np.asarray(images, np.float64).reshape(3, 2, 8, 8, 3), 4), after, convs
 
 
-@pytest.mark.parametrize(
-    ("ipc", "devices"), [(4, 1), pytest.param(6, 2, marks=pytest.mark.slow)]
-)  # 3 batches on 2 are padded
+@pytest.mark.parametrize(("ipc", "devices"), [(4, 1), (6, 2)])  # 3 batches on 2 are padded
+@pytest.mark.slow
 def test_three_steps_are_those_of_a_plain_implementation(build, ipc, devices):
     method, problem = build(ipc=ipc, drop=0.3)
     step, count, averages, dropped = stepper(method, devices), ipc // 2, None, 0

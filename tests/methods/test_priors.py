@@ -70,6 +70,7 @@ def batch_of(made, step=0):
     return made[1].gather(made[0].sample(0, step))
 
 
+@pytest.mark.slow
 def test_a_step_is_pure_compiles_once_and_follows_from_the_seed(made):
     method = made[0]
     jax.tree.map(np.testing.assert_array_equal, method.sample(0, 3), method.sample(0, 3))
@@ -155,6 +156,7 @@ def test_a_resumed_phase_is_bit_equal_and_its_loss_falls(made, tmp_path):
     assert images.shape == (2, *problem.data.shape) and np.isfinite(images).all()
 
 
+@pytest.mark.slow
 def test_the_run_ends_in_a_generator_that_loads_and_is_evaluated(made, tmp_path):
     _, problem, keys, phase = made
     result = runs.run(keys, tmp_path)

@@ -193,8 +193,8 @@ EXCLUDED = (
     "dim",
 )
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
-# The code of SRe2L, MTT, DC, DD and LoRS with other settings or losses: in the slow suite.
-RELATED = ("cda", "datm", "dsa", "ftd", "gvbsm", "ratbptt", "tesla", "vl")
+# The code of SRe2L, MTT, DC, DD, DM and LoRS with other settings or losses: in the slow suite.
+RELATED = (*("cda", "covmatch", "datm", "dsa", "ftd", "gvbsm", "ncfm", "ratbptt", "tesla", "vl"),)
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 
