@@ -128,10 +128,18 @@ def test_unknown_key_suggests_the_nearest(name, near):
 
 
 def test_a_key_of_other_methods_names_them():
-    said = "init_set is a key of datm, dc, dm, dsa, frepo, ftd, mtt, ncfm, ratbptt, tesla"
-    refused(lambda: load("rded", {"init_set": "x"}), "config.init_set: no key of RDED", said)
-    refused(lambda: load("rded:digits,init_set=x"), "config.init_set: no key of RDED", said)
-    refused(lambda: key_text("init_set", "rded", {}), "config.init_set: no key of RDED", said)
+    methods_with_it = (
+        "init_set is a key of datm, dc, dm, dsa, frepo, ftd, mtt, ncfm, ratbptt, tesla"
+    )
+    refused(
+        lambda: load("rded", {"init_set": "x"}), "config.init_set: no key of RDED", methods_with_it
+    )
+    refused(
+        lambda: load("rded:digits,init_set=x"), "config.init_set: no key of RDED", methods_with_it
+    )
+    refused(
+        lambda: key_text("init_set", "rded", {}), "config.init_set: no key of RDED", methods_with_it
+    )
 
 
 def test_group_is_not_a_key():

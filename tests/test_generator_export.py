@@ -135,8 +135,8 @@ def test_what_cannot_be_exported_is_one_line(words, error, tmp_path, capsys):
     path = small("gaussian").save(tmp_path / "a.npz")
     given = ["--mode=export", f"--set={path}", f"--to={tmp_path / 'out'}", *words]
     assert main(given) == 2
-    said = capsys.readouterr().err
-    assert error in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+    error_text = capsys.readouterr().err
+    assert error in error_text and error_text.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_a_fixed_set_has_no_weights_and_draws_nothing(tmp_path):
@@ -154,8 +154,8 @@ def test_wrong_weights_are_one_line(tmp_path, capsys):
 
     def refused(found: str) -> None:
         assert main(["--mode=export", path, f"--to={tmp_path / 'b.npz'}"]) == 2
-        said = capsys.readouterr().err
-        assert found in said and said.count("\n") == 1, said
+        error_text = capsys.readouterr().err
+        assert found in error_text and error_text.count("\n") == 1, error_text
 
     def write(arrays: dict) -> None:
         package.numpy.save_file(arrays, folder / "generator.safetensors")
@@ -186,8 +186,8 @@ def test_another_datasets_generator_is_one_line(tmp_path, capsys):
         path = made.save(tmp_path / "a.npz")
         words = ["--mode=evaluate", f"--set={path}", f"--workdir={tmp_path / 'e'}"]
         assert main([*words, "--config.data.name=digits", "--config.eval.lr=0.01"]) == 2
-        said = capsys.readouterr().err
-        assert found in said and said.count("\n") == 1, said
+        error_text = capsys.readouterr().err
+        assert found in error_text and error_text.count("\n") == 1, error_text
         assert not (tmp_path / "e").exists()
 
     refused(first, "images (4, 5, 1), 3 classes; digits has images (8, 8, 1), 10 classes")

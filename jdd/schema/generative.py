@@ -116,6 +116,21 @@ def _validate_halvings(name: str, levels: int, side: int, of: str) -> None:
         raise BadInput(f"config.{name}", found, f"{most} or fewer")
 
 
+def validate_product(values: Mapping[str, Any]) -> None:
+    """Refuse what no generator has: scores of a fixed set, and a learned rate of students.
+
+    Raises:
+      BadInput: naming the key.
+    """
+    if values["scores"]:
+        found = "true, of a generator"
+        raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
+    if not values["eval.lr"]:
+        raise BadInput(
+            "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.01"
+        )
+
+
 def validate_generator(values: Mapping[str, Any]) -> None:
     """Refuse resolved values that do not go with a generator as product.
 
@@ -128,13 +143,7 @@ def validate_generator(values: Mapping[str, Any]) -> None:
         own = "vae.steps" if method == "vae" else "diffusion.steps and vae.steps"
         found = f"{values['steps']} with method={method}"
         raise BadInput("config.steps", found, f"0: a prior is trained for {own}")
-    if values["scores"]:
-        found = "true, of a generator"
-        raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
-    if not values["eval.lr"]:
-        raise BadInput(
-            "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.01"
-        )
+    validate_product(values)
     if values["data.zca"] != "none":
         found = f"{values['data.zca']} with method={method}"
         raise BadInput("config.data.zca", found, "none: pixels are clipped to their range")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jdd.errors import BadInput
 from jdd.schema.common import Baselines, Common, Eval, Experts, Net
 from jdd.schema.gan import Gan
+from jdd.schema.generative import validate_product
 from jdd.schema.key import group, like
 from jdd.schema.quality import Quality
 from jdd.specs.base import Spec, Values
@@ -52,13 +53,7 @@ class Config(Common):
 
 def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
-    if values["scores"]:
-        found = "true, of a generator"
-        raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
-    if not values["eval.lr"]:
-        raise BadInput(
-            "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.01"
-        )
+    validate_product(values)
     if values["data.zca"] != "none":
         found = f"{values['data.zca']}, and the generator's pixels end in tanh"
         raise BadInput("config.data.zca", found, "none: images normalised by channel")

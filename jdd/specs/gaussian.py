@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jdd.errors import BadInput
 from jdd.schema.common import Baselines, Common, Eval, Experts, Net
+from jdd.schema.generative import validate_product
 from jdd.schema.key import group, like, option
 from jdd.schema.quality import Quality
 from jdd.specs.base import Spec, Values
@@ -37,13 +38,7 @@ def validate(values: Values) -> None:
     if values["steps"]:
         found = f"{values['steps']} with method={values['method']}"
         raise BadInput("config.steps", found, "0: the Gaussians are fitted, no step changes them")
-    if values["scores"]:
-        found = "true, of a generator"
-        raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
-    if not values["eval.lr"]:
-        raise BadInput(
-            "config.eval.lr", "0, and no rate is learned", "above 0, such as --config.eval.lr=0.01"
-        )
+    validate_product(values)
 
 
 SPEC = Spec(

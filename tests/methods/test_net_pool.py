@@ -67,9 +67,9 @@ def test_words_name_nets_and_widths():
         for word in ("ResNet10BN:32", "ResNet18BN:32", "ResNet10BN_AP:32")
     ]  # fmt: skip
     assert shapes[0] < shapes[1] and shapes[0] < shapes[2]
-    for word, said in [
+    for word, message in [
         ("MLP:x", "NET or NET:WIDTH"), ("MLP:0", "NET or NET:WIDTH"), ("MPL", "unknown net 'MPL'"),
         ("LeNet:4", "it has no width"),
     ]:  # fmt: skip
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadInput, match=message):
             words.make(word, (32, 32, 3), 10, "config.match.nets")

@@ -50,7 +50,7 @@ def learned(kind: str) -> Recipe:
     return Recipe(loss=kind, temperature=T, ce_weight=0.1)
 
 
-def told(distillation: DistillationLoss, view: views.View, each: dict[str, np.ndarray], **more):
+def taught(distillation: DistillationLoss, view: views.View, each: dict[str, np.ndarray], **more):
     """Return what a lesson says of the second of two steps, beside its loss on some logits."""
     one = {"index": INDEX, "views": views.pack(view), "soft": {}} | more.pop("row", {})
     steps = jax.tree.map(lambda a: jnp.stack([jnp.zeros_like(a), jnp.asarray(a)]), one)
@@ -76,7 +76,7 @@ def losses(soft: np.ndarray, student: np.ndarray) -> dict[str, float]:
 def test_static_labels_are_those_of_the_images_mixed_by_their_shares(kind):
     z = np.random.default_rng(3).normal(0, 5, (N, C)).astype(np.float16)
     distillation = DistillationLoss("logits", C, learned(kind), "static")
-    soft, loss, student = told(distillation, shown(), {"logits": z})
+    soft, loss, student = taught(distillation, shown(), {"logits": z})
     own = z.astype(np.float64)[INDEX]
     wanted = mixed(own if kind == "mse_gt" else softmax(own / T, -1))
     np.testing.assert_allclose(soft, wanted, rtol=2e-6, atol=1e-6)
@@ -92,7 +92,7 @@ def test_weights_of_images_weigh_the_losses_of_their_views(kind):
     weights[INDEX[0]] = 0
     distillation = DistillationLoss("logits", C, learned(kind), "static")
     each = {"logits": z}
-    _, loss, student = told(distillation, shown(), each, weights=jnp.asarray(weights))
+    _, loss, student = taught(distillation, shown(), each, weights=jnp.asarray(weights))
     own, of = z.astype(np.float64)[INDEX], mixed(weights.astype(np.float64)[INDEX][:, None])[:, 0]
     ce = -log_softmax(student.astype(np.float64), -1)
     if kind == "hard":
@@ -103,9 +103,9 @@ def test_weights_of_images_weigh_the_losses_of_their_views(kind):
         by_view = rel_entr(mixed(softmax(own / T, -1)), softmax(student / T, -1)).sum(-1)
         by_view = by_view * (T**2 if kind == "kl_squared" else 1)
     assert loss == pytest.approx((of * by_view).sum() / B, rel=1e-5)
-    plain = told(distillation, shown(), each)[1]
+    plain = taught(distillation, shown(), each)[1]
     assert plain == pytest.approx(by_view.mean(), rel=1e-5) and plain != pytest.approx(loss)
-    ones = told(distillation, shown(), each, weights=jnp.ones(N))[1]
+    ones = taught(distillation, shown(), each, weights=jnp.ones(N))[1]
     assert ones == pytest.approx(plain, rel=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_map_labels_are_read_from_what_a_crop_shows_of_the_image(kind, k, shuffl
     values, indices = maps.compress(z, k)
     view = shown(shuffle)
     distillation = DistillationLoss("logits", C, learned(kind), "map")
-    soft, loss, student = told(distillation, view, {"values": values, "indices": indices})
+    soft, loss, student = taught(distillation, view, {"values": values, "indices": indices})
 
     least = np.sort(z, axis=-1)[..., C - k, None]
     kept = np.where(z >= least, z.astype(np.float16).astype(np.float64), 0)
@@ -160,24 +160,24 @@ def test_online_labels_are_those_that_would_be_stored(bn, combine):
         for v in variables
     ]
     distillation = DistillationLoss("logits", C, learned("kl"), "online", pair, bn, combine)
-    soft, loss, _ = told(distillation, shown(), {}, teachers=tuple(variables))
+    soft, loss, _ = taught(distillation, shown(), {}, teachers=tuple(variables))
     images = jnp.asarray(np.random.default_rng(1).normal(size=(N, SIDE, SIDE, 3)), jnp.float32)
     said = teacher.compiled_answer(pair, bn, combine)(
         variables, teacher.show(images, INDEX, shown())
     )
     row = {"soft": codec.encode(said, "logits")}
-    stored, its, _ = told(DistillationLoss("logits", C, learned("kl")), shown(), {}, row=row)
+    stored, its, _ = taught(DistillationLoss("logits", C, learned("kl")), shown(), {}, row=row)
     assert np.abs(stored).max() > 3
     np.testing.assert_allclose(soft, stored, rtol=2.0**-10, atol=1e-4)
     assert loss == pytest.approx(its, rel=5e-3)
     other = "eval" if bn == "batch" else "batch"
-    changed, _, _ = told(distillation._replace(bn=other), shown(), {}, teachers=tuple(variables))
+    changed, _, _ = taught(distillation._replace(bn=other), shown(), {}, teachers=tuple(variables))
     assert np.abs(changed - stored).max() > 0.1
 
 
 def test_hard_labels_ask_no_teacher():
     distillation = DistillationLoss("logits", C, learned("hard"), mode="online")
-    _, loss, student = told(distillation, shown(), {})
+    _, loss, student = taught(distillation, shown(), {})
     one = mixed(np.eye(C)[CLASSES[INDEX]])
     assert loss == pytest.approx(-(one * log_softmax(student, -1)).sum(-1).mean(), rel=1e-5)
 
