@@ -3,9 +3,9 @@
 The augmentations of SRe2L (Yin, Xing & Shen, NeurIPS 2023), CDA (Yin & Shen, TMLR 2024), G-VBSM
 (Shao et al., CVPR 2024), RDED (Sun et al., CVPR 2024) and FKD (Shen & Xing, ECCV 2022), in this
 order: shuffle cells, crop and resize, flip, roll; then cutmix or mixup with another image's view.
-``draw`` draws a ``View``, ``apply`` applies it. Everything before the mix is one linear map of the
-rows and one of the columns, so that gradients reach the images. For a given view, one program gives
-equal bits.
+RandAugment (``randaugment.py``) may come first; it has no gradient. ``draw`` draws a ``View``,
+``apply`` applies it. The rest before the mix is one linear map of the rows and one of the columns,
+so that gradients reach the images. For a given view, one program gives equal bits.
 
 Outside the image a crop shows 0 in the space of the images, which is the mean pixel of normalised
 ones, or ``border``. PyTorch pads before it normalises: its black is ``(0 - mean) / std``.
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd.augment import randaugment
 from jdd.augment.resample import crop_taps, separable
 from jdd.errors import BadInput
 
@@ -37,6 +38,8 @@ class View(NamedTuple):
     patch: [n, 4], cutmix: rows lo, hi and columns lo, hi taken from the partner; lo = hi for none.
     share: float32 [n], mixup: the image's own share, 1 for none.
     rows, cols: [n, f], the order of f strips of rows (columns), before the crop; f = 1 for none.
+    ops: [n, k], operations of RandAugment, applied first; None for none.
+    strength: float32 [n, k], their signed strengths; None for none.
     """
 
     box: jax.Array
@@ -47,6 +50,8 @@ class View(NamedTuple):
     share: jax.Array
     rows: jax.Array
     cols: jax.Array
+    ops: jax.Array | None = None
+    strength: jax.Array | None = None
 
 
 # Stored dtypes: int16 holds every pixel's index; a batch may have more images than that.
@@ -60,6 +65,8 @@ STORED = {
     "rows": np.int16,
     "cols": np.int16,
 }
+# Of views that have these fields.
+OPTIONAL = {"ops": np.int8, "strength": np.float32}
 
 
 class Spec(NamedTuple):
@@ -73,6 +80,7 @@ class Spec(NamedTuple):
     shuffle: the number of strips of rows and of columns that are permuted, 1 for none; one
         permutation for the batch, or with ``own_shuffle`` one per image, as in RDED's code.
     shared: one box, flip and shift for the whole batch, as in SRe2L's recovery.
+    randaugment, magnitude: RandAugment's number of operations, 0 for none, and their strength.
     """
 
     crop: str = "none"
@@ -87,6 +95,13 @@ class Spec(NamedTuple):
     shuffle: int = 1
     own_shuffle: bool = False
     shared: bool = False
+    randaugment: int = 0
+    magnitude: int = 9
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields by name, for settings; those of RandAugment only if it is on."""
+        off = () if self.randaugment else ("randaugment", "magnitude")
+        return {name: value for name, value in self._asdict().items() if name not in off}
 
 
 def draw(
@@ -98,8 +113,8 @@ def draw(
 ) -> View:
     """Draw a view of ``n`` images.
 
-    Crop, flip and shift, mix, and shuffle have independent draws: none depends on whether the
-    spec has the others.
+    Crop, flip and shift, mix, shuffle and RandAugment have independent draws: none depends on
+    whether the spec has the others.
 
     Args:
       key: PRNG key.
@@ -126,7 +141,12 @@ def draw(
         place = _whole(u[:, 3:5], 2 * spec.pad + 1) - spec.pad
         box = jnp.concatenate([place, box[:, 2:]], 1)
     box, flip, shift = (jnp.broadcast_to(a, (n, *a.shape[1:])) for a in (box, flip, shift))
-    return View(box, flip, shift, *_mix(keys[1], n, h, w, spec), *_strips(keys[2], n, spec))
+    view = View(box, flip, shift, *_mix(keys[1], n, h, w, spec), *_strips(keys[2], n, spec))
+    if not spec.randaugment:
+        return view
+    own = jax.random.fold_in(key, 3)
+    ops, strength = randaugment.draw(own, n, (h, w), spec.randaugment, spec.magnitude)
+    return view._replace(ops=ops, strength=strength)
 
 
 def _whole(uniform: jax.Array, count: jax.Array | int) -> jax.Array:
@@ -231,16 +251,27 @@ def _strips(key: jax.Array, n: int, spec: Spec) -> list[jax.Array]:
     return [jnp.broadcast_to(strips, (n, spec.shuffle)) for strips in order]
 
 
-def apply(images: jax.Array, view: View, border: jax.Array | None = None) -> jax.Array:
-    """Return the view of ``images``: ``reframe``, then ``mix``; no random number is drawn.
+def apply(
+    images: jax.Array,
+    view: View,
+    border: jax.Array | None = None,
+    pixels: randaugment.Pixels | None = None,
+) -> jax.Array:
+    """Return the view of ``images``: RandAugment, ``reframe``, ``mix``; no random number is drawn.
 
     Args:
       images: [n, h, w, c], floating; the result has their dtype.
       border: [c], the pixel outside the image, in the images' own space; None: zero.
+      pixels: how the images stand for pixels; needed for a view with RandAugment.
 
     Raises:
       BadInput: images that are not floating point.
+      ValueError: a view with RandAugment, and no ``pixels``.
     """
+    if view.ops is not None and view.strength is not None:
+        if pixels is None:
+            raise ValueError("RandAugment is of pixels: give their mean and deviation")
+        images = randaugment.shown(images, view.ops, view.strength, pixels)
     return mix(reframe(images, view, border), view)
 
 
@@ -309,7 +340,9 @@ def pack(view: View) -> dict[str, np.ndarray]:
       BadInput: an index that int16 does not hold.
     """
     packed: dict[str, np.ndarray] = {}
-    for name, dtype in STORED.items():
+    for name, dtype in (STORED | OPTIONAL).items():
+        if getattr(view, name) is None:
+            continue
         values = np.asarray(getattr(view, name))
         packed[name] = values.astype(dtype)
         if not np.array_equal(packed[name], values):
@@ -327,8 +360,10 @@ def unpack(packed: Mapping[str, np.ndarray | jax.Array]) -> View:
       BadInput: a field is missing or of another type.
     """
     fields = {}
-    for name, dtype in STORED.items():
+    for name, dtype in (STORED | OPTIONAL).items():
         if name not in packed:
+            if name in OPTIONAL:
+                continue
             raise BadInput("stored view", f"no {name}", f"needs {', '.join(STORED)}")
         values = packed[name]
         if values.dtype != dtype:
@@ -338,7 +373,8 @@ def unpack(packed: Mapping[str, np.ndarray | jax.Array]) -> View:
     return View(**fields)
 
 
-def stored_bytes(shuffle: int = 1) -> int:
-    """Return the stored bytes of one image's view."""
+def stored_bytes(shuffle: int = 1, operations: int = 0) -> int:
+    """Return the stored bytes of one image's view; ``operations``: of RandAugment."""
     numbers = {"box": 4, "shift": 2, "patch": 4, "rows": shuffle, "cols": shuffle}
-    return sum(numbers.get(name, 1) * np.dtype(dtype).itemsize for name, dtype in STORED.items())
+    own = sum(numbers.get(name, 1) * np.dtype(dtype).itemsize for name, dtype in STORED.items())
+    return own + operations * sum(np.dtype(dtype).itemsize for dtype in OPTIONAL.values())

@@ -30,7 +30,7 @@ from jdd.training.option import (
     or_null,
     whole,
 )
-from jdd.training.recipe import LOSSES, PAIRED, STORED, Drop, Recipe
+from jdd.training.recipe import LOSSES, PAIRED, RELATIONS, STORED, Drop, Recipe
 
 OBJECTIVES = ("distill", "adapt", "attack")
 
@@ -307,6 +307,9 @@ def _validate_formed(dset: DistilledSet | GeneratorSet, where: str) -> None:
     """Refuse mixing of stored views, and images that cannot stand for several."""
     train = dset.recipe["train"]
     factor, stored = train.get("factor", 1), train["order"] == "stored"
+    if not stored and any(train.get(name, 0) for name in RELATIONS):
+        found = f"relation graphs (recipe.train.irg_*) with order {train['order']!r}"
+        raise BadInput(where, found, "order 'stored': teachers are of sets with stored labels")
     if stored and train.get("cutmix", 0):
         found = f"recipe.train.cutmix is {train['cutmix']!r} with order 'stored'"
         raise BadInput(where, found, "0: the stored views are mixed already")

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
-from jdd.augment import formation
+from jdd.augment import formation, randaugment
 from jdd.data.prefetch import Prefetcher
 from jdd.evaluation import rules
 from jdd.evaluation.accuracy import by_batch
@@ -157,6 +157,7 @@ def distillation(dset: AnyProduct) -> objective.DistillationLoss | None:
         classes=dset.classes,
         recipe=Recipe.from_json(train).static,
         mode=str(labels.get("mode", "views")),  # absent in sets older than the modes
+        pixels=randaugment.of(dset.transform),
     )
 
 

@@ -105,6 +105,21 @@ def hook_statistics(
     return found
 
 
+def image_statistics(
+    taps: dict[str, jax.Array], convs: Sequence[str], norms: Sequence[str], patch: int = 4
+) -> Hooks:
+    """Return ``hook_statistics`` of each image by itself: the same names, ``[n, ...]``.
+
+    Variances are over the places of one image (and the channels of its patches).
+    """
+
+    def one(own: dict[str, jax.Array]) -> Hooks:
+        return hook_statistics({k: x[None] for k, x in own.items()}, convs, norms, patch)
+
+    hooks = {name: taps[name] for name in (*convs, *norms)}
+    return jax.vmap(one)(hooks)
+
+
 def running(batch_stats: dict[str, Any], names: Sequence[str]) -> Hooks:
     """Return the running statistics of the batch norms ``names``, "stage1_1/norm1" by its path."""
     found: Hooks = {}

@@ -97,4 +97,6 @@ def spec(config: Decoupled, shape: tuple[int, ...]) -> views.Spec:
         own_shuffle=True,
         mix=relabel.mix,
         alpha=relabel.alpha,
+        randaugment=relabel.randaugment,
+        magnitude=relabel.magnitude,
     )

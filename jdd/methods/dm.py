@@ -7,9 +7,14 @@ a batch of real images of class c, A_c one Siamese augmentation per class and st
     L = sum_c || mean_{x in R_c} psi(A_c(x)) - mean_{s in S_c} psi(A_c(s)) ||^2
     S <- SGD(0.5) step of rate lr_img with dL/dS
 
-No net is trained. Classes are processed in groups (``methods/classwise.py``), except for a net with
-batch norm: then all real images, and all synthetic ones, pass together in training mode, so that
-its statistics are over all classes.
+With ``irg_edges`` the loss has a term more, of the graph of the classes' means m_c, real and
+synthetic (``matching/relations.py``; jdd's own, not in the paper):
+
+    L + irg_edges / (2 classes) sum_cd (A_cd(real) - A_cd(synthetic))^2,  A_cd ~ |m_c - m_d|^2
+
+No net is trained. Classes are processed in groups (``methods/classwise.py``), except with
+``irg_edges`` and for a net with batch norm: then all real images, and all synthetic ones, pass
+together in training mode, so that graph and statistics are over all classes.
 
 Differs from the authors' code: any IPC is allowed (theirs stops outside DC's table, which DM does
 not need); batches of classes that have fewer real images than a batch hold each of them once.
@@ -24,20 +29,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import rng
+from jdd.matching import relations
 from jdd.matching.feature import mean_distance, weighted_mean
 from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, recipe
 from jdd.methods.classwise import Classwise
 from jdd.parallel.parts import cut
 from jdd.product.distilled_set import DistilledSet
-from jdd.schema.common import ClassMatched
+from jdd.specs.dm import Config
 
 Tree = Any
 
 
-def make(config: ClassMatched, problem: Problem) -> Method:
+def make(config: Config, problem: Problem) -> Method:
     """Build DM for a resolved config and its problem."""
     net, data = problem.nets["student"], problem.data
-    together = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0))
+    together = "batch_stats" in jax.eval_shape(net.init, jax.random.key(0)) or config.irg_edges > 0
     own = Classwise(config, problem, augmented=True, whole=together)
 
     def init(seed: int) -> State:
@@ -55,14 +61,14 @@ def make(config: ClassMatched, problem: Problem) -> Method:
     return Method(
         init=init,
         sample=lambda seed, step: own.sample(seed, step, "dm"),
-        objective=_objective(own, together),
+        objective=_objective(own, together, config.irg_edges),
         distilled=distilled,
         optimizer=outer_sgd({"images": (config.lr_img, config.img_momentum)}),
         advance=advance,
     )
 
 
-def _objective(own: Classwise, together: bool) -> Any:
+def _objective(own: Classwise, together: bool, edges: float) -> Any:
     net, items = own.net, len(own.groups)
 
     def embedded(variables: Tree, images: jax.Array, weight: jax.Array) -> jax.Array:
@@ -99,7 +105,12 @@ def _objective(own: Classwise, together: bool) -> Any:
         weight = jnp.full(synthetic.shape[:2], 1 / own.ipc, synthetic.dtype)
         given = real["weight"].astype(synthetic.dtype)
         wanted = jax.lax.stop_gradient(weighted_mean(features(real["images"]), given))
-        return jax.vmap(mean_distance)(wanted, weighted_mean(features(synthetic), weight))
+        found = weighted_mean(features(synthetic), weight)
+        apart = jax.vmap(mean_distance)(wanted, found)
+        if not edges:
+            return apart
+        graphs = relations.edges(wanted), relations.edges(found)
+        return apart + edges * relations.edge_loss(*graphs) / len(found)
 
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         del key  # a class has its own seed

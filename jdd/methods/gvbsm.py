@@ -22,7 +22,8 @@ images themselves; draws are a function of seed, batch and step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,12 +33,13 @@ import numpy as np
 from jdd.augment import views
 from jdd.matching import losses, statistics
 from jdd.matching.density import density
-from jdd.matching.statistics import Average
+from jdd.matching.statistics import Average, Hooks, Keep
 from jdd.methods import recovery
 from jdd.methods.base import Method, Problem
 from jdd.nets import Net
 from jdd.nets.order import order
 from jdd.pretrained import feature_statistics
+from jdd.schema.decoupled import Matched
 from jdd.specs.gvbsm import Config
 
 Tree = Any
@@ -53,11 +55,37 @@ def validate_teachers(teachers: Sequence[Any]) -> None:
 
 def make(config: Config, problem: Problem, part: recovery.Part | None = None) -> Method:
     """Build G-VBSM for ``problem``: the whole set or one part."""
+
+    def spread(by_class: jax.Array) -> jax.Array:
+        return density(by_class, config.tau)
+
+    return matched(config, problem, part, config.ref_bugs, spread=spread, weight=config.density)
+
+
+def matched(
+    config: Matched,
+    problem: Problem,
+    part: recovery.Part | None,
+    zero_start: bool,
+    distance: Distance | None = None,
+    more: Mapping[str, Tree] = MappingProxyType({}),
+    spread: Callable[[jax.Array], jax.Array] | None = None,
+    weight: float = 0.0,
+) -> Method:
+    """Build a recovery from the statistics of several nets in turn: G-VBSM's, EDC's.
+
+    Args:
+      config, problem, part: see ``make``.
+      zero_start: the moving averages start at 0.
+      distance: replaces ``_apart``, the distance of statistics from their targets.
+      more: further constants of each net, by its number as text; ``distance`` reads its own.
+      spread, weight: a loss of the images of each class ``[classes, n, h, w, c]``, and its weight.
+    """
     validate_teachers(problem.teachers)
     drawn = recovery.spec(config, problem.data.shape)
     targets = [feature_statistics.targets(t, problem.data, config.patch) for t in problem.teachers]
     looks = [
-        _look(config, teacher.frozen, str(m), own)
+        _look(config, teacher.frozen, str(m), own, zero_start, distance or _apart)
         for m, (teacher, own) in enumerate(zip(problem.teachers, targets, strict=True))
     ]
     mine = part or recovery.Part(b for p in parts(config, problem) for b in p)
@@ -70,7 +98,7 @@ def make(config: Config, problem: Problem, part: recovery.Part | None = None) ->
         view = views.draw(view_key, len(images), images.shape[1:], drawn)
         x = views.apply(images, view)
         averages = {m: own[item["place"]] for m, own in aux["averages"].items()}
-        constants = {name: aux[name] for name in ("teachers", "targets")}
+        constants = {name: aux[name] for name in ("teachers", "targets", *(["more"] * bool(more)))}
         fixed = (jax.lax.stop_gradient(x), labels, averages, constants, drop_key)
         # The derivative is taken within a branch: else memory would hold all nets' activations.
         (value, (averages, metrics)), slope = jax.lax.switch(
@@ -78,9 +106,11 @@ def make(config: Config, problem: Problem, part: recovery.Part | None = None) ->
             *fixed,
         )  # fmt: skip
         value = value + jnp.vdot(slope, x - fixed[0])
-        spread = density(images.reshape(*rows, *images.shape[1:]), config.tau)
         new = {"averages": _placed(averages, item["place"], len(mine), images.dtype)}
-        return value + config.density * spread, (new, {**metrics, "density": spread})
+        if spread is None:
+            return value, (new, metrics)
+        even = spread(images.reshape(*rows, *images.shape[1:]))
+        return value + weight * even, (new, {**metrics, "density": even})
 
     def extra(batches: recovery.Part) -> Tree:
         begun = [packed(statistics.start(own)) for own in targets]
@@ -90,11 +120,14 @@ def make(config: Config, problem: Problem, part: recovery.Part | None = None) ->
     constants = {
         "teachers": recovery.named(recovery.variables_of(problem)),
         "targets": recovery.named([packed(own) for own in targets]),
+        **({"more": dict(more)} if more else {}),
     }
     return recovery.build(problem, part, loss, constants, extra)
 
 
 Look = Callable[..., tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]]
+# (statistics, targets, hooks in order, weight of the first, keep, (labels, own) or None) -> scalar.
+Distance = Callable[[Hooks, Hooks, tuple[str, ...], float, Keep, Any], jax.Array]
 
 
 def packed(tree: Tree) -> jax.Array:
@@ -116,7 +149,17 @@ def unpacked(vector: jax.Array, like: Tree) -> Tree:
     return jax.tree.unflatten(tree, parts)
 
 
-def _look(config: Config, net: Net, name: str, like: statistics.Hooks) -> Look:
+def _apart(
+    found: Hooks, target: Hooks, names: tuple[str, ...], first: float, keep: Keep, own: Any
+) -> jax.Array:
+    """Return the distance of the statistics from the targets of all real images."""
+    del own
+    return statistics.statistics_loss(found, target, names, first, keep)[0]
+
+
+def _look(
+    config: Matched, net: Net, name: str, like: Hooks, zero_start: bool, distance: Distance
+) -> Look:
     """Return ``f(x, labels, averages, constants, key) -> (loss, (averages, metrics))`` of a net.
 
     Averages and targets are packed, those of this net like ``like``.
@@ -133,9 +176,10 @@ def _look(config: Config, net: Net, name: str, like: statistics.Hooks) -> Look:
         keep = dict(zip(convs, (u >= config.drop).astype(x.dtype), strict=True))
         average: Average = unpacked(averages[name], begun)
         average = average._replace(seen={hook: was != 0 for hook, was in average.seen.items()})
-        found, after = statistics.moving(average, found, config.ema, keep, config.ref_bugs)
+        found, after = statistics.moving(average, found, config.ema, keep, zero_start)
         target, first = unpacked(constants["targets"][name], like), config.first_bn
-        apart, _ = statistics.statistics_loss(found, target, every, first, keep)
+        own = (labels, constants["more"][name]) if "more" in constants else None
+        apart = distance(found, target, every, first, keep, own)
         classes = out.logits.shape[-1]
         ce = losses.cross_entropy(out.logits, jax.nn.one_hot(labels, classes))
         right = jnp.mean(jnp.argmax(out.logits, axis=-1) == labels)

@@ -77,11 +77,14 @@ def teachers(config: Decoupled, data: Dataset, folder: Path | None) -> tuple[Tea
 def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -> Teacher:
     squeeze = config.squeeze
     name, colon, own = word.partition(":")
+    deep, number = own.startswith("d"), own.removeprefix("d")
+    if colon and (not number.isdecimal() or not int(number)):
+        allowed = "NET, NET:WIDTH or NET:dDEPTH, such as MobileNetV2:16 or ConvNet:d2"
+        raise BadInput("config.squeeze.nets", word, allowed)
     width = int(own) if own.isdecimal() else squeeze.width
-    if colon and (not own.isdecimal() or not width):
-        raise BadInput("config.squeeze.nets", word, "NET or NET:WIDTH, such as MobileNetV2:16")
-    wide = width and name in nets.NAMES and (colon or "width" in nets.options_of(name))
+    wide = width and name in nets.NAMES and (own.isdecimal() or "width" in nets.options_of(name))
     options = {"width": width} if wide else {}
+    options |= {"depth": int(number)} if deep else {}
     augment = squeeze.augment
     try:
         made = [
@@ -151,7 +154,9 @@ def trained(
 
 def _store(folder: Path, word: str, net: Net, settings: dict[str, Any]) -> Store:
     like = jax.eval_shape(net.init, jax.random.key(0))
-    return Store(folder / word.replace(":", "-w"), settings, like, key="squeeze.dir")
+    return Store(
+        folder / word.replace(":d", "-d").replace(":", "-w"), settings, like, key="squeeze.dir"
+    )
 
 
 @lru_cache(maxsize=64)

@@ -170,7 +170,10 @@ def views(evidence: Evidence) -> list[str]:
     strips, flip, pad = (real(found.get(name)) for name in ("shuffle", "flip", "pad"))
     scale, crop, mix = found.get("scale"), found.get("crop"), found.get("mix")
     least = real(scale[0]) if isinstance(scale, list | tuple) and scale else None
-    words = []
+    words, operations = [], real(found.get("randaugment"))
+    if operations:
+        strength = value(found, "magnitude")
+        words.append(f"RandAugment ({number(operations)} operations of magnitude {strength})")
     if strips and strips > 1:
         words.append(f"{number(strips)} × {number(strips)} cells shuffled")
     if crop == "resized":

@@ -44,6 +44,7 @@ def numpy(evidence: Evidence) -> str:
         "#   0 outside the image; resized to the image's size",
         'flip = e["view/flip"]  # then mirrored, left and right',
         *_strips(evidence),
+        *_operations(evidence),
         'partner = e["view/partner"]  # place in the batch',
         'patch = e["view/patch"]  # rows lo, hi, columns lo, hi:',
         "#   the partner's view is seen there",
@@ -64,9 +65,11 @@ def torch(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
     ``net`` are lines that define the net, ``test`` lines that test it.
     """
     labels, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
-    if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1:
+    if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1 or r.relates:
         return None
     if evidence.dataset is None or evidence.dataset.weights is not None:
+        return None
+    if spec(evidence).get("randaugment"):
         return None
     direct = labels.get("form") == "logits" and _mode(labels) == "views"
     if not (direct and r.order == "stored" and STORED[r.loss][1] and spec(evidence)):
@@ -181,6 +184,15 @@ def _strips(evidence: Evidence) -> list[str]:
     if (real(spec(evidence).get("shuffle")) or 1) <= 1:
         return []
     return ['strips = e["view/rows"], e["view/cols"]  # before the', "#   crop: the strips' order"]
+
+
+def _operations(evidence: Evidence) -> list[str]:
+    if not spec(evidence).get("randaugment"):
+        return []
+    return [
+        'ops, strength = e["view/ops"], e["view/strength"]',
+        "#   RandAugment, first of all: jdd/augment/randaugment.py",
+    ]
 
 
 def _view(evidence: Evidence) -> list[str]:

@@ -28,6 +28,10 @@ _LEARNING = {
     "post.temperature": "temperature",
     "post.ce_weight": "ce_weight",
     "post.accumulate": "parts",
+    "post.irg_edges": "irg_edges",
+    "post.irg_transformations": "irg_transformations",
+    "post.irg_vertices": "irg_vertices",
+    "post.ref_bugs": "irg_half",
     "post.stretch": "schedule.stretch",
     "post.warmup": "schedule.warmup",
 }

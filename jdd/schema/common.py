@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jdd.schema.key import AUTO, FALSE, TRUE, group, keys_of, like, option
 from jdd.schema.training import with_options
+from jdd.training.recipe import AS_RECIPE
+from jdd.training.schedules import Multistep
 
 if TYPE_CHECKING:
     from jdd.specs.base import Spec
@@ -369,6 +371,11 @@ FALLBACK: dict[str, Any] = {
     "net.init": "torch",
     "eval.epochs": 1000,
     "eval.lr": 0.0,
+    "eval.ema": 0.0,
+    "eval.schedule": AS_RECIPE,
+    "eval.milestones": Multistep.milestones,
+    "eval.gamma": Multistep.gamma,
+    "relabel.randaugment": 0,
     "baselines.full_epochs": 50,
     "experts.epochs": 50,
 }

@@ -16,7 +16,7 @@ class Squeeze:
     """Teachers: nets trained on the whole dataset."""
 
     nets: tuple[str, ...] = option(
-        ("ResNet18BN",), "teachers: nets trained on the real images, NET or NET:WIDTH"
+        ("ResNet18BN",), "teachers: nets trained on the real images, NET, NET:WIDTH or NET:dDEPTH"
     )
     width: int = option(0, "channels of the teachers' first block (0: each net's own)", minimum=0)
     epochs: int = option(AUTO, "epochs on the real images", minimum=1)
@@ -67,6 +67,16 @@ class Relabel:
     )
     mix: str = option(AUTO, "two views in one", choices=("none", "cutmix", "mixup"))
     alpha: float = option(AUTO, "alpha of the mix's Beta(alpha, alpha)", minimum=0.01)
+    randaugment: int = option(
+        0,
+        "RandAugment before the crop: operations on each image of a view (published: 2; 0: none)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
+    magnitude: int = option(
+        9, "strength of these operations, of 30", minimum=0, maximum=30, later=True, sparse=True
+    )
     bn: str = option(
         AUTO,
         "statistics of the teachers' batch norm: as trained, or the batch's own",
@@ -116,6 +126,35 @@ class Post:
         AUTO,
         "parts that a student's step is cut into; batch norm sees one at a time",
         minimum=1,
+    )
+    irg_edges: float = option(
+        0.0,
+        "IRG: weight of the distances between a batch's images, the student's against the "
+        "teachers', which then run in the student's step (published: 0.005; 0: off)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
+    irg_transformations: float = option(
+        0.0,
+        "IRG: weight of how far each image moves within a stage, student against teachers "
+        "(published: 0.005; 0: off)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
+    irg_vertices: float = option(
+        0.0,
+        "IRG: weight of the features themselves, student against teachers (0: off)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
+    ref_bugs: bool = option(
+        False,
+        "IRG: edges have half their derivative, as in the authors' code",
+        later=True,
+        sparse=True,
     )
 
 
@@ -199,4 +238,24 @@ class Recover(Decoupled):
         "each device, on a CPU one per core); fewer need less memory",
         resumable=True,
         minimum=0,
+    )
+
+
+@dataclass(frozen=True)
+class Matched(Recover):
+    """Keys of the methods that match statistics of convolutions too (G-VBSM, EDC)."""
+
+    patch: int = option(
+        AUTO,
+        "side of the patches of convolutions' inputs, in pixels",
+        minimum=1,
+    )
+    ema: float = option(
+        AUTO, "weight of the old value in the moving averages", minimum=0, maximum=1
+    )
+    drop: float = option(
+        AUTO,
+        "probability that a step omits a convolution's statistics",
+        minimum=0,
+        maximum=1,
     )

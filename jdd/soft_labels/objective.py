@@ -12,19 +12,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jdd.augment import views
-from jdd.nets import Net
+from jdd.augment import randaugment, views
+from jdd.matching import relations
+from jdd.nets import Net, Output
 from jdd.soft_labels import codec, maps, targets, teacher
+from jdd.soft_labels.ensemble import combine
 from jdd.training.recipe import Recipe
 
 Tree = Any
 
 
 class DistillationLoss(NamedTuple):
-    """Loss on a teacher's labels, and how they are read; hashable.
+    """Loss on a teacher's labels and relations, and how they are read; hashable.
 
     ``mode`` and ``form`` are the store's (``soft_labels/modes.py``, ``soft_labels/codec.py``);
     ``teachers``, ``bn`` and ``combine`` are the arguments of ``teacher.answer`` in mode online.
+    ``pixels``: how the images stand for pixels, for views with RandAugment.
     ``recipe`` is the training recipe (its options ``loss``, ``temperature`` and ``ce_weight``).
     Its ``loss`` is
 
@@ -37,6 +40,10 @@ class DistillationLoss(NamedTuple):
     In modes static and map, if an image of logits z' is mixed into one of logits z with share
     1 - s, s = ``views.own_share``, the label is s softmax(z / T) + (1 - s) softmax(z' / T), and for
     mse_gt s z + (1 - s) z': the gradient is that of the two images' losses, weighted by s.
+
+    With weights of relation graphs (``relations.Weights``), in every mode and with every loss, the
+    teachers run in the student's step and ``relation_loss`` is added: it compares the graphs of the
+    student's and of each teacher's features of the same views.
 
     Of a set with a weight w of each image, the mean is that of w_i' L_i: a view of an image i into
     which a share 1 - s of an image j is mixed has w_i' = s w_i + (1 - s) w_j.
@@ -52,11 +59,27 @@ class DistillationLoss(NamedTuple):
     teachers: tuple[Net, ...] = ()
     bn: str = "eval"
     combine: str = "mean"
+    pixels: randaugment.Pixels | None = None
 
     @property
     def online(self) -> bool:
         """True if teachers run in the student's step."""
+        return self._labels_online or self.recipe.relates
+
+    @property
+    def _labels_online(self) -> bool:
         return self.mode == "online" and self.recipe.loss != "hard"
+
+    @property
+    def weights(self) -> relations.Weights:
+        """The weights of the relation graphs' terms."""
+        r = self.recipe
+        return relations.Weights(r.irg_vertices, r.irg_edges, r.irg_transformations, r.irg_half)
+
+    @property
+    def taps(self) -> bool:
+        """True if the outputs of the nets' blocks are compared."""
+        return self.weights.transformations > 0
 
     def view(self, images: jax.Array, labels: Mapping[str, Tree], step: Tree) -> tuple[Tree, Tree]:
         """Return the views of a step and the targets for ``loss``.
@@ -66,24 +89,40 @@ class DistillationLoss(NamedTuple):
           labels: ``first``, the first step of the piece; ``classes``, int ``[n]``; per step,
             ``[steps, b, ...]``: ``index``, ``views`` and ``soft``, in the store's form; per image,
             ``[n, ...]``: ``each``, in the store's form, and of a set with weights ``weights``,
-            ``[n]``; in mode online ``teachers``, the variables of each.
+            ``[n]``; if ``online`` ``teachers``, the variables of each, without which there are no
+            relations among the targets.
           step: the number of the step.
         """
         at = step - labels["first"]
         row = jax.tree.map(lambda a: a[at], {k: labels[k] for k in ("index", "views", "soft")})
         view = views.unpack(row["views"])
-        x = views.apply(images[row["index"]], view)
+        x = views.apply(images[row["index"]], view, pixels=self.pixels)
         own = labels["classes"][row["index"]]
         share = views.own_share(view, images.shape[1:3])[:, None]
         one = jax.nn.one_hot(own, self.classes)
         mixed = share * one + (1 - share) * one[view.partner]
-        more = {}
+        more: dict[str, Tree] = {}
+        seen = self._seen(labels, x)
+        if seen:
+            more["relations"] = tuple(relations.read(out) for out in seen)
         if "weights" in labels:
             weight = labels["weights"][row["index"]]
             more["weight"] = share[:, 0] * weight + (1 - share[:, 0]) * weight[view.partner]
         if self.recipe.loss == "hard":
             return x, {"mixed": mixed, **more}
-        return x, {"soft": self._soft(labels, row, view, x, share), "own": own, **more}
+        if seen and self._labels_online:
+            logits = [out.logits for out in seen]
+            soft = logits[0] if len(seen) == 1 else combine(logits, self.combine)
+        else:
+            soft = self._soft(labels, row, view, x, share)
+        return x, {"soft": soft, "own": own, **more}
+
+    def _seen(self, labels: Mapping[str, Tree], x: jax.Array) -> list[Output]:
+        """Return the teachers' outputs for the views if their relations are compared, else []."""
+        if not self.recipe.relates or "teachers" not in labels:
+            return []
+        pairs = zip(self.teachers, labels["teachers"], strict=True)
+        return teacher.outputs(pairs, x, self.bn, self.taps)
 
     def _soft(
         self, labels: Mapping[str, Tree], row: Tree, view: views.View, x: jax.Array, share: Tree
@@ -121,3 +160,12 @@ class DistillationLoss(NamedTuple):
         return targets.kl(
             target["soft"], logits, self.recipe.temperature, self.kind, rows, squared=squared
         )
+
+    def relation_loss(self, out: Output, target: Mapping[str, Tree]) -> jax.Array:
+        """Return the weighted distance of a student's relation graphs from its teachers'.
+
+        Args:
+          out: the student's output for the views, its blocks tapped if ``taps``.
+          target: of ``view``, with ``relations``.
+        """
+        return relations.loss(target["relations"], relations.read(out), self.weights)

@@ -7,15 +7,15 @@ rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 
 from jdd import parallel
-from jdd.augment import views
-from jdd.nets import Net
+from jdd.augment import randaugment, views
+from jdd.nets import Net, Output
 from jdd.soft_labels import maps
 from jdd.soft_labels.ensemble import combine
 
@@ -28,10 +28,15 @@ def drawer(spec: views.Spec, batch: int, shape: tuple[int, int]) -> Any:
     return jax.jit(lambda key: views.draw(key, batch, shape, spec))
 
 
-@jax.jit
-def show(images: jax.Array, index: jax.Array, view: views.View) -> jax.Array:
-    """Return the views ``[b, h, w, c]`` of the images ``[n, h, w, c]`` at ``index`` [b]."""
-    return views.apply(images[index], view)
+@partial(jax.jit, static_argnums=3)
+def show(
+    images: jax.Array, index: jax.Array, view: views.View, pixels: randaugment.Pixels | None = None
+) -> jax.Array:
+    """Return the views ``[b, h, w, c]`` of the images ``[n, h, w, c]`` at ``index`` [b].
+
+    ``pixels``: as for ``views.apply``.
+    """
+    return views.apply(images[index], view, pixels=pixels)
 
 
 def answer(
@@ -49,6 +54,16 @@ def answer(
     train, pairs = bn == "batch", zip(nets, variables, strict=True)
     logits = [net.apply(own, x, train=train).logits for net, own in pairs]
     return logits[0] if len(logits) == 1 else combine(logits, how)
+
+
+def outputs(
+    pairs: Iterable[tuple[Net, Tree]], x: jax.Array, bn: str, taps: bool = False
+) -> list[Output]:
+    """Return each teacher's output for ``x [b, h, w, c]``; ``taps``: with its blocks' outputs.
+
+    ``pairs`` are nets with their variables; ``bn`` as for ``answer``.
+    """
+    return [net.apply(own, x, train=bn == "batch", taps=taps) for net, own in pairs]
 
 
 def answer_maps(

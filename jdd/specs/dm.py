@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from jdd.schema.common import ClassMatched as Config
+from jdd.schema.common import ClassMatched
+from jdd.schema.key import option
 from jdd.specs.base import Spec
+
+
+@dataclass(frozen=True)
+class Config(ClassMatched):
+    """Keys of DM."""
+
+    irg_edges: float = option(
+        0.0,
+        "weight of the distances between the classes' means, synthetic against real ones (0: off); "
+        "all classes then pass together",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
+
 
 DEFAULTS = {"lr_img": 1.0, "pix_init": "real", "steps": 20000}
 

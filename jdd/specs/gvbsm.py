@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jdd.schema.decoupled import Recover, Squeeze
-from jdd.schema.key import AUTO, group, option
+from jdd.schema.decoupled import Matched, Squeeze
+from jdd.schema.key import group, option
 from jdd.specs import sre2l
 from jdd.specs.base import Spec
 
@@ -13,24 +13,10 @@ TEACHERS = ("ResNet18BN", "ConvNet", "MobileNetV2:16", "WRN16_2", "ShuffleNetV2"
 
 
 @dataclass(frozen=True)
-class Config(Recover):
+class Config(Matched):
     """Keys of G-VBSM."""
 
     squeeze: Squeeze = group(Squeeze, nets=TEACHERS)
-    patch: int = option(
-        AUTO,
-        "side of the patches of convolutions' inputs, in pixels",
-        minimum=1,
-    )
-    ema: float = option(
-        AUTO, "weight of the old value in the moving averages", minimum=0, maximum=1
-    )
-    drop: float = option(
-        AUTO,
-        "probability that a step omits a convolution's statistics",
-        minimum=0,
-        maximum=1,
-    )
     density: float = option(
         1.0, "weight of the density loss (diversity of a class's images)", minimum=0
     )

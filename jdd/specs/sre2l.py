@@ -114,6 +114,9 @@ def validate(values: Values) -> None:
     if values["post.loss"] == "mse_gt" and values["relabel.form"] != "logits":
         found = f"{values['relabel.form']} with post.loss=mse_gt"
         raise BadInput("config.relabel.form", found, "logits: the loss is of the logits themselves")
+    if values["post.ref_bugs"] and not values["post.irg_edges"]:
+        allowed = "false, or edges with a weight: --config.post.irg_edges=0.005"
+        raise BadInput("config.post.ref_bugs", "true without config.post.irg_edges", allowed)
     if not values["squeeze.nets"]:
         raise BadInput("config.squeeze.nets", "empty", "a net, such as ResNet18BN")
     if values["scores"]:

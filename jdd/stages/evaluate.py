@@ -34,7 +34,7 @@ from jdd.stages.initial_variables import distinct_nets, initial_variables
 from jdd.stages.registry import curve
 from jdd.stages.validation import baseline_size, size_in_images, validate_data
 from jdd.tasks.base import curve_point, merged, primary, summaries, summary, tester
-from jdd.training.recipe import with_eval_keys
+from jdd.training.recipe import RELATIONS, with_eval_keys
 
 # The set itself, and its baselines: random images by the same recipe and, for a set with stored
 # labels, the set and random images with hard labels in the same views. For a generator whose bytes
@@ -270,8 +270,9 @@ def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_hard_loss(dset: AnyProduct) -> AnyProduct:
-    """Return a set of stored labels with the hard-label loss, in the same views."""
-    return dset.with_recipe(dset.recipe | {"train": dset.recipe["train"] | {"loss": "hard"}})
+    """Return a set of stored labels with the hard-label loss, in the same views: no teachers."""
+    train = {k: v for k, v in dset.recipe["train"].items() if k not in (*RELATIONS, "irg_half")}
+    return dset.with_recipe(dset.recipe | {"train": train | {"loss": "hard"}})
 
 
 def _jobs(context: RunContext) -> dict[str, Job]:

@@ -4,7 +4,7 @@ teachers for online labelling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jdd import rng
 from jdd.augment import views
 from jdd.errors import BadInput
 from jdd.evaluation.train_eval import Plan
+from jdd.matching import relations
 from jdd.methods import decoupled
 from jdd.nets import Net
 from jdd.pretrained.teachers import trained
@@ -22,8 +23,10 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext
 from jdd.soft_labels import modes
 from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels.objective import DistillationLoss
 from jdd.soft_labels.reader import LabelReader
 from jdd.soft_labels.store import LabelStore, digest
+from jdd.training.recipe import Recipe
 
 Tree = Any
 
@@ -84,6 +87,24 @@ def teachers(context: RunContext, dset: DistilledSet, store: LabelStore) -> list
     words, made = dset.recipe["labels"]["teachers"], store.settings["teachers"]
     pairs = zip(words, made, strict=True)
     return [trained(str(word), one, context.data, context.squeeze_path) for word, one in pairs]
+
+
+def validate_relations(
+    context: RunContext, train: Mapping[str, Any], made: Sequence[tuple[str, Net]]
+) -> None:
+    """Refuse relation graphs of students and teachers that cannot be compared.
+
+    Args:
+      train: a set's ``recipe["train"]``.
+      made: the teachers, each with its name.
+
+    Raises:
+      BadInput: as ``relations.validate``.
+    """
+    weights = DistillationLoss("logits", 0, Recipe.from_json(train)).weights
+    if weights.any:
+        for name in context.config.nets:
+            relations.validate(made, context.make_net(name), weights)
 
 
 def label_reader(

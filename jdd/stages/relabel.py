@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import parallel, rng
-from jdd.augment import views
+from jdd.augment import randaugment, views
 from jdd.errors import BadInput
 from jdd.methods import decoupled
 from jdd.pretrained.teachers import Teacher
@@ -29,7 +29,7 @@ from jdd.run.session import Session
 from jdd.soft_labels import codec, maps, modes
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore, digest
-from jdd.stages import squeeze
+from jdd.stages import label_stores, squeeze
 from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.stages.costs import example
 from jdd.stages.evaluate import random_sets
@@ -55,6 +55,10 @@ def validate(context: RunContext) -> None:
         found = f"{parts} parts of a step of {batch} images"
         raise BadInput("config.post.accumulate", found, "equal parts of two images or more")
     views.validate(decoupled.spec(config, shape), shape)
+    if relabel.randaugment:
+        randaugment.validate(shape[-1])
+    words = [(teacher.word, teacher.frozen) for teacher in context.teachers]
+    label_stores.validate_relations(context, decoupled.training(config), words)
     if config.quantise == "jpeg" and shape[-1] not in (1, 3):
         found = f"jpeg, of images of {shape[-1]} channels"
         raise BadInput("config.quantise", found, "round, truncate or none")
@@ -71,7 +75,7 @@ def settings(context: RunContext, digest: str, count: int, seed: int) -> dict[st
     return named | {
         "images": digest,
         "teachers": squeeze.identity(context),
-        "view": dict(decoupled.spec(config, context.data.shape)._asdict()),
+        "view": decoupled.spec(config, context.data.shape).to_json(),
         **{key: getattr(relabel, key) for key in keys},
         "temperature": 0.0 if hard else config.post.temperature,
         "epochs": config.eval.epochs,
@@ -166,7 +170,7 @@ class Labeller:
     ):
         config, relabel = context.decoupled, context.decoupled.relabel
         self._mode, self._k = relabel.mode, relabel.k
-        self._images = jnp.asarray(images)
+        self._images, self._pixels = jnp.asarray(images), randaugment.of(context.data.transform)
         self._draw = labeller.drawer(
             decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
         )
@@ -183,7 +187,7 @@ class Labeller:
         view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
         if self._mode != "views":
             return jax.device_get(view), None
-        x = labeller.show(self._images, jnp.asarray(rows), view)
+        x = labeller.show(self._images, jnp.asarray(rows), view, self._pixels)
         return jax.device_get((view, self._teacher_logits(self._variables, x)))
 
     def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -224,7 +228,7 @@ def _estimate(context: RunContext) -> Estimate:
     sets = len(context.seeds) + context.config.baselines.random
     size = sets * modes.expected_bytes(
         mode, len(dset.images), epochs, context.data.classes, relabel.form, relabel.k,
-        views.stored_bytes(relabel.shuffle), batch, places,
+        views.stored_bytes(relabel.shuffle, relabel.randaugment), batch, places,
     )  # fmt: skip
     once = codec.steps_per_epoch(len(dset.images), batch)
     note = f"{sets} sets of {epochs * once} batches of {pace(step)}" + scaled(few, batch)

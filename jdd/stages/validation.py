@@ -68,7 +68,10 @@ def validate(context: RunContext, dset: AnyProduct, where: str = "the set's reci
     if isinstance(dset, DistilledSet) and label_stores.stored(dset.recipe):
         store = label_stores.labels(context, dset)
         if (distillation := train_eval.distillation(dset)) is not None and distillation.online:
-            label_stores.teachers(context, dset, store)
+            found = label_stores.teachers(context, dset, store)
+            words = dset.recipe["labels"]["teachers"]
+            made = [(word, net) for word, (net, _) in zip(words, found, strict=True)]
+            label_stores.validate_relations(context, dset.recipe["train"], made)
     _validate_random(context, dset)
 
 

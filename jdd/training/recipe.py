@@ -42,6 +42,7 @@ PAIRED = {  # for pairs, on the similarities of two towers
     "bce": "binary cross entropy of all pairs",
     "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
 }
+RELATIONS = ("irg_edges", "irg_transformations", "irg_vertices")  # weights, 0: off
 AS_RECIPE = "recipe"  # eval.schedule: the set's own
 
 _SHARE = Rule(
@@ -192,6 +193,17 @@ def _factor_code(r: Recipe) -> list[str]:
     ]
 
 
+def _relation_words(r: Recipe) -> str:
+    """Name the terms of relation graphs (``matching/relations.py``)."""
+    named = {"edges": r.irg_edges, "transformations": r.irg_transformations,
+             "vertices": r.irg_vertices}  # fmt: skip
+    terms = [f"{figure(weight)} × {name}" for name, weight in named.items() if weight]
+    if not terms:
+        return ""
+    bugs = ", half the edges' derivative" if r.irg_half else ""
+    return f" + the distance of the batch's graph from the teachers' ({', '.join(terms)}{bugs})"
+
+
 def _updates_words(r: Recipe) -> str:
     more = f"; running statistics move {r.norm_updates} times a step"
     return more if r.norm_updates > 1 else ""
@@ -221,6 +233,10 @@ class Recipe:
 
     ``cutmix``: the probability that a step mixes its batch (Yun et al., ICCV 2019): a box of
     another image of the batch, lambda ~ U(0, 1), one box for all, and targets mixed by its area.
+
+    ``irg_edges``, ``irg_transformations``, ``irg_vertices``, of sets with stored labels: weights of
+    the distance between the relation graphs of a student and of its teachers, which run in the
+    student's step for it; ``irg_half``: with the published derivative (``matching/relations.py``).
 
     ``factor``, of fixed sets: each stored image stands for factor^2 training images, which
     ``augment/formation.py`` decodes before training (``train_eval.formed``).
@@ -345,6 +361,17 @@ class Recipe:
         "by its area (0: never)",
         words=lambda r: f"; CutMix with chance {figure(r.cutmix)}" if r.cutmix else "",
     )  # fmt: skip
+    irg_edges: float = option(
+        0.0, number(0), row="loss", later=True, words=_relation_words, keys=("post.irg_edges",),
+    )  # fmt: skip
+    irg_transformations: float = option(
+        0.0, number(0), later=True, keys=("post.irg_transformations",)
+    )
+    irg_vertices: float = option(0.0, number(0), later=True, keys=("post.irg_vertices",))
+    irg_half: bool = option(
+        False, Rule(lambda v: isinstance(v, bool), "true or false", bool), later=True,
+        keys=("post.ref_bugs",),
+    )  # fmt: skip
     factor: int = option(
         1, whole(1), row="schedule", later=True, words=_factor_words, code={"set": _factor_code},
     )  # fmt: skip
@@ -366,6 +393,11 @@ class Recipe:
         """The recipe without its traced options: the key of a compiled program."""
         traced = (one for one in options_.options(Recipe) if one.traced)
         return self.replace(**{one.name: one.default for one in traced})
+
+    @property
+    def relates(self) -> bool:
+        """True if the relation graphs of students and teachers are compared."""
+        return any(getattr(self, name) for name in RELATIONS)
 
     def steps_per_epoch(self, n: int) -> int:
         """Return S, the steps of an epoch of ``n`` images:

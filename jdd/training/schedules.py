@@ -202,8 +202,50 @@ class Multistep(Schedule):
         return [f"rate = lambda t: {figure(self.gamma)} ** sum(t >= m for m in ({at},))"]
 
 
+@dataclasses.dataclass(frozen=True)
+class CosineLinear(Schedule):
+    """Half a cosine for five sixths of the E epochs, then a steep line, constant within an epoch e:
+
+    rate_e = rate (1 + cos(pi e / (2 E))) / 2                   e <= 5 E / 6
+    rate_e = rate (1 + cos(5 pi / 12)) / 2 (1 - e / E)          e > 5 E / 6
+
+    The line ends at 0 and does not begin where the cosine ends: the rate falls from 0.63 to 0.1 of
+    its first value, as published.
+
+    Source: EDC (Shao et al., NeurIPS 2024), early smoothing-later steep schedule ("cos2").
+    """
+
+    name: ClassVar[str] = "cosine_linear"
+    offered: ClassVar[bool] = True
+
+    def factors(self, steps: int, per_epoch: int) -> ndarray:
+        """Return the factors."""
+        import numpy as np
+
+        epochs, e = -(-steps // per_epoch), np.arange(steps) // per_epoch
+        fall = (1 + np.cos(np.pi * e / (2 * epochs))) / 2
+        last = (1 + math.cos(5 * math.pi / 12)) / 2
+        return np.where(6 * e <= 5 * epochs, fall, last * (1 - e / epochs))
+
+    def words(self, steps: int) -> str:
+        """Return the schedule in words."""
+        return (
+            "; the rate falls by half a cosine for 5/6 of the epochs, then along a line from a "
+            "tenth of it to 0"
+        )
+
+    def factor_code(self, length: int, unit: int) -> list[str]:
+        """Return the lines that define ``rate``."""
+        e, epochs = _epoch(unit), -(-length // unit)
+        return [
+            f"rate = lambda t: (1 + math.cos(math.pi * {e} / {2 * epochs})) / 2 \\",
+            f"    if 6 * {e} <= {5 * epochs} else \\",
+            f"    (1 + math.cos(5 * math.pi / 12)) / 2 * (1 - {e} / {epochs})",
+        ]
+
+
 KINDS: dict[str, type[Schedule]] = {
-    cls.name: cls for cls in (WarmupCosine, Cosine, Multistep)
+    cls.name: cls for cls in (WarmupCosine, Cosine, Multistep, CosineLinear)
 }  # fmt: skip
 OFFERED = tuple(name for name, cls in KINDS.items() if cls.offered)
 

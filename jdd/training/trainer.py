@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jdd import augment, parallel
 from jdd.augment import cutmix
 from jdd.matching import contrastive, losses
-from jdd.nets import Net
+from jdd.nets import Net, Output
 from jdd.parallel.parts import summed, zeros
 from jdd.training import optimisers, pair_inputs
 from jdd.training.recipe import PAIRED, Recipe
@@ -180,6 +180,11 @@ class _Training:
     n: int
     fed: bool
     over: tuple[jax.Device, ...]
+
+    @property
+    def _relates(self) -> bool:
+        """True if a batch's images are compared with each other: they stay together."""
+        return self.recipe.distillation is not None and self.recipe.distillation.recipe.relates
 
     @functools.cached_property
     def batch(self) -> int:
@@ -340,9 +345,11 @@ class _Training:
         )
         return shown, target
 
-    def _loss(self, logits: jax.Array, target: Tree) -> jax.Array:
-        if self.recipe.distillation is not None:
-            return self.recipe.distillation.loss(logits, target)
+    def _loss(self, out: Output, target: Tree) -> jax.Array:
+        logits, distillation = out.logits, self.recipe.distillation
+        if distillation is not None:
+            loss = distillation.loss(logits, target)
+            return loss + distillation.relation_loss(out, target) if self._relates else loss
         if self.recipe.loss in PAIRED:
             return contrastive.LOSSES[self.recipe.loss](logits, target)
         if self.recipe.loss == "squared_error":
@@ -354,16 +361,18 @@ class _Training:
     ) -> tuple[tuple[jax.Array, Tree], Tree]:
         """Return ((loss, batch statistics afterwards), gradient) of a batch at ``params``."""
         normed = {name: variables[name] for name in ("batch_stats",) if name in variables}
+        taps = self.recipe.distillation is not None and self.recipe.distillation.taps
 
         def objective(params: Tree, normed: Tree, x: Tree, target: Tree) -> tuple[jax.Array, Tree]:
             x, target = parallel.shared_out((x, target), self.over)
-            out = self.net.apply({**variables, **normed, "params": params}, x, train=True)
-            return self._loss(out.logits, target), {name: out.stats for name in normed}
+            given = {**variables, **normed, "params": params}
+            out = self.net.apply(given, x, train=True, taps=taps)
+            return self._loss(out, target), {name: out.stats for name in normed}
 
         part = jax.value_and_grad(objective, has_aux=True)
         if self.recipe.loss in PAIRED:  # every image of a batch is paired with every text
             return part(params, normed, x, target)
-        size = self.net.part(len(x), bool(normed))
+        size = self.net.part(len(x), bool(normed) or self._relates)
         if self.recipe.parts > 1:
             size = min(len(x), max(1, self.batch // self.recipe.parts))
         if size == len(x):

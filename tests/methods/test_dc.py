@@ -87,6 +87,24 @@ def test_loss_is_its_definition_however_classes_are_grouped(tiny, tmp_path, meth
     np.testing.assert_allclose(loss_of(two, context, indices, state), wanted, rtol=2e-4)
 
 
+def test_dm_with_edges_matches_the_graph_of_the_means_of_all_classes(tiny, tmp_path):
+    made, context = built(tiny, tmp_path, "dm", **{"irg_edges": 30.0, "data.dsa": "none"})
+    state, indices = made.init(0), made.sample(0, 5)
+    assert indices["real"].shape == (1, 3, 6)  # in one item
+    apply = jax.jit(context.net.apply)
+    real = context.data.train.images[indices["real"][0]]
+    sets = real, np.asarray(state.variables["images"]).reshape(3, 2, 8, 8, 3)
+    means, graphs = [], []
+    for images in sets:
+        means.append(np.stack([np.mean(apply(state.aux["net"], x).features, 0) for x in images]))
+        apart = ((means[-1][:, None] - means[-1][None]) ** 2).sum(-1)
+        graphs.append(apart / apart.max())
+    edges = 30 / (2 * 3) * ((graphs[0] - graphs[1]) ** 2).sum()
+    wanted = ((means[0] - means[1]) ** 2).sum() + edges
+    assert edges > 0.05 * wanted
+    np.testing.assert_allclose(loss_of(made, context, indices, state), wanted, rtol=2e-4)
+
+
 def test_the_net_is_trained_between_updates_and_fresh_after_the_last(tiny, tmp_path):
     made, context = built(tiny, tmp_path, "dc", lr_net=0.1)
     carry = loop.start(made, 0)

@@ -117,6 +117,17 @@ KEYS: dict[str, dict[str, Any]] = {
         "class_images": 2,
         "patch": 2,
     },
+    # RandAugment, small batches and the average of the weights are in its students' training.
+    "edc": {
+        **RECOVERED,
+        "squeeze.nets": "ConvNetBN,ConvNet",
+        "squeeze.epochs": 8,
+        "ipc": 6,
+        "image_batch": 6,
+        "class_images": 2,
+        "patch": 2,
+        "lr_img": 0.02,
+    },
     "covmatch": {key: value for key, value in PAIRED.items() if key not in TRAJECTORIES}
     | {"real_batches": 3, "batch_real": 40, "reset_every": 3, "lr_img": 3.0, "lr_txt": 3.0},
     "lors": PAIRED | {"sim_rank": 2, "lr_sim": 0.01},
@@ -194,7 +205,9 @@ EXCLUDED = (
 )
 LEARNED = sorted(set(METHODS) - set(CHOSEN) - set(EXCLUDED))
 # The code of SRe2L, MTT, DC, DD, DM and LoRS with other settings or losses: in the slow suite.
-RELATED = (*("cda", "covmatch", "datm", "dsa", "ftd", "gvbsm", "ncfm", "ratbptt", "tesla", "vl"),)
+RELATED = (
+    *("cda", "covmatch", "datm", "dsa", "edc", "ftd", "gvbsm", "ncfm", "ratbptt", "tesla", "vl"),
+)
 SUITE = [pytest.param(m, marks=[pytest.mark.slow] * (m in RELATED)) for m in LEARNED]
 
 

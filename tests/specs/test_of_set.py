@@ -102,7 +102,7 @@ def by(done: tuple[Path, Any], tmp_path: Path) -> Any:
         (
             "mtt",
             "post.loss=hard",
-            ["config.post.loss: no key of MTT", "CDA, D4M, G-VBSM, RDED, SRe2L"],
+            ["config.post.loss: no key of MTT", "CDA, D4M, EDC, G-VBSM, RDED, SRe2L"],
         ),
         ("theirs", "syn_steps=3", ["no key of theirs", "DATM, FTD, LoRS, MTT, TESLA, VL"]),
         ("", "lr_y=3", ["the set names no method", "DATM"]),

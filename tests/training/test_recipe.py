@@ -176,6 +176,24 @@ def test_multistep_against_its_formula():
     assert made.words(0).endswith("by 0.5 after 20 and 75 % of the training and from epoch 4 on")
 
 
+def test_half_a_cosine_then_a_line_against_its_formula():
+    made = schedules.CosineLinear()
+    for steps, per_epoch in ((12, 1), (60, 5), (57, 5), (7, 1)):
+        epochs = -(-steps // per_epoch)
+        found = np.asarray(made.rates(0.2, steps, per_epoch))
+        for step in range(steps):
+            e = step // per_epoch
+            wanted = 0.2 * np.cos(np.pi * e / (4 * epochs)) ** 2  # (1 + cos 2a) / 2 = cos^2 a
+            if e / epochs > 5 / 6:
+                wanted = 0.2 * np.cos(5 * np.pi / 24) ** 2 * (1 - e / epochs)
+            assert found[step] == pytest.approx(wanted, rel=1e-12)
+        scope: dict = {}
+        exec("import math\n" + "\n".join(made.factor_code(steps, per_epoch)), scope)
+        printed = [scope["rate"](step) for step in range(steps)]
+        np.testing.assert_allclose(0.2 * np.asarray(printed), found, rtol=1e-12)
+    assert schedules.from_json(made.to_json()) == made
+
+
 def test_multistep_trains_as_a_rate_for_every_step():
     dset = distilled_set.validate(make(), "made")
     schedule = {"kind": "multistep", "milestones": [0.5], "gamma": 0.1}
