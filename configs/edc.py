@@ -7,9 +7,9 @@ G-VBSM's statistics, half of them class by class (category), from real images (p
 in small batches (eval.batch), views with RandAugment (relabel.randaugment), an average of their
 weights tested (eval.ema). Other keys are G-VBSM's.
 
-Measured: digits in 3 to 4 min on 2 CPU cores that other work shared, three students of one set: IPC 1
-82.7 ± 3.6 % (random real images with these labels 89.9 ± 3.2 %), IPC 10 98.5 ± 0.3 % (98.7 ± 0.5 %).
-With the published settings: not yet run.
+Measured: digits in 3 to 4 min on 2 CPU cores that other work shared, three students of one set:
+IPC 1 82.7 ± 3.6 % (random real images with these labels 89.9 ± 3.2 %), IPC 10 98.5 ± 0.3 %
+(98.7 ± 0.5 %). With the published settings: not yet run.
 """
 
 from jdd.config import from_arg
