@@ -59,7 +59,8 @@ ROOMS: dict[str, str] = {
     "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
-    "studies": "config data errors memory report run run/context run/session schema specs storage",
+    "studies": "config data errors memory report run run/context run/session schema specs storage "
+    "training/recipe",
     "api": "config errors interop memory product report run schema studies",
     "main": "api config errors memory run stages/registry studies",
     "__init__": "api",

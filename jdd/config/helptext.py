@@ -84,6 +84,7 @@ _HEADINGS = {
     "text": "captions as vectors",
     "towers": "the two nets that meet in one space",
     "net": "the net used for distillation",
+    "bn": "batch-norm statistics of the set, matched beside trajectories",
     "data": "the real images",
     "eval": "evaluation of the set",
     "baselines": "baselines that the set is compared with",

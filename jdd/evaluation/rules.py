@@ -250,6 +250,9 @@ def _validate_pairs(pairs: PairSet, where: str) -> None:
         if train.get(name, plain) != plain:
             found = f"recipe.train.{name} is {train[name]!r}, of pairs"
             raise BadInput(where, found, f"{plain}, or leave it out")
+    if train.get("test_norm", "running") not in ("running", "batch"):
+        found = f"recipe.train.test_norm is {train['test_norm']!r}, of pairs"
+        raise BadInput(where, found, "running or batch")
 
 
 def _validate_combinations(dset: DistilledSet | GeneratorSet, where: str) -> None:

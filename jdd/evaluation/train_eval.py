@@ -23,8 +23,7 @@ import numpy as np
 from jdd import parallel, rng
 from jdd.augment import formation, randaugment
 from jdd.data.prefetch import Prefetcher
-from jdd.evaluation import rules
-from jdd.evaluation.accuracy import by_batch
+from jdd.evaluation import norms, rules
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
@@ -198,10 +197,13 @@ def test_nets(
     reader: LabelReader | None = None,
     fresh: Fresh | None = None,
     label: str = "",
+    real: np.ndarray | None = None,
 ) -> np.ndarray:
     """Train one net on each of ``k`` sets and return the metrics of ``test``, ``[k, metrics]``.
 
     With ``planned.test_every`` the metrics of every test, ``[k, tests, metrics]``: ``Plan.tests``.
+    With several ways of testing batch norm the metrics are followed by the primary one by each:
+    ``norms.columns``.
 
     Args:
       images: ``[k, n, h, w, c]``, or for a net with several inputs a dict of them, each ``[k, n,
@@ -214,15 +216,18 @@ def test_nets(
       reader: the stored labels of the ``k`` sets, in place of ``labels``.
       fresh: ``(keys [k], epoch) -> images``, a set for every epoch of each net, in place of images.
       label: what the progress bar is called; '' for ``purpose``.
+      real: real images ``[n, h, w, c]`` on which batch norm is recalibrated, if the recipe asks so.
     """
     count, n = jax.tree.leaves(labels)[0].shape[:2]
-    tested = by_batch(net) if planned.recipe.test_norm == "batch" else net
     size = min(at_once or count, count)
     run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), planned.rates
     marks = [step for _, step in planned.tests(run)]
     shared = (reader.shared,) if reader and reader.shared else ()
     init, advance = compiled(run, tuple(devices), bool(shared))
+    tested = functools.partial(
+        norms.tested, test, net, planned.recipe, real=real, seed=seed, session=session
+    )
     found: list[np.ndarray] = []
     for lo in range(0, count, size):
         members = [min(i, count - 1) for i in range(lo, lo + size)]
@@ -249,14 +254,14 @@ def test_nets(
                 worst = float(jnp.max(loss))
                 bar.update(planned.shown(b, run), f"loss {worst:.3f}")
             if last in marks[:-1]:
-                early.append(test(tested, trainer.evaluated(carry), session))
+                early.append(tested(trainer.evaluated(carry), x))
         if reader:
             session.wait(purpose, coming.waited, time.perf_counter() - begun)
         bar.close()
         if not np.isfinite(worst):
             # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
-        final = test(tested, trainer.evaluated(carry), session)
+        final = tested(trainer.evaluated(carry), x)
         found.append(np.stack([*early, final], axis=1) if planned.test_every else final)
     return np.concatenate(found)[:count]
 

@@ -14,6 +14,9 @@ per image. By default both gradients are exact, through all N steps (``meta/unro
 FTD, TESLA and DATM are ``Variation``s of this module; ``config.estimator`` and ``config.unroll``
 select the gradient's estimator and how it is computed.
 
+With ``bn.weight`` the loss has a second term, batch-norm statistics of the set:
+``methods/norm_transfer.py``.
+
 Differs from the authors' code: expert and start epoch are drawn independently each step (theirs
 iterates over a shuffled file of experts); a rate beta <= 0 counts as divergence, with its advice,
 instead of failing at evaluation; several segments may be averaged in a step (``segments``).
@@ -33,6 +36,7 @@ from jdd.augment import dsa
 from jdd.matching.losses import targets
 from jdd.matching.trajectory import trajectory_distance
 from jdd.meta import unroll
+from jdd.methods import norm_transfer
 from jdd.methods.base import (
     Method,
     Problem,
@@ -223,7 +227,7 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
         rates["labels"] = vary.label_rate
     most = vary.most
     gate: dict[str, Any] = {} if most is None else {"accept": lambda loss: loss <= most}
-    return Method(
+    method = Method(
         init=_initial(config, problem, hard, vary),
         sample=_sampler(config, n, batch, vary),
         objective=_objective(problem, hard, batch, vary),
@@ -233,3 +237,4 @@ def build(config: Config, problem: Problem, vary: Variation) -> Method:
         valid=lambda s: jnp.logical_and(all_finite(s.variables), s.variables["lr"] > 0),
         **gate,
     )
+    return norm_transfer.added(method, config, problem, hard)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jdd.report import before_after
 from jdd.report.accuracy import baselines
 from jdd.report.evidence import Evidence, Score, mapping, real, score
 from jdd.report.html import DASH, THIN, duration, mean_std
+
+# Ways of testing batch norm (``training/recipe.py:NORMS``) in a head.
+_NORMS = {
+    "running": "running", "batch": "test batches", "set": "set", "real": "real images",
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -50,11 +55,14 @@ def section(evidence: Evidence) -> Nets | None:
     costs = mapping(evidence.result, "nets")
     paper = mapping(evidence.result, "published_nets")
     printed = mapping(paper, "values")
-    heads = ["Mean recall" if evidence.retrieval else "Accuracy", "n"]
+    evaluated = _evaluated(evidence)
+    ways = normed([one.about for *_, one in evaluated])
+    heads = ["Mean recall" if evidence.retrieval else "Accuracy", "n", *ways.values()]
     heads += ["Published"] * bool(printed) + ["Parameters", "Time"] * bool(costs)
     rows = []
-    for name, about, css, found in _evaluated(evidence):
+    for name, about, css, found in evaluated:
         figures = [mean_std(found.mean, found.std, found.n), str(found.n or DASH)]
+        figures += [_figure(score(found.about.get(way))) for way in ways]
         figures += [_published(score(printed.get(name)))] * bool(printed)
         figures += _costs(mapping(costs, name)) if costs else []
         rows.append(Row(name, about, css, figures, found))
@@ -86,6 +94,19 @@ def _evaluated(evidence: Evidence) -> list[tuple[str, str, str, Score]]:
             if found is not None:
                 rows.append((label, str(found.about.get("net") or ""), "base", found))
     return rows
+
+
+def normed(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the accuracies by several ways of testing batch norm that are in some results.
+
+    Their names there, with the head of a column.
+    """
+    names = {f"bn_{way}": f"Batch norm: {words}" for way, words in _NORMS.items()}
+    return {name: words for name, words in names.items() if any(name in one for one in found)}
+
+
+def _figure(found: Score | None) -> str:
+    return mean_std(found.mean, found.std, found.n) if found else DASH
 
 
 def _published(found: Score | None) -> str:

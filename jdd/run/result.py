@@ -11,6 +11,7 @@ from jdd import specs
 from jdd.report import plain
 from jdd.report.collapse import sentences
 from jdd.report.evidence import gather
+from jdd.report.nets import normed
 from jdd.report.plain import plural
 from jdd.run.context import RunContext
 
@@ -30,7 +31,8 @@ def read(directory: Path) -> dict[str, Any]:
     """Return result.json of a directory, with the final line for the user as ``summary``."""
     text = (directory / "result.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
-    parts = [scores(found), quality(found), *_collapsed(found, directory)]
+    parts = [scores(found), quality(found), normalisations(found)]
+    parts += _collapsed(found, directory)
     parts.append(headline(found, directory))
     return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}
 
@@ -49,16 +51,26 @@ def cross_table(found: dict[str, Any]) -> str:
         return ""
     costs = found.get("nets") or {}
     printed = (found.get("published_nets") or {}).get("values", {})
-    rows = []
+    rows, ways = [], normed(list(accuracy.values()))
     for net, score in accuracy.items():
         cost, paper = costs.get(net, {}), printed.get(net)
         row = [net, plain.accuracy(score["mean"], score["std"], score["n"]), str(score["n"])]
+        by_way = (score.get(way) for way in ways)
+        row += [plain.accuracy(a["mean"], a["std"], a["n"]) if a else "-" for a in by_way]
         row.append(f"{cost['seconds']:.1f}" if cost.get("seconds") is not None else "-")
         row.append(f"{cost['parameters']:,}" if cost.get("parameters") else "-")
         row += [plain.accuracy(paper["mean"], paper["std"], 2) if paper else "-"] * bool(printed)
         rows.append(row)
     metric = found.get("primary", "accuracy")
-    head = ["net", f"{metric}, %", "n", "seconds", "parameters", *["published"] * bool(printed)]
+    head = [
+        "net",
+        f"{metric}, %",
+        "n",
+        *ways.values(),
+        "seconds",
+        "parameters",
+        *["published"] * bool(printed),
+    ]
     return plain.table(head, rows)
 
 
@@ -70,6 +82,19 @@ def scores(found: dict[str, Any]) -> str:
     names = [name for name in ("hlr", "slr", "ior", "lrs", "ars") if known.get(name) is not None]
     listed = ", ".join(f"{name.upper()} {100 * known[name]:.1f}" for name in names)
     return f"Scores in percent ({known['net']}): {listed}"
+
+
+def normalisations(found: dict[str, Any]) -> str:
+    """Return the accuracies of one net by several ways of testing batch norm, '' if none are there.
+
+    Several nets have them in their table.
+    """
+    if len(found["accuracy"]) != 1:
+        return ""
+    ((net, score),) = found["accuracy"].items()
+    ways = normed([score])
+    listed = ", ".join(f"{w.partition(': ')[2]} {percent(score[name])}" for name, w in ways.items())
+    return f"Batch norm of {net} by statistics: {listed}" if ways else ""
 
 
 def quality(found: dict[str, Any]) -> str:

@@ -63,6 +63,8 @@ def validate(values: Mapping[str, Any]) -> None:
     if values["eval.cutmix"] and ("relabel.mix" in values or "pairs" in values):
         allowed = "0: views are mixed by relabel.mix" if "relabel.mix" in values else "0 for pairs"
         raise BadInput("config.eval.cutmix", show(values["eval.cutmix"]), allowed)
+    if "pairs" in values and values["eval.test_norm"] not in ("running", "batch"):
+        raise BadInput("config.eval.test_norm", values["eval.test_norm"], "running or batch: pairs")
     for kind in schedules.OFFERED:
         for one in options(schedules.KINDS[kind]):
             name = one.keys[0]

@@ -106,6 +106,9 @@ DERIVED = {"experts.epochs": _epochs}
 def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     mtt.validate(values)
+    if values["bn.weight"] and values["threshold"]:
+        found = f"{values['threshold']:g} with bn.weight={values['bn.weight']:g}, part of the loss"
+        raise BadInput("config.threshold", found, "--config.threshold=0: no step is skipped")
     low, high = values["min_start_epoch"], values["max_start_epoch"]
     first, end = values["current_max_start_epoch"], values["expansion_end"]
     if low >= high:
@@ -128,6 +131,7 @@ SPEC = Spec(
     protocol=PROTOCOL,
     derived=DERIVED,
     validate=validate,
+    validate_data=mtt.validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

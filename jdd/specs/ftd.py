@@ -77,6 +77,7 @@ SPEC = Spec(
     protocol=PROTOCOL,
     derived=mtt.DERIVED,
     validate=validate,
+    validate_data=mtt.validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=STARTS,

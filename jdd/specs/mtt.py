@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
 from jdd.schema.common import Estimated, Start
-from jdd.schema.key import AUTO, like, option
+from jdd.schema.key import AUTO, group, keys_of, like, option, show
 from jdd.specs.base import Spec, Values
+
+if TYPE_CHECKING:
+    from jdd.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch-norm statistics of the set, beside the trajectory; newer than some runs."""
+
+    weight: float = option(
+        0.0,
+        "weight of the statistics' distance in the loss, such as 0.1 (0: trajectories alone)",
+        minimum=0, later=True, sparse=True,
+    )  # fmt: skip
+    param: float = option(
+        1.0, "weight of the trajectories' distance beside it (0: statistics alone)",
+        minimum=0, later=True, sparse=True,
+    )  # fmt: skip
+    first: float = option(
+        1.0, "weight of the first batch norm; of the others it is 1",
+        minimum=0, later=True, sparse=True,
+    )  # fmt: skip
+    source: str = option(
+        "checkpoint",
+        "whose statistics are matched: those stored with the snapshot of bn.net, those of all real "
+        "images measured in the target snapshot, or the running ones of the best expert",
+        choices=("checkpoint", "target", "best"), later=True, sparse=True,
+    )  # fmt: skip
+    net: str = option(
+        "target", "weights that the set's statistics are measured in: a snapshot's, or the best "
+        "expert's",
+        choices=("start", "target", "best"), later=True, sparse=True,
+    )  # fmt: skip
+    targets: str = option(
+        "global", "statistics of all images, or class by class (class: measured in real images)",
+        choices=("global", "class"), later=True, sparse=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +65,7 @@ class Config(Estimated):
         "real", "images start as real ones or as noise", choices=("real", "noise")
     )
     segments: int = option(1, "expert segments averaged per distillation step", minimum=1)
+    bn: BatchNorm = group(BatchNorm)
     init_set: str = like(Start, "init_set")
 
 
@@ -121,6 +159,39 @@ def validate(values: Values) -> None:
             str(have),
             f"{need} or more (max_start_epoch - 1 + expert_epochs), or auto",
         )
+    _validate_statistics(values)
+
+
+def _validate_statistics(values: Values) -> None:
+    """Refuse keys ``bn.*`` without effect, and statistics of other weights than the best's."""
+    if not values["bn.weight"]:
+        for name, key in keys_of(BatchNorm).items():
+            if values[f"bn.{name}"] != key.default:
+                found = f"{show(values[f'bn.{name}'])} with bn.weight=0"
+                raise BadInput(f"config.bn.{name}", found, "--config.bn.weight=0.1 with it")
+    if values["bn.net"] == "best" and values["bn.source"] != "best":
+        found = f"best with bn.source={values['bn.source']}"
+        raise BadInput(
+            "config.bn.net", found, "start or target, or --config.bn.source=best with it"
+        )
+
+
+def validate_data(values: Values, data: Dataset) -> None:
+    """Refuse statistics of batch norm of a net that has none."""
+    if not values["bn.weight"]:
+        return
+    from jdd import nets
+    from jdd.nets.order import order
+
+    name = values["net.name"]
+    takes = nets.options_of(name)
+    given = {key: values[f"net.{key}"] for key in ("width", "depth", "norm") if key in takes}
+    options = {key: value for key, value in given.items() if value != AUTO}
+    if not order(nets.make(name, data.shape, data.classes, **options), ["batch"]):
+        normed = " or --config.net.norm=batch" if "norm" in takes else ""
+        found = f"{show(values['bn.weight'])}, and {name} has no batch norm"
+        allowed = f"0, or a net that has: --config.net.name=ConvNetBN{normed}"
+        raise BadInput("config.bn.weight", found, allowed)
 
 
 SPEC = Spec(
@@ -131,6 +202,7 @@ SPEC = Spec(
     protocol=PROTOCOL,
     derived=DERIVED,
     validate=validate,
+    validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,
     cross=CROSS,

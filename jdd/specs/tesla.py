@@ -66,6 +66,7 @@ SPEC = Spec(
     protocol=PROTOCOL,
     derived=mtt.DERIVED,
     validate=mtt.validate,
+    validate_data=mtt.validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,
     starts=mtt.STARTS,

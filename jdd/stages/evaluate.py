@@ -17,7 +17,7 @@ import numpy as np
 
 from jdd import rng, tasks
 from jdd.data import Split, Streamed, draw_per_class
-from jdd.evaluation import train_eval
+from jdd.evaluation import norms, train_eval
 from jdd.matching import losses
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
@@ -136,11 +136,12 @@ def measure(
         reader,
         fresh,
         label,
+        real_images(context, dset, net, planned),
     )
     if isinstance(dset, PairSet):
         result = pairs.summarised(found, planned, net, dset.size)
     else:
-        result = summaries(task.metrics, found)
+        result = summaries([*task.metrics, *norms.columns(net, planned.recipe)], found)
     if before and start is not None:
         first = jax.tree.map(lambda a: a[:n], start)
         result["before"] = summaries(task.metrics, task.measure(net, first, problems, session))
@@ -258,8 +259,28 @@ def measure_random(
         initial_variables(context, dset, net),
         reader,
         label=label,
+        real=real_images(context, dset, net, planned),
     )
-    return {**summaries(task.metrics, found), "net": net.name}
+    names = [*task.metrics, *norms.columns(net, planned.recipe)]
+    return {**summaries(names, found), "net": net.name}
+
+
+def real_images(
+    context: RunContext, dset: AnyProduct, net: Net, planned: train_eval.Plan
+) -> np.ndarray | None:
+    """Return the training images on which batch norm is recalibrated, in the space of the set.
+
+    None unless the recipe asks for them and the net has batch norm.
+    """
+    if "real" not in norms.ways(net, planned.recipe):
+        return None
+    train = context.data.train
+    size = 4 * math.prod(context.data.shape)
+    rows = norms.real_rows(int(dset.recipe["seed"]), len(train.labels), size)
+    images: np.ndarray = in_space_of(
+        dset, Split(train.images[rows], train.labels[rows]), context.data
+    ).images
+    return images
 
 
 def _whole(recipe: dict[str, Any]) -> dict[str, Any]:

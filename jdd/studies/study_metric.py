@@ -2,6 +2,7 @@
 
 accuracy         test accuracy on the config's own net
 accuracy.NET     on another of its nets
+bn_WAY, bn_WAY.NET   test accuracy by one of several ways of ``eval.test_norm``
 recall           of pairs: mean recall on the config's own net; recall.NET: on another
 tr1 ... ir10     of pairs: recall at 1, 5, 10, image to text (tr) and text to image (ir); tr1.NET
 baselines.NAME   of random, full, hard or random_hard
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 
 from jdd import config as configs
 from jdd.errors import BadInput, nearest
+from jdd.training.recipe import NORMS
 
 RECALLS = {
     f"{way}{k}": f"R@{k}, {words}"
@@ -42,8 +44,9 @@ _SCORES = {
     "lrs": "label-robust score",
     "ars": "augmentation-robust score",
 }
+_NORMED = {f"bn_{way}": words for way, words in NORMS.items()}  # accuracy by a way of batch norm
 NAMES = (
-    "accuracy", "accuracy.NET", "recall", "recall.NET", *RECALLS,
+    "accuracy", "accuracy.NET", *_NORMED, "recall", "recall.NET", *RECALLS,
     *(f"baselines.{name}" for name in _BASELINES),
     *(f"scores.{name}" for name in _SCORES), "wrong_labels", "seconds",
 )  # fmt: skip
@@ -66,6 +69,9 @@ def words(metric: str) -> str:
         return f"{RECALLS[kind]}{f', of {name}' if name else ''}, in percent"
     if kind == "accuracy":
         return f"test accuracy of {name} in percent" if name else "test accuracy in percent"
+    if kind in _NORMED:
+        of = f" of {name}" if name else ""
+        return f"test accuracy{of} in percent, batch norm {_NORMED[kind]}"
     if kind == "baselines":
         return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
@@ -87,7 +93,7 @@ def validate(metric: str, where: str) -> None:
       BadInput: naming the nearest known one.
     """
     kind, _, name = metric.partition(".")
-    by_net = kind in ("accuracy", *_RETRIEVED) and name not in ("", "NET")
+    by_net = kind in ("accuracy", *_NORMED, *_RETRIEVED) and name not in ("", "NET")
     if metric in NAMES and name != "NET" or by_net:
         return
     near = nearest(metric, [n for n in NAMES if "NET" not in n])
@@ -104,11 +110,14 @@ def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) ->
     kind, _, name = metric.partition(".")
     values = configs.flat(config)
     needs = ""
-    own = _RETRIEVED if config.spec.task == "retrieval" else ("accuracy",)
-    if kind in ("accuracy", *_RETRIEVED) and kind not in own:
+    own = _RETRIEVED if config.spec.task == "retrieval" else ("accuracy", *_NORMED)
+    if kind in ("accuracy", *_NORMED, *_RETRIEVED) and kind not in own:
         raise BadInput(f"{where}: metric", f"{metric!r} in cell {cell}", f"{own[0]} of its task")
     if kind in own and name and name not in values["nets"]:
         needs = f"{name} among nets (here: {','.join(values['nets'])})"
+    ways = values["eval.test_norm"].split(",")
+    if kind in _NORMED and (kind.removeprefix("bn_") not in ways or len(ways) < 2):
+        needs = f"{kind.removeprefix('bn_')} among several ways of eval.test_norm"
     if kind == "baselines":
         for key in _NEEDS.get(name, (name,)):
             if not values.get(f"baselines.{key}", False):
@@ -134,13 +143,14 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
     if kind == "wrong_labels":
         counts = result.get(kind)
         return Figure(counts["count"] / counts["of"]) if counts else None
-    found = result.get("metrics" if kind in _RETRIEVED else kind)
+    at = {**dict.fromkeys(_RETRIEVED, "metrics"), **dict.fromkeys(_NORMED, "accuracy")}
+    found = result.get(at.get(kind, kind))
     if not isinstance(found, Mapping) or not found:
         return None
-    if kind in ("accuracy", *_RETRIEVED) and not name:
+    if kind in ("accuracy", *_NORMED, *_RETRIEVED) and not name:
         name = net if net in found else str(next(iter(found)))
     value = found.get(name)
-    if kind in RECALLS:
+    if kind in RECALLS or kind in _NORMED:
         value = value.get(kind) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping) and isinstance(value.get("mean"), int | float):
         return Figure(float(value["mean"]), value.get("std"), value.get("n"))

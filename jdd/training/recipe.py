@@ -44,6 +44,12 @@ PAIRED = {  # for pairs, on the similarities of two towers
 }
 RELATIONS = ("irg_edges", "irg_transformations", "irg_vertices")  # weights, 0: off
 AS_RECIPE = "recipe"  # eval.schedule: the set's own
+NORMS = {  # statistics of batch norm in tests, and the words of a sentence
+    "running": "by its running statistics",
+    "batch": "by the statistics of every 200 test images",
+    "set": "recalibrated on the set's images",
+    "real": "recalibrated on unlabelled real training images",
+}
 
 _SHARE = Rule(
     lambda v: is_number(v) and 0 <= v < 1, "a number, 0 or more and below 1", float, minimum=0
@@ -72,6 +78,43 @@ STORED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "hard": ("cross entropy with the classes of what a view shows, by their shares", ()),
 }
+
+
+def _are_norms(value: Any) -> bool:
+    found = value.split(",") if isinstance(value, str) else []
+    return bool(found) and set(found) <= set(NORMS) and len(set(found)) == len(found)
+
+
+TEST_NORM = Rule(
+    _are_norms, f"one of {', '.join(NORMS)}, or several joined by commas, each once", str
+)
+
+
+def _norm_words(r: Recipe) -> str:
+    first, *more = r.test_norm.split(",")
+    if more:
+        ways = options_.listed(NORMS[way] for way in (first, *more))
+        return f"; batch norm is tested {ways}, and the first counts"
+    if first == "batch":
+        return f"; tested {NORMS[first]}"
+    return "" if first == "running" else f"; tested with batch norm {NORMS[first]}"
+
+
+def _norm_code(r: Recipe) -> list[str]:
+    way = r.test_norm.split(",")[0]
+    if way == "running":
+        return []
+    if way == "batch":
+        return ["# batch norm: tested in train mode, by every 200 test images"]
+    shown = "x" if way == "set" else "real"
+    images = "the set" if way == "set" else "real training images"
+    return [
+        f"for m in net.modules():  # batch norm: the statistics of {images}",
+        "    if isinstance(m, torch.nn.modules.batchnorm._BatchNorm):",
+        "        m.reset_running_stats(); m.momentum = None",
+        *([f"# {shown}: batches of real images, normalised as x"] if way == "real" else []),
+        f"{'# ' if way == 'real' else ''}with torch.no_grad(): net({shown})",
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +272,8 @@ class Recipe:
     tested net has the weights a and the running batch-norm statistics of the trained net, as EDC's
     students have. The trainer's ``evaluated`` returns it.
 
-    ``test_norm``: with "batch", tested nets normalise by the statistics of each test batch.
+    ``test_norm``: the statistics by which batch norm of tested nets normalises, one of ``NORMS`` or
+    several joined by commas, of which the first counts: ``evaluation/norms.py``.
 
     ``cutmix``: the probability that a step mixes its batch (Yun et al., ICCV 2019): a box of
     another image of the batch, lambda ~ U(0, 1), one box for all, and targets mixed by its area.
@@ -344,16 +388,12 @@ class Recipe:
         },
     )  # fmt: skip
     test_norm: str = option(
-        "running", one_of("running", "batch"), row="schedule", later=True,
+        "running", TEST_NORM, row="schedule", later=True,
         keys=("eval.test_norm",),
-        help="batch norm of nets that are tested: by its running statistics, or by those of every "
-        "200 test images, as in DiM's code",
-        words=lambda r: "; tested by the statistics of every 200 test images"
-        if r.test_norm == "batch" else "",
-        code={
-            "end": lambda r: ["# batch norm: tested in train mode, by every 200 test images"]
-            * (r.test_norm == "batch"),
-        },
+        help="statistics by which batch norm of tested nets normalises: running ones, those of "
+        "every 200 test images (batch), recalibrated on the set (set) or on unlabelled real "
+        "training images (real); several, as in running,set,real: a column each, the first counts",
+        words=_norm_words, code={"end": _norm_code},
     )  # fmt: skip
     cutmix: float = option(
         0.0, number(0, 1), row="loss", later=True, keys=("eval.cutmix",),

@@ -1,0 +1,43 @@
+"""Batch norm: statistics matched beside MTT's trajectories, and four ways of testing such nets.
+
+    python -m jdd.main --mode=study --config=docs/examples/study_batch_norm.py
+
+On the digits: sets distilled with ConvNetBN by trajectories alone, by both terms and by statistics
+alone, at two weights; three nets trained on each, two of which have batch norm and are tested by
+running statistics, by those of the set, of real training images, and of test batches. On CIFAR-10,
+narrow, with a weight a row (not yet run):
+
+    python -m jdd.main --mode=study --config=docs/examples/study_batch_norm.py \\
+        --config.config=mtt:cifar10 --config.lr_img=1000 --config.net.width=64 \\
+        --config.steps=1000 --workdir=runs/study_batch_norm_cifar10
+"""
+
+# bn.param 1: trajectories count; bn.weight 0: statistics do not.
+TERMS = (
+    {"bn.weight": 0.0, "bn.param": 1.0},
+    {"bn.weight": 0.1, "bn.param": 1.0},
+    {"bn.weight": 1.0, "bn.param": 1.0},
+    {"bn.weight": 0.1, "bn.param": 0.0},
+    {"bn.weight": 1.0, "bn.param": 0.0},
+)
+WAYS = ("running", "set", "real", "batch")
+
+
+def get_study():
+    """Return the study."""
+    by_way = [f"bn_{way}.{net}" for net in ("ConvNetBN", "ResNet18BN") for way in WAYS]
+    return {
+        "base": {
+            "config": "mtt:digits",
+            "ipc": 10,
+            "net.name": "ConvNetBN",
+            "net.width": 32,
+            "nets": "ConvNetBN,ConvNet,ResNet18BN",
+            "steps": 150,
+            "eval": {"n": 2, "curve": 0, "steps": 150, "batch": 32, "test_norm": ",".join(WAYS)},
+            "baselines": {"random": 2, "full": False},
+        },
+        "cells": list(TERMS),
+        "rows": ["bn.weight", "bn.param"],
+        "metric": ["accuracy.ConvNet", *by_way],
+    }
