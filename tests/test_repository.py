@@ -29,7 +29,7 @@ from jdd.product.distilled_set import DistilledSet
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {method: method for method in METHODS}
-PAGES |= dict.fromkeys(("random", "herding", "kcenter"), "coresets")
+PAGES |= dict.fromkeys(("random", "herding", "kcenter", "el2n"), "coresets")
 PAGES |= dict.fromkeys(("herding_pairs", "kcenter_pairs"), "random_pairs")
 DOCS = {
     path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")

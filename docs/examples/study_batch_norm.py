@@ -5,20 +5,24 @@
 On the digits: sets distilled with ConvNetBN by trajectories alone, by both terms and by statistics
 alone, at two weights; three nets trained on each, two of which have batch norm and are tested by
 running statistics, by those of the set, of real training images, and of test batches. On CIFAR-10,
-narrow, with a weight a row (not yet run):
+narrow (not yet run):
 
     python -m jdd.main --mode=study --config=docs/examples/study_batch_norm.py \\
         --config.config=mtt:cifar10 --config.lr_img=1000 --config.net.width=64 \\
         --config.steps=1000 --workdir=runs/study_batch_norm_cifar10
 """
 
-# bn.param 1: trajectories count; bn.weight 0: statistics do not.
+# bn.param 0 leaves trajectories out, bn.weight 0 statistics; whose statistics: bn.source.
 TERMS = (
-    {"bn.weight": 0.0, "bn.param": 1.0},
-    {"bn.weight": 0.1, "bn.param": 1.0},
-    {"bn.weight": 1.0, "bn.param": 1.0},
-    {"bn.weight": 0.1, "bn.param": 0.0},
-    {"bn.weight": 1.0, "bn.param": 0.0},
+    {"bn.weight": 0.0, "bn.param": 1.0, "bn.source": "checkpoint"},
+    {"bn.weight": 0.1, "bn.param": 1.0, "bn.source": "checkpoint"},
+    {"bn.weight": 1.0, "bn.param": 1.0, "bn.source": "checkpoint"},
+    {"bn.weight": 0.1, "bn.param": 0.0, "bn.source": "checkpoint"},
+    {"bn.weight": 1.0, "bn.param": 0.0, "bn.source": "checkpoint"},
+    {"bn.weight": 0.1, "bn.param": 1.0, "bn.source": "target"},
+    {"bn.weight": 1.0, "bn.param": 1.0, "bn.source": "target"},
+    {"bn.weight": 0.1, "bn.param": 0.0, "bn.source": "target"},
+    {"bn.weight": 1.0, "bn.param": 0.0, "bn.source": "target"},
 )
 WAYS = ("running", "set", "real", "batch")
 
@@ -38,6 +42,6 @@ def get_study():
             "baselines": {"random": 2, "full": False},
         },
         "cells": list(TERMS),
-        "rows": ["bn.weight", "bn.param"],
+        "rows": ["bn.source", "bn.weight", "bn.param"],
         "metric": ["accuracy.ConvNet", *by_way],
     }

@@ -1,8 +1,8 @@
 """Selection of real images per class: deterministic rules on features.
 
-Features are float [n, d], one row per image; rules return rows in the order of choice. Distances
-are summed directly, row by row, not expanded into products: equal images have equal distances, so
-ties are exact and go to the lowest row.
+Features are float [n, d], one row per image, scores float [n]; rules return rows in the order of
+choice. Distances are summed directly, row by row, not expanded into products: equal images have
+equal distances, so ties are exact and go to the lowest row.
 """
 
 from __future__ import annotations
@@ -70,6 +70,42 @@ def kcenter(features: np.ndarray, count: int, owners: np.ndarray | None = None) 
         ] = -np.inf  # never twice, not even if all others are its copies
         chosen[k] = np.argmax(nearest)
     return chosen
+
+
+def error_norms(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return || softmax(logits) - onehot(label) ||_2 of each row, float64 ``[n]``.
+
+    Args:
+      logits: ``[n, classes]``.
+      labels: int ``[n]``.
+
+    Source: EL2N of Paul, Ganguli & Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021,
+    definition 2.2.
+    """
+    z = np.asarray(logits, np.float64)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    p[np.arange(len(p)), labels] -= 1
+    return np.linalg.norm(p, axis=1)
+
+
+def band(scores: np.ndarray, count: int, place: float) -> np.ndarray:
+    """Choose ``count`` rows of neighbouring scores: of the sorted ones, those from s on.
+
+        s = floor(place (n - count) + 1/2)
+
+    Args:
+      scores: ``[n]``; of equal ones the lowest row comes first.
+      place: 0 for the lowest scores, 1 for the highest, 0.5 for those in the middle.
+
+    Returns:
+      int64 [count], by ascending score.
+    """
+    if not 1 <= count <= len(scores):
+        allowed = f"1 to {len(scores)}, the size of the smallest class"
+        raise BadInput("config.ipc", str(count), allowed)
+    first = int(np.floor(place * (len(scores) - count) + 0.5))
+    return np.argsort(scores, kind="stable")[first : first + count]
 
 
 def by_class(

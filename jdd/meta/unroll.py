@@ -239,6 +239,7 @@ def unroll(
     estimator: str = "exact",
     window: int = 0,
     start: jax.Array | int | None = None,
+    length: jax.Array | None = None,
 ) -> Tree:
     """Return theta after the inner steps, differentiable in ``theta``, ``hyper`` and ``data``.
 
@@ -258,6 +259,7 @@ def unroll(
       estimator: one of ``ESTIMATORS``.
       window: W, the steps that 'truncated' differentiates through, 1 .. M; static.
       start: the first of them, 0 .. M - W, may be traced; M - W if not given.
+      length: with a ``start`` up to M - length: only so many of them run, 1 .. W; may be traced.
 
     Raises:
       BadInput: ``how`` or ``estimator`` is unknown, or the window does not fit the unroll.
@@ -285,9 +287,28 @@ def unroll(
         carry = jax.lax.fori_loop(
             0, first, lambda j, c: before(c, jax.tree.map(lambda x: x[j], given))[0], carry
         )
-        xs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, window), xs)
+        if length is None:
+            xs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, window), xs)
+        else:  # steps past the end of the unroll do not run: any row stands for theirs
+            at = jnp.minimum(first + jnp.arange(window), total - 1)
+            xs = jax.tree.map(lambda x: x[at], xs)
     run = body(step, data)
     if how == "remat" and estimator != "tesla":
         run = jax.checkpoint(run)
+    if length is not None:
+        run, xs = _first(run, length), (xs, jnp.arange(window))
     (theta, _), _ = jax.lax.scan(run, carry, xs)
     return theta
+
+
+def _first(
+    run: Callable[[Tree, Tree], tuple[Tree, None]], length: jax.Array
+) -> Callable[[Tree, Tree], tuple[Tree, None]]:
+    """Return the body of a scan of which only the first ``length`` steps do anything."""
+
+    def one(carry: Tree, xs: Tree) -> tuple[Tree, None]:
+        given, j = xs
+        done: Tree = jax.lax.cond(j < length, lambda c: run(c, given)[0], lambda c: c, carry)
+        return done, None
+
+    return one

@@ -14,7 +14,8 @@ batch with parameters per image. With g = dL/dS over all images,
     m <- 0.9 m + 0.1 |g|,   clip(g) = g min(1, 2 m / |g|),       m starts as the first |g|
 
 s is drawn once per epoch of the real images, as in the authors' commands; ``window_draw=step``
-draws it at every step, ``window_draw=end`` fixes it at T - W.
+draws it at every step, ``window_draw=end`` fixes it at T - W. ``window_policy`` replaces this draw:
+``whole`` is the window of all T steps, ``at`` chooses start and size (``methods/windows.py``).
 
 Differs from the authors' code: several (theta_0, s), each with a real batch of its own, may be
 averaged in a step (``inits``); in the window eps is added to Adam's corrected root, guarded at 0,
@@ -24,6 +25,8 @@ starts as theirs does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -37,11 +40,11 @@ from jdd.data import draw_per_class
 from jdd.errors import BadInput
 from jdd.matching.losses import cross_entropy, targets
 from jdd.meta import unroll
-from jdd.methods import initial_set
+from jdd.methods import initial_set, windows
 from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.ratbptt import Config
-from jdd.training import optimisers
+from jdd.training import optimisers, trainer
 
 Tree = Any
 
@@ -99,17 +102,16 @@ def first_images(config: Config, problem: Problem, seed: int) -> np.ndarray:
 
 def window_start(config: Config, seed: int, step: int, epoch: int, item: int) -> int:
     """Return s, the first step of an item's window, 0 .. T - W."""
-    last = config.unroll_steps - config.window
-    if config.window_draw == "end":
+    last = config.unroll_steps - windows.longest(config)
+    if config.window_draw == "end" or not last:
         return last
     at = step if config.window_draw == "step" else epoch
     return int(rng.host(seed, f"ratbptt/window/{item}", at).integers(0, last + 1))
 
 
-def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
-    config, net, data = cast(Config, problem.config), problem.nets["student"], problem.data
-    steps, learned = config.unroll_steps, config.learn_labels
-    inner_optimizer = optimisers.make(config.inner, config.inner_momentum, config.inner_decay)
+def _shown(problem: Problem, whole: bool) -> Callable[[Tree, Tree], Tree]:
+    """Return the rows of an inner step, of ``unroll.Inner``: images, augmented, and targets."""
+    config, data = cast(Config, problem.config), problem.data
 
     def rows(moved: Tree, step: Tree) -> Tree:
         fixed, frozen = step
@@ -120,27 +122,45 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         weight = jnp.full(len(images), 1 / len(images), images.dtype)
         return {"images": images, "target": target, "weight": weight}
 
+    return rows
+
+
+def _material(
+    problem: Problem, hard: np.ndarray, variables: Tree, fresh: Tree
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what inner steps are trained on: what is learned, and what is constant."""
+    moved: dict[str, Any] = {"images": variables["images"]}
+    frozen: dict[str, Any] = {}
+    if cast(Config, problem.config).learn_labels:
+        moved["target"] = variables["labels"]
+    else:
+        frozen["target"] = targets(jnp.asarray(hard), "hard", problem.data.classes)
+    frozen["rest"] = {k: v for k, v in fresh.items() if k != "params"}
+    return moved, frozen
+
+
+def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> Any:
+    config, net, data = cast(Config, problem.config), problem.nets["student"], problem.data
+    steps, adaptive = config.unroll_steps, config.window_policy == "at"
+    inner_optimizer = optimisers.make(config.inner, config.inner_momentum, config.inner_decay)
+    rows, longest = _shown(problem, whole), windows.longest(config)
+
     def objective(variables: Tree, aux: Tree, item: Tree, key: jax.Array) -> tuple[Any, Any]:
         init_key, inner_key, real_key = jax.random.split(key, 3)
         dtype = variables["images"].dtype
         fresh = jax.tree.map(lambda x: x.astype(dtype), net.init(init_key))
-        moved: dict[str, Any] = {"images": variables["images"]}
-        frozen: dict[str, Any] = {}
-        if learned:
-            moved["target"] = variables["labels"]
-        else:
-            frozen["target"] = targets(jnp.asarray(hard), "hard", data.classes)
-        frozen["rest"] = {k: v for k, v in fresh.items() if k != "params"}
+        moved, frozen = _material(problem, hard, variables, fresh)
         keys = jax.random.split(inner_key, steps)
         fixed: dict[str, Any] = {"drawn": jax.vmap(lambda k: dsa.draw(k, size, data.dsa))(keys)}
         if not whole:
             fixed["rows"] = item["rows"]
         rates = {"lr": jnp.full((steps,), config.lr_student, dtype)}
         part = net.part(size, "batch_stats" in fresh)
+        start, length = windows.of_item(aux, item) if adaptive else (item["start"], None)
         student = unroll.unroll(
             unroll.Inner(student_loss(net), rows, part), inner_optimizer,
             fresh["params"], rates, moved, fixed,
-            config.unroll, frozen, "truncated", config.window, item["start"],
+            config.unroll, frozen, "truncated", longest, start, length,
         )  # fmt: skip
         real = dsa.dsa(
             real_key, item["real"]["images"], data.dsa, align_corners=config.align_corners
@@ -149,9 +169,54 @@ def _objective(problem: Problem, hard: np.ndarray, whole: bool, size: int) -> An
         target = targets(item["real"]["labels"], "hard", data.classes)
         right = jnp.argmax(out.logits, axis=-1) == item["real"]["labels"]
         metrics = {"real_accuracy": jnp.mean(right.astype(dtype))}
-        return cross_entropy(out.logits, target), ({}, metrics)
+        new = {}
+        if adaptive:
+            new = {"accuracy": metrics["real_accuracy"]}
+            metrics |= windows.metrics(aux, start, length)
+        return cross_entropy(out.logits, target), (new, metrics)
 
     return objective
+
+
+def _gradient_norms(
+    problem: Problem, hard: np.ndarray, some: int, each: int
+) -> Callable[[jax.Array, Tree], jax.Array]:
+    """Return ``(key, variables) -> [T]``, the length of every gradient of one plain training.
+
+    A fresh net is trained T steps on the set as inside the objective, without a meta-gradient.
+    """
+    config, net, data = cast(Config, problem.config), problem.nets["student"], problem.data
+    optimizer = optimisers.make(config.inner, config.inner_momentum, config.inner_decay)
+    whole, loss = (some, each) == (data.classes, config.ipc), student_loss(net)
+    rows = _shown(problem, whole)
+
+    def norms(key: jax.Array, variables: Tree) -> jax.Array:
+        init_key, inner_key, row_key = jax.random.split(key, 3)
+        fresh = net.init(init_key)
+        moved, frozen = _material(problem, hard, variables, fresh)
+        keys = jax.random.split(inner_key, config.unroll_steps)
+        fixed: dict[str, Any] = {
+            "drawn": jax.vmap(lambda k: dsa.draw(k, some * each, data.dsa))(keys)
+        }
+        if not whole:
+            draws = jax.random.split(row_key, config.unroll_steps)
+            draw = partial(trainer.classwise_rows, classes=data.classes, ipc=config.ipc)
+            fixed["rows"] = jax.vmap(lambda k: draw(k, per_class=each, classes_per_step=some))(
+                draws
+            )
+
+        def step(carry: Tree, fixed_j: Tree) -> tuple[Tree, jax.Array]:
+            theta, state = carry
+            given = (fixed_j, frozen)
+            g = jax.grad(loss)(theta, rows(moved, given), given)
+            rate = {"lr": jnp.asarray(config.lr_student, jnp.float32)}
+            return optimizer.update(g, state, theta, rate), optax.global_norm(g)
+
+        theta = fresh["params"]
+        found: jax.Array = jax.lax.scan(step, (theta, optimizer.init(theta)), fixed)[1]
+        return found
+
+    return norms
 
 
 def _sizes(config: Config, classes: int) -> tuple[int, int]:
@@ -163,6 +228,15 @@ def _sizes(config: Config, classes: int) -> tuple[int, int]:
     if each > ipc:
         raise BadInput("config.per_class", str(each), f"1 to {ipc} (ipc), or 0 for all")
     return some, each
+
+
+def _policy(problem: Problem, hard: np.ndarray, some: int, each: int) -> windows.Policy:
+    """Return the state of the config's window policy; none but for ``at``."""
+    config, n = cast(Config, problem.config), len(problem.data.train.labels)
+    if config.window_policy != "at":
+        return windows.NONE
+    passes = windows.Passes(config.inits, n // min(config.batch_real, n))
+    return windows.adaptive(config, passes, _gradient_norms(problem, hard, some, each))
 
 
 def training(config: Config, classes: int) -> dict[str, Any]:
@@ -196,9 +270,12 @@ def make(config: Config, problem: Problem) -> Method:
     whole = (some, each) == (classes, ipc)
     hard = np.repeat(np.arange(classes, dtype=np.int32), ipc)
 
+    policy = _policy(problem, hard, some, each)
+
     def init(seed: int) -> State:
         images = jnp.asarray(first_images(config, problem, seed), jnp.float32)
-        return State({"images": images, **_first_labels()}, {})
+        variables = {"images": images, **_first_labels()}
+        return State(variables, policy.begin(rng.key(seed, "ratbptt/first"), variables))
 
     def _first_labels() -> dict[str, jax.Array]:
         return {"labels": jax.nn.one_hot(hard, classes)} if learned else {}
@@ -206,21 +283,22 @@ def make(config: Config, problem: Problem) -> Method:
     def sample(seed: int, step: int) -> dict[str, Any]:
         n, batch = len(data.train.labels), config.batch_real
         at = [shuffled(seed, "ratbptt/real", step * k + i, n, batch) for i in range(k)]
-        starts = [window_start(config, seed, step, at[i][1], i) for i in range(k)]
-        indices: dict[str, Any] = {
-            "real": np.stack([rows for rows, _ in at]),
-            "start": np.asarray(starts, np.int32),
-        }
+        indices: dict[str, Any] = {"real": np.stack([rows for rows, _ in at])}
+        if config.window_policy == "at":
+            indices["place"] = np.arange(k, dtype=np.int32)
+        else:
+            starts = [window_start(config, seed, step, at[i][1], i) for i in range(k)]
+            indices["start"] = np.asarray(starts, np.int32)
         if not whole:
             draw = rng.host(seed, "distill/sample", step)
             indices["rows"] = class_rows(draw, (k, steps), classes, ipc, some, each)
         return indices
 
     def advance(state: State, key: jax.Array) -> State:
-        if not learned:
-            return state
-        labels = jnp.maximum(state.variables["labels"], 0.0)
-        return state._replace(variables=state.variables | {"labels": labels})
+        variables = state.variables
+        if learned:
+            variables = variables | {"labels": jnp.maximum(variables["labels"], 0.0)}
+        return State(variables, policy.after(key, variables, state.aux))
 
     def distilled(state: State, done: int) -> DistilledSet:
         return DistilledSet(

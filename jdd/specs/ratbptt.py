@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 STAGES = ("distill", "evaluate", "report", "full")
+RADIUS = 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,21 @@ class Config(Unrolled):
         AUTO,
         "the window is drawn anew each epoch of the real images, each step, or is the end",
         choices=("epoch", "step", "end"),
+    )
+    window_policy: str = option(
+        "uniform",
+        "windows: W steps from a start drawn by window_draw, start and size chosen by the lengths "
+        "of a plain training's gradients as AT-BPTT does (at), or all T steps (whole)",
+        choices=("uniform", "at", "whole"),
+        later=True,
+        sparse=True,
+    )
+    window_radius: int = option(
+        RADIUS,
+        "window_policy=at: d, sizes are W - d to W + d",
+        minimum=0,
+        later=True,
+        sparse=True,
     )
     inner: str = option(
         "adam", "optimiser of the inner training", choices=("adam", "momentum", "sgd")
@@ -136,6 +152,15 @@ def validate(values: Values) -> None:
     window, steps, ipc = values["window"], values["unroll_steps"], values["ipc"]
     if window > steps:
         raise BadInput("config.window", str(window), f"1 to {steps} (unroll_steps)")
+    policy, radius = values["window_policy"], values["window_radius"]
+    if policy != "at" and radius != RADIUS:
+        found = f"{radius} with window_policy={policy}"
+        raise BadInput("config.window_radius", found, "--config.window_policy=at with it")
+    most = min(window - 1, steps - window)
+    if policy == "at" and radius > most:
+        found = f"{radius}: sizes of {window - radius} to {window + radius} of {steps} steps"
+        allowed = f"0 to {most} (below window, up to unroll_steps - window)"
+        raise BadInput("config.window_radius", found, allowed)
     if values["per_class"] > ipc:
         raise BadInput("config.per_class", str(values["per_class"]), f"1 to {ipc} (ipc), or 0: all")
 

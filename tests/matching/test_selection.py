@@ -89,3 +89,23 @@ def test_classes_are_chosen_apart_and_lie_in_order():
         np.testing.assert_array_equal(rows[4 * c : 4 * c + 4], own)
     with pytest.raises(BadInput, match="config.ipc: 11; 1 to 10"):
         selection.by_class(selection.kcenter, features, labels, 3, 11)
+
+
+def test_errors_of_nets_are_lengths_of_probability_minus_label():
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)) + 3
+    found = selection.error_norms(logits, np.array([0, 1]))
+    np.testing.assert_allclose(
+        found, [np.sqrt(0.09 + 0.04 + 0.01), np.sqrt(0.01 + 0.81 + 0.64)], rtol=1e-6
+    )
+    far = selection.error_norms(np.array([[1e4, 0.0]], np.float32), np.array([1]))
+    np.testing.assert_allclose(far, np.sqrt(2))
+
+
+def test_a_band_is_of_neighbouring_scores_from_the_easiest_to_the_hardest():
+    scores = np.array([0.5, 0.1, 0.9, 0.3, 0.1, 0.7])
+    assert selection.band(scores, 2, 0.0).tolist() == [1, 4]  # of equal ones the lowest row first
+    assert selection.band(scores, 2, 1.0).tolist() == [5, 2]
+    assert selection.band(scores, 2, 0.5).tolist() == [3, 0]
+    assert selection.band(scores, 6, 0.3).tolist() == [1, 4, 3, 0, 5, 2]
+    with pytest.raises(BadInput, match="1 to 6"):
+        selection.band(scores, 7, 0.0)

@@ -1,4 +1,4 @@
-"""Random, herding and k-center beside the shared suite: their settings, and features in batches."""
+"""Coresets beside the shared suite: their settings, and features in batches."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def test_kcenter_names_the_variant():
     for dataset, whose in (("cifar10", "DM's"), ("mnist", "DC's and CAFE's")):
         found = resolved(f"kcenter.py:{dataset}", **{"data.path": "x.npz"})
         assert whose in published.figure(found)["source"]
+
+
+def test_el2n_trains_ten_nets_early_and_keeps_the_easiest():
+    found = resolved("el2n.py:cifar10,ipc=10")
+    assert (found.experts.count, found.experts.epochs, found.select) == (10, 5, "easiest")
+    assert resolved("el2n.py:digits").experts.epochs == 2
+    assert resolved("el2n.py:digits", select="band", band=0.3).band == 0.3
+    with pytest.raises(BadInput, match="config.band: 0.3 with select=easiest"):
+        resolved("el2n.py:digits", band=0.3)
 
 
 def test_steps_and_a_rate_of_none_are_refused():
