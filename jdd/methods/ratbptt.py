@@ -275,7 +275,7 @@ def make(config: Config, problem: Problem) -> Method:
     def init(seed: int) -> State:
         images = jnp.asarray(first_images(config, problem, seed), jnp.float32)
         variables = {"images": images, **_first_labels()}
-        return State(variables, policy.begin(rng.key(seed, "ratbptt/first"), variables))
+        return State(variables, policy.begin(seed, variables))
 
     def _first_labels() -> dict[str, jax.Array]:
         return {"labels": jax.nn.one_hot(hard, classes)} if learned else {}

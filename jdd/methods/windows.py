@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jdd import rng
 from jdd.specs.ratbptt import Config
 
 Tree = Any
@@ -41,11 +42,11 @@ _WINDOW = "window"
 class Policy(NamedTuple):
     """A policy's entries of ``aux``: at the start, and after a step."""
 
-    begin: Callable[[jax.Array, Tree], Tree]  # (key, variables) -> aux
+    begin: Callable[[int, Tree], Tree]  # (seed, variables) -> aux
     after: Callable[[jax.Array, Tree, Tree], Tree]  # (key, variables, aux) -> aux
 
 
-NONE = Policy(lambda key, variables: {}, lambda key, variables, aux: aux)
+NONE = Policy(lambda seed, variables: {}, lambda key, variables, aux: aux)
 
 
 class Passes(NamedTuple):
@@ -132,7 +133,7 @@ def adaptive(config: Config, passes: Passes, norms: Norms) -> Policy:
         return window | dict(zip(("start", "size"), found, strict=True))
 
     @jax.jit
-    def begin(key: jax.Array, variables: Tree) -> Tree:
+    def first(key: jax.Array, variables: Tree) -> Tree:
         none, zero = jnp.zeros(passes.a_step, jnp.int32), jnp.zeros((), jnp.int32)
         window = {
             "stage": zero + 1, "stalled": zero, "count": zero, "steps": zero, "start": none,
@@ -140,6 +141,10 @@ def adaptive(config: Config, passes: Passes, norms: Norms) -> Policy:
         }  # fmt: skip
         # The first pass counts as a rise: no accuracy is below 0.
         return {"accuracy": jnp.zeros(()), _WINDOW: renewed(key, variables, window)}
+
+    def begin(seed: int, variables: Tree) -> Tree:
+        found: Tree = first(rng.key(seed, "ratbptt/first"), variables)
+        return found
 
     def after(key: jax.Array, variables: Tree, aux: Tree) -> Tree:
         window = aux[_WINDOW]
