@@ -149,6 +149,7 @@ def test_windows_are_renewed_once_a_pass_and_are_in_the_state(work_of):
     assert "start" not in method.sample(0, 0)
 
 
+@pytest.mark.slow
 def test_the_objective_differentiates_the_chosen_window(work_of):
     """At equal windows the gradient is that of window_policy=uniform."""
     adaptive = work_of()
