@@ -18,7 +18,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.soft_labels import maps
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
-from jdd.stages import costs, evaluate, label_stores, relabel
+from jdd.stages import baselines, costs, label_stores, relabel
 from tests import runs
 
 OWN = {
@@ -83,7 +83,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
     teacher, dset = context.teachers[0], context.load_set(0)
     said = labeller.compiled_answer((teacher.frozen,), "eval", "mean", False)
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
-    random = evaluate.random_sets(context, dset, 1)[0][0]
+    random = baselines.random_sets(context, dset, 1)[0][0]
     for name, images in (("set", dset.images), ("random-0", random)):
         store = LabelStore.open(place / "labels" / name)
         found = store.read_images()["logits"]

@@ -29,7 +29,7 @@ from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
-from jdd.stages import classifier, evaluate, full, quality, report, scores, validation
+from jdd.stages import baselines, classifier, evaluate, full, quality, report, scores, validation
 from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
@@ -295,7 +295,7 @@ def _labels(context: RunContext, dset: DistilledSet) -> list[Any]:
         raise BadInput("config.scores", "true, of a set of stored labels", allowed)
     stores = [labels_of(context, dset)]
     if draws := context.config.baselines.random:
-        stores += labels_of_random(context, dset, evaluate.random_sets(context, dset, draws)[0])
+        stores += labels_of_random(context, dset, baselines.random_sets(context, dset, draws)[0])
     return [store.settings for store in stores]
 
 

@@ -31,8 +31,8 @@ from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore, digest
 from jdd.stages import label_stores, squeeze
 from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
+from jdd.stages.baselines import random_sets
 from jdd.stages.costs import example
-from jdd.stages.evaluate import random_sets
 from jdd.training import trainer
 
 

@@ -22,7 +22,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.schema.common import Common
-from jdd.stages import costs, evaluate, full
+from jdd.stages import baselines, costs, evaluate, full
 from jdd.stages.base import Estimate, Stage
 
 PROTOCOL = (
@@ -150,7 +150,7 @@ def _measure(
     one, net = sets.get(change, dset), _net(context)
     if kind == "random":
         soft = _teacher(context, dset, session)
-        return evaluate.measure_random(context, one, _draws(context), session, soft, net, label)
+        return baselines.measure_random(context, one, _draws(context), session, soft, net, label)
     n, test = context.config.eval.n, context.data.test
     return evaluate.measure(context, one, net, n, test, "evaluate", session, label=label)
 

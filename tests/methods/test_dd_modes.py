@@ -169,7 +169,7 @@ def test_saved_set_is_evaluated_on_its_own_nets(mode, request, capsys, tmp_path)
 
 
 def test_random_images_of_an_attack_carry_its_labels(attack, keys):
-    from jdd.stages.evaluate import random_sets
+    from jdd.stages.baselines import random_sets
 
     place, _ = attack
     context = runs.context({**keys, **ATTACK}, place)

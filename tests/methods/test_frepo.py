@@ -12,7 +12,7 @@ from jdd import config, methods, rng
 from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.methods import frepo
-from jdd.stages import evaluate
+from jdd.stages import baselines
 from tests import runs
 
 KEYS = {
@@ -260,9 +260,9 @@ def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypat
         seen.update(kind=planned.recipe.label_kind, labels=labels, images=images)
         return np.zeros((len(images), 1))
 
-    monkeypatch.setattr(evaluate.train_eval, "test_nets", caught)
+    monkeypatch.setattr(baselines.train_eval, "test_nets", caught)
     state = method.init(0)
-    evaluate.measure_random(context, method.distilled(state, 0), 2, None)
+    baselines.measure_random(context, method.distilled(state, 0), 2, None)
     assert seen["kind"] == "centred" and seen["images"].shape[1:] == (6, 8, 8, 3)
     for labels in seen["labels"]:
         np.testing.assert_allclose(labels, state.variables["labels"], atol=1e-6)
