@@ -129,3 +129,40 @@ def test_identities_do_not_depend_on_what_is_seen(keys, tmp_path):
         contexts.append(pipeline.prepare(config, tmp_path, "test"))
     first, second = (phases.identities(context) for context in contexts)
     assert first == second
+
+
+def test_pictures_of_reconstructions_are_left_kept_and_shown(seen, keys):
+    place, _ = seen
+    found = samples.pictures(place / "samples/prior", samples.AGAIN)
+    assert [step for step, _ in found] == [2, 4]
+    config, _ = configs.resolve(configs.load(str(FILE), keys).config)
+    context = pipeline.prepare(config, place, "test")
+    state = phases.problem(context, context.seeds[0]).phases["prior"]
+    test = context.data.test
+    chosen = [np.flatnonzero(test.labels == c)[i] for i in (0, 1) for c in range(3)]
+    images = test.images[chosen]
+    rows = images.reshape(6, -1) @ state.variables["encoder"] @ state.variables["decoder"]
+    rows = rows.reshape(images.shape)
+    sheet = np.asarray(Image.open(found[-1][1]).convert("RGB")).astype(int)
+    # Tiles of 8x8 pixels, enlarged 8 times, in four strips of three.
+    left = sheet.shape[1] - 16 - 3 * 64 - 2 * 4
+    for strip, shown in enumerate((images[:3], rows[:3], images[3:], rows[3:])):
+        pixels = np.clip(context.data.transform.inverse(shown), 0, 1) * 255
+        for i in range(3):
+            y, x = 16 + strip * 68 + 4, left + i * 68 + 4
+            tile = sheet[y : y + 64 : 8, x : x + 64 : 8]
+            np.testing.assert_allclose(tile, pixels[i], atol=1.5)
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert "Reconstructions by prior" in page and "The mean squared error of test images" in page
+
+
+def test_the_estimate_counts_pictures_and_points_of_the_curve(keys, tmp_path, capsys):
+    cache = {"data.cache_dir": str(tmp_path / "cache")}  # without the classifier
+    more, none = (
+        go(keys | cache | change, tmp_path / "none", "estimate")["prior"]
+        for change in ({"prior_steps": 400, "quality.every": 1}, {"quality.every": 0})
+    )
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "prior  " in line)
+    assert "400 pictures and points of the curve, " in first and "; the classifier: " in first
+    assert "picture" not in second and more["seconds"] > none["seconds"]
+    assert not (tmp_path / "none").exists() and not (tmp_path / "cache").exists()

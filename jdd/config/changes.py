@@ -27,6 +27,7 @@ _OUTSIDE = (
     "experts.dir",
     "squeeze.dir",
 )
+_SETS = ("init_set", "latent.prior")  # paths of products
 _LONGEST = 150  # characters of a directory's name
 
 
@@ -65,7 +66,7 @@ def default_workdir(config: Common, spec: str | Path | None, given: Collection[s
     plain = _path(f"{stem}-{config.data.name}-{size}-s{config.seed}")
     keys = config.spec.keys
     words = [
-        f"{name}_{_set_name(value) if name.endswith('_set') else show(value)}"
+        f"{name}_{_set_name(value) if name in _SETS else show(value)}"
         for name, (value, _) in changes(config, given).items()
         if name not in _OUTSIDE and not keys[name].resumable
     ]

@@ -83,6 +83,7 @@ _HEADINGS = {
     "sd": "Stable Diffusion, with prior=stable_diffusion",
     "text": "captions as vectors",
     "towers": "the two nets that meet in one space",
+    "latent": "latents that are learned in place of pixels",
     "net": "the net used for distillation",
     "bn": "batch-norm statistics of the set, matched beside trajectories",
     "data": "the real images",

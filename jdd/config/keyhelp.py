@@ -51,6 +51,7 @@ def key_text(name: str, config: str | None, overrides: Mapping[str, str]) -> str
         lines += [] if len(blocks) == 1 else [f"  {help_line}"]
         lines += [f"  type: {kind}"]
         lines += ["  may change when a run is resumed"] if key.resumable else []
+        lines += ["  its content counts: the path may change on resuming"] if key.content else []
         lines += [f"  {line}" for line in (*_defaults(name, alike), *_starts(name, alike))]
         parts.append("\n".join(lines))
     if here is not None:

@@ -282,7 +282,8 @@ def changed(
     """Return the keys that differ from a saved config: those that may not change, those that may.
 
     Both sides are resolved configs; a missing key counts as its default. ``free`` are further keys
-    that may change here, in addition to the resumable ones.
+    that may change here, in addition to the resumable ones. A path that counts by its content
+    (``Key.content``) may move, but not come or go.
     """
     keys = config.spec.keys
     old, new = flat(saved), flat(config)
@@ -296,6 +297,7 @@ def changed(
         if name not in old and before == AUTO or after in (before, AUTO):
             continue
         may = name in free or name in keys and keys[name].resumable
+        may |= name in keys and bool(keys[name].content) and default not in (before, after)
         (accepted if may else refused).append(Change(name, before, after))
     return refused, accepted
 

@@ -1,6 +1,7 @@
-"""Keys that every config has and that some methods do not use: those of experts, ipc of pairs.
+"""Keys without effect: those that a method does not use, and those that other values leave idle.
 
-They stay in config.json and in identities. ``validate_used`` refuses them where a user gives them,
+Every config has keys that some methods do not use: of experts, ipc of pairs. They stay in
+config.json and in identities. ``validate_used`` refuses them where a user gives them,
 ``as_saved`` leaves runs begun with them as they are.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from jdd import specs
 from jdd.config.resolve import from_json, replace
 from jdd.errors import BadInput
+from jdd.schema import latent
 from jdd.schema.common import EXPERTS_ONLY, Common
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
@@ -42,7 +44,7 @@ def validate_used(config: Common, given: Collection[str], workdir: Path | None =
     A run that is in ``workdir`` already may have been begun with it: the key may not change.
 
     Raises:
-      BadInput: naming the key and the methods that use it.
+      BadInput: naming the key, and the methods that use it or what to do.
     """
     if workdir is not None and (workdir / "config.json").exists():
         return
@@ -55,6 +57,19 @@ def validate_used(config: Common, given: Collection[str], workdir: Path | None =
                 raise BadInput("config.ipc", found, "--config.pairs=20 in its place")
             found = f"{config.spec.title} trains no experts and does not use it"
             raise BadInput(f"config.{name}", found, f"leave it out (methods that use it: {titles})")
+        if (reason := _idle(config, name)) is not None:
+            why, remedy = reason
+            raise BadInput(f"config.{name}", f"it has no effect: {why}", remedy)
+
+
+def _idle(config: Common, name: str) -> tuple[str, str] | None:
+    """Return why other values of a config leave a key without effect, and what to do; None: not."""
+    values, own = flat(config), config.spec.idle
+    found = latent.idle(values) | dict(own(values) if own else {})
+    for key, reason in found.items():
+        if name == key or key.endswith(".") and name.startswith(key):
+            return reason
+    return None
 
 
 def as_saved(config: Common, given: Collection[str], workdir: Path) -> Common:

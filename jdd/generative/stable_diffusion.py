@@ -33,7 +33,7 @@ _ALLOWED = (
     "a folder or hub name of a StableDiffusionPipeline, such as "
     "stable-diffusion-v1-5/stable-diffusion-v1-5"
 )
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 class Settings(NamedTuple):
@@ -78,10 +78,10 @@ def validate(weights: str) -> None:
     kind = str(index.get("_class_name"))
     if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
         raise BadInput(WHERE, f"{weights} is a {kind}", _ALLOWED)
-    missing = [name for name in _PARTS if not index.get(name)]
+    missing = [name for name in PARTS if not index.get(name)]
     folder = Path(weights).expanduser()
     if folder.is_dir():
-        missing += [n for n in _PARTS if n not in missing and not any(folder.glob(f"{n}/*.json"))]
+        missing += [n for n in PARTS if n not in missing and not any(folder.glob(f"{n}/*.json"))]
     if missing:
         raise BadInput(WHERE, f"{weights} has no {', '.join(missing)}", _ALLOWED)
 

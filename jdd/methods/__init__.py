@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jdd import specs
+from jdd.methods import latents
 from jdd.methods.base import Method, Problem
 from jdd.schema.common import Common
 
@@ -15,10 +16,18 @@ METHODS = specs.names()
 def make(config: Common, problem: Problem, *part: Any) -> Method:
     """Build the method of a resolved config, or of one of its ``parts`` if given.
 
+    With ``latent.prior`` it learns latents (``methods/latents.py``).
+
     Raises:
-      BadInput: its spec names a function that does not exist.
+      BadInput: its spec names a function that does not exist, or as ``latents.read``.
     """
-    return config.spec.build(config, problem, *part)
+
+    def build(own: Common) -> Method:
+        return config.spec.build(own, problem, *part)
+
+    if (prior := latents.read(config, problem.data)) is None:
+        return build(config)
+    return latents.wrapped(build, config, problem, prior)
 
 
 def parts(config: Common, problem: Problem) -> list[Any]:

@@ -124,6 +124,9 @@ class Method(NamedTuple):
         classes ``[n]``, ``[n, h, w, c]`` in the nets' input space; for pictures and figures while
         it trains. A generator's are those of its product, without this.
       reconstruct: of a prior that encodes, ``(state, images) -> images``, decoded again.
+      decode: ``(variables) -> variables`` that ``objective`` is given in their place, a pure
+        function: of methods that learn latents (``methods/latents.py``). The outer loop computes
+        it once a step and pulls the gradient back through it.
     """
 
     init: Callable[[int], State]
@@ -140,6 +143,7 @@ class Method(NamedTuple):
     merged: bool = False
     samples: Callable[[State, jax.Array, jax.Array], jax.Array] | None = None
     reconstruct: Callable[[State, jax.Array], jax.Array] | None = None
+    decode: Callable[[Tree], Tree] | None = None
 
 
 def chosen(problem: Problem, select: Callable[[int], np.ndarray]) -> Method:

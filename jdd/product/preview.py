@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,6 +113,31 @@ def grid(product: AnyProduct, names: bool = True) -> bytes:
         else:
             text = _fit(cell.caption, font, 240)
             draw.text((left - 12, y + h * scale / 2), text, INK, font, anchor="rm")
+    return html.png(sheet)
+
+
+def strips(rows: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
+    """Return images as one PNG: strips of equally many, each with a caption on its left.
+
+    Args:
+      rows: uint8 [n, h, w, c] each, of one shape.
+    """
+    from PIL import Image, ImageDraw
+
+    count, h, w = rows[0].shape[:3]
+    left = MARGIN + math.ceil(max(_font(word).getlength(word) for word in captions)) + 12
+    scale = max(1, math.ceil(SMALLEST / min(h, w)))
+    scale = max(1, min(scale, ((WIDEST - left - MARGIN) // count - GAP) // w))
+    step_x, step_y = w * scale + GAP, h * scale + GAP
+    size = (left + count * step_x - GAP + MARGIN, 2 * MARGIN + len(rows) * step_y - GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (row, caption) in enumerate(zip(rows, captions, strict=True)):
+        y = MARGIN + i * step_y
+        for j, image in enumerate(row):
+            tile = html.picture(image).resize((w * scale, h * scale), Image.Resampling.NEAREST)
+            sheet.paste(tile, (left + j * step_x, y))
+        draw.text((left - 12, y + h * scale / 2), caption, INK, _font(caption), anchor="rm")
     return html.png(sheet)
 
 

@@ -67,6 +67,7 @@ class Pictures(NamedTuple):
     """Pictures of a prior while it trained: (step in words, tile)."""
 
     title: str
+    note: str
     shown: list[tuple[str, Tile]]
 
 
@@ -101,7 +102,7 @@ def section(evidence: Evidence) -> Generated | None:
         _paths(arrays, names) if arrays else None,
         charts := _charts(evidence),
         _charts_note(evidence) if charts else "",
-        _pictures(evidence.workdir),
+        _pictures(evidence),
     )
     return made if any(made) else None
 
@@ -275,10 +276,13 @@ def _line(key: str, name: str, rows: list[Mapping[str, Any]], css: str) -> svg.L
     return svg.Line(name, x, y, css=css, dots=len(x) <= 40)
 
 
-def _pictures(workdir: Path) -> list[Pictures]:
+def _pictures(evidence: Evidence) -> list[Pictures]:
     """Return the last pictures of each prior, as many as a share of ``BUDGET`` allows."""
-    found, room = [], BUDGET // 2
-    for folder in sorted(p for p in (workdir / "samples").glob("*") if p.is_dir()):
+    found, room = list[Pictures](), BUDGET // 2
+    for folder in sorted(p for p in (evidence.workdir / "samples").glob("*") if p.is_dir()):
+        if again := _reconstructions(evidence, folder):
+            room -= len(again.shown[0][1].src)
+            found.append(again)
         paths = sorted(folder.glob("[0-9]*.png"), key=lambda path: int(path.stem))
         listed = list[tuple[str, Tile]]()
         for path in reversed(paths[-PICTURES:]):
@@ -289,8 +293,28 @@ def _pictures(workdir: Path) -> list[Pictures]:
             step = int(path.stem)
             listed.insert(0, (f"step {step}", _picture(data, f"{folder.name}, step {step}")))
         if listed:
-            found.append(Pictures(folder.name, listed))
+            note = "The same latents at each step, a row for each class."
+            found.append(Pictures(f"Samples of {folder.name}", note, listed))
     return found
+
+
+def _reconstructions(evidence: Evidence, folder: Path) -> Pictures | None:
+    """Return the last picture of test images over what a prior decodes them to; None: none."""
+    paths = {int(p.stem.rpartition("-")[2]): p for p in folder.glob("reconstruction-[0-9]*.png")}
+    if not paths:
+        return None
+    step = max(paths)
+    errors = [
+        value
+        for row in evidence.rows
+        if row["stage"] == f"{LINE}{folder.name}" and row["step"] == step
+        if (value := real(row.get("reconstruction"))) is not None
+    ]
+    note = "Test images of each class, and below each what it is encoded and decoded to."
+    for value in errors[-1:]:
+        note += f" The mean squared error of test images, in pixels of 0 to 1, is {figure(value)}."
+    picture = _picture(paths[step].read_bytes(), f"{folder.name}, reconstructions, step {step}")
+    return Pictures(f"Reconstructions by {folder.name}", note, [(f"step {step}", picture)])
 
 
 def _picture(data: bytes, what: str) -> Tile:

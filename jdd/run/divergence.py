@@ -15,12 +15,14 @@ from jdd.config.changes import changes
 from jdd.config.files import stage_names
 from jdd.methods.base import Method, State, all_finite
 from jdd.schema.common import Common
+from jdd.schema.latent import NONE
 from jdd.schema.values import flat
 
 Tree = Any
 # Learned variables: in words, and the keys of their learning rates.
 _VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "images": ("the images", ("lr_img",)),
+    "latents": ("the latents", ("latent.lr",)),
     "lr": ("the learned rate", ("lr_lr",)),
     "raw": ("the learned rates of the steps", ("lr_lr",)),
     "labels": ("the labels", ("lr_y", "lr_label", "lr_img")),
@@ -114,8 +116,10 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
 
     None of them is in force already. Without such a rate it is another seed.
     """
-    rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
     values = flat(config)
+    if values.get("latent.prior", NONE) != NONE:  # which has a rate of its own
+        keys = tuple("latent.lr" if key == "lr_img" else key for key in keys)
+    rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
     given = [(name, float(values.get(name, 0) or 0)) for name in rates]
     changed = changes(config, rates)
     found = []
@@ -124,7 +128,7 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
             default = changed.get(name, (rate, rate))[1]
             usual = isinstance(default, float | int) and 0 < default < rate
             found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
-    if "lr_img" in keys and getattr(config, "pix_init", "") == "noise":
+    if {"lr_img", "latent.lr"} & {*keys} and getattr(config, "pix_init", "") == "noise":
         found.append("--config.pix_init=real")
     return found or [f"--config.seed={config.seed + 1}"]
 

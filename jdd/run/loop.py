@@ -55,7 +55,10 @@ def start(method: Method, seed: int) -> Carry:
 
 
 class Gradient:
-    """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys."""
+    """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys.
+
+    Of a method with ``decode``, the gradient with respect to the images is pulled back to latents.
+    """
 
     def __init__(self, method: Method, seed: int, devices: Sequence[jax.Device]):
         if method.objective is None:
@@ -64,6 +67,7 @@ class Gradient:
         self._prepare = jax.jit(method.prepare) if method.prepare else None
         self._key = rng.stream(seed, "objective")
         self._constants = jax.tree.map(jnp.asarray, method.constants)
+        self._decode, self._pulled = _decoder(method)
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
         items = {name: value for name, value in batch.items() if name not in ("shared", "keys")}
@@ -71,13 +75,14 @@ class Gradient:
         folded = np.asarray(batch.get("keys", np.arange(count)))
         keys = _fold(self._key, carry.step, folded)
         aux = carry.state.aux | self._constants | batch.get("shared", {})
+        learned = carry.state.variables
+        variables = self._decode(learned)
         if self._prepare is None:
-            return self._mean(carry.state.variables, aux, items, keys)
+            found, grads = self._mean(variables, aux, items, keys)
+            return found, self._pulled(learned, grads)
         prepared = self._prepare(aux)
-        (loss, (new, metrics)), grads = self._mean(
-            carry.state.variables, aux | prepared, items, keys
-        )
-        return (loss, (prepared | new, metrics)), grads
+        (loss, (new, metrics)), grads = self._mean(variables, aux | prepared, items, keys)
+        return (loss, (prepared | new, metrics)), self._pulled(learned, grads)
 
     @property
     def temporaries(self) -> int:
@@ -88,6 +93,17 @@ class Gradient:
     def programs(self) -> int:
         """The number of compiled programs: one for each size of a round of items."""
         return self._mean.programs
+
+
+def _decoder(method: Method) -> tuple[Callable[[Tree], Tree], Callable[[Tree, Tree], Tree]]:
+    """Return ``decode`` of a method and ``(variables, g) -> J^T g``, J its derivative."""
+    if (decode := method.decode) is None:
+        return lambda variables: variables, lambda variables, grads: grads
+
+    def pulled(variables: Tree, grads: Tree) -> Tree:
+        return jax.vjp(decode, variables)[1](grads)[0]
+
+    return jax.jit(decode), jax.jit(pulled)
 
 
 Programs = tuple[Gradient, Callable[..., Tree]]

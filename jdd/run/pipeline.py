@@ -21,6 +21,7 @@ from jdd.schema.common import Common
 from jdd.schema.pairs import PairConfig
 from jdd.stages import (
     classifier,
+    contents,
     distill,
     evaluate,
     phases,
@@ -179,6 +180,8 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     """
     config = context.config
     _validate_holder(context, mode)
+    if mode != "report" and contents.given(context):
+        contents.validate(context, distill.STAGE.done(context))
     if config.tensorboard:
         metrics.writer()
     if config.wandb:
@@ -225,6 +228,7 @@ def _run_stages(
             session.say(f"{directory} is finished; its result:")
             return result.finish(context)
         workdirs.write_config(context)
+        contents.remember(context)
         for line in (*notes, *context.notes):
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jdd.schema.key import AUTO, FALSE, TRUE, group, keys_of, like, option
+from jdd.schema.latent import Latent
 from jdd.schema.training import with_options
 from jdd.training.recipe import AS_RECIPE
 from jdd.training.schedules import Multistep
@@ -359,6 +360,7 @@ class ClassMatched(Common):
         minimum=0,
     )
     init_set: str = like(Start, "init_set")
+    latent: Latent = group(Latent)
 
 
 COMMON = keys_of(Common)

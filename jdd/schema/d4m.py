@@ -41,7 +41,11 @@ class Guide:
 class StableDiffusion:
     """Stable Diffusion through diffusers."""
 
-    weights: str = option("", "folder of a pipeline, or its name on the hub")
+    weights: str = option(
+        "",
+        "folder of a pipeline, or its name on the hub",
+        content="jdd.methods.pipeline_content:digest",
+    )
     size: int = option(512, "pixels per side of encoded and generated images", minimum=8)
     scheduler: str = option("pndm", "scheduler of the denoising", choices=("pndm", "ddim"))
     prompt: str = option("{}", "prompt, with {} for the name of the class")

@@ -39,6 +39,7 @@ class Key(NamedTuple):
     stands: tuple[tuple[str, str], ...] = ()  # synonyms of the choices, in lower case
     above: float | None = None  # exclusive lower bound
     sparse: bool = False  # config.json has it only if it differs from its default
+    content: str = ""  # "module:function" of what lies at its path, which is in identities
 
 
 Strings = tuple[str, ...]
@@ -80,6 +81,7 @@ def option(
     stands: tuple[tuple[str, str], ...] = (),
     above: float | None = None,
     sparse: bool = False,
+    content: str = "",
 ) -> Any:
     """Declare a key as a dataclass field.
 
@@ -93,6 +95,8 @@ def option(
       later: newer than saved sets: at its default it is part of no identity.
       stands: synonyms of the choices, in lower case.
       sparse: config.json has it only if it differs from its default.
+      content: the value is a path that identities have by its content, "module:function" of
+        ``(config) -> digest``. When a run is resumed the path may change, but not come or go.
     """
     settings = Key(
         None,
@@ -107,6 +111,7 @@ def option(
         stands,
         above,
         sparse,
+        content,
     )
     return dataclasses.field(default=default, metadata={_OPTION: settings})
 

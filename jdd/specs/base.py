@@ -54,6 +54,8 @@ class Spec:
         images' (h, w, c). That is None, and a rule may return 'auto', until images are loaded.
       validate: refuses inconsistent resolved values.
       validate_data: refuses resolved values that the loaded dataset does not allow.
+      idle: ``values -> {name: (why, what to do)}``: keys, or prefixes ending in '.', that other
+        values leave without effect; refused where a user gives them.
       stages: names of the stages in order, with a ``jdd.stages.registry.Phase`` for each of the
         method's own; or a function of the values that returns them.
       after_phases: keys, or prefixes ending in '.', that only the method itself reads, after its
@@ -76,6 +78,7 @@ class Spec:
     derived: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     validate: Callable[[Any], None] | None = None
     validate_data: Callable[[Any, Dataset], None] | None = None
+    idle: Callable[[Values], Mapping[str, tuple[str, str]]] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
     after_phases: tuple[str, ...] = ()
     generators: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
@@ -158,7 +161,7 @@ def validate_spec(found: Any, where: str) -> Spec:
         raise BadInput(f"{where}: SPEC.make", repr(found.make), "a function, or 'module:function'")
     if not isinstance(found.config, type) or not issubclass(found.config, Common):
         raise BadInput(f"{where}: SPEC.config", repr(found.config), "a subclass of Common")
-    for name in ("validate", "validate_data"):
+    for name in ("validate", "validate_data", "idle"):
         value = getattr(found, name)
         if value is not None and not callable(value):
             raise BadInput(f"{where}: SPEC.{name}", repr(value), "a function, or None")

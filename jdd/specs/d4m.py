@@ -135,6 +135,17 @@ def stages(values: Values) -> Stages:
     return ("squeeze", *prior, PROTOTYPES, "distill", "relabel", "evaluate", "report", "full")
 
 
+def idle(values: Values) -> dict[str, tuple[str, str]]:
+    """Return the keys that the prior leaves without effect."""
+    if values["prior"] == "own":
+        found = diffusion.idle(values)
+        found["sd."] = ("prior=own", "leave it out, or --config.prior=stable_diffusion with it")
+        return found
+    why = "prior=stable_diffusion trains no prior"
+    remedy = "leave it out, or --config.prior=own"
+    return dict.fromkeys(("vae.", "diffusion.", "quality."), (why, remedy))
+
+
 def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     sre2l.validate(values)
@@ -186,6 +197,7 @@ SPEC = Spec(
     title="D4M",
     config=Config,
     stages=stages,
+    idle=idle,
     after_phases=AFTER,
     protocol=PROTOCOL,
     derived=DERIVED,

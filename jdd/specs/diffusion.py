@@ -47,6 +47,14 @@ def stages(values: Values) -> Stages:
     return (*first, DIFFUSION, "distill", "evaluate", "report", "full")
 
 
+def idle(values: Values) -> dict[str, tuple[str, str]]:
+    """Return the keys of the VAE where pixels are diffused, without one."""
+    if values["diffusion.space"] == "latents":
+        return {}
+    remedy = "leave it out, or --config.diffusion.space=latents"
+    return {"vae.": ("diffusion.space=pixels trains no VAE", remedy)}
+
+
 def validate(values: Values) -> None:
     """Refuse resolved values that do not go together."""
     validate_generator(values)
@@ -69,4 +77,5 @@ SPEC = Spec(
     validate=validate,
     validate_data=validate_levels,
     stages=stages,
+    idle=idle,
 )

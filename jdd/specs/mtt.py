@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jdd.errors import BadInput
 from jdd.schema.common import Estimated, Start
 from jdd.schema.key import AUTO, group, keys_of, like, option, show
+from jdd.schema.latent import Latent, rate
 from jdd.specs.base import Spec, Values
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Config(Estimated):
     segments: int = option(1, "expert segments averaged per distillation step", minimum=1)
     bn: BatchNorm = group(BatchNorm)
     init_set: str = like(Start, "init_set")
+    latent: Latent = group(Latent)
 
 
 _NAMES = (
@@ -141,7 +143,7 @@ def _epochs_read(values: Values) -> int:
 
 
 # Keys whose 'auto' follows from other keys. The authors train 50 epochs; none past these is read.
-DERIVED = {"experts.epochs": _epochs_read}
+DERIVED = {"experts.epochs": _epochs_read, "latent.lr": rate()}
 
 
 def validate(values: Values) -> None:

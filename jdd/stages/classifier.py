@@ -9,6 +9,7 @@ It is stored in the cache folder, ``classifiers/<hash of its settings>``, and sh
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +30,14 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
 from jdd.schema.common import Experts
 from jdd.schema.quality import Quality
-from jdd.stages.base import Estimate
+from jdd.stages.base import Estimate, timed
 from jdd.stages.experts import training_cost
 from jdd.training.recipe import Recipe
 from jdd.training.schedules import Cosine
 
 LINE = "quality-classifier"  # the name of its lines in the metrics
 _BATCH, _RATE = 64, 0.01
+_MOST = 1000  # rows whose figures are timed in full
 
 
 class Classifier(NamedTuple):
@@ -142,6 +144,22 @@ def estimate(context: RunContext) -> Estimate:
         return Estimate(0.0, 0, "the classifier is in the cache")
     cost = training_cost(net, recipe, context.data, 1, epochs, 1, context.devices)
     return cost._replace(note=f"the classifier: {cost.note}")
+
+
+def seconds(context: RunContext, images: np.ndarray, n: int) -> float:
+    """Return how long the figures of ``n`` images take, timed on a few by an untrained net."""
+    net, found = _made(context)[0], keys(context)
+    assert found is not None
+    own = Classifier(net, net.init(rng.key(0, "estimate")), {})
+    shown = np.nan_to_num(images)
+    passed = timed(lambda: own.outputs(shown).features, 1) * n / len(images)
+    draw, few = rng.host(0, "estimate/features"), min(n, _MOST)
+    rows = [draw.standard_normal((few, own.outputs(shown).features.shape[1])) for _ in range(2)]
+    if few <= found.k:
+        return passed
+    begun = time.perf_counter()
+    figures_of(rows[0], rows[1], found.k)
+    return passed + (time.perf_counter() - begun) * (n / few) ** 2  # distances of all pairs
 
 
 def identity(context: RunContext) -> str:

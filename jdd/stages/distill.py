@@ -20,7 +20,7 @@ from jdd import config as configs
 from jdd import methods, tasks
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.evaluation import rules
-from jdd.methods import initial_set
+from jdd.methods import initial_set, latents
 from jdd.methods.base import Method, Problem, State, full
 from jdd.product import files as product_files
 from jdd.product import preview
@@ -55,13 +55,16 @@ def identity(context: RunContext) -> str:
 def validate_begun(context: RunContext) -> None:
     """Refuse to go on with images that began with other real images or another ``init_set``.
 
-    A finished run does not need its ``init_set`` any more.
+    A finished run does not need its ``init_set`` or ``latent.prior`` any more.
 
     Raises:
-      BadInput: as ``initial_set.read``; or the data or the set have changed since the run began.
+      BadInput: as ``initial_set.read`` and ``latents.read``; or the data or the set have changed
+        since the run began.
     """
     config = context.config
     _validate_same_data(context)
+    if latents.given(config) and _unfinished(context):
+        latents.read(config, context.data)
     if not initial_set.given(config):
         return
     begun = context.recall(_INIT_SET).get("digest")
@@ -208,6 +211,8 @@ def _run(context: RunContext, session: Session) -> None:
         _forget_others(context, seed)
         problem = phases.problem(context, seed)
         method, steps = methods.make(context.config, problem), context.config.steps
+        if words := latents.sentence(context.config, context.data):
+            session.say(words)
         if parts := methods.parts(context.config, problem):
             state = _in_parts(context, method, problem, parts, seed, session)
         else:

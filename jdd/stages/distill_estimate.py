@@ -20,7 +20,7 @@ from jdd.run.context import RunContext
 from jdd.schema.common import Common
 from jdd.schema.decoupled import Recover
 from jdd.specs import rded
-from jdd.stages import phases
+from jdd.stages import phases, samples
 from jdd.stages.base import Estimate, pace, scaled, share, timed, timed_in_full
 
 
@@ -61,7 +61,10 @@ def estimate(context: RunContext, seeds: Sequence[int]) -> Estimate:
             context, seeds, patch_selection.MEDIUM.candidates, patch_selection.MEDIUM.crops
         )
         begun, note = found.seconds, f"{note}; at first {found.note}"
-    return Estimate(begun + step * left, planned, note, disk)
+    seed, steps = context.seeds[0], context.config.steps
+    seen = samples.estimate(context, context.stage(seed), method, seed, steps, len(seeds))
+    planned = max(planned, seen.temporaries)
+    return Estimate(begun + step * left + seen.seconds, planned, note + seen.note, disk)
 
 
 def _stated(

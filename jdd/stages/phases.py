@@ -33,7 +33,7 @@ from jdd.pretrained.store import Store
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import samples
+from jdd.stages import contents, samples
 from jdd.stages.base import ENOUGH, Estimate, Stage, pace, scaled, timed
 from jdd.stages.experts import training_cost
 from jdd.stages.registry import APART, Phase
@@ -61,10 +61,14 @@ class Training(NamedTuple):
 
 
 def settings(context: RunContext) -> dict[str, Any]:
-    """Return the values of all keys that a set's images depend on, except the steps."""
+    """Return the values of all keys that a set's images depend on, except the steps.
+
+    A path that counts by its content (``Key.content``) is replaced by the content's digest.
+    """
     flat, schema = configs.flat(context.config), context.config.spec.keys
     free = {name for name, key in schema.items() if key.resumable}
     free |= {name for name, key in schema.items() if key.later and flat[name] == key.default}
+    flat |= {name: contents.digest(context, name) for name in contents.given(context)}
     return {k: v for k, v in flat.items() if k not in free and not k.startswith(APART)}
 
 
@@ -319,8 +323,11 @@ def _estimate(context: RunContext, phase: Phase) -> Estimate:
             made.net, made.recipe, context.data, made.group, made.epochs, 1, context.devices
         )
     seconds, temporaries, of = step_cost(context, made, given)
-    steps = left * _steps(context, phase)
-    return Estimate(seconds * steps, temporaries, f"{steps} steps of {pace(seconds)}{of}")
+    seed, each = context.seeds[0], _steps(context, phase)
+    seen = samples.estimate(context, _name(context, phase, seed), made, seed, each, left)
+    note = f"{left * each} steps of {pace(seconds)}{of}{seen.note}"
+    whole = seconds * left * each + seen.seconds
+    return Estimate(whole, max(temporaries, seen.temporaries), note)
 
 
 def stage_of(phases: Sequence[Phase], phase: Phase) -> Stage:

@@ -1,10 +1,12 @@
 """What a prior draws while it trains: pictures of its samples, and a curve of their quality.
 
 Every ``quality.every`` steps and at the last one, ``samples/NAME/STEP.png`` of the working
-directory shows images of the same latents, by class; the last ``quality.keep`` of them are kept. A
-line ``quality-NAME`` of the metrics has the figures of ``quality.curve`` images and, of a prior
-that encodes, the mean squared error of test images that are encoded and decoded again, in pixels of
-0 to 1. An observer reads the state and draws by its own keys: a run has the same bits without it.
+directory shows images of the same latents, by class; of a prior that encodes
+``samples/NAME/reconstruction-STEP.png`` shows test images over what they are decoded to. The last
+``quality.keep`` of both are kept. A line ``quality-NAME`` of the metrics has the figures of
+``quality.curve`` images and, of a prior that encodes, the mean squared error of test images that
+are encoded and decoded again, in pixels of 0 to 1. An observer reads the state and draws by its own
+keys: a run has the same bits without it.
 """
 
 from __future__ import annotations
@@ -19,20 +21,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import config as configs
 from jdd import rng
+from jdd.config.files import stage_names
+from jdd.data import class_indices
 from jdd.methods.base import Method, State
-from jdd.product import preview
+from jdd.parallel import planned
+from jdd.product import html, preview
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
 from jdd.report import plain
 from jdd.run.context import RunContext
 from jdd.run.session import Session
 from jdd.stages import classifier
+from jdd.stages.base import Estimate, pace, timed
 from jdd.stages.classifier import Classifier, Real
 from jdd.storage.files import write_atomic
 
 FOLDER = "samples"
 CLASSES, EACH = 10, 8  # of a picture
+AGAIN, PAIRS = "reconstruction-", 2  # of a picture of reconstructions: its name, rows of images
 BATCH = 50  # images that are drawn at a time
 
 Observe = Callable[[int, State], None]
@@ -48,17 +56,65 @@ def observer(
       name: of the loop in metrics and checkpoints.
       total: the number of its steps.
     """
+    if (draw := _drawing(context, name, method, seed, total)) is None:
+        return None
+    return _Observer(context, session, name, method, seed, total, draw)
+
+
+def _drawing(context: RunContext, name: str, method: Method, seed: int, total: int) -> Draw | None:
+    """Return what draws the images of a loop that is looked at; None if it is not."""
     keys = classifier.keys(context)
     if keys is None or not keys.every or not total:
         return None
-    draw: Draw
     if method.samples is not None:
-        draw = _of_prior(method)
-    elif name == context.stage(seed):
-        draw = partial(_of_product, method)
-    else:
-        return None
-    return _Observer(context, session, name, method, seed, total, draw)
+        return _of_prior(method)
+    return partial(_of_product, method) if name == context.stage(seed) else None
+
+
+def estimate(
+    context: RunContext, name: str, method: Method, seed: int, total: int, loops: int = 1
+) -> Estimate:
+    """Return the cost of the pictures and the curve of ``loops`` loops such as ``observer``'s.
+
+    Images are drawn from the state of step 0, and measured by an untrained classifier. Its training
+    counts here, unless stage ``quality`` has it: with several priors in the row of the first.
+    """
+    nothing, keys = Estimate(0.0, 0, ""), classifier.keys(context)
+    draw = _drawing(context, name, method, seed, total)
+    if keys is None or draw is None or not loops:
+        return nothing
+    state, key = method.init(seed), rng.key(0, "estimate")
+    few = (np.arange(BATCH) % context.data.classes).astype(np.int32)
+    images = draw(state, 0, key, few)
+    if not len(images):
+        return nothing
+    batch = timed(lambda: draw(state, 0, key, few), 1)
+    batches, point = -(-min(CLASSES, context.data.classes) * EACH // BATCH), 0.0
+    trained = nothing
+    if keys.curve:
+        n = min(keys.curve, context.data.train.size)
+        batches += -(-n // BATCH)
+        point = classifier.seconds(context, images, n)
+        if "quality" not in stage_names(context.config) and _first(context, name, seed):
+            trained = classifier.estimate(context)
+    temporaries = [trained.temporaries]
+    if method.samples is not None:
+        temporaries.append(planned(jax.jit(method.samples), state, key, jnp.asarray(few)))
+    if method.reconstruct is not None:
+        shown = jnp.asarray(np.asarray(context.data.test.images[: max(keys.curve, 1)]))
+        again = jax.jit(method.reconstruct)
+        point += timed(lambda: again(state, shown), 1)
+        temporaries.append(planned(again, state, shown))
+    points, each = -(-total // keys.every), batches * batch + point
+    note = f"; {loops * points} pictures" + " and points of the curve" * bool(keys.curve)
+    note += f", {pace(each)} each" + f"; {trained.note}" * bool(trained.seconds)
+    return Estimate(loops * points * each + trained.seconds, max(temporaries), note)
+
+
+def _first(context: RunContext, name: str, seed: int) -> bool:
+    """Return whether a loop is the first of a run that may be looked at."""
+    phases = [phase.name for phase in configs.phases(context.config) if phase.kind == "method"]
+    return name.partition("-")[0] == phases[0] if phases else name == context.stage(seed)
 
 
 def _of_prior(method: Method) -> Draw:
@@ -111,7 +167,7 @@ class _Observer:
         if not self._begun:  # what a stopped run, or one with other settings, saw after this step
             self._begun = True
             self._session.metrics.truncate(self._line, at)
-            for step, path in pictures(self._folder):
+            for step, path in (*pictures(self._folder), *pictures(self._folder, AGAIN)):
                 if step > at:
                     path.unlink()
         if not at or at % self._keys.every and at != self._total:
@@ -125,6 +181,8 @@ class _Observer:
         if not len(images) or not np.isfinite(images).all():
             return
         self._picture(at, images, labels)
+        if self._again is not None:
+            self._reconstructions(at, state)
         if self._keys.curve:
             self._point(at, state)
 
@@ -132,14 +190,27 @@ class _Observer:
         data = self._context.data
         names = {"class_names": list(data.class_names[: labels.max() + 1])}
         shown = DistilledSet(images, labels.astype(np.int32), "hard", None, names, data.transform)
+        self._write(at, "", preview.grid(shown))
+
+    def _reconstructions(self, at: int, state: State) -> None:
+        """Draw test images of every class shown over what they are decoded to."""
+        data, rows, words = self._context.data, list[np.ndarray](), list[str]()
+        for chosen in _of_each(data.test.labels, min(CLASSES, data.classes)):
+            images = np.asarray(data.test.images[chosen])
+            for shown, word in ((images, "test"), (self._decoded(state, images), "decoded")):
+                rows.append(html.pixels(shown, data.transform))
+                words.append(word)
+        self._write(at, AGAIN, preview.strips(rows, words))
+
+    def _write(self, at: int, prefix: str, picture: bytes) -> None:
+        """Write a picture, and delete those that are too old."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        grid = preview.grid(shown)
 
         def write(file: BinaryIO) -> None:
-            file.write(grid)
+            file.write(picture)
 
-        write_atomic(self._folder / f"{at:07d}.png", write)
-        for _, path in pictures(self._folder)[: -self._keys.keep]:
+        write_atomic(self._folder / f"{prefix}{at:07d}.png", write)
+        for _, path in pictures(self._folder, prefix)[: -self._keys.keep]:
             path.unlink()
 
     def _point(self, at: int, state: State) -> None:
@@ -165,14 +236,23 @@ class _Observer:
 
     def _reconstruction(self, state: State) -> float:
         """Return the mean squared error of test images, encoded and decoded, in pixels."""
-        assert self._again is not None
         images = np.asarray(self._context.data.test.images[: self._keys.curve])
-        again = np.asarray(self._again(state, jnp.asarray(images)))
+        again = self._decoded(state, images)
         inverse = self._context.data.transform.inverse
         return float(np.mean((inverse(images) - inverse(again)) ** 2))
 
+    def _decoded(self, state: State, images: np.ndarray) -> np.ndarray:
+        assert self._again is not None
+        return np.asarray(self._again(state, jnp.asarray(images)))
 
-def pictures(folder: Path) -> list[tuple[int, Path]]:
+
+def _of_each(labels: np.ndarray, classes: int) -> list[np.ndarray]:
+    """Return ``PAIRS`` rows of indices with an image of each class; a small class is repeated."""
+    groups = [group for group in class_indices(labels, classes) if len(group)]
+    return [np.asarray([group[i % len(group)] for group in groups]) for i in range(PAIRS)]
+
+
+def pictures(folder: Path, prefix: str = "") -> list[tuple[int, Path]]:
     """Return the pictures in a folder by their steps, in order."""
-    found = folder.glob("[0-9]*.png")
-    return sorted((int(path.stem), path) for path in found if path.stem.isdigit())
+    found = ((path.stem.removeprefix(prefix), path) for path in folder.glob(f"{prefix}[0-9]*.png"))
+    return sorted((int(step), path) for step, path in found if step.isdigit())
