@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,27 +26,16 @@ class Latent:
     )
     lr: float = option(
         AUTO,
-        "learning rate of the latents, in place of lr_img (auto: measured for the dataset, else "
-        "lr_img)",
+        "learning rate of the latents, in place of lr_img (auto: the value of lr_img)",
         minimum=0,
         later=True,
         sparse=True,
     )
 
 
-def rate(measured: Mapping[str, float] | None = None) -> Callable[[Mapping[str, Any]], Any]:
-    """Return the rule of ``latent.lr``; it stays 'auto' without a prior.
-
-    Args:
-      measured: rates by dataset; others have ``lr_img``.
-    """
-
-    def rule(values: Mapping[str, Any]) -> Any:
-        if values["latent.prior"] == NONE:
-            return AUTO
-        return (measured or {}).get(values["data.name"], values["lr_img"])
-
-    return rule
+def rate(values: Mapping[str, Any]) -> Any:
+    """Return ``latent.lr`` where it is 'auto': ``lr_img``, and 'auto' without a prior."""
+    return AUTO if values["latent.prior"] == NONE else values["lr_img"]
 
 
 def idle(values: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

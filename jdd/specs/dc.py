@@ -137,7 +137,7 @@ LOOP_RULES = {
     "outer_loop": lambda values: loops(values["ipc"])[0],
     "inner_epochs": lambda values: loops(values["ipc"])[1],
     "steps": lambda values: 1000 * values["outer_loop"],
-    "latent.lr": rate(),
+    "latent.lr": rate,
 }
 DERIVED = LOOP_RULES | {"dc_aug": _augmentation, "eval.epochs": _epochs}
 STAGES = ("distill", "evaluate", "report", "full")

@@ -89,7 +89,7 @@ PROTOCOL = {
     "align_corners": False, "eval.epochs": 1000, "eval.batch": 256, "eval.lr": 0.0,
     "eval.steps": 0,
 }  # fmt: skip
-DERIVED = {"latent.lr": rate()}
+DERIVED = {"latent.lr": rate}
 STAGES = ("distill", "evaluate", "report", "full")
 
 

@@ -143,7 +143,7 @@ def _epochs_read(values: Values) -> int:
 
 
 # Keys whose 'auto' follows from other keys. The authors train 50 epochs; none past these is read.
-DERIVED = {"experts.epochs": _epochs_read, "latent.lr": rate()}
+DERIVED = {"experts.epochs": _epochs_read, "latent.lr": rate}
 
 
 def validate(values: Values) -> None:
