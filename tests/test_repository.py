@@ -90,7 +90,6 @@ def test_commands_of_the_texts_are_understood() -> None:
             left = {key for key, value in configs.flat(resolved).items() if value == "auto"}
             # What a net that is not the config's default decides itself stays auto.
             own = {"net.norm", "net.width"} if resolved.net.name != "ConvNet" else set[str]()
-            own |= {"latent.lr"}  # without a prior
             assert not known or left <= own, argv
 
 

@@ -31,7 +31,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -297,7 +297,7 @@ def wrapped(build: Callable[[Any], Method], config: Any, problem: Problem, prior
 
 def with_rate(config: Any) -> Any:
     """Return the config of the method itself, whose ``lr_img`` is the rate of the latents."""
-    return dataclasses.replace(config, lr_img=cast(float, config.latent.lr))
+    return dataclasses.replace(config, lr_img=config.latent.lr or config.lr_img)
 
 
 def _renamed(variables: Tree, old: str, new: str) -> Tree:

@@ -15,14 +15,13 @@ from jdd.config.changes import changes
 from jdd.config.files import stage_names
 from jdd.methods.base import Method, State, all_finite
 from jdd.schema.common import Common
-from jdd.schema.latent import NONE
 from jdd.schema.values import flat
 
 Tree = Any
 # Learned variables: in words, and the keys of their learning rates.
 _VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "images": ("the images", ("lr_img",)),
-    "latents": ("the latents", ("latent.lr",)),
+    "latents": ("the latents", ("latent.lr", "lr_img")),
     "lr": ("the learned rate", ("lr_lr",)),
     "raw": ("the learned rates of the steps", ("lr_lr",)),
     "labels": ("the labels", ("lr_y", "lr_label", "lr_img")),
@@ -117,7 +116,7 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
     None of them is in force already. Without such a rate it is another seed.
     """
     values = flat(config)
-    if values.get("latent.prior", NONE) != NONE:  # which has a rate of its own
+    if values.get("latent.lr", 0.0):  # in place of the images' rate
         keys = tuple("latent.lr" if key == "lr_img" else key for key in keys)
     rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
     given = [(name, float(values.get(name, 0) or 0)) for name in rates]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jdd.schema.key import AUTO, option
+from jdd.schema.key import option
 
 NONE = "none"
 
@@ -25,17 +25,12 @@ class Latent:
         content="jdd.methods.latents:digest",
     )
     lr: float = option(
-        AUTO,
-        "learning rate of the latents, in place of lr_img (auto: the value of lr_img)",
+        0.0,
+        "learning rate of the latents, in place of lr_img (0: the value of lr_img)",
         minimum=0,
         later=True,
         sparse=True,
     )
-
-
-def rate(values: Mapping[str, Any]) -> Any:
-    """Return ``latent.lr`` where it is 'auto': ``lr_img``, and 'auto' without a prior."""
-    return AUTO if values["latent.prior"] == NONE else values["lr_img"]
 
 
 def idle(values: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -45,5 +40,7 @@ def idle(values: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     if values["latent.prior"] == NONE:
         why = "pixels are learned, at lr_img"
         return {"latent.lr": (why, "leave it out, or --config.latent.prior=PATH with it")}
-    why = f"latents are learned, of {values['latent.prior']}"
-    return {"lr_img": (why, "--config.latent.lr in its place")}
+    if not values["latent.lr"]:
+        return {}
+    why = f"latent.lr={values['latent.lr']:g} is the rate of the latents"
+    return {"lr_img": (why, "leave one of them out")}

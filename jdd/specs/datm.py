@@ -100,7 +100,7 @@ def _epochs(values: Values) -> int:
 
 
 # The authors' 100 epochs, or as many as are read.
-DERIVED = mtt.DERIVED | {"experts.epochs": _epochs}
+DERIVED = {"experts.epochs": _epochs}
 
 
 def validate(values: Values) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from jdd.errors import BadInput
 from jdd.schema.common import ClassMatched
 from jdd.schema.key import AUTO, option
-from jdd.schema.latent import rate
 from jdd.specs.base import Spec, Values
 
 
@@ -137,7 +136,6 @@ LOOP_RULES = {
     "outer_loop": lambda values: loops(values["ipc"])[0],
     "inner_epochs": lambda values: loops(values["ipc"])[1],
     "steps": lambda values: 1000 * values["outer_loop"],
-    "latent.lr": rate,
 }
 DERIVED = LOOP_RULES | {"dc_aug": _augmentation, "eval.epochs": _epochs}
 STAGES = ("distill", "evaluate", "report", "full")

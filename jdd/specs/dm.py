@@ -7,7 +7,6 @@ from typing import Any
 
 from jdd.schema.common import ClassMatched
 from jdd.schema.key import option
-from jdd.schema.latent import rate
 from jdd.specs.base import Spec
 
 
@@ -89,7 +88,6 @@ PROTOCOL = {
     "align_corners": False, "eval.epochs": 1000, "eval.batch": 256, "eval.lr": 0.0,
     "eval.steps": 0,
 }  # fmt: skip
-DERIVED = {"latent.lr": rate}
 STAGES = ("distill", "evaluate", "report", "full")
 
 
@@ -100,7 +98,6 @@ SPEC = Spec(
     config=Config,
     stages=STAGES,
     protocol=PROTOCOL,
-    derived=DERIVED,
     defaults=DEFAULTS,
     published=PUBLISHED,
     cross=CROSS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jdd.errors import BadInput
 from jdd.schema.common import Estimated, Start
 from jdd.schema.key import AUTO, group, keys_of, like, option, show
-from jdd.schema.latent import Latent, rate
+from jdd.schema.latent import Latent
 from jdd.specs.base import Spec, Values
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _epochs_read(values: Values) -> int:
 
 
 # Keys whose 'auto' follows from other keys. The authors train 50 epochs; none past these is read.
-DERIVED = {"experts.epochs": _epochs_read, "latent.lr": rate}
+DERIVED = {"experts.epochs": _epochs_read}
 
 
 def validate(values: Values) -> None:

@@ -146,7 +146,7 @@ def test_a_run_leaves_decoded_pixels_resumes_and_is_evaluated(
     made({**keys, "steps": 2}, tmp_path / "parts")
     again = made(keys, tmp_path / "parts")
     np.testing.assert_array_equal(again.images, dset.images)
-    held = made({**keys, "latent.lr": 0.0}, tmp_path / "held")
+    held = made({**keys, "latent.lr": 0.25}, tmp_path / "held")
     assert not np.array_equal(held.images, dset.images)
     cost = runs.run(keys, tmp_path / "none", "estimate")
     assert cost["distill"]["seconds"] > 0 and not (tmp_path / "none").exists()
@@ -237,7 +237,7 @@ def test_what_cannot_be_a_prior_is_one_line_and_changes_nothing(
     tables = {
         "size": {"data.size": 4},
         "whitened": {"data.zca": "kornia"},
-        "rate": {"lr_img": 1.0},
+        "rate": {"lr_img": 1.0, "latent.lr": 2.0},
         "idle": {"latent.lr": 1.0},
     }
     more |= tables.get(case, {})
@@ -281,10 +281,12 @@ def test_the_key_is_of_methods_that_learn_images_by_lr_img(tiny: dict[str, Any])
         assert "latent.prior" in configs.schema(method)
         given = {"data.name": "toy", "data.path": tiny["data.path"], "method": method}
         config, _ = configs.resolve(configs.load("mtt", given).config)
-        assert (config.latent.prior, config.latent.lr) == ("none", "auto")
+        assert (config.latent.prior, config.latent.lr) == ("none", 0.0)
         with_one = given | {"latent.prior": "x"}
         config, _ = configs.resolve(configs.load("mtt", with_one).config)
-        assert config.latent.lr == config.lr_img
+        assert latents.with_rate(config).lr_img == config.lr_img
+        faster = configs.replace(config, {"latent.lr": 3.0})
+        assert latents.with_rate(faster).lr_img == 3.0 and faster.lr_img == config.lr_img
         assert latents.given(config) == "x"
     named = configs.default_workdir(
         configs.load("dm:digits", {"latent.prior": "runs/a"}).config, "dm", ["latent.prior"]
