@@ -378,7 +378,7 @@ except ValueError:
 
 def test_every_method_has_its_files() -> None:
     shared = {"base", "classwise", "decoupled", "initial_set", "pairs", "recovery", "__init__"}
-    shared |= {"adversaries", "net_pool", "norm_transfer", "windows"}
+    shared |= {"adversaries", "latents", "net_pool", "norm_transfer", "windows"}
     files = {path.stem for path in (ROOT / "jdd/methods").glob("*.py")} - shared
     assert files == set(METHODS)
     for method in files:

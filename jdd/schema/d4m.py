@@ -44,7 +44,7 @@ class StableDiffusion:
     weights: str = option(
         "",
         "folder of a pipeline, or its name on the hub",
-        content="jdd.methods.pipeline_content:digest",
+        content="jdd.stages.pipeline_content:digest",
     )
     size: int = option(512, "pixels per side of encoded and generated images", minimum=8)
     scheduler: str = option("pndm", "scheduler of the denoising", choices=("pndm", "ddim"))

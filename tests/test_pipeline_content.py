@@ -12,8 +12,7 @@ import pytest
 from jdd import config as configs
 from jdd import main
 from jdd.generative import stable_diffusion
-from jdd.methods import pipeline_content
-from jdd.stages import phases
+from jdd.stages import phases, pipeline_content
 from jdd.storage import digests
 from tests import runs
 from tests.methods.test_d4m import OWN
