@@ -48,7 +48,7 @@ class Autoencoder(NamedTuple):
 def conv3x3(features: int, x: jax.Array, name: str) -> jax.Array:
     """Return the 3x3 convolution of a module's map; of a map of one place its middle alone."""
     size = 1 if x.shape[1:3] == (1, 1) else 3
-    return Conv(features, size, 1, size // 2, name=name)(x)
+    return Conv(features, size, 1, size // 2, bilinear=True, name=name)(x)
 
 
 def _features(width: int, level: int) -> int:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jdd.nets import bilinear
 from jdd.nets.conv import conv, depthwise
 
 Variables = dict[str, Any]
@@ -98,7 +99,11 @@ declared = nn.initializers.zeros_init()
 
 
 class Conv(nn.Module):
-    """Square convolution; ``few``: its net has few convolutions (``conv.py``)."""
+    """Square convolution.
+
+    ``few``: its net has few convolutions (``conv.py``). ``bilinear``: by the forms of
+    ``bilinear.py``, with Winograd's.
+    """
 
     features: int
     size: int = 3
@@ -106,13 +111,17 @@ class Conv(nn.Module):
     padding: int = 1
     bias: bool = True
     few: bool = False
+    bilinear: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         tap(self, "input", x, "convs")
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", declared, shape)
-        y = conv(x, kernel, self.stride, self.padding, few=self.few)
+        if self.bilinear:
+            y = bilinear.conv(x, kernel, self.stride, self.padding, winograd=True)
+        else:
+            y = conv(x, kernel, self.stride, self.padding, few=self.few)
         if self.bias:
             y = y + wide(self.param("bias", declared, (self.features,)), y)
         return y

@@ -246,6 +246,21 @@ _, _out = _pair("out", _maps_out_transposed, _maps_out, _images, _images_back, T
 _kernel, _ = _pair("kernel", _kernel_in, _kernel_in_transposed, _channels, _channels_back, False)
 
 
+def turned(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """``conv3x3`` as the transpose of the convolution by the turned kernel; it has no derivative.
+
+    A transposed tile of the input is 4x4, not 6x6, and its transform has fewer terms: half the time
+    of ``conv3x3`` on a CPU. Derivatives would be ``conv3x3``'s, so ``bilinear.py`` gives its own.
+    """
+    _, h, w, _ = x.shape
+    below, right = -h % TILE, -w % TILE
+    if below or right:
+        x = jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+    places = map(jnp.matmul, _maps_out_transposed(x), _kernel_in(kernel[::-1, ::-1]))
+    y = _maps_in_transposed(list(places), (h + below, w + right))
+    return y[:, :h, :w] if below or right else y
+
+
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Correlate [n, h, w, c] with [3, 3, c, o], stride 1, padding 1: [n, h, w, o].
 

@@ -20,7 +20,7 @@ class Vae:
     steps: int = option(10000, "training steps", resumable=True, minimum=0)
     batch: int = option(128, "real images per step", minimum=1)
     parts: int = option(
-        2, "parts of a step's images, each with its own noise; devices and cores share them",
+        1, "parts of a step's images, each with its own noise; devices share them",
         minimum=1,
     )  # fmt: skip
     lr: float = option(1e-3, "learning rate (Adam)", above=0)
@@ -44,7 +44,7 @@ class Diffusion:
     steps: int = option(20000, "training steps", resumable=True, minimum=0)
     batch: int = option(128, "real images per step", minimum=1)
     parts: int = option(
-        2, "parts of a step's images, each with its own noise; devices and cores share them",
+        1, "parts of a step's images, each with its own noise; devices share them",
         minimum=1,
     )  # fmt: skip
     lr: float = option(1e-3, "learning rate (Adam)", above=0)

@@ -25,6 +25,37 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("image", [(4, 8), pytest.param((7, 5), marks=pytest.mark.slow)])
+def test_winograds_form_is_the_convolution(image):
+    """To two orders in float64: the least sizes are for speed alone."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(DRAW.normal(size=(2, *image, 2)))
+        kernel = jnp.asarray(DRAW.normal(size=(3, 3, 2, 3)))
+        directions = tuple(jnp.asarray(DRAW.normal(size=a.shape)) for a in (x, kernel))
+        grid = bilinear.Grid((3, 3), 1, 1, image, winograd=True)
+        found, wanted = (
+            jax.jit(lambda x, k, fn=fn: orders(fn, x, k, directions))(x, kernel)
+            for fn in (
+                lambda x, k: bilinear._f.bind(x, k, grid=grid),
+                lambda x, k: conv.conv(x, k, 1, 1, lowering="library"),
+            )
+        )
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_winograds_form_is_taken_where_it_is_faster():
+    def program(image, channels, **how):
+        x = jax.ShapeDtypeStruct((1, *image, channels), jnp.float32)
+        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+        return str(jax.make_jaxpr(lambda x, k: bilinear.conv(x, k, 1, 1, **how))(x, kernel))
+
+    assert "winograd=True" in program((8, 8), 32, winograd=True)
+    for other in (((4, 8), 32), ((8, 8), 16)):
+        assert "winograd=True" not in program(*other, winograd=True)
+    assert "winograd=True" not in program((8, 8), 32)
+
+
 def operands(case, dtype, images=3):
     image, c, o, size, stride, padding = CASES[case]
     x = jnp.asarray(DRAW.normal(size=(images, *image, c)), dtype)
