@@ -200,6 +200,14 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
             {"squeeze.nets": "WRN16_2", "relabel.k": 2, "post.loss": "mse_gt"},
             "config.relabel.k: 2 with post.loss=mse_gt and label maps",
         ),
+        (
+            {"squeeze.nets": "WRN16_2", "relabel.k": 2, "relabel.randaugment": 2},
+            "config.relabel.randaugment: 2 with relabel.mode=map",
+        ),
+        (
+            {"relabel.mode": "views", "relabel.magnitude": 5},
+            "config.relabel.magnitude: 5 with relabel.randaugment=0",
+        ),
         ({"relabel.mode": "static", "relabel.form": "hard"}, "config.relabel.form: hard with rel"),
         ({"relabel.mode": "fkd"}, "config.relabel.mode: 'fkd'"),
     ],

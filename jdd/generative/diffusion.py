@@ -70,11 +70,8 @@ def _schedule(beta: np.ndarray) -> Schedule:
     return Schedule(jnp.asarray(np.cumprod(1 - np.minimum(beta, MOST))))
 
 
-SCHEDULES = ("scaled_linear", "cosine")
-
-
 def schedule_of(name: str, timesteps: int) -> Schedule:
-    """Return the schedule of a name in ``SCHEDULES``, scaled_linear with its betas for any T."""
+    """Return the schedule cosine or scaled_linear, whose betas are scaled to fit any T."""
     if name == "cosine":
         return cosine(timesteps)
     return scaled_linear(timesteps, 0.85 / timesteps, 12.0 / timesteps)

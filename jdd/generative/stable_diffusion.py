@@ -60,10 +60,11 @@ class Settings(NamedTuple):
     batch: int = 4
 
 
-def validate(weights: str) -> None:
-    """Refuse a missing library, or weights that are no Stable Diffusion pipeline.
+def validate(weights: str, size: int) -> None:
+    """Refuse a missing library, weights that are no Stable Diffusion pipeline, and other sizes.
 
-    Of a folder its files are looked at; of a name on the hub its index is read.
+    Of a folder its files are looked at; of a name on the hub its index is read, and its latents
+    are taken to have an eighth of the side.
 
     Raises:
       BadInput: naming the key, or the command that installs the library.
@@ -84,6 +85,20 @@ def validate(weights: str) -> None:
         missing += [n for n in PARTS if n not in missing and not any(folder.glob(f"{n}/*.json"))]
     if missing:
         raise BadInput(WHERE, f"{weights} has no {', '.join(missing)}", _ALLOWED)
+    _validate_size(size, _factor(folder / "vae" / "config.json"))
+
+
+def _validate_size(size: int, factor: int) -> None:
+    if size % (8 * factor):
+        raise BadInput("config.sd.size", f"{size} pixels per side", f"a multiple of {8 * factor}")
+
+
+def _factor(file: Path) -> int:
+    """Return the pixels per side of a place of a latent, from a VAE's description if it is here."""
+    try:
+        return 2 ** (len(json.loads(file.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 8
 
 
 def _index(weights: str) -> dict[str, Any]:
@@ -119,7 +134,7 @@ class StableDiffusion:
     """
 
     def __init__(self, settings: Settings):
-        validate(settings.weights)
+        validate(settings.weights, settings.size)
         self.settings = settings
         self._torch = importlib.import_module("torch")
         self._pipe = self._loaded()
@@ -127,10 +142,7 @@ class StableDiffusion:
         if vae.in_channels != 3 or unet.in_channels != vae.latent_channels:
             found = f"a net of {unet.in_channels} channels on latents of {vae.latent_channels}"
             raise BadInput(WHERE, f"{settings.weights} has {found}", _ALLOWED)
-        self._factor = 2 ** (len(vae.block_out_channels) - 1)
-        if settings.size % (8 * self._factor):
-            found = f"{settings.size} pixels per side"
-            raise BadInput("config.sd.size", found, f"a multiple of {8 * self._factor}")
+        _validate_size(settings.size, 2 ** (len(vae.block_out_channels) - 1))
 
     def _loaded(self) -> Any:
         """Return the library's image-to-image pipeline, with the chosen scheduler."""
@@ -150,22 +162,23 @@ class StableDiffusion:
         pipe.set_progress_bar_config(disable=True)
         return pipe.to("cuda", torch.float16) if on_gpu else pipe
 
-    def encode(self, pixels: np.ndarray, seed: int, step: int) -> np.ndarray:
+    def encode(self, pixels: np.ndarray, seed: int, numbers: Sequence[int]) -> np.ndarray:
         """Return latents of images, drawn from the posterior, float32 [n, h', w', 4].
 
         Args:
           pixels: [n, h, w, c] in [0, 1], c 1 or 3; squashed to ``size`` x ``size``.
-          seed, step: of the draws.
+          seed, numbers: the draw of an image follows from (seed, "d4m/encode", its number).
         """
         torch, pipe = self._torch, self._pipe
         shown = np.stack([_resized(image, self.settings.size) for image in pixels])
-        generator = self._generator(seed, "d4m/encode", step)
         found = []
         with torch.no_grad():
             for lo in range(0, len(shown), self.settings.batch):
                 part = shown[lo : lo + self.settings.batch].transpose(0, 3, 1, 2)
                 x = torch.from_numpy(2 * part - 1).to(pipe.device, pipe.vae.dtype)
-                drawn = pipe.vae.encode(x).latent_dist.sample(generator)
+                own = numbers[lo : lo + self.settings.batch]
+                draws = [self._generator(seed, "d4m/encode", number) for number in own]
+                drawn = pipe.vae.encode(x).latent_dist.sample(draws)
                 found.append(drawn.float().cpu() * pipe.vae.config.scaling_factor)
         return np.asarray(torch.cat(found).numpy().transpose(0, 2, 3, 1))
 

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jdd.nets import Net
 
 Tree = Any
-WEIGHTS = {"logit": 0.01, "gradient": 0.001, "feature": 0.001}
 
 
 def logit(net: Net, variables: Tree, real: Tree, fake: jax.Array) -> jax.Array:

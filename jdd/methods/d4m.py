@@ -269,10 +269,10 @@ def _stable_diffusion(config: Config, problem: Problem) -> Prior:
     words = stable_diffusion.prompts(data.class_names, sd.prompt)
 
     def encode(rows: np.ndarray, seed: int, label: int) -> Iterator[np.ndarray]:
-        for step, lo in enumerate(range(0, len(rows), own.part)):
-            images = np.asarray(data.train.images[rows[lo : lo + own.part]])
-            pixels = np.clip(data.transform.inverse(images), 0, 1)
-            yield pipe().encode(pixels, seed, label * len(data.train.labels) + step)
+        for lo in range(0, len(rows), own.part):
+            numbers = rows[lo : lo + own.part]
+            pixels = np.clip(data.transform.inverse(np.asarray(data.train.images[numbers])), 0, 1)
+            yield pipe().encode(pixels, seed, [int(n) for n in numbers])
 
     def generate(centres: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
         modes = np.repeat(centres[classes], config.ipc // centres.shape[1], axis=1)

@@ -57,7 +57,9 @@ from jdd.storage import checkpoints
 Tree = Any
 WHERE = "config.latent.prior"
 KINDS = {"vae": "VAE", "acgan": "GAN"}  # architectures of generators that decode latents
-_ALLOWED = "the working directory or distilled.npz of a finished run of vae or gan on these images"
+_ALLOWED = (
+    "the working directory or distilled.npz of a finished run of vae, gan or dim on these images"
+)
 _PART = 100  # images decoded, or encoded, at a time
 
 
@@ -137,7 +139,10 @@ def _product(path: str) -> tuple[GeneratorSet, Path]:
         raise BadInput(where, "no such file or folder", _ALLOWED) from None
     if file.is_dir():
         raise BadInput(where, "a folder without distilled.npz", _ALLOWED)
-    found = _loaded(str(file), state.st_mtime_ns, state.st_size)
+    try:
+        found = _loaded(str(file), state.st_mtime_ns, state.st_size)
+    except BadInput as error:
+        raise BadInput(where, f"{file}: {error.found}", _ALLOWED) from error
     if not isinstance(found, GeneratorSet):
         raise BadInput(where, f"a product of kind {found.kind!r}", _ALLOWED)
     if (name := str(found.architecture.get("name"))) not in KINDS:

@@ -6,7 +6,7 @@
              steps on the set without a meta-gradient, g_t being the length of its gradient at step
              t. Start s and size w of the pass are, with d = ``window_radius``,
 
-             stage 1   u ~ softmax(g),  w = W - d + 2 d r_u / T,  s = min(u, T - w)
+             stage 1   u ~ softmax(g),  w = W - d + floor(2 d r_u / T),  s = min(u, T - w)
              stage 2   w = W + d,       s ~ U{0 .. T - w}
              stage 3   w = W - d,       u ~ softmax(g),  s = max(0, T - u - w)
 
@@ -18,12 +18,17 @@
 The state of ``at`` is in the checkpoint. Of several nets in a step each draws its own window from
 the same lengths.
 
+Differs from the authors' code: a stage ends at the first pass that fills .15 T or .125 T. Theirs
+asks for equality, so that stage 2 never ends where .125 T is no whole number (T = 300).
+
 Source: AT-BPTT (NeurIPS 2025), by the rule of its code; RaT-BPTT (Feng et al., ICLR 2024).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +39,8 @@ from jdd.specs.ratbptt import Config
 
 Tree = Any
 Norms = Callable[[jax.Array, Tree], jax.Array]  # (key, variables) -> [T]
-# Of stages 1 and 2: the rise below which a pass counts, and how many in a row end it, times T.
-RISES, PATIENCE = (0.015, 0.01), (0.15, 0.125)
+# Of stages 1 and 2: the rise below which a pass counts, and how many in a row end it, of T.
+RISES, PATIENCE = (0.015, 0.01), (Fraction(15, 100), Fraction(1, 8))
 _WINDOW = "window"
 
 
@@ -91,7 +96,7 @@ def choose(
     change = jnp.abs(jnp.diff(norms, prepend=norms[:1]))
     rank = jnp.sum(change < change[u])
     least, most = window - radius, window + radius
-    by_rank = jnp.floor(least + 2 * radius * rank / steps + 0.5).astype(jnp.int32)
+    by_rank = (least + (2 * radius * rank) // steps).astype(jnp.int32)
     size = jnp.select([stage == 1, stage == 2], [by_rank, most], least)
     early = jnp.minimum(u, steps - size)
     middle = jax.random.randint(uniform, (), 0, steps - most + 1)
@@ -106,7 +111,8 @@ def judged(window: Tree, steps: int) -> Tree:
     at = jnp.clip(window["stage"] - 1, 0, 1)
     low = accuracy - window["last"] < jnp.asarray(RISES)[at]
     stalled = jnp.where(low, window["stalled"] + 1, 0)
-    over = (window["stage"] < 3) & (stalled >= jnp.asarray(PATIENCE)[at] * steps)
+    enough = jnp.asarray([math.ceil(share * steps) for share in PATIENCE])  # exact, unlike floats
+    over = (window["stage"] < 3) & (stalled >= enough[at])
     return window | {
         "stage": window["stage"] + over,
         "stalled": jnp.where(over, 0, stalled),

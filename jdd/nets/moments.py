@@ -39,7 +39,8 @@ def of_batch(
       names: its batch norms, ``order(net, ["batch"])``.
       variables: its variables; running statistics are not read.
       x: one batch ``[n, h, w, c]``.
-      groups: ``[n, g]``, 1 where an image belongs to a group, else 0. An empty group has zeros.
+      groups: ``[n, g]``, 1 where an image belongs to a group, else 0. The moments of an empty group
+        have no meaning; its count is 0.
     """
     taps = net.apply(variables, x, train=True, taps=True).taps
     count = jnp.sum(groups, 0)

@@ -141,7 +141,7 @@ class Classes(nn.Module):
 
 
 def auto_levels(side: int) -> int:
-    """Return the levels for maps of ``side``: halved until 8 or fewer rows, at most 4 levels."""
+    """Return the levels for maps of ``side``: the smallest has 4 to 8 rows; at most 4 levels."""
     return min(4, 1 + max(0, math.ceil(math.log2(side / 8))) + (side == 8)) if side > 1 else 1
 
 

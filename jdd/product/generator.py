@@ -102,6 +102,20 @@ class GeneratorSet(NamedTuple):
         """The number of images, in float32, that take as many bytes as the parameters."""
         return self.stored_bytes // (4 * math.prod(self.shape))
 
+    def with_per_class(self, count: int) -> GeneratorSet:
+        """Return the generator with ``count`` images of each class in one epoch.
+
+        Its random images are then as many, unless its ``ipc`` stands for bytes.
+
+        Raises:
+          BadInput: ``count`` is below 1.
+        """
+        if count < 1:
+            raise BadInput("with_per_class", str(count), "a whole number, 1 or more")
+        of_bytes = self.recipe["ipc"] != self.per_class
+        recipe = self.recipe if of_bytes else self.recipe | {"ipc": count}
+        return self._replace(per_class=count, recipe=recipe)
+
     def images(self, key: jax.Array) -> jax.Array:
         """Return the images of one epoch, float32 [size, h, w, c], drawn from ``key``."""
         build = generators.find(self.architecture.get("name"))

@@ -55,6 +55,8 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     given |= {k: v for k, v in loaded.apart.items() if k not in _OWN}
     if "towers.weights" not in given:
         validate_weights(product.recipe)
+    if isinstance(product, GeneratorSet) and "ipc" in loaded.explicit:
+        _validate_ipc(product, loaded.config.ipc)
     product = _retrained(product, given)
     rules.validate_recipe(product, "the product's recipe")
     spec = _spec(product, loaded, directory)
@@ -79,6 +81,13 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     notes = [*product.notes, *validation.validate_data(product, dataset)]
     dataset = dataset._replace(notes=(*(f"--set: {n}" for n in notes), *dataset.notes))
     return Ready(product, dataset, config, [n for n in added if n.startswith("nets=")])
+
+
+def _validate_ipc(generator: GeneratorSet, ipc: int) -> None:
+    """Refuse another IPC than the generator's own: it is stored with it."""
+    if ipc != (own := generator.recipe["ipc"]):
+        remedy = f"{own}, its own; another one: jdd.load(FILE).with_per_class({ipc}).save(OTHER)"
+        raise BadInput("config.ipc", str(ipc), remedy)
 
 
 def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> PairSet | GeneratorSet:

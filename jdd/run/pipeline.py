@@ -143,7 +143,7 @@ def prepare(
     methods.validate_teachers(context.config, context.teachers)  # so does reading the teachers
     if "relabel" in [stage.name for stage in stages(config)]:
         relabel.validate(context)
-    if "quality" in configs.stage_names(config):
+    if "quality" in configs.stage_names(config) or classifier.curved(context):
         classifier.validate(context)
     return context
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from jdd.schema.common import Baselines, Common, Eval, Net
 from jdd.schema.key import AUTO, group, like, option
 
+MAGNITUDE = 9  # of RandAugment
+
 
 @dataclass(frozen=True)
 class Squeeze:
@@ -75,7 +77,12 @@ class Relabel:
         sparse=True,
     )
     magnitude: int = option(
-        9, "strength of these operations, of 30", minimum=0, maximum=30, later=True, sparse=True
+        MAGNITUDE,
+        "strength of these operations, of 30",
+        minimum=0,
+        maximum=30,
+        later=True,
+        sparse=True,
     )
     bn: str = option(
         AUTO,

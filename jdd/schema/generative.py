@@ -90,6 +90,24 @@ def validate_prior(values: Mapping[str, Any]) -> None:
             divisors = [str(n) for n in range(1, min(batch, 64) + 1) if batch % n == 0]
             found = f"{parts}, and {name}.batch={batch}"
             raise BadInput(f"config.{name}.parts", found, f"one of {', '.join(divisors)}")
+    if "diffusion.drop" in values and values.get("prior", "own") == "own":
+        _validate_sampling(values)
+
+
+def _validate_sampling(values: Mapping[str, Any]) -> None:
+    """Refuse predictions that the predictor never learned, and steps that there are not."""
+    drop, guidance = values["diffusion.drop"], values["sampling.guidance"]
+    for share, only, who in ((0.0, 1.0, "no class"), (1.0, 0.0, "a class")):
+        if drop == share and guidance != only:
+            found = f"{guidance:g} with diffusion.drop={drop:g}: {who} was never learned"
+            raise BadInput(
+                "config.sampling.guidance", found, f"{only:g}, or another diffusion.drop"
+            )
+    steps, total = values["sampling.steps"], values["diffusion.timesteps"]
+    least = 2 if values["sampling.strength"] == 1 else 1  # one step would start without noise
+    if not least <= steps <= total:
+        allowed = f"{least} to {total} (diffusion.timesteps)"
+        raise BadInput("config.sampling.steps", str(steps), allowed)
 
 
 def validate_levels(values: Mapping[str, Any], dataset: Any) -> None:

@@ -50,6 +50,7 @@ class Config(Decoupled):
     quality: Quality = group(Quality, images=0)  # of its priors while they train
 
 
+GUIDES = ("mode", "representative", "diverse")
 # One prior for all synthesis seeds, like the teachers.
 _VAE, _DIFFUSION = (replace(phase, shared=True) for phase in (vae.VAE, diffusion.DIFFUSION))
 PROTOTYPES = Phase(
@@ -137,13 +138,21 @@ def stages(values: Values) -> Stages:
 
 def idle(values: Values) -> dict[str, tuple[str, str]]:
     """Return the keys that the prior leaves without effect."""
+    found: dict[str, tuple[str, str]]
     if values["prior"] == "own":
         found = diffusion.idle(values)
         found["sd."] = ("prior=own", "leave it out, or --config.prior=stable_diffusion with it")
+        if not any(values[f"guide.{name}"] for name in GUIDES):
+            remedy = "leave it out, or a guide with it, such as --config.guide.mode=0.1"
+            found["guide.until"] = ("no guide is on", remedy)
         return found
     why = "prior=stable_diffusion trains no prior"
     remedy = "leave it out, or --config.prior=own"
-    return dict.fromkeys(("vae.", "diffusion.", "quality."), (why, remedy))
+    found = dict.fromkeys(("vae.", "diffusion.", "quality."), (why, remedy))
+    if values["sampling.guidance"] <= 1:
+        why = f"there is no negative prompt at guidance {values['sampling.guidance']:g}"
+        found["sd.negative"] = (why, "leave it out, or --config.sampling.guidance above 1")
+    return found
 
 
 def validate(values: Values) -> None:
@@ -159,8 +168,12 @@ def validate(values: Values) -> None:
         divisors = ", ".join(str(n) for n in range(1, ipc + 1) if ipc % n == 0)
         raise BadInput("config.prototypes", f"{count} with ipc={ipc}", f"one of {divisors}")
     if values["prior"] == "own":
+        _validate_guides(values)
         return
-    for name in ("mode", "representative", "diverse"):
+    if values["sampling.guidance"] < 1:
+        found = f"{values['sampling.guidance']:g} with prior=stable_diffusion"
+        raise BadInput("config.sampling.guidance", found, "1 (the class alone) or more")
+    for name in GUIDES:
         if values[f"guide.{name}"]:
             found = f"{values[f'guide.{name}']:g} with prior=stable_diffusion"
             raise BadInput(f"config.guide.{name}", found, "0, or prior=own, which it guides")
@@ -170,6 +183,20 @@ def validate(values: Values) -> None:
     if "{}" not in values["sd.prompt"]:
         allowed = "a text with {} for the name of the class"
         raise BadInput("config.sd.prompt", repr(values["sd.prompt"]), allowed)
+
+
+def _validate_guides(values: Values) -> None:
+    """Refuse guides that end before the sampler begins: it starts at a low noise."""
+    names = [name for name in GUIDES if values[f"guide.{name}"]]
+    total, until = values["diffusion.timesteps"], values["guide.until"]
+    count = min(values["sampling.steps"], total)
+    used = int(values["sampling.strength"] * count)
+    first = (used - 1) * total // count / total if used else 0.0
+    if names and first < until:
+        found = f"{until:g}: guides end there, and sampling.strength="
+        found += f"{values['sampling.strength']:g} starts at {first:.2g}, so that they do nothing"
+        allowed = f"at most {first:.2g}, or --config.sampling.strength=1"
+        raise BadInput("config.guide.until", found, allowed)
 
 
 def validate_data(values: Values, data: Dataset) -> None:
@@ -188,7 +215,9 @@ def validate_data(values: Values, data: Dataset) -> None:
     if values["prior"] == "own":
         validate_levels(values, data)
     else:
-        SPEC.find("jdd.generative.stable_diffusion:validate")(values["sd.weights"])
+        SPEC.find("jdd.generative.stable_diffusion:validate")(
+            values["sd.weights"], values["sd.size"]
+        )
 
 
 SPEC = Spec(

@@ -105,6 +105,15 @@ def validate_data(values: Values, data: Dataset) -> None:
         words.make(word, data.shape, data.classes, "config.match.nets")
 
 
+def idle(values: Values) -> dict[str, tuple[str, str]]:
+    """Return the keys of matching where there is none."""
+    if values["match.loss"] != "none":
+        return {}
+    names = ("nets", "weight", "net_steps", "net_lr", "net_momentum", "net_weight_decay")
+    why = ("match.loss=none matches nothing", "leave it out, or --config.match.loss=logit")
+    return {f"match.{name}": why for name in (*names, "net_augment", "augment")}
+
+
 SPEC = Spec(
     name="dim",
     title="DiM",
@@ -118,5 +127,6 @@ SPEC = Spec(
     derived=DERIVED,
     validate=validate,
     validate_data=validate_data,
+    idle=idle,
     stages=(GAN, "distill", "evaluate", "report", "full"),
 )

@@ -147,6 +147,14 @@ def _decay(values: Values) -> float:
 DERIVED = {"data.dsa": _operations, "inner_decay": _decay}
 
 
+def idle(values: Values) -> dict[str, tuple[str, str]]:
+    """Return the keys that the window's policy leaves without effect."""
+    policy = values["window_policy"]
+    names = {"whole": ("window", "window_draw"), "at": ("window_draw",)}.get(policy, ())
+    remedy = "leave it out, or --config.window_policy=uniform"
+    return dict.fromkeys(names, (f"window_policy={policy} decides it", remedy))
+
+
 def validate(values: Values) -> None:
     """Refuse inconsistent resolved values."""
     window, steps, ipc = values["window"], values["unroll_steps"], values["ipc"]
@@ -181,6 +189,7 @@ SPEC = Spec(
     protocol=PROTOCOL,
     derived=DERIVED,
     validate=validate,
+    idle=idle,
     validate_data=validate_data,
     defaults=DEFAULTS,
     published=PUBLISHED,

@@ -8,7 +8,7 @@ from jdd.schema.common import Baselines, Common, Eval, Experts, Net
 from jdd.schema.generative import Sampling, Vae, validate_generator, validate_levels
 from jdd.schema.key import group, like
 from jdd.schema.quality import Quality
-from jdd.specs.base import Spec
+from jdd.specs.base import Spec, Values
 from jdd.stages.registry import Phase
 
 # The phase, for the stages of every method that builds on a VAE.
@@ -63,6 +63,13 @@ class Config(Generated):
     """Keys of the VAE."""
 
 
+def idle(values: Values) -> dict[str, tuple[str, str]]:
+    """Return the keys of sampling that are of diffusion alone."""
+    names = ("steps", "guidance", "strength", "eta")
+    why = ("a VAE's images are decoded at once", "leave it out, or --config=diffusion")
+    return {f"sampling.{name}": why for name in names}
+
+
 SPEC = Spec(
     name="vae",
     title="VAE",
@@ -72,5 +79,6 @@ SPEC = Spec(
     starts=STARTS,
     validate=validate_generator,
     validate_data=validate_levels,
+    idle=idle,
     stages=(VAE, "distill", "evaluate", "report", "full"),
 )

@@ -132,9 +132,17 @@ def validate(context: RunContext) -> None:
     found = keys(context)
     assert found is not None
     few = min(found.images, context.data.train.size, context.data.test.size)
-    if few <= found.k:
+    if found.every and found.curve == 1:
+        raise BadInput("config.quality.curve", "1", "0 (no curve), or 2 and more images")
+    if found.images and few <= found.k:
         words = f"{found.k}, and {few} images are compared"
         raise BadInput("config.quality.k", words, f"a number below {few}, or more quality.images")
+
+
+def curved(context: RunContext) -> bool:
+    """Return whether a prior's curve needs the classifier while it trains."""
+    found = keys(context)
+    return found is not None and bool(found.every and found.curve)
 
 
 def estimate(context: RunContext) -> Estimate:

@@ -26,6 +26,7 @@ from jdd.pretrained.teachers import Teacher
 from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
+from jdd.schema.decoupled import MAGNITUDE
 from jdd.soft_labels import codec, maps, modes
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore, digest
@@ -57,6 +58,12 @@ def validate(context: RunContext) -> None:
     views.validate(decoupled.spec(config, shape), shape)
     if relabel.randaugment:
         randaugment.validate(shape[-1])
+        if mode == "map":
+            found = f"{relabel.randaugment} with relabel.mode=map, whose labels do not move with it"
+            raise BadInput("config.relabel.randaugment", found, "0, or --config.relabel.mode=views")
+    elif relabel.magnitude != MAGNITUDE:
+        found = f"{relabel.magnitude} with relabel.randaugment=0"
+        raise BadInput("config.relabel.magnitude", found, "--config.relabel.randaugment=2 with it")
     words = [(teacher.word, teacher.frozen) for teacher in context.teachers]
     label_stores.validate_relations(context, decoupled.training(config), words)
     if config.quantise == "jpeg" and shape[-1] not in (1, 3):

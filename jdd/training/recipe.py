@@ -106,14 +106,14 @@ def _norm_code(r: Recipe) -> list[str]:
         return []
     if way == "batch":
         return ["# batch norm: tested in train mode, by every 200 test images"]
-    shown = "x" if way == "set" else "real"
-    images = "the set" if way == "set" else "real training images"
+    if way == "real":
+        return ["# batch norm: tested here by running statistics, by jdd by those of real images"]
     return [
-        f"for m in net.modules():  # batch norm: the statistics of {images}",
+        "for m in net.modules():  # batch norm: the statistics of the set",
         "    if isinstance(m, torch.nn.modules.batchnorm._BatchNorm):",
         "        m.reset_running_stats(); m.momentum = None",
-        *([f"# {shown}: batches of real images, normalised as x"] if way == "real" else []),
-        f"{'# ' if way == 'real' else ''}with torch.no_grad(): net({shown})",
+        "with torch.no_grad():",
+        "    for part in x.tensor_split(-(-len(x) // 200)): net(part)",
     ]
 
 

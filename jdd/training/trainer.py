@@ -183,7 +183,7 @@ class _Training:
 
     @property
     def _relates(self) -> bool:
-        """True if a batch's images are compared with each other: they stay together."""
+        """True if the images of a batch, or of its parts, are compared with each other."""
         return self.recipe.distillation is not None and self.recipe.distillation.recipe.relates
 
     @functools.cached_property

@@ -33,10 +33,12 @@ def pixels(n: int, c: int = 3) -> np.ndarray:
 def test_images_are_encoded_as_the_library_does_it(loaded, channels):
     torch = importlib.import_module("torch")
     images = pixels(3, channels)
-    found = loaded.encode(images, 0, 5)
+    found = loaded.encode(images, 0, [4, 5, 6])
     assert found.shape == (3, 8, 8, 4) and found.dtype == np.float32
-    np.testing.assert_array_equal(found, loaded.encode(images, 0, 5))
-    assert not np.array_equal(found, loaded.encode(images, 1, 5))
+    np.testing.assert_array_equal(found, loaded.encode(images, 0, [4, 5, 6]))
+    assert not np.array_equal(found, loaded.encode(images, 1, [4, 5, 6]))
+    # However many are encoded at a time: the draw of an image is its own.
+    np.testing.assert_allclose(found[1:2], loaded.encode(images[1:2], 0, [5]), atol=1e-5)
     shown = np.stack([sd._resized(image, 16) for image in images])
     assert shown.shape == (3, 16, 16, 3) and shown.min() >= 0 and shown.max() <= 1
     with torch.no_grad():
@@ -48,7 +50,7 @@ def test_images_are_encoded_as_the_library_does_it(loaded, channels):
 
 
 def test_an_image_follows_from_its_own_number_prompt_and_prototype(loaded):
-    z = loaded.encode(pixels(3), 0, 0)
+    z = loaded.encode(pixels(3), 0, range(3))
     words = ["cat", "dog 1", "cat"]
     found = loaded.generate(z, words, 0, [0, 1, 2], (8, 8, 3))
     assert found.shape == (3, 8, 8, 3) and 0 <= found.min() and found.max() <= 1
@@ -66,7 +68,7 @@ def test_an_image_follows_from_its_own_number_prompt_and_prototype(loaded):
 def test_strength_and_guidance_reach_the_library(folder, loaded):
     """Strength 0 decodes the prototypes; guidance and scheduler change what is made of them."""
     torch = importlib.import_module("torch")
-    z = loaded.encode(pixels(1), 0, 0)
+    z = loaded.encode(pixels(1), 0, [0])
     still = sd.StableDiffusion(loaded.settings._replace(strength=0.0))
     found = still.generate(z, ["cat"], 0, [0], (16, 16, 3))
     with torch.no_grad():
@@ -82,20 +84,20 @@ def test_strength_and_guidance_reach_the_library(folder, loaded):
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(folder, tmp_path):
     with pytest.raises(BadInput, match=r"^config.sd.weights: '' with prior=stable_diffusion; a fo"):
-        sd.validate("")
+        sd.validate("", 64)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="config.sd.weights: .*empty.*No such file"):
-        sd.validate(str(tmp_path / "empty"))
+        sd.validate(str(tmp_path / "empty"), 64)
     index = json.loads((folder / "model_index.json").read_text())
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     (other / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
     with pytest.raises(BadInput, match="other is a FluxPipeline; a folder or hub name"):
-        sd.validate(str(other))
+        sd.validate(str(other), 64)
     (other / "model_index.json").write_text(json.dumps(index))
     shutil.rmtree(other / "unet")
     with pytest.raises(BadInput, match="other has no unet"):
-        sd.validate(str(other))
+        sd.validate(str(other), 64)
     shutil.copytree(folder / "unet", other / "unet")
     for file in (other / "unet").glob("*.safetensors"):
         file.write_bytes(b"no weights")
@@ -108,14 +110,14 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(folder, tmp_path):
     with pytest.raises(BadInput, match="^config.sd.weights: .*other: "):
         sd.StableDiffusion(sd.Settings(str(other), size=16))
     with pytest.raises(BadInput, match="config.sd.size: 20 pixels per side; a multiple of 16"):
-        sd.StableDiffusion(sd.Settings(str(folder), size=20))
+        sd.validate(str(folder), 20)
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     match = r"config.prior: stable_diffusion, .*diffusers is missing; pip install 'jdd\[diff"
     with pytest.raises(BadInput, match=match):
-        sd.validate("stable-diffusion-v1-5/stable-diffusion-v1-5")
+        sd.validate("stable-diffusion-v1-5/stable-diffusion-v1-5", 64)
 
 
 def test_prompts_are_names_of_classes():

@@ -285,12 +285,20 @@ def test_cost_is_foretold_and_nothing_is_written(keys, tmp_path, capsys):
         ({"steps": 3}, "config.steps: 3 with method=d4m; 0: a prior is trained for vae.steps"),
         ({"ipc": 4, "prototypes": 3}, "config.prototypes: 3 with ipc=4; one of 1, 2, 4"),
         ({"ref_bugs": True, "km_expand": 50}, "config.km_expand: .* of class .*buffers of 100"),
-        ({"vae.batch": 15}, "config.vae.parts: 2, and vae.batch=15"),
+        ({"vae.batch": 15, "vae.parts": 2}, "config.vae.parts: 2, and vae.batch=15"),
         ({"vae.levels": 4}, "config.vae.levels: 4, of images of 8 a side; 3 or fewer"),
         ({"data.zca": "kornia"}, "config.data.zca: kornia"),
         (
             {"prior": "stable_diffusion", "guide.mode": 0.1},
             "config.guide.mode: 0.1 with prior=stable_diffusion",
+        ),
+        (
+            {"sampling.strength": 0.4, "guide.mode": 0.1},
+            "config.guide.until: 0.5: guides end there, and sampling.strength=0.4 starts at",
+        ),
+        (
+            {"prior": "stable_diffusion", "sampling.guidance": 0.5},
+            "config.sampling.guidance: 0.5 with prior=stable_diffusion; 1",
         ),
         (
             {"prior": "stable_diffusion", "sampling.eta": 0.5},

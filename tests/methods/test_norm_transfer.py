@@ -205,10 +205,9 @@ def test_a_run_matches_statistics_and_resumes_to_the_same_bits(tiny, tmp_path):
     runs.run({**keys, "steps": 2}, tmp_path / "parts")
     parts = runs.run(keys, tmp_path / "parts")
     assert whole["accuracy"]["ConvNetBN"]["values"] == parts["accuracy"]["ConvNetBN"]["values"]
-    saved = [(tmp_path / name / "distilled.npz").read_bytes() for name in ("whole", "parts")]
     with (
         np.load(tmp_path / "whole/distilled.npz") as a,
         np.load(tmp_path / "parts/distilled.npz") as b,
     ):
         np.testing.assert_array_equal(a["images"], b["images"])
-    assert all(saved) and '"bn"' in (tmp_path / "whole/metrics.jsonl").read_text()
+    assert '"bn"' in (tmp_path / "whole/metrics.jsonl").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,12 @@ import jdd
 from jdd import config as configs
 from jdd import rng
 from jdd.errors import BadInput, Interrupted
+from jdd.generative import diffusion
+from jdd.methods import diffusion as diffusion_method
 from jdd.methods import vae as vae_method
-from jdd.methods.base import State
+from jdd.methods.base import Problem, State
 from jdd.nets.autoencoder import autoencoder
+from jdd.nets.unet import unet
 from jdd.run import loop, pipeline
 from jdd.run.metrics import read
 from jdd.run.session import Session
@@ -190,17 +194,35 @@ def test_the_average_of_weights_and_the_scale_of_latents(made):
         assert moved.aux["done"] == done + 1 and moved.variables["params"] is params
 
 
-def test_labels_are_dropped_and_times_drawn(made):
-    """The loss of a predictor is a function of noised images: by hand, with the same draws."""
-    method, problem, keys, phase = made
-    if phase.name == "vae" or keys.get("diffusion.space") != "pixels":
-        return
+@pytest.mark.parametrize("drop", [0.0, 0.5, 1.0])
+def test_labels_are_dropped_and_times_drawn(drop):
+    """The loss of a predictor, by hand from the same draws."""
+    images = np.random.default_rng(0).standard_normal((8, 4, 4, 1)).astype(np.float32)
+    own = SimpleNamespace(
+        space="pixels", batch=8, parts=1, lr=1e-3, timesteps=20, schedule="cosine", drop=drop,
+        ema=0.9, width=8, levels=1, attention=False,
+    )  # fmt: skip
+    config = SimpleNamespace(diffusion=own, sampling=SimpleNamespace(steps=2, guidance=1.0))
+    train = SimpleNamespace(images=images, labels=np.arange(8, dtype=np.int32) % 3)
+    problem = Problem(SimpleNamespace(train=train, shape=(4, 4, 1), classes=3), {}, None, config)
+    method = diffusion_method.phase(config, problem)
     state, key = method.init(0), rng.key(3, "x")
-    item = jax.tree.map(lambda x: x[0], batch_of(made))
-    loss, _ = method.objective(state.variables, state.aux, item, key)
-    _, _, of_noise, _ = jax.random.split(key, 4)
-    noise = jax.random.normal(of_noise, item["real"]["images"].shape)
-    np.testing.assert_allclose(loss, np.mean(np.asarray(noise) ** 2), rtol=1e-5)  # eps is 0 yet
+    leaves, tree = jax.tree.flatten(state.variables["params"])
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    params = tree.unflatten(
+        [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    )
+    item = {"real": {"images": jnp.asarray(images), "labels": jnp.asarray(train.labels)}}
+    found, _ = method.objective(state.variables | {"params": params}, state.aux, item, key)
+    _, of_time, of_noise, of_drop = jax.random.split(key, 4)
+    t = jax.random.randint(of_time, (8,), 0, 20)
+    noise = jax.random.normal(of_noise, images.shape)
+    dropped = jax.random.uniform(of_drop, (8,)) < drop
+    kept = diffusion.schedule_of("cosine", 20).alpha_bar[t][:, None, None, None]
+    z = jnp.sqrt(kept) * images + jnp.sqrt(1 - kept) * noise
+    labels = jnp.where(dropped, 3, item["real"]["labels"])
+    eps = unet((4, 4, 1), 3, 8, 1, False, 20).apply(params, z, t, labels)
+    np.testing.assert_allclose(found, np.mean((np.asarray(eps) - noise) ** 2), rtol=1e-4)
 
 
 def test_the_gaussians_of_classes_are_those_of_their_posteriors():
@@ -230,6 +252,12 @@ def test_the_gaussians_of_classes_are_those_of_their_posteriors():
         ("diffusion", {"scores": True}, "scores are of fixed sets"),
         ("diffusion", {"sampling.eta": 0.5}, "config.sampling.eta: 0.5"),
         ("diffusion", {"sampling.strength": 0.5}, "a generator starts from noise"),
+        ("diffusion", {"sampling.steps": 21}, "config.sampling.steps: 21; 2 to 20"),
+        ("diffusion", {"sampling.steps": 1}, "config.sampling.steps: 1; 2 to 20"),
+        ("diffusion", {"diffusion.drop": 0.0}, "no class was never learned; 1, or another"),
+        ("diffusion", {"diffusion.drop": 1.0}, "a class was never learned; 0, or another"),
+        ("vae", {"quality.every": 1, "quality.curve": 1}, "config.quality.curve: 1"),
+        ("vae", {"quality.every": 1, "quality.net": "Foo"}, "quality.net"),
         ("diffusion", {"diffusion.space": "pixel"}, "did you mean pixels"),
     ],
 )

@@ -12,6 +12,7 @@ from jdd.errors import BadInput
 from jdd.meta import unroll
 from jdd.methods import ratbptt, windows
 from jdd.run import loop
+from jdd.specs import ratbptt as ratbptt_spec
 from jdd.training import optimisers
 from tests import runs
 
@@ -60,7 +61,7 @@ def written_out(u, uniform, norms, stage, window, radius):
     changes = [0.0, *(abs(b - a) for a, b in zip(norms, norms[1:], strict=False))]
     if stage == 1:
         rank = sorted(changes).index(changes[u])
-        size = int(np.floor(window - radius + 2 * radius * rank / steps + 0.5))
+        size = int(window - radius + 2 * radius * (rank / steps))  # cut, not rounded
         return min(u, steps - size), size
     if stage == 2:
         return uniform, window + radius
@@ -103,6 +104,15 @@ def test_stages_end_where_accuracy_hardly_rises():
         (1, 0), (1, 1), (1, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 0), (2, 1), (2, 2), (3, 0),
         (3, 0), (3, 0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps, passes", [(200, 30), (100, 15), (300, 45)])
+def test_a_stage_ends_at_the_very_pass(steps, passes):
+    zero = jnp.zeros((), jnp.int32)
+    state = {"stage": zero + 1, "last": jnp.ones(()), "total": jnp.ones(()), "count": zero + 1}
+    for stalled, stage in ((passes - 2, 1), (passes - 1, 2)):
+        found = windows.judged(state | {"stalled": zero + stalled}, steps)
+        assert int(found["stage"]) == stage
 
 
 def test_norms_are_those_of_a_plain_training(work_of):
@@ -200,6 +210,14 @@ def test_a_carry_of_the_policy_is_stepped_and_compiles_once(work_of):
 def test_radii_that_do_not_fit_are_refused(work_of, changes, words):
     with pytest.raises(BadInput, match=words):
         work_of(**changes)
+
+
+@pytest.mark.parametrize("policy, key", [("whole", "window"), ("at", "window_draw")])
+def test_keys_that_a_policy_leaves_idle_are_refused(policy, key):
+    values = {"window_policy": policy}
+    assert key in ratbptt_spec.SPEC.idle(values) and not ratbptt_spec.SPEC.idle(
+        {"window_policy": "uniform"}
+    )
 
 
 @pytest.mark.slow

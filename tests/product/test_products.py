@@ -45,6 +45,16 @@ def generator_set(**changes) -> GeneratorSet:
     return GeneratorSet(described, params, 5, recipe, PLAIN)._replace(**changes)
 
 
+def test_a_generator_takes_another_number_of_images():
+    own = generator_set()
+    of_images = own.with_recipe(own.recipe | {"ipc": own.per_class}).with_per_class(7)
+    assert of_images.per_class == of_images.recipe["ipc"] == 7
+    of_bytes = own.with_recipe(own.recipe | {"ipc": 2}).with_per_class(7)
+    assert of_bytes.per_class == 7 and of_bytes.recipe["ipc"] == 2
+    with pytest.raises(BadInput, match="with_per_class: 0"):
+        own.with_per_class(0)
+
+
 @pytest.mark.parametrize("made", [pair_set, generator_set, tiny], ids=["pairs", "generator", "set"])
 def test_a_product_comes_back_as_it_was_saved(tmp_path, made):
     product = made()
