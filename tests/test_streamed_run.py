@@ -70,6 +70,7 @@ def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch
     assert metrics.read(tmp_path / "metrics.jsonl") == rows
 
 
+@pytest.mark.slow
 def test_a_streamed_teacher_goes_on_to_the_same_bits(held, tmp_path, monkeypatch):
     keys = {**held[0], **STREAM}
     context, whole = teacher(keys, tmp_path / "whole")

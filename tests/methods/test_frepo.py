@@ -256,7 +256,7 @@ def test_random_images_have_the_labels_that_learning_starts_from(made, monkeypat
     context, method, _ = made
     seen = {}
 
-    def caught(net, planned, images, labels, asked, *rest, label):
+    def caught(net, planned, images, labels, asked, *rest, label, real):
         seen.update(kind=planned.recipe.label_kind, labels=labels, images=images)
         return np.zeros((len(images), 1))
 

@@ -97,6 +97,7 @@ def float64(tree):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_gradients_of_both_halves_agree_with_finite_differences(made):
     method, state = made[0], made[0].init(0)
     items = [jax.tree.map(lambda x: np.asarray(x[0]), batch_of(made, turn)) for turn in (0, 1)]
@@ -164,6 +165,7 @@ def gan_run(data, tmp_path_factory):
     return place, runs.run(data | KEYS["gan"] | {"method": "gan", "steps": 60}, place)
 
 
+@pytest.mark.slow
 def test_the_generator_is_saved_loaded_and_evaluated(gan_run, data):
     place, result = gan_run
     made = jdd.load(place / "distilled.npz")

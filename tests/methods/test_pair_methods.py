@@ -66,10 +66,11 @@ def loss_of(method: str, changes: dict[str, Any], **keys: Any) -> Any:
 
 @pytest.mark.parametrize(
     "method, keys",
-    [("vl", {"lora.rank": 2, "towers.start": "shared"}), ("lors", LORS | MIXED)]
+    [("lors", LORS | MIXED)]
     + [
         pytest.param(method, keys, marks=pytest.mark.slow)
         for method, keys in (
+            ("vl", {"lora.rank": 2, "towers.start": "shared"}),
             ("lors", LORS),
             ("lors", LORS | {"loss": "nce"}),
             ("lors", LORS | {"loss": "bce"}),

@@ -135,6 +135,7 @@ def test_one_device_equals_several(made):
     jax.tree.map(agree, one, two)
 
 
+@pytest.mark.slow
 def test_a_resumed_phase_is_bit_equal_and_its_loss_falls(made, tmp_path):
     method, problem, keys, _ = made
 

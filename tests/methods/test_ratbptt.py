@@ -46,7 +46,7 @@ def stepped(inner, theta, state, g, t, lr, wd):
 @pytest.mark.parametrize(
     "inner, way, strategy",
     [
-        ("adam", "mixed", "flip_rotate"),
+        pytest.param("adam", "mixed", "flip_rotate", marks=pytest.mark.slow),
         pytest.param("momentum", "remat", "rotate", marks=pytest.mark.slow),
         pytest.param("sgd", "reverse", "flip", marks=pytest.mark.slow),
     ],
