@@ -3,7 +3,8 @@
     python -m jdd.main --config=configs/vae.py:digits
 
 ``ipc`` images of each class are drawn for every epoch of a student. Also ``mnist``,
-``fashion_mnist`` and ``cifar10``. Time and accuracy: not yet run.
+``fashion_mnist`` and ``cifar10``. On the digits ten minutes on 2 busy
+cores: 96.8 ± 0.7 % at IPC 10, random images 95.0 ± 0.8 (docs/methods/vae.md).
 """
 
 from jdd.config import from_arg
