@@ -78,7 +78,7 @@ def test_a_large_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_identities_have_the_content_in_place_of_the_path(
     tiny: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stable_diffusion, "validate", lambda weights: None)
+    monkeypatch.setattr(stable_diffusion, "validate", lambda weights, size: None)
     more = {"prior": "stable_diffusion", "data.cache_dir": str(tmp_path / "cache")}
 
     def identity(weights: Path | str) -> list[str]:
@@ -99,6 +99,11 @@ def test_identities_have_the_content_in_place_of_the_path(
         ("prior=stable_diffusion,vae.steps=5", "config.vae.steps: it has no effect"),
         ("prior=stable_diffusion,diffusion.width=8", "config.diffusion.width: it has no effect"),
         ("prior=stable_diffusion,quality.every=5", "or --config.prior=own"),
+        (
+            "prior=stable_diffusion,sampling.guidance=1,sd.negative=x",
+            "no negative prompt at guidance 1",
+        ),
+        ("guide.until=0.2", "config.guide.until: it has no effect: no guide is on"),
         ("diffusion.space=pixels,vae.width=8", "config.vae.width: it has no effect"),
         ("sd.size=64", "config.sd.size: it has no effect: prior=own"),
     ],

@@ -10,7 +10,7 @@ from jdd.errors import BadInput
 from jdd.schema.d4m import FromPrototypes, Guide, StableDiffusion
 from jdd.schema.decoupled import Decoupled
 from jdd.schema.generative import Diffusion, Vae, validate_levels, validate_prior
-from jdd.schema.key import group, option
+from jdd.schema.key import AUTO, group, option
 from jdd.schema.quality import Quality
 from jdd.specs import diffusion, sre2l, vae
 from jdd.specs.base import Spec, Stages, Values
@@ -149,8 +149,9 @@ def idle(values: Values) -> dict[str, tuple[str, str]]:
     why = "prior=stable_diffusion trains no prior"
     remedy = "leave it out, or --config.prior=own"
     found = dict.fromkeys(("vae.", "diffusion.", "quality."), (why, remedy))
-    if values["sampling.guidance"] <= 1:
-        why = f"there is no negative prompt at guidance {values['sampling.guidance']:g}"
+    guidance = values["sampling.guidance"]
+    if guidance != AUTO and guidance <= 1:  # auto is 8
+        why = f"there is no negative prompt at guidance {guidance:g}"
         found["sd.negative"] = (why, "leave it out, or --config.sampling.guidance above 1")
     return found
 

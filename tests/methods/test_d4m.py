@@ -139,6 +139,7 @@ def test_priors_do_not_depend_on_what_is_read_after_them(done, keys, tmp_path):
     context = runs.context(keys, tmp_path)
     changes = {
         "sampling.strength": 0.7, "sampling.guidance": 8.0, "guide.mode": 0.1,
+        "guide.until": 0.2,
         "squeeze.epochs": 4, "weights": "clusters", "net.width": 5,
     }  # fmt: skip
     other = runs.context({**keys, **changes}, tmp_path)
