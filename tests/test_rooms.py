@@ -18,7 +18,8 @@ ROOMS: dict[str, str] = {
     "config/rules": "",  # light
     "training/option": "",  # light
     "training/schedules": "training/option",  # light
-    "training/recipe": "training/option training/schedules",  # light
+    "training/printed": "training/option",  # light
+    "training/recipe": "training/option training/printed training/schedules",  # light
     "schema": "errors training/option training/recipe training/schedules",  # light
     "storage": "errors",
     "memory": "errors storage",
@@ -36,10 +37,11 @@ ROOMS: dict[str, str] = {
     "run/metrics": "errors storage",
     "run/session": "errors run/metrics",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
-    "training": "augment data errors matching nets parallel run/session training/recipe",
+    "training": "augment data errors matching nets parallel run/session training/printed "
+    "training/recipe",
     "meta": "errors parallel training",
     "evaluation": "augment data errors nets parallel product rng run/session soft_labels training "
-    "training/option training/recipe training/schedules",
+    "training/option training/printed training/recipe training/schedules",
     "tasks": "data errors evaluation nets run/session",
     "pretrained": "augment data errors evaluation matching nets parallel rng run/session schema "
     "storage tasks training training/recipe training/schedules",
@@ -47,7 +49,7 @@ ROOMS: dict[str, str] = {
     "parallel pretrained product rng schema soft_labels specs storage training training/option "
     "training/recipe training/schedules",
     "report": "config/rules data errors evaluation product run/metrics schema specs "
-    "stages/registry storage training/recipe training/schedules",
+    "stages/registry storage training/printed training/recipe training/schedules",
     "interop": "augment data errors evaluation matching memory nets product report rng "
     "soft_labels storage",
     "run/divergence": "config methods rng schema",
@@ -60,7 +62,7 @@ ROOMS: dict[str, str] = {
     "run": "config data errors evaluation interop memory methods nets product report run/context "
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage "
-    "training/recipe",
+    "training/printed",
     "api": "config errors interop memory product report run schema studies",
     "main": "api config errors memory run stages/registry studies",
     "__init__": "api",

@@ -1,4 +1,4 @@
-"""Batch norm: statistics matched beside MTT's trajectories, and four ways of testing such nets.
+"""Batch norm: statistics as a term of MTT's loss, and four ways of testing such nets.
 
     python -m jdd.main --mode=study --config=docs/examples/study_batch_norm.py
 

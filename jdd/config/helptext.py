@@ -85,7 +85,7 @@ _HEADINGS = {
     "towers": "the two nets that meet in one space",
     "latent": "latents that are learned in place of pixels",
     "net": "the net used for distillation",
-    "bn": "batch-norm statistics of the set, matched beside trajectories",
+    "bn": "batch-norm statistics of the set, matched together with trajectories",
     "data": "the real images",
     "eval": "evaluation of the set",
     "baselines": "baselines that the set is compared with",

@@ -23,7 +23,7 @@ import numpy as np
 from jdd import parallel, rng
 from jdd.evaluation.accuracy import BATCH, by_batch
 from jdd.nets import Net
-from jdd.nets.moments import Moments, merged, of_batch, with_statistics
+from jdd.nets.moments import Moments, of_batch, over_batches, with_statistics
 from jdd.nets.order import order
 from jdd.run.session import Session
 from jdd.training import trainer
@@ -37,7 +37,8 @@ _BYTES = 1 << 30  # of these images, at most
 def ways(net: Net, recipe: Recipe) -> tuple[str, ...]:
     """Return the recipe's ways of testing batch norm, the first one that counts.
 
-    () for a net without batch norm if they would be told apart: all of them test it alike.
+    () for a net without batch norm, where all ways are equal, unless the only one is running or
+    batch.
     """
     found = tuple(recipe.test_norm.split(","))
     # Without statistics to replace, or to take of test batches, any net is tested as it is.
@@ -85,13 +86,15 @@ def recalibrated(
     shared = images.ndim == 4
     n = images.shape[0 if shared else 1]
     rows = rng.host(seed, "evaluate/batches").permutation(n)
-    parts = []
-    for some in np.array_split(rows, -(-n // BATCH)):
+
+    def read(some: np.ndarray) -> Moments:
         if session is not None:
             session.check()
         x = images[some] if shared else images[:, some]
-        parts.append(jax.device_get(_measure(net, shared)(variables, x)))
-    found = merged(parts).layers
+        moments: Moments = _measure(net, shared)(variables, x)
+        return moments
+
+    found = over_batches(read, rows, BATCH)
     layers = {name: {key: value[:, 0] for key, value in own.items()} for name, own in found.items()}
     return with_statistics(variables, layers)
 

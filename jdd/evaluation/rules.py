@@ -30,7 +30,8 @@ from jdd.training.option import (
     or_null,
     whole,
 )
-from jdd.training.recipe import LOSSES, PAIRED, RELATIONS, STORED, Drop, Recipe
+from jdd.training.printed import PAIRED, STORED
+from jdd.training.recipe import LOSSES, RELATIONS, Drop, Recipe
 
 OBJECTIVES = ("distill", "adapt", "attack")
 

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the set, matched beside the trajectory (keys ``bn.*`` of MTT's family).
+"""Batch-norm statistics of the set as a term of MTT's loss (keys ``bn.*`` of MTT's family).
 
     L = bn.param |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2
       + bn.weight sum_l w_l (|mu_l(S; theta) - mu_l| + |var_l(S; theta) - var_l|)
@@ -38,7 +38,7 @@ from jdd.evaluation.accuracy import accuracy
 from jdd.matching.statistics import running, statistics_loss
 from jdd.methods.base import Experts, Method, Problem
 from jdd.nets import Net
-from jdd.nets.moments import Layers, Moments, merged, of_batch
+from jdd.nets.moments import Layers, Moments, of_batch, over_batches
 from jdd.nets.order import order
 from jdd.specs.mtt import Config
 
@@ -67,11 +67,10 @@ def measured(net: Net, variables: Tree, images: Any, groups: np.ndarray, batch: 
       groups: ``[n, g]``, 1 where an image belongs to a group.
       batch: images at a time, at most; batches are of mixed classes and nearly equal sizes.
     """
-    rows, read, parts = rng.host(0, "bn/epoch").permutation(len(groups)), _reader(net), []
-    for some in np.array_split(rows, -(-len(rows) // batch)):
-        parts.append(jax.device_get(read(variables, images[some], groups[some])))
-    found: Layers = jax.tree.map(np.float32, merged(parts).layers)
-    return found
+    rows, read = rng.host(0, "bn/epoch").permutation(len(groups)), _reader(net)
+    found = over_batches(lambda some: read(variables, images[some], groups[some]), rows, batch)
+    narrow: Layers = jax.tree.map(np.float32, found)
+    return narrow
 
 
 class Targets:

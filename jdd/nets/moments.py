@@ -7,7 +7,7 @@ batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -85,6 +85,18 @@ def merged(parts: Sequence[Moments]) -> Moments:
         var = np.sum(weights * (variances + np.square(means - mean)), 0)
         layers[name] = {"mean": mean, "var": var}
     return Moments(total, layers)
+
+
+def over_batches(read: Callable[[np.ndarray], Moments], rows: np.ndarray, batch: int) -> Layers:
+    """Return the statistics of the images ``rows``, read in batches of nearly equal sizes.
+
+    Args:
+      read: ``rows of one batch -> Moments``.
+      rows: in the order in which they are cut.
+      batch: images of a batch, at most.
+    """
+    parts = np.array_split(rows, -(-len(rows) // batch))
+    return merged([jax.device_get(read(some)) for some in parts]).layers
 
 
 def with_statistics(variables: Variables, layers: Layers) -> Variables:

@@ -9,7 +9,8 @@ from typing import Any
 from jdd.product.pairs import PairSet
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.recipe import training
-from jdd.training.recipe import PAIRED, Recipe
+from jdd.training.printed import PAIRED
+from jdd.training.recipe import Recipe
 
 ORDERS = ("shuffled", "drawn")
 SEED = 0  # of the image tower that all nets start with (``nets/towers.py``)

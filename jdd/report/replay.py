@@ -8,7 +8,8 @@ from typing import Any
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number
 from jdd.report.recipe import augmentation, rate, spec, training
-from jdd.training.recipe import STORED, Recipe
+from jdd.training.printed import STORED
+from jdd.training.recipe import Recipe
 from jdd.training.schedules import Schedule
 
 # How labels other than those of views are read, by mode.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch-norm statistics of the set, beside the trajectory; newer than some runs."""
+    """The term of batch-norm statistics in the loss; newer than some runs."""
 
     weight: float = option(
         0.0,
@@ -25,7 +25,7 @@ class BatchNorm:
         minimum=0, later=True, sparse=True,
     )  # fmt: skip
     param: float = option(
-        1.0, "weight of the trajectories' distance beside it (0: statistics alone)",
+        1.0, "weight of the trajectories' distance (0: statistics alone)",
         minimum=0, later=True, sparse=True,
     )  # fmt: skip
     first: float = option(

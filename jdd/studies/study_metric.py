@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from jdd import config as configs
 from jdd.errors import BadInput, nearest
-from jdd.training.recipe import NORMS
+from jdd.training.printed import NORMS
 
 RECALLS = {
     f"{way}{k}": f"R@{k}, {words}"

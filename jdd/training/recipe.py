@@ -1,8 +1,9 @@
 """The training recipe: every option of training a net, declared once.
 
 A field of ``Recipe`` declares an option's default, its validation, its words in the report, its
-printed PyTorch code and the config keys that set it (``training/option.py``). The mathematics is in
-``training/trainer.py``. To add an option, declare a field here and implement it there.
+printed PyTorch code and the config keys that set it (``training/option.py``); longer words and code
+are in ``training/printed.py``. The mathematics is in ``training/trainer.py``. To add an option,
+declare a field here and implement it there.
 
 In a distilled set the recipe is the JSON object ``recipe["train"]``, ``to_json`` and ``from_json``.
 """
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jdd.training import option as options_
-from jdd.training import schedules
+from jdd.training import printed, schedules
 from jdd.training.option import (
     ABOVE_0,
     OBJECT,
@@ -33,88 +34,24 @@ from jdd.training.schedules import Schedule
 if TYPE_CHECKING:
     from jdd.soft_labels.objective import DistillationLoss
 
-OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # names in PyTorch
 DECAYS = ("all", "matrices")
 ORDERS = ("shuffled", "sequential", "classwise", "stored", "drawn")
 LOSSES = ("cross_entropy", "squared_error")  # on labels in the set itself
-PAIRED = {  # for pairs, on the similarities of two towers
-    "nce": "InfoNCE, image to text and text to image",
-    "bce": "binary cross entropy of all pairs",
-    "wbce": "binary cross entropy of all pairs, positive and negative ones weighing the same",
-}
 RELATIONS = ("irg_edges", "irg_transformations", "irg_vertices")  # weights, 0: off
 AS_RECIPE = "recipe"  # eval.schedule: the set's own
-NORMS = {  # statistics of batch norm in tests, and the words of a sentence
-    "running": "by its running statistics",
-    "batch": "by the statistics of every 200 test images",
-    "set": "recalibrated on the set's images",
-    "real": "recalibrated on unlabelled real training images",
-}
-
 _SHARE = Rule(
     lambda v: is_number(v) and 0 <= v < 1, "a number, 0 or more and below 1", float, minimum=0
 )
-_KL = (
-    "said = F.softmax(z_teacher{at} / {T}, 1)",
-    "ours = F.log_softmax(net(v{at}) / {T}, 1)",
-    'loss = F.kl_div(ours, said, reduction="batchmean"){squared}',
-)
-# Losses on stored labels: words and code. 'hard' needs no labels and has no code yet.
-STORED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "kl": ("KL divergence from the teachers' labels, both at temperature {T}", _KL),
-    "kl_squared": (
-        "KL divergence from the teachers' labels, both at temperature T = {T}, times T²",
-        _KL,
-    ),
-    "mse_gt": (
-        "mean squared error against the teachers' logits + {weight} × cross entropy with the "
-        "image's own class",
-        (
-            "s = net(v{at})",
-            'own = y[e["index"][k]{at}.long()]',
-            "loss = F.mse_loss(s, z_teacher{at})",
-            "loss = loss + {weight} * F.cross_entropy(s, own)",
-        ),
-    ),
-    "hard": ("cross entropy with the classes of what a view shows, by their shares", ()),
-}
 
 
 def _are_norms(value: Any) -> bool:
     found = value.split(",") if isinstance(value, str) else []
-    return bool(found) and set(found) <= set(NORMS) and len(set(found)) == len(found)
+    return bool(found) and set(found) <= set(printed.NORMS) and len(set(found)) == len(found)
 
 
 TEST_NORM = Rule(
-    _are_norms, f"one of {', '.join(NORMS)}, or several joined by commas, each once", str
+    _are_norms, f"one of {', '.join(printed.NORMS)}, or several joined by commas, each once", str
 )
-
-
-def _norm_words(r: Recipe) -> str:
-    first, *more = r.test_norm.split(",")
-    if more:
-        ways = options_.listed(NORMS[way] for way in (first, *more))
-        return f"; batch norm is tested {ways}, and the first counts"
-    if first == "batch":
-        return f"; tested {NORMS[first]}"
-    return "" if first == "running" else f"; tested with batch norm {NORMS[first]}"
-
-
-def _norm_code(r: Recipe) -> list[str]:
-    way = r.test_norm.split(",")[0]
-    if way == "running":
-        return []
-    if way == "batch":
-        return ["# batch norm: tested in train mode, by every 200 test images"]
-    if way == "real":
-        return ["# batch norm: tested here by running statistics, by jdd by those of real images"]
-    return [
-        "for m in net.modules():  # batch norm: the statistics of the set",
-        "    if isinstance(m, torch.nn.modules.batchnorm._BatchNorm):",
-        "        m.reset_running_stats(); m.momentum = None",
-        "with torch.no_grad():",
-        "    for part in x.tensor_split(-(-len(x) // 200)): net(part)",
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,130 +63,6 @@ class Drop:
     after_epoch: int = option(501, WHOLE)
     factor: float = option(0.1, number(0))
     reset_momentum: bool = option(True, Rule(lambda v: v is True, "true"))
-
-
-def _loss_words(r: Recipe) -> str:
-    if r.order != "stored":
-        return PAIRED.get(r.loss, r.loss.replace("_", " "))
-    return STORED[r.loss][0].format(T=figure(r.temperature), weight=figure(r.ce_weight))
-
-
-def _loss_code(r: Recipe) -> list[str]:
-    if r.order == "stored":
-        words = {
-            "T": figure(r.temperature),
-            "weight": figure(r.ce_weight),
-            "squared": f" * {figure(r.temperature)}**2" if r.loss == "kl_squared" else "",
-            "at": "[j]" if r.parts > 1 else "",
-        }
-        return [line.format(**words) for line in STORED[r.loss][1]]
-    at = "[j]" if r.parts > 1 else ""
-    if r.loss == "squared_error" or r.label_kind == "centred":
-        wanted = f"torch.eye({r.classes})[y{at}]" if r.label_kind == "hard" else f"y{at}"
-        return [f"loss = 0.5 * (net(x{at}) - {wanted}).square().sum(1).mean()"]
-    return [f"loss = torch.nn.functional.cross_entropy(net(x{at}), y{at})"]
-
-
-def _optimiser_code(r: Recipe) -> list[str]:
-    weights, lines = "net.parameters()", []
-    if r.decay == "matrices" and r.optimizer != "adam":
-        lines = [
-            "flat, deep = ([p for p in net.parameters() if (p.ndim > 1) == d]",
-            "              for d in (False, True))",
-        ]
-        weights = '[{"params": deep}, {"params": flat, "weight_decay": 0}]'
-    made = f"opt = torch.optim.{OPTIMIZERS[r.optimizer]}({weights},"
-    return [*lines, made, f"    {', '.join(r.code('argument'))})"]
-
-
-def _drop_code(r: Recipe) -> list[str]:
-    if r.drop is None or not isinstance(r.lr, float):
-        return []
-    after = r.replace(lr=r.lr * r.drop.factor)
-    return [
-        f"if epoch == {r.drop.after_epoch}:",
-        *(f"    {line}" for line in _optimiser_code(after)),
-    ]
-
-
-def _drop_words(r: Recipe) -> str:
-    if r.drop is None:
-        return ""
-    lower = f"; after epoch {r.drop.after_epoch} the rate is multiplied by {figure(r.drop.factor)}"
-    return f"{lower} and momentum starts anew"
-
-
-def _parts_code(r: Recipe) -> list[str]:
-    """A step: one gradient, or the mean over parts; batch norm sees a part at a time."""
-    if r.parts == 1:
-        return [*_loss_code(r), "opt.zero_grad(); loss.backward(); opt.step()"]
-    shown = "v" if r.order == "stored" else "x"
-    return [
-        "opt.zero_grad()",
-        f"for j in torch.arange(len({shown})).chunk({r.parts}):  # batch norm sees a part",
-        *(f"    {line}" for line in _loss_code(r)),
-        f"    (loss / {r.parts}).backward()",
-        "opt.step()",
-    ]
-
-
-def _decay_words(r: Recipe) -> str:
-    if r.decay == "matrices" and r.optimizer != "adam":
-        return " of matrices alone (no biases, no norms)"
-    return " of all weights" if r.optimizer == "adamw" else ""
-
-
-def _batch_words(r: Recipe) -> str:
-    if r.order == "classwise":
-        return f"{r.per_class} image{'s' * (r.per_class != 1)} of a class a step"
-    return f"batches of {r.batch}"
-
-
-_ORDER_WORDS = {
-    "sequential": ", in order",
-    "stored": ", as they are stored",
-    "drawn": ", each drawn anew",
-}
-
-
-def _parts_words(r: Recipe) -> str:
-    return f", in {r.parts} parts of which batch norm sees one at a time" if r.parts > 1 else ""
-
-
-def _factor_words(r: Recipe) -> str:
-    if r.factor == 1:
-        return ""
-    return (
-        f"; an image stands for {r.factor**2}: its {r.factor} × {r.factor} tiles, each enlarged to "
-        "the whole size"
-    )
-
-
-def _factor_code(r: Recipe) -> list[str]:
-    if r.factor == 1:
-        return []
-    return [
-        f"tiles = [t for rows in x.chunk({r.factor}, 2) for t in rows.chunk({r.factor}, 3)]",
-        'larger = dict(size=x.shape[2:], mode="bilinear")',
-        "x = torch.cat([torch.nn.functional.interpolate(t, **larger) for t in tiles])",
-        f"y = torch.cat([y] * {r.factor**2})",
-    ]
-
-
-def _relation_words(r: Recipe) -> str:
-    """Name the terms of relation graphs (``matching/relations.py``)."""
-    named = {"edges": r.irg_edges, "transformations": r.irg_transformations,
-             "vertices": r.irg_vertices}  # fmt: skip
-    terms = [f"{figure(weight)} × {name}" for name, weight in named.items() if weight]
-    if not terms:
-        return ""
-    bugs = ", half the edges' derivative" if r.irg_half else ""
-    return f" + the distance of the batch's graph from the teachers' ({', '.join(terms)}{bugs})"
-
-
-def _updates_words(r: Recipe) -> str:
-    more = f"; running statistics move {r.norm_updates} times a step"
-    return more if r.norm_updates > 1 else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +85,8 @@ class Recipe:
     tested net has the weights a and the running batch-norm statistics of the trained net, as EDC's
     students have. The trainer's ``evaluated`` returns it.
 
-    ``test_norm``: the statistics by which batch norm of tested nets normalises, one of ``NORMS`` or
+    ``test_norm``: the statistics by which batch norm of tested nets normalises, of
+    ``printed.NORMS`` one or
     several joined by commas, of which the first counts: ``evaluation/norms.py``.
 
     ``cutmix``: the probability that a step mixes its batch (Yun et al., ICCV 2019): a box of
@@ -292,8 +106,8 @@ class Recipe:
     """
 
     optimizer: str = option(
-        "sgd", one_of(*OPTIMIZERS), row="optimiser", words=lambda r: str(r.optimizer),
-        code={"make": _optimiser_code}, keys=("post.optimizer", "squeeze.optimizer"),
+        "sgd", one_of(*printed.OPTIMIZERS), row="optimiser", words=lambda r: str(r.optimizer),
+        code={"make": printed.optimiser_code}, keys=("post.optimizer", "squeeze.optimizer"),
     )  # fmt: skip
     lr: float | tuple[float, ...] | None = option(
         None,
@@ -314,8 +128,8 @@ class Recipe:
         keys=("post.weight_decay", "squeeze.weight_decay", "experts.weight_decay"),
     )  # fmt: skip
     decay: str = option(
-        DECAYS[0], one_of(*DECAYS), row="optimiser", words=_decay_words, keys=("post.decay",),
-        stored=True,
+        DECAYS[0], one_of(*DECAYS), row="optimiser", words=printed.decay_words,
+        keys=("post.decay",), stored=True,
     )  # fmt: skip
     epochs: int = option(
         1000, whole(0), row="schedule", traced=True, keys=("eval.epochs",),
@@ -327,27 +141,28 @@ class Recipe:
         words=lambda r: f"{r.steps} steps, " if r.steps else "",
     )  # fmt: skip
     batch: int = option(
-        256, whole(1), row="schedule", words=_batch_words,
+        256, whole(1), row="schedule", words=printed.batch_words,
         keys=("eval.batch", "squeeze.batch", "experts.batch"),
     )  # fmt: skip
     order: str = option(
         ORDERS[0], one_of(*ORDERS), row="schedule",
-        words=lambda r: _ORDER_WORDS.get(r.order, ""),
+        words=lambda r: printed.ORDER_WORDS.get(r.order, ""),
     )  # fmt: skip
     per_class: int = option(0, whole(0))
     classes_per_step: int = option(0, whole(0))
     parts: int = option(
-        1, whole(1), row="schedule", words=_parts_words, code={"step": _parts_code}, later=True,
+        1, whole(1), row="schedule", words=printed.parts_words,
+        code={"step": printed.parts_code}, later=True,
         keys=("post.accumulate", "squeeze.accumulate"),
     )  # fmt: skip
-    norm_updates: int = option(1, whole(1), row="schedule", words=_updates_words, later=True)
+    norm_updates: int = option(1, whole(1), row="schedule", words=printed.updates_words, later=True)
     schedule: Schedule | None = option(
         None, or_null(OBJECT), row="schedule", traced=True,
         words=lambda r: r.schedule.words(r.steps or 0) if r.schedule else "",
     )  # fmt: skip
     drop: Drop | None = option(
-        None, or_null(OBJECT), row="schedule", words=_drop_words,
-        code={"turn": _drop_code},
+        None, or_null(OBJECT), row="schedule", words=printed.drop_words,
+        code={"turn": printed.drop_code},
     )  # fmt: skip
     rates: str = option(
         "own", one_of("own", "image"), row="schedule", later=True, traced=True,
@@ -361,9 +176,9 @@ class Recipe:
     )  # fmt: skip
     loss: str = option(
         LOSSES[0],
-        one_of(*LOSSES, *PAIRED, *STORED),
+        one_of(*LOSSES, *printed.PAIRED, *printed.STORED),
         row="loss",
-        words=_loss_words,
+        words=printed.loss_words,
         keys=("post.loss",),
     )
     temperature: float = option(1.0, ABOVE_0, keys=("post.temperature",), stored=True)
@@ -393,7 +208,7 @@ class Recipe:
         help="statistics by which batch norm of tested nets normalises: running ones, those of "
         "every 200 test images (batch), recalibrated on the set (set) or on unlabelled real "
         "training images (real); several, as in running,set,real: a column each, the first counts",
-        words=_norm_words, code={"end": _norm_code},
+        words=printed.norm_words, code={"end": printed.norm_code},
     )  # fmt: skip
     cutmix: float = option(
         0.0, number(0, 1), row="loss", later=True, keys=("eval.cutmix",),
@@ -402,7 +217,8 @@ class Recipe:
         words=lambda r: f"; CutMix with chance {figure(r.cutmix)}" if r.cutmix else "",
     )  # fmt: skip
     irg_edges: float = option(
-        0.0, number(0), row="loss", later=True, words=_relation_words, keys=("post.irg_edges",),
+        0.0, number(0), row="loss", later=True, words=printed.relation_words,
+        keys=("post.irg_edges",),
     )  # fmt: skip
     irg_transformations: float = option(
         0.0, number(0), later=True, keys=("post.irg_transformations",)
@@ -413,7 +229,8 @@ class Recipe:
         keys=("post.ref_bugs",),
     )  # fmt: skip
     factor: int = option(
-        1, whole(1), row="schedule", later=True, words=_factor_words, code={"set": _factor_code},
+        1, whole(1), row="schedule", later=True, words=printed.factor_words,
+        code={"set": printed.factor_code},
     )  # fmt: skip
     sam_rho: float = option(0.0, None, keys=("experts.sam_rho",))
     sam_alpha: float = option(0.0, None, keys=("experts.sam_alpha",))

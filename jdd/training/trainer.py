@@ -32,7 +32,8 @@ from jdd.matching import contrastive, losses
 from jdd.nets import Net, Output
 from jdd.parallel.parts import summed, zeros
 from jdd.training import optimisers, pair_inputs
-from jdd.training.recipe import PAIRED, Recipe
+from jdd.training.printed import PAIRED
+from jdd.training.recipe import Recipe
 
 Tree = Any
 

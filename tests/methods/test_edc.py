@@ -13,6 +13,7 @@ from jdd.errors import BadInput
 from jdd.nets.order import order
 from jdd.pretrained import feature_statistics, teachers
 from tests import runs
+from tests.layer_statistics import plain
 
 KEYS = {
     "method": "edc", "squeeze.nets": "ConvNetBN:d1", "squeeze.width": 4, "squeeze.batch": 32,
@@ -35,18 +36,6 @@ def context(tiny, tmp_path_factory):
     stacked = jax.tree.map(lambda x: np.asarray(x)[None], variables | {"batch_stats": stats})
     teacher.store.write(0, teacher.epochs, stacked)
     return found
-
-
-def plain(x, patch=None):
-    """Return the statistics of a layer's input, whose sides ``patch`` divides."""
-    x = np.asarray(x, np.float64)
-    found = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
-    if patch is None:
-        return found
-    n, h, w, c = x.shape
-    x = x.reshape(n, h // patch, patch, w // patch, patch, c).transpose(1, 3, 0, 2, 4, 5)
-    x = x.reshape(h // patch, w // patch, -1)
-    return found | {"patch_mean": x.mean(-1), "patch_var": x.var(-1)}
 
 
 @pytest.fixture(scope="module")

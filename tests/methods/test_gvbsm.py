@@ -20,6 +20,7 @@ from jdd.nets.order import order
 from jdd.pretrained import feature_statistics
 from jdd.run import loop
 from tests import runs
+from tests.layer_statistics import plain
 
 KEYS = {
     "method": "gvbsm", "squeeze.nets": "ConvNetBN,ConvNet", "squeeze.width": 4, "squeeze.batch": 16,
@@ -63,18 +64,6 @@ def build(trained):
 
 
 # --- targets ------------------------------------------------------------------------------------
-
-
-def plain(x, patch=None):
-    """Return the statistics of a layer's input, whose sides ``patch`` divides."""
-    x = np.asarray(x, np.float64)
-    found = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
-    if patch is None:
-        return found
-    n, h, w, c = x.shape
-    x = x.reshape(n, h // patch, patch, w // patch, patch, c).transpose(1, 3, 0, 2, 4, 5)
-    x = x.reshape(h // patch, w // patch, -1)
-    return found | {"patch_mean": x.mean(-1), "patch_var": x.var(-1)}
 
 
 def test_targets_are_means_over_batches_of_augmented_images(trained):

@@ -48,6 +48,16 @@ RECOVERED: dict[str, Any] = {
     "baselines.hard": False,
     "baselines.random": 0,
 }
+# Two teachers, and the set's images in batches of two of each class.
+IN_PARTS: dict[str, Any] = {
+    **RECOVERED,
+    "squeeze.nets": "ConvNetBN,ConvNet",
+    "squeeze.epochs": 8,
+    "ipc": 6,
+    "image_batch": 6,
+    "class_images": 2,
+    "patch": 2,
+}
 
 # Pairs of images and captions, for two towers.
 PAIRED: dict[str, Any] = {
@@ -108,24 +118,12 @@ KEYS: dict[str, dict[str, Any]] = {
     # Two teachers, which take turns. The density's derivative is not that of its value: its target
     # follows the images.
     "gvbsm": {
-        **RECOVERED,
+        **IN_PARTS,
         "density": 0.0,
-        "squeeze.nets": "ConvNetBN,ConvNet",
-        "squeeze.epochs": 8,
-        "ipc": 6,
-        "image_batch": 6,
-        "class_images": 2,
-        "patch": 2,
     },
     # RandAugment, small batches and the average of the weights are in its students' training.
     "edc": {
-        **RECOVERED,
-        "squeeze.nets": "ConvNetBN,ConvNet",
-        "squeeze.epochs": 8,
-        "ipc": 6,
-        "image_batch": 6,
-        "class_images": 2,
-        "patch": 2,
+        **IN_PARTS,
         "lr_img": 0.02,
     },
     "covmatch": {key: value for key, value in PAIRED.items() if key not in TRAJECTORIES}
