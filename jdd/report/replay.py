@@ -8,7 +8,7 @@ from typing import Any
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number
 from jdd.report.recipe import augmentation, rate, spec, training
-from jdd.training.printed import STORED
+from jdd.training.printed import OPTIMIZERS, STORED
 from jdd.training.recipe import Recipe
 from jdd.training.schedules import Schedule
 
@@ -68,6 +68,8 @@ def torch(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
     labels, r = mapping(evidence.recipe, "labels"), _recipe(evidence)
     if r is None or r.schedule is None or r.steps or r.drop or r.norm_updates > 1 or r.relates:
         return None
+    if not OPTIMIZERS[r.optimizer]:
+        return None
     if evidence.dataset is None or evidence.dataset.weights is not None:
         return None
     if spec(evidence).get("randaugment"):
@@ -107,7 +109,7 @@ def plain(evidence: Evidence, net: Sequence[str] = (), test: Sequence[str] = ())
     ``net`` and ``test``: as for ``torch``.
     """
     dataset, r = evidence.dataset, _recipe(evidence)
-    if dataset is None or r is None:
+    if dataset is None or r is None or not OPTIMIZERS[r.optimizer]:
         return None
     after = {"hard": ".long()", "logits": ".softmax(1)"}.get(dataset.label_kind, "")
     if dataset.weights is not None:  # cross entropy is linear in its targets

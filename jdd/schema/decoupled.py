@@ -108,7 +108,11 @@ class Relabel:
 class Post:
     """Training of a student on these labels; epochs, batch, rate and nets are eval's."""
 
-    optimizer: str = option(AUTO, "optimiser", choices=("adamw", "sgd"))
+    optimizer: str = option(
+        AUTO,
+        "optimiser (muon: of matrices, convolutions' among them, and nadamw of other weights)",
+        choices=("adamw", "sgd", "muon"),
+    )
     momentum: float = option(0.9, "momentum of SGD", minimum=0, maximum=1)
     weight_decay: float = option(AUTO, "weight decay", minimum=0)
     decay: str = option(

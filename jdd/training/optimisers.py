@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jdd.errors import BadInput
 
@@ -40,8 +41,8 @@ def make(
 ) -> InnerOptimizer:
     """Return the inner optimiser called ``name``; only 'momentum' reads ``momentum``.
 
-    'adamw' is also accepted, for plain training. ``decay`` selects the decayed weights: all, or
-    'matrices', those with two axes or more ('adam' always decays all).
+    'adamw' and 'muon' are also accepted, for plain training. ``decay`` selects the decayed weights:
+    all, or 'matrices', those with two axes or more ('adam' always decays all).
 
     Raises:
       BadInput: ``name`` is not one of ``NAMES``.
@@ -54,6 +55,8 @@ def make(
         return adam(weight_decay=weight_decay)
     if name == "adamw":
         return adamw(weight_decay=weight_decay, decay=decay)
+    if name == "muon":
+        return muon(weight_decay=weight_decay, decay=decay)
     raise BadInput("config.inner", f"{name!r}", f"one of {', '.join(NAMES)}")
 
 
@@ -156,3 +159,56 @@ def adamw(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
         return plain.update(g, state, jax.tree.map(shrunk, theta), hyper)
 
     return InnerOptimizer(plain.init, update)
+
+
+# Liu et al. 2025, section 2.2: with this factor a matrix moves by as much as under AdamW, so that
+# one rate serves the matrices and the other weights.
+MUON_RMS = 0.2
+
+
+def muon(weight_decay: float = 0.0, decay: str = "all") -> InnerOptimizer:
+    """Muon for matrices, NAdamW for other weights, at one rate; optax.contrib's, of a matrix G:
+
+        m' = 0.95 m + 0.05 g,   G = 0.95 m' / (1 - 0.95^(t+1)) + 0.05 g / (1 - 0.95^t)
+        theta' = theta - alpha (0.2 sqrt(max(rows, columns)) O(G) + wd theta)
+
+    O(G) is five Newton-Schulz steps from X = G / ||G||_F: with A = X X^T,
+
+        X <- 3.4445 X + (-4.7750 A + 2.0315 A A) X
+
+    A convolution's kernel ``[h, w, in, out]`` is the matrix ``[h w in, out]``. Other weights
+    (biases, norms, tokens) follow AdamW with b1 = 0.9 and b2 = 0.999, whose first moment looks
+    ahead in the same way (Dozat's NAdam), as optax has it.
+
+    Args:
+      weight_decay: wd, decoupled, of the weights that ``decay`` selects.
+      decay: 'all' weights, or 'matrices': neither biases nor the norms' scales and shifts.
+
+    Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the
+    factor 0.2: Liu et al., arXiv:2502.16982, 2025.
+    """
+    made = optax.contrib.muon(
+        1.0,
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay if decay == "all" else 0.0,
+        muon_weight_dimension_numbers=_matrices,
+        consistent_rms=MUON_RMS,
+    )
+
+    def update(g: Tree, state: Tree, theta: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+        moves, state = made.update(g, state, theta)
+        rates = _rates(hyper["lr"], theta)
+        return jax.tree.map(lambda p, d, r: p + r * d, theta, moves, rates), state
+
+    return InnerOptimizer(made.init, update)
+
+
+def _matrices(params: Tree) -> Tree:
+    """Return the axes of each weight as a matrix; None for weights that are none."""
+
+    def axes(p: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if p.ndim not in (2, 4):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree.map(axes, params)

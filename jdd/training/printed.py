@@ -14,7 +14,8 @@ from jdd.training.option import figure
 if TYPE_CHECKING:
     from jdd.training.recipe import Recipe
 
-OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # names in PyTorch
+# Names in PyTorch; '' for none: its Muon is of weights with two axes alone.
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": ""}
 PAIRED = {  # for pairs, on the similarities of two towers
     "nce": "InfoNCE, image to text and text to image",
     "bce": "binary cross entropy of all pairs",
@@ -74,6 +75,10 @@ def loss_code(r: Recipe) -> list[str]:
     return [f"loss = torch.nn.functional.cross_entropy(net(x{at}), y{at})"]
 
 
+def optimiser_words(r: Recipe) -> str:
+    return "muon (nadamw where a weight is no matrix)" if r.optimizer == "muon" else r.optimizer
+
+
 def optimiser_code(r: Recipe) -> list[str]:
     weights, lines = "net.parameters()", []
     if r.decay == "matrices" and r.optimizer != "adam":
@@ -120,7 +125,7 @@ def parts_code(r: Recipe) -> list[str]:
 def decay_words(r: Recipe) -> str:
     if r.decay == "matrices" and r.optimizer != "adam":
         return " of matrices alone (no biases, no norms)"
-    return " of all weights" if r.optimizer == "adamw" else ""
+    return " of all weights" if r.optimizer in ("adamw", "muon") else ""
 
 
 def batch_words(r: Recipe) -> str:

@@ -106,7 +106,7 @@ class Recipe:
     """
 
     optimizer: str = option(
-        "sgd", one_of(*printed.OPTIMIZERS), row="optimiser", words=lambda r: str(r.optimizer),
+        "sgd", one_of(*printed.OPTIMIZERS), row="optimiser", words=printed.optimiser_words,
         code={"make": printed.optimiser_code}, keys=("post.optimizer", "squeeze.optimizer"),
     )  # fmt: skip
     lr: float | tuple[float, ...] | None = option(

@@ -63,3 +63,46 @@ def test_names():
     ]
     with pytest.raises(BadInput, match="config.inner.*momentum"):
         optimisers.make("adma")
+
+
+def newton_schulz(g: np.ndarray) -> np.ndarray:
+    """Return O(G) by the formula: the wide one of G and its transpose, five quintic steps."""
+    if g.shape[0] > g.shape[1]:
+        return newton_schulz(g.T).T
+    x = g / (np.linalg.norm(g) + 1e-8)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+def test_muon_is_newton_schulz_of_matrices_and_nadam_of_the_rest(decay):
+    rng, wd, lr = np.random.default_rng(1), 0.1, 0.05
+    theta = {
+        "kernel": rng.standard_normal((3, 3, 2, 4)),
+        "dense": rng.standard_normal((6, 4)),
+        "bias": rng.standard_normal(4),
+    }
+    found, momentum = {k: v.copy() for k, v in theta.items()}, dict.fromkeys(theta, 0.0)
+    with jax.enable_x64(True):
+        optimizer = optimisers.make("muon", weight_decay=wd, decay=decay)
+        ours = jax.tree.map(jnp.asarray, theta)
+        state, update = optimizer.init(ours), jax.jit(optimizer.update)
+        m = v = np.zeros(4)
+        for t in range(1, 4):
+            g = {k: rng.standard_normal(a.shape) for k, a in theta.items()}
+            ours, state = update(g, state, ours, {"lr": lr})
+            for name in ("kernel", "dense"):
+                momentum[name] = 0.95 * momentum[name] + 0.05 * g[name]
+                ahead = momentum[name] * 0.95 / (1 - 0.95 ** (t + 1))
+                matrix = (ahead + 0.05 * g[name] / (1 - 0.95**t)).reshape(-1, 4)
+                move = 0.2 * np.sqrt(max(matrix.shape)) * newton_schulz(matrix)
+                move = move.reshape(theta[name].shape) + wd * found[name]
+                found[name] = found[name] - lr * move
+            m, v = 0.9 * m + 0.1 * g["bias"], 0.999 * v + 0.001 * g["bias"] ** 2
+            ahead = 0.9 * m / (1 - 0.9 ** (t + 1)) + 0.1 * g["bias"] / (1 - 0.9**t)
+            move = ahead / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            found["bias"] = found["bias"] - lr * (move + (decay == "all") * wd * found["bias"])
+        for name, expected in found.items():
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-6, err_msg=name)

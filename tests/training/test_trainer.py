@@ -79,6 +79,23 @@ def test_adam_on_the_whole_set():
     close(found, by_hand(lambda t: np.arange(N), [0.01] * 4, optax.adam(1.0)), 2e-3)
 
 
+def test_muon_trains_nets_under_vmap():
+    """The optimiser's state goes through the loop and over nets, and the loss falls."""
+    net, images, labels = problem()
+    recipe = Recipe(optimizer="muon", weight_decay=0.01, classes=CLASSES)
+    run = trainer.make(net, recipe, N)
+
+    def losses(key):
+        keys = trainer.Keys(key, jax.random.key(2))
+        carry, rate = run.init(key), jnp.asarray(0.01)
+        carry, first = run.advance(carry, keys, images, labels, rate, 0, 1)
+        carry, _ = run.advance(carry, keys, images, labels, rate, 1, 9)
+        return first, run.advance(carry, keys, images, labels, rate, 9, 10)[1]
+
+    first, later = jax.jit(jax.vmap(losses))(jax.random.split(jax.random.key(0), 2))
+    assert np.all(later < 0.8 * first)
+
+
 def test_classwise_batches_have_each_class_alike():
     recipe = Recipe(momentum=0.0, weight_decay=0.0, classes=CLASSES, order="classwise", per_class=2)
     found = train(recipe, 0.1, 3)
