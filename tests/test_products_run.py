@@ -62,6 +62,9 @@ def test_a_run_ends_in_a_product_its_figures_and_a_page(run):
         assert all(caption in page for caption in product.captions[:3])
         encode = from_json(product.recipe["text"])
         np.testing.assert_array_equal(encode(product.captions), product.text)
+        numbers = 12 * (64 + 32)  # of the images and the texts, in float32
+        assert saved["bytes"]["texts"] == 4 * 12 * 32 and saved["bytes"]["total"] >= numbers
+        assert " a pair. Report:" in result["summary"] and "Bytes of the set" in page
     else:
         assert product.size == 20 and product.stored_bytes == 4 * 10 * 3 * 64
         assert "Gaussian" in result["summary"] and "Images of one epoch" in page
@@ -72,6 +75,9 @@ def test_a_run_ends_in_a_product_its_figures_and_a_page(run):
         assert found["frechet"] > 0 and "Quality of 40 generated images" in result["summary"]
         storage = {"parameters": 1920, "bytes": 7680, "images_of_equal_bytes": 30}
         assert found["storage"] == storage
+        assert saved["bytes"] == {"per_class": 768.0, "total": 7680, "net": 7680}
+        assert "768 B a class. Report:" in result["summary"]
+        assert "768\u2009B a class" in page or "768 B a class" in page
 
 
 def test_the_code_of_the_docs_reads_it(run, monkeypatch):

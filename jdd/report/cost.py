@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jdd.report.evidence import Evidence, real
+from jdd.report import plain
+from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import THIN, duration, percent, plural, size
 from jdd.report.training import COLOURS, process_bytes, seconds_of, stall, temporaries
 
@@ -76,6 +77,8 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
         epochs = [e for row in trained if (e := real(row.get("epoch")))]
         after = f" after {plural(round(epochs[-1]), 'epoch')}" if epochs else ""
         facts.append(("Experts' test accuracy", f"{percent(reached[-1])}{after}"))
+    if weight := plain.weight(stored := mapping(result, "bytes")):
+        facts.append(("Bytes of the set", f"{weight}: {plain.parts(stored)}"))
     peak = process_bytes(evidence)
     if peak:
         facts.append(("Memory, process at most", size(peak)))

@@ -32,6 +32,27 @@ def accuracy(mean: float, std: float | None, n: int | None) -> str:
     return f"{100 * mean:.1f}{spread}"
 
 
+def weight(found: Mapping[str, Any]) -> str:
+    """Return ``result.json``'s bytes as '3.1 kB a class'; '' if there are none (older results)."""
+    for per, one in (("per_class", "class"), ("per_pair", "pair")):
+        if found and per in found:
+            return f"{html.size(found[per])} a {one}".replace(html.THIN, " ")
+    return ""
+
+
+def parts(found: Mapping[str, Any]) -> str:
+    """Return what the bytes of ``result.json`` are made of: 'pixels of 8 bits 20.5 kB, ...'."""
+    named = {
+        "pixels": f"pixels of {found.get('bits')} bits",
+        "labels": "similarities" if "per_pair" in found else "labels",
+        "stored": "stored labels with their views",
+        "texts": "texts",
+        "net": "the generator's weights",
+    }
+    sizes = (f"{words} {html.size(found[name])}" for name, words in named.items() if name in found)
+    return ", ".join(sizes).replace(html.THIN, " ")
+
+
 def quality(found: Mapping[str, Any]) -> str:
     """Return ``result.json``'s figures of generated images as one line."""
     net, tested = found["classifier"], found["test"]

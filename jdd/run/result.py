@@ -125,7 +125,9 @@ def headline(found: dict[str, Any], directory: Path) -> str:
         what = f"{method} {where}, {found['pairs']} pairs, mean recall"
     if objective["kind"] == "attack":
         what += f", to have {objective['attack_name']} taken for {objective['target_name']}"
-    return f"{what}: {', '.join(parts)}{against}. Report: {directory / 'report.html'}"
+    weight = plain.weight(found.get("bytes") or {})
+    weight = f" {weight}." if weight else ""
+    return f"{what}: {', '.join(parts)}{against}.{weight} Report: {directory / 'report.html'}"
 
 
 def _by_net(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -184,3 +184,15 @@ def blank(
 def stored(recipe: Any) -> bool:
     """Return whether a set's labels are in a store and not in the set itself."""
     return bool(recipe["train"]["order"] == "stored")
+
+
+def stored_bytes(context: RunContext, recipe: Mapping[str, Any]) -> int:
+    """Return the bytes of a set's stored labels, with their views, on disk; 0 if it has none.
+
+    Of the epochs that its recipe trains on. Teachers that label online are not counted.
+    """
+    if not stored(recipe):
+        return 0
+    directory = context.set_directory / str(recipe["labels"]["store"])
+    names = ["images.npz", *(f"e{epoch:04d}.npz" for epoch in range(recipe["train"]["epochs"]))]
+    return sum(path.stat().st_size for name in names if (path := directory / name).is_file())

@@ -16,9 +16,20 @@ from jdd import report as html
 from jdd.config import published
 from jdd.config.rules import auto_depth
 from jdd.data.pairs import PairDataset
+from jdd.product import bytes as size
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill, evaluate, full, phases, quality, registry, scores, squeeze
+from jdd.stages import (
+    distill,
+    evaluate,
+    full,
+    label_stores,
+    phases,
+    quality,
+    registry,
+    scores,
+    squeeze,
+)
 from jdd.stages.base import Estimate, Stage
 from jdd.storage.files import write_text
 from jdd.tasks import retrieval
@@ -95,6 +106,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "ipc": int(recipe["ipc"]),
         "seed": context.config.seed,
         "objective": objective,
+        "bytes": size.of(first, label_stores.stored_bytes(context, recipe)).to_json(),
         **_measured(recipe, accuracy),
         **_candidates(context),
         **({"wrong_labels": recipe["wrong_labels"]} if "wrong_labels" in recipe else {}),
