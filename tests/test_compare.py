@@ -54,6 +54,47 @@ def three(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _by_protocol(name: str, set_row: tuple[float, float], random: tuple[float, float], each: int):
+    def row(soft: float, hard: float, count: float, size: float):
+        return {
+            "images_per_class": count, "bytes_per_class": size, "own": None,
+            "soft": _score(soft), "hard": _score(hard),
+        }  # fmt: skip
+
+    teacher = {"net": "ConvNetBN", "width": 32, "epochs": 30, "accuracy": 0.98, "digest": name}
+    settings = {
+        "epochs": 400, "batch": 50, "optimizer": "adam", "lr": 0.001, "stretch": 2.0,
+        "temperature": 20.0, "crop": "padded", "flip": 0.0, "mix": "cutmix",
+    }  # fmt: skip
+    rows = {"set": row(*set_row, each, 256.0 * each), "random": row(*random, each, 68.0 * each)}
+    found = {"name": "common-small", "teacher": teacher, "student": "ConvNetBN", **settings}
+    return {"protocol": found | {"rows": rows}}
+
+
+def test_sets_of_a_dataset_are_ranked_by_one_protocol(tmp_path: Path) -> None:
+    """Over all IPC; a set by another teacher has a ranking of its own; equal real rows are one."""
+    one = {"ConvNet": _score(0.8)}
+    fabricate(tmp_path / "a", one, **_by_protocol("t", (0.8, 0.5), (0.7, 0.4), 2))
+    fabricate(tmp_path / "b", one, **_by_protocol("t", (0.6, 0.6), (0.7, 0.4), 2), method="dm")
+    fabricate(tmp_path / "c", one, ipc=9, **_by_protocol("t", (0.9, 0.7), (0.85, 0.6), 9))
+    fabricate(tmp_path / "d", one, **_by_protocol("u", (0.95, 0.7), (0.7, 0.4), 2))
+    found = jdd.compare(f"{tmp_path}/*", tmp_path / "page.html")
+    parts = found["summary"].split("digits by one protocol\n")
+    assert len(parts) == 3 and "no flip" in parts[1] and "weights t" in parts[1]
+    rows = [" ".join(line.split()) for line in parts[1].strip().splitlines()[2:]]
+    assert rows == [
+        "MTT c 9 2.3 kB – 90.0 ± 1.4 70.0 ± 1.4 +5.0",
+        "Random real images - 9 612 B – 85.0 ± 1.4 60.0 ± 1.4 –",
+        "MTT a 2 512 B – 80.0 ± 1.4 50.0 ± 1.4 +10.0",
+        "Random real images - 2 136 B – 70.0 ± 1.4 40.0 ± 1.4 –",
+        "DM b 2 512 B – 60.0 ± 1.4 60.0 ± 1.4 -10.0",
+    ]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("digits by one protocol") == 2 and "+10.0" in page
+    runs = [run for group in found["groups"] for run in group["runs"]]
+    assert all(run["protocol"]["name"] == "common-small" for run in runs)
+
+
 def test_runs_are_sorted_and_their_figures_kept(three: Path) -> None:
     found = jdd.compare(f"{three}/a,{three}/b,{three}/c", three / "page.html")
     kept = json.loads((three / "page.json").read_text())

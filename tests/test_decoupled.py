@@ -23,7 +23,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop, metrics
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
-from jdd.stages import relabel
+from jdd.stages import labelling
 from jdd.training import trainer
 from tests import runs
 
@@ -128,7 +128,7 @@ def test_stored_views_are_shown_again_to_the_bit_with_the_teachers_labels(done):
     for epoch in range(4):
         index, stored, labels = store.read(epoch)
         assert index.shape == (2, 4) and set(index.ravel().tolist()) == set(range(6))
-        np.testing.assert_array_equal(index, relabel.order(0, epoch, 6, 4))
+        np.testing.assert_array_equal(index, labelling.order(0, epoch, 6, 4))
         for step in range(2):
             first = draw(rng.key(0, "relabel/view", epoch * 2 + step))
             view = views.unpack({name: a[step] for name, a in stored.items()})

@@ -18,7 +18,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.soft_labels import maps
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
-from jdd.stages import baselines, costs, label_stores, relabel
+from jdd.stages import baselines, costs, label_stores, labelling, relabel
 from tests import runs
 
 OWN = {
@@ -88,7 +88,7 @@ def test_static_labels_are_the_teachers_answer_to_each_image(static):
         store = LabelStore.open(place / "labels" / name)
         found = store.read_images()["logits"]
         assert store.mode == "static" and store.read(0)[2] == {} and np.ptp(found, axis=0).max() > 0
-        rows = relabel.order(0, 0, 6, 4)
+        rows = labelling.order(0, 0, 6, 4)
         for again in (rows[1], rows[0]):  # two images come twice: the first answer counts
             logits = np.asarray(said(variables, jnp.asarray(images)[again]))
             np.testing.assert_allclose(found[again], logits, rtol=1e-3, atol=1e-6)
@@ -172,7 +172,7 @@ def test_maps_of_a_teacher_that_averages(tiny, tmp_path):
     context, store = runs.context(keys, tmp_path), LabelStore.open(tmp_path / "labels/set")
     teacher, dset = context.teachers[0], context.load_set(0)
     assert store.places == (2, 2) and store.read(0)[1]["rows"].shape == (2, 4, 2)
-    rows = relabel.order(0, 0, 6, 4)[0]
+    rows = labelling.order(0, 0, 6, 4)[0]
     say = labeller.compiled_answer((teacher.frozen,), "eval", "mean", True)
     variables = [jax.tree.map(jnp.asarray, teacher.variables())]
     values, indices = maps.compress(say(variables, jnp.asarray(dset.images)[rows]), 2)

@@ -422,6 +422,9 @@ def test_figures_of_a_result() -> None:
     wrong = result | {"wrong_labels": {"count": 3, "of": 20}}
     assert study_metric.figure("wrong_labels", wrong, "ConvNet") == (0.15, None, None)
     assert study_metric.figure("wrong_labels", result, "ConvNet") is None
+    common = {"protocol": {"rows": {"set": {"soft": {"mean": 0.5, "std": 0.1, "n": 3}}}}}
+    assert study_metric.figure("protocol.soft", common, "ConvNet") == (0.5, 0.1, 3)
+    assert study_metric.figure("protocol.soft", result, "ConvNet") is None
     assert study_metric.figure("accuracy", result, "MLP") == (0.4, 0.1, 3)
 
 

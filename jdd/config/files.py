@@ -18,6 +18,7 @@ from jdd import specs
 from jdd.errors import BadInput, JddError, nearest
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import Key, checked, unknown
+from jdd.schema.protocols import OWN
 from jdd.schema.python_file import broken, execute
 from jdd.schema.values import flat, is_mapping, nested
 from jdd.specs.base import Spec, validate_spec
@@ -197,7 +198,8 @@ def stage_names(config: Common) -> tuple[str, ...]:
     names = tuple(s.name if isinstance(s, Phase) else s for s in _stages(config))
     quality = getattr(config, "quality", None)  # of methods that make a generator
     measured = ("quality",) if quality is not None and quality.images else ()
-    return (*names, *measured, *(("scores",) if config.scores else ()))
+    common = ("protocol",) if config.eval.protocol != OWN else ()
+    return (*names, *measured, *(("scores",) if config.scores else ()), *common)
 
 
 def phases(config: Common) -> tuple[Phase, ...]:

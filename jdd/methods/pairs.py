@@ -13,11 +13,12 @@ import optax
 from jdd.data.pairs import PairDataset, PairSplit
 from jdd.methods.base import Method, Problem, State, recipe
 from jdd.product.pairs import PairSet
-from jdd.schema.pairs import PROTOCOLS, PairConfig, Towers, protocol
+from jdd.schema.pairs import PairConfig, Towers
+from jdd.schema.protocols import PAIRS, of_pairs
 from jdd.schema.values import section
 from jdd.storage import tensors
 
-VL_PROTOCOL, LORS_PROTOCOL = PROTOCOLS["vl"], PROTOCOLS["lors"]
+VL_PROTOCOL, LORS_PROTOCOL = PAIRS["vl"], PAIRS["lors"]
 
 
 def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def pair_recipe(config: PairConfig, problem: Problem, steps: int, **train: Any) 
       train: entries of ``recipe["train"]`` that replace the protocol's.
     """
     encoder = cast(PairDataset, problem.data).encoder
-    published = protocol(config.protocol, config.eval.epochs, config.eval.batch)
+    published = of_pairs(config.protocol, config.eval.epochs, config.eval.batch)
     found = recipe(problem, steps, **{"loss": "nce", **published, **train})
     weights = config.towers.weights
     return found | {

@@ -12,7 +12,10 @@ from jdd.product.files import AnyProduct
 from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
 
-_OFF = 0.1  # how far from a whole number, of 255, rounding leaves an 8-bit pixel
+# Steps between black and white: of 8-bit pictures, and of scikit-learn's digits.
+_STEPS = (255, 16)
+_OFF = 0.1 / 255  # how far rounding in the normalisation moves a pixel
+_ROWS = 64  # images at a time
 
 
 class Bytes(NamedTuple):
@@ -26,7 +29,7 @@ class Bytes(NamedTuple):
     stored: of stored labels and their views, as they lie on disk.
     texts:  of text vectors, float32.
     net:    of a generator's weights, float32.
-    count:  the number of classes, of pairs the number of pairs.
+    units:  the number of classes, of pairs the number of pairs.
     """
 
     pixels: int
@@ -35,7 +38,7 @@ class Bytes(NamedTuple):
     stored: int
     texts: int
     net: int
-    count: int
+    units: int
 
     @property
     def total(self) -> int:
@@ -45,11 +48,11 @@ class Bytes(NamedTuple):
     @property
     def each(self) -> float:
         """The bytes a class, of pairs the bytes a pair."""
-        return self.total / self.count
+        return self.total / self.units
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``bytes`` of result.json; parts that are 0 are left out."""
-        parts = {name: n for name, n in self._asdict().items() if n and name != "count"}
+        parts = {name: n for name, n in self._asdict().items() if n and name != "units"}
         per = "per_pair" if self.texts else "per_class"
         return {per: self.each, "total": self.total, **parts}
 
@@ -81,9 +84,9 @@ def images(product: DistilledSet, bits: int, stored: int = 0) -> Bytes:
 def precision(images: np.ndarray, transform: Transform) -> int:
     """Return the bits of a number of images that lose nothing: 8, or 32 of float32.
 
-    8 where every pixel p in [0, 1] has 255 p within 0.1 of a whole number from 0 to 255: stored in
-    8 bits it is the same within the rounding of the normalisation. Whitening of the kind 'kip' does
-    not lead back to pixels: 32.
+    8 where every pixel is k / 255, or k / 16, of a whole number k: stored in 8 bits it is the same
+    within the rounding of the normalisation. Whitening of the kind 'kip' does not lead back to
+    pixels: 32.
 
     Args:
       images: ``[n, h, w, c]`` in the space of ``transform``.
@@ -91,6 +94,19 @@ def precision(images: np.ndarray, transform: Transform) -> int:
     """
     if transform.zca_image is not None:
         return 32
-    levels = 255 * np.asarray(transform.inverse(images), np.float64)
-    whole = np.clip(np.round(levels), 0, 255)
-    return 8 if bool(np.all(np.abs(levels - whole) < _OFF)) else 32
+    if transform.zca_matrix is not None and transform.zca_inverse is None:
+        matrix = transform.zca_matrix.astype(np.float64)  # inverted once, not for every block
+        transform = transform._replace(zca_inverse=np.linalg.inv(matrix).astype(np.float32))
+    left = set(_STEPS)
+    for lo in range(0, len(images), _ROWS):
+        pixels = np.asarray(transform.inverse(images[lo : lo + _ROWS]), np.float64)
+        left = {steps for steps in left if _whole(pixels, steps)}
+        if not left:
+            return 32
+    return 8
+
+
+def _whole(pixels: np.ndarray, steps: int) -> bool:
+    """Return whether all pixels are on one of ``steps + 1`` levels from 0 to 1."""
+    levels = np.clip(np.round(steps * pixels), 0, steps) / steps
+    return bool(np.all(np.abs(pixels - levels) < _OFF))

@@ -10,7 +10,16 @@ from typing import Any
 
 from jdd import __version__
 from jdd.errors import BadInput
-from jdd.report import comparison_page, comparison_quality, plain, recalls, recipe, runs, training
+from jdd.report import (
+    comparison_page,
+    comparison_protocol,
+    comparison_quality,
+    plain,
+    recalls,
+    recipe,
+    runs,
+    training,
+)
 from jdd.report.evidence import Evidence, Score
 from jdd.report.evidence import score as read_score
 from jdd.report.html import THIN, duration, size
@@ -121,6 +130,8 @@ def _run(run: Run) -> dict[str, Any]:
         "teachers": evidence.teachers,
         "published": result.get("published"),
         **({"quality": result["quality"]} if result.get("quality") else {}),
+        **({"protocol": result["protocol"]} if result.get("protocol") else {}),
+        **({"bytes": result["bytes"]} if result.get("bytes") else {}),
         "seconds": training.seconds_of(evidence),
         "seconds_without_full": training.total_seconds(evidence),
         "peak_memory_bytes": result.get("peak_memory_bytes"),
@@ -173,6 +184,11 @@ def in_words(found: Found) -> str:
             words = plain.table(heads, rows, left=2).replace(THIN, " ")
             lines.append(f"quality: {quality.note}".replace(THIN, " ") + f"\n{words}")
         parts.append("\n".join(lines))
+    for ranking in comparison_protocol.rankings(found):
+        heads = ["set", "run", *ranking.heads]
+        rows = [[row.method, row.run or "-", *row.figures] for row in ranking.rows]
+        words = plain.table(heads, rows, left=2).replace(THIN, " ")
+        parts.append(f"{ranking.title}\n{ranking.note}\n{words}")
     if found.unfinished:
         lines = [
             f"{'diverged' if r.diverged else 'not finished'}: {r.name} ({r.reached})"

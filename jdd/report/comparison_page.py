@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jdd import __version__
-from jdd.report import comparison_quality, cost, pictures, recalls, training
+from jdd.report import comparison_protocol, comparison_quality, cost, pictures, recalls, training
 from jdd.report.accuracy import Bar
 from jdd.report.collapse import sentences
 from jdd.report.comparison_images import Grid
@@ -110,6 +110,7 @@ def render(found: Found) -> str:
         metric=" and ".join(sorted({_metric(group) for group in found.groups})),
         examples=" or ".join(sorted({g.runs[0].evidence.examples for g in found.groups})),
         sections=[_section(group, room) for group in found.groups],
+        rankings=comparison_protocol.rankings(found),
         origins=list(_origins(found)),
         version=__version__,
     )

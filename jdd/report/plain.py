@@ -53,6 +53,62 @@ def parts(found: Mapping[str, Any]) -> str:
     return ", ".join(sizes).replace(html.THIN, " ")
 
 
+# Rows of a common protocol, in words.
+ROWS = {
+    "set": "this set",
+    "random": "random real images",
+    "random_bytes": "random real images of as many bytes",
+    "herding": "herding",
+    "kcenter": "k-center",
+    "el2n": "EL2N, the easiest",
+}
+
+
+def protocol_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of a common protocol, the best first.
+
+    Cells: what, images a class, bytes a class, accuracy by the set's own recipe, soft, hard.
+    """
+    rows = found.get("rows") or {}
+    ordered = sorted(rows, key=lambda name: -rows[name]["soft"]["mean"])
+    return [
+        [
+            ROWS.get(name, name),
+            f"{rows[name]['images_per_class']:g}",
+            html.size(rows[name]["bytes_per_class"]).replace(html.THIN, " "),
+            *(
+                accuracy(one["mean"], one["std"], one["n"]) if one else "-"
+                for one in (rows[name][column] for column in ("own", "soft", "hard"))
+            ),
+        ]
+        for name in ordered
+    ]
+
+
+PROTOCOL_HEADS = ["", "images a class", "bytes a class", "own recipe, %", "soft, %", "hard, %"]
+
+
+def protocol_words(found: Mapping[str, Any]) -> str:
+    """Return what a common protocol trains, and its teacher, in one sentence."""
+    flip = "flip" if found["flip"] else "no flip"
+    crop = {"resized": "resized crop", "padded": "shifted crop"}[found["crop"]]
+    teacher = found["teacher"]
+    return (
+        f"Protocol {found['name']}: {found['epochs']} epochs, batches of {found['batch']}, "
+        f"{found['optimizer']} at {found['lr']:g}, a cosine stretched by {found['stretch']:g}, "
+        f"{found['mix']}, {crop}, {flip}; soft: KL at T = {found['temperature']:g} from one "
+        f"teacher, a {classifier(teacher)}, weights {teacher['digest']}; hard: the classes in a "
+        f"view; students {found['student']}"
+    )
+
+
+def protocol(found: Mapping[str, Any]) -> str:
+    """Return ``result.json``'s figures by a common protocol as a table; '' if there are none."""
+    if not found:
+        return ""
+    return f"{protocol_words(found)}\n{table(PROTOCOL_HEADS, protocol_rows(found))}"
+
+
 def quality(found: Mapping[str, Any]) -> str:
     """Return ``result.json``'s figures of generated images as one line."""
     net, tested = found["classifier"], found["test"]

@@ -14,7 +14,7 @@ import jax
 
 from jdd import nets, parallel, rng
 from jdd.config.files import stage_names
-from jdd.data import Dataset
+from jdd.data import Dataset, load
 from jdd.data.pairs import PairDataset
 from jdd.errors import BadInput
 from jdd.methods.base import Problem, net_options
@@ -80,6 +80,14 @@ class RunContext:
         """Return the training data of the experts, or of the full baseline if not ``flat``."""
         data: Dataset = self.source if flat else self.data
         return data
+
+    @functools.cached_property
+    def normalised(self) -> Dataset:
+        """The dataset by its own mean and deviation, of a whitened one too."""
+        if not self.data.transform.whitens:
+            data: Dataset = self.data
+            return data
+        return load(dataclasses.replace(self.config.data, zca="none"))
 
     @property
     def baseline_nets(self) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ from jdd.run import set_schema
 from jdd.run import workdir as workdirs
 from jdd.run.context import validate_weights
 from jdd.schema.common import Common
-from jdd.schema.pairs import PROTOCOLS, PairConfig
-from jdd.schema.pairs import protocol as named_protocol
+from jdd.schema.pairs import PairConfig
+from jdd.schema.protocols import OWN, PAIRS, of_pairs
 from jdd.specs import Spec
-from jdd.stages import validation
+from jdd.stages import protocol, validation
 from jdd.training import recipe as recipes
 
 # Entries of ``recipe["train"]`` that config keys replace.
@@ -70,6 +70,7 @@ def prepare(product: AnyProduct, loaded: configs.Loaded, directory: Path) -> Rea
     if config.scores:
         found = f"true, of a product of kind {product.kind!r}"
         raise BadInput("config.scores", found, "false: scores are of fixed sets of images")
+    protocol.validate(config, "distill")
     workdirs.validate(directory, config)
     dataset: Any
     if isinstance(product, PairSet):
@@ -100,7 +101,7 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
     if isinstance(product, PairSet) and "protocol" in given:
         product = _by_protocol(product, str(given["protocol"]))
         lengths = (int(given.get(key) or 0) for key in ("eval.epochs", "eval.batch"))
-        if published := named_protocol(str(given["protocol"]), *lengths):
+        if published := of_pairs(str(given["protocol"]), *lengths):
             train, longer = train | published | {"loss": train["loss"]}, 0
     for key, entry in _TRAIN.items():
         if given.get(key):
@@ -122,8 +123,8 @@ def _retrained(product: PairSet | GeneratorSet, given: Mapping[str, Any]) -> Pai
 def _by_protocol(product: PairSet, name: str) -> PairSet:
     """Return the pairs with the name of the protocol of their evaluation in their recipe."""
     stated = product.recipe.get("protocol", "own")
-    if name not in PROTOCOLS or name == "own" != stated:
-        others = ", ".join(other for other in PROTOCOLS if other != "own" or stated == "own")
+    if name not in PAIRS or name == OWN != stated:
+        others = ", ".join(other for other in PAIRS if other != "own" or stated == "own")
         found = f"{name} of a set whose recipe is by {stated}"
         raise BadInput("config.protocol", found, f"one of {others}")
     return product if name == "own" else product.with_recipe(product.recipe | {"protocol": name})

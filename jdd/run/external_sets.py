@@ -29,7 +29,17 @@ from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON, FULL
 from jdd.specs import Spec
-from jdd.stages import baselines, classifier, evaluate, full, quality, report, scores, validation
+from jdd.stages import (
+    baselines,
+    classifier,
+    evaluate,
+    full,
+    protocol,
+    quality,
+    report,
+    scores,
+    validation,
+)
 from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
@@ -90,6 +100,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
         assumed.append(f"it names no learning rate: nets are trained at {rules.rate(dset)}")
     dataset = dataset._replace(notes=(*(f"--set: {note}" for note in assumed), *dataset.notes))
     scores.validate(config, tasks.objective(dset.recipe)["kind"])
+    protocol.validate(config, tasks.objective(dset.recipe)["kind"])
     return _measure(
         external_products.Ready(dset, dataset, config, notes), source, directory, command
     )
@@ -132,7 +143,8 @@ def _measure(
         metrics.validate_wandb()
     if measures := quality.STAGE.name in configs.stage_names(config):
         classifier.validate(context)
-    if measures or not full.STAGE.done(context):
+    protocol.validate_nets(context)
+    if measures or protocol.STAGE.on(context) or not full.STAGE.done(context):
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
     with jax.default_matmul_precision(config.precision), locked(directory):
@@ -153,7 +165,7 @@ def _measure(
             if words := preview.unnamed(dset):
                 session.say(f"distilled.png: {words}")
             measured = [evaluate.STAGE, full.STAGE, scores.STAGE]
-            measured += [quality.STAGE] * measures
+            measured += [quality.STAGE] * measures + [protocol.STAGE]
             for stage in measured:
                 if not stage.done(context):
                     with guarded(stage.name, config, dataset):

@@ -25,6 +25,7 @@ from jdd.stages import (
     distill,
     evaluate,
     phases,
+    protocol,
     registry,
     relabel,
     report,
@@ -127,7 +128,9 @@ def prepare(
         notes += [line for line in added if line not in notes]
     if config.spec.validate_data:
         config.spec.validate_data(configs.flat(config), cast(Any, loaded))
-    scores.validate(config, str(configs.flat(config).get("objective", "distill")))
+    objective = str(configs.flat(config).get("objective", "distill"))
+    scores.validate(config, objective)
+    protocol.validate(config, objective)
     if isinstance(loaded, pairs.PairDataset):
         context = RunContext(config, loaded, directory, command)
         _validate_pairs(cast(PairConfig, config), loaded)
@@ -145,6 +148,7 @@ def prepare(
         relabel.validate(context)
     if "quality" in configs.stage_names(config) or classifier.curved(context):
         classifier.validate(context)
+    protocol.validate_nets(context)
     return context
 
 
@@ -202,7 +206,7 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
         workdirs.writable("config.experts.dir", context.store_path)
     if "squeeze" in names:
         workdirs.writable("config.squeeze.dir", context.squeeze_path)
-    if names & {"full", "quality"}:
+    if names & {"full", "quality", "protocol"}:
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):

@@ -31,7 +31,8 @@ def read(directory: Path) -> dict[str, Any]:
     """Return result.json of a directory, with the final line for the user as ``summary``."""
     text = (directory / "result.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
-    parts = [scores(found), quality(found), normalisations(found)]
+    parts = [plain.protocol(found.get("protocol") or {})]
+    parts += [scores(found), quality(found), normalisations(found)]
     parts += _collapsed(found, directory)
     parts.append(headline(found, directory))
     return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jdd.schema.key import AUTO, FALSE, TRUE, group, keys_of, like, option
 from jdd.schema.latent import Latent
+from jdd.schema.protocols import COMMON as COMMON_PROTOCOLS
+from jdd.schema.protocols import OWN
 from jdd.schema.training import with_options
 from jdd.training.recipe import AS_RECIPE
 from jdd.training.schedules import Multistep
@@ -181,6 +183,16 @@ class Eval:
         minimum=0,
     )
     curve_n: int = option(2, "nets per point of the accuracy curve", resumable=True, minimum=1)
+    protocol: str = option(
+        OWN,
+        "own: nets are trained by the set's recipe; common (ResNet18) and common-small (ConvNetBN "
+        "of width 32): by one protocol for all sets too, next to random images and coresets "
+        "(docs/protocol.md)",
+        choices=(OWN, *COMMON_PROTOCOLS),
+        resumable=True,
+        later=True,
+        sparse=True,
+    )
 
 
 @dataclass(frozen=True)

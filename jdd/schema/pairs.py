@@ -9,6 +9,7 @@ from typing import Any
 from jdd.errors import BadInput
 from jdd.schema.common import Baselines, Common, Data, Eval, Net
 from jdd.schema.key import AUTO, group, like, option, show
+from jdd.schema.protocols import OWN, PAIRS
 
 
 @dataclass(frozen=True)
@@ -143,38 +144,6 @@ class TowerNet(Net):
     )
 
 
-# Published protocols of training on a set of pairs: entries of ``recipe["train"]``.
-#   vl    Wu et al., TMLR 2024: both towers at the rate learned for the image tower; the drop of
-#         the rate comes after the last epoch.
-#   lors  Xu et al., ICML 2024: ceil(n / b) batches an epoch, each drawn anew.
-# Both say one epoch less than they train.
-PROTOCOLS: dict[str, dict[str, Any]] = {
-    "own": {},
-    "vl": {
-        "epochs": 51, "passes": 51, "batch": 64, "momentum": 0.9, "weight_decay": 5e-4,
-        "drop": None, "loss": "nce", "order": "shuffled", "rates": "image", "test_every": 0,
-    },
-    "lors": {
-        "epochs": 101, "passes": 101, "batch": 128, "momentum": 0.9, "weight_decay": 5e-4,
-        "drop": {"after_epoch": 51, "factor": 0.1, "reset_momentum": True},
-        "loss": "wbce", "order": "drawn", "rates": "own", "test_every": 10,
-    },
-}  # fmt: skip
-
-
-def protocol(name: str, epochs: int = 0, batch: int = 0) -> dict[str, Any]:
-    """Return a protocol's entries of ``recipe["train"]``, at another length or batch if given.
-
-    The rate drops after epoch E // 2 + 1 of E, as published for 101.
-    """
-    found = dict(PROTOCOLS[name])
-    if found and epochs:
-        found |= {"epochs": epochs, "passes": epochs}
-        if found["drop"]:
-            found["drop"] = found["drop"] | {"after_epoch": epochs // 2 + 1}
-    return found | ({"batch": batch} if found and batch else {})
-
-
 @dataclass(frozen=True)
 class PairConfig(Common):
     """Keys of every method that distils pairs."""
@@ -184,7 +153,7 @@ class PairConfig(Common):
         "own",
         "how towers are trained on the set: as the method does, or as published: vl (51 epochs, "
         "InfoNCE), lors (101 epochs, batches drawn anew, wBCE; its best test in a column too)",
-        choices=tuple(PROTOCOLS),
+        choices=tuple(PAIRS),
         later=True,
         sparse=True,
     )
@@ -219,6 +188,12 @@ def validate_pairs(values: Mapping[str, Any]) -> None:
     if values["lora.rank"] and values["towers.frozen"]:
         found = f"true with lora.rank={values['lora.rank']}, which freezes the image tower too"
         raise BadInput("config.towers.frozen", found, "false, or --config.lora.rank=0 with it")
+    if values["eval.protocol"] != OWN:
+        others = " or ".join(name for name in PAIRS if name != OWN)
+        found = f"{values['eval.protocol']} with pairs"
+        raise BadInput(
+            "config.eval.protocol", found, f"own, or for pairs --config.protocol={others}"
+        )
     for name, allowed in _FIXED.items():
         if values[name] not in allowed:
             found = f"{show(values[name])} with pairs"
@@ -246,7 +221,7 @@ EVAL = {  # values of 'auto' by protocol; those of "own" are a method's, if it h
     "own": {"eval.epochs": 150, "eval.batch": 64},
     **{
         name: {"eval.epochs": train["epochs"], "eval.batch": train["batch"]}
-        for name, train in PROTOCOLS.items()
+        for name, train in PAIRS.items()
         if train
     },
 }

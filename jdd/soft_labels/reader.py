@@ -27,6 +27,7 @@ class LabelReader:
       epochs: the number of epochs to read.
       shared: inputs common to all students and steps (``soft_labels/objective.py``).
       weights: weights of the images' losses, ``[k, n]``; None for equal weights.
+      together: epochs of a piece at most; 0: as many as ``ROOM`` holds.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LabelReader:
         epochs: int,
         shared: Tree = None,
         weights: np.ndarray | None = None,
+        together: int = 0,
     ):
         self._stores, self._classes, self.epochs = list(stores), np.asarray(classes), epochs
         self._weights = weights
@@ -44,7 +46,7 @@ class LabelReader:
         first = self._read(self._stores[0], 0)
         self.per_epoch = int(first["index"].shape[0])
         one = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
-        most = max(1, ROOM // (one * len(self._stores)))
+        most = max(1, together or ROOM // (one * len(self._stores)))
         # A divisor: all pieces have one shape, so that the step is compiled once.
         self._together = max(d for d in range(1, epochs + 1) if epochs % d == 0 and d <= most)
 

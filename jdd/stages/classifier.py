@@ -8,32 +8,24 @@ It is stored in the cache folder, ``classifiers/<hash of its settings>``, and sh
 
 from __future__ import annotations
 
-import functools
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jdd import nets, rng
-from jdd.data import cache
 from jdd.errors import BadInput
-from jdd.evaluation.accuracy import accuracy
 from jdd.evaluation.predict import Outputs, outputs
 from jdd.generative.quality import figures as figures_of
 from jdd.nets import Net
-from jdd.pretrained import store as stores
-from jdd.pretrained import train
-from jdd.pretrained.store import Store
-from jdd.run.context import RunContext, fingerprint
-from jdd.run.session import Session, locked
-from jdd.schema.common import Experts
+from jdd.run.context import RunContext
+from jdd.run.session import Session
 from jdd.schema.quality import Quality
+from jdd.stages import cached_net
 from jdd.stages.base import Estimate, timed
-from jdd.stages.experts import training_cost
+from jdd.stages.cached_net import CachedNet
 from jdd.training.recipe import Recipe
-from jdd.training.schedules import Cosine
 
 LINE = "quality-classifier"  # the name of its lines in the metrics
 _BATCH, _RATE = 64, 0.01
@@ -96,30 +88,16 @@ def trained(context: RunContext, session: Session) -> Classifier:
       BadInput: ``quality.net`` cannot be built for these images.
       Interrupted: a signal arrived; complete epochs are stored.
     """
-    net, recipe, store, epochs = _made(context)
-    known = context.recall("quality-classifier").get(store.directory.name)
-    with locked(store.directory, session):
-        missing = store.epochs(0) < epochs
-        if missing:
-            steps = recipe.steps_per_epoch(context.data.train.size)
-            rates = Cosine().rates(_RATE, epochs * steps, steps)
-            train.train(
-                store, net, recipe, rates, context.data, 1, epochs, 0, session,
-                context.devices, stage=LINE, keep_all=False, named="",
-            )  # fmt: skip
-            session.metrics.stop(LINE)
-        variables = store.read_group(0, epochs)
-        if known is None or missing:
-            known = float(accuracy(net, variables, context.data.test, session)[0])
-            context.remember("quality-classifier", store.directory.name, known)
+    found = _made(context)
+    variables, known = cached_net.trained(context, context.data, found, session, LINE)
     facts = {
-        "net": net.name,
-        "width": store.settings["net_options"].get("width"),
-        "epochs": epochs,
+        "net": found.net.name,
+        "width": found.store.settings["net_options"].get("width"),
+        "epochs": found.epochs,
         "accuracy": known,
-        "digest": store.digest(0, epochs),
+        "digest": found.store.digest(0, found.epochs),
     }
-    return Classifier(net, jax.tree.map(lambda a: np.asarray(a)[0], variables), facts)
+    return Classifier(found.net, jax.tree.map(lambda a: np.asarray(a)[0], variables), facts)
 
 
 def validate(context: RunContext) -> None:
@@ -147,16 +125,12 @@ def curved(context: RunContext) -> bool:
 
 def estimate(context: RunContext) -> Estimate:
     """Return the cost of training it; none if it is in the cache."""
-    net, recipe, store, epochs = _made(context)
-    if store.epochs(0) >= epochs:
-        return Estimate(0.0, 0, "the classifier is in the cache")
-    cost = training_cost(net, recipe, context.data, 1, epochs, 1, context.devices)
-    return cost._replace(note=f"the classifier: {cost.note}")
+    return _made(context).estimate(context.data, context.devices, "the classifier")
 
 
 def seconds(context: RunContext, images: np.ndarray, n: int) -> float:
     """Return how long the figures of ``n`` images take, timed on a few by an untrained net."""
-    net, found = _made(context)[0], keys(context)
+    net, found = _made(context).net, keys(context)
     assert found is not None
     own = Classifier(net, net.init(rng.key(0, "estimate")), {})
     shown = np.nan_to_num(images)
@@ -172,36 +146,19 @@ def seconds(context: RunContext, images: np.ndarray, n: int) -> float:
 
 def identity(context: RunContext) -> str:
     """Return the hash of every setting that changes the classifier."""
-    return _made(context)[2].directory.name
+    return _made(context).store.directory.name
 
 
-def _made(context: RunContext) -> tuple[Net, Recipe, Store, int]:
-    """Return its net, recipe, store and number of epochs."""
+def _made(context: RunContext) -> CachedNet:
+    """Return it, trained or not."""
     found, data = keys(context), context.data
     assert found is not None
     wide = found.net in nets.NAMES and "width" in nets.options_of(found.net)
     options = {"width": found.width} if wide else {}
+    recipe = Recipe(batch=_BATCH, momentum=0.9, weight_decay=5e-4, classes=data.classes)
     try:
-        net = _net(found.net, data.shape, data.classes, tuple(options.items()))
+        return cached_net.of(
+            context, data, "classifiers", found.net, options, recipe, found.epochs, _RATE
+        )
     except BadInput as error:
         raise BadInput("config.quality.net", error.found, error.allowed) from error
-    own = Experts(lr=_RATE, momentum=0.9, weight_decay=5e-4, batch=_BATCH, epochs=found.epochs)
-    recipe = Recipe(
-        batch=_BATCH, momentum=own.momentum, weight_decay=own.weight_decay, classes=data.classes
-    )
-    settings = stores.settings(
-        data, found.net, options, own, 1, schedule="cosine", epochs=found.epochs
-    )
-    folder = cache.folder(context.config.data.cache_dir) / "classifiers" / fingerprint(settings)
-    return net, recipe, _store(folder, net, settings), found.epochs
-
-
-def _store(folder: Path, net: Net, settings: dict[str, Any]) -> Store:
-    like = jax.eval_shape(net.init, jax.random.key(0))
-    return Store(folder, settings, like, key="data.cache_dir")
-
-
-@functools.lru_cache(maxsize=8)
-def _net(name: str, shape: tuple[int, int, int], classes: int, options: tuple[Any, ...]) -> Net:
-    # One object per net: it is the key of compiled programs.
-    return nets.make(name, shape, classes, **dict(options))

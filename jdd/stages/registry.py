@@ -120,6 +120,14 @@ STAGES: tuple[Entry, ...] = (
         smaller=("eval.at_once", "eval.batch", "net.width"),
     ),
     Entry(
+        name="protocol",
+        help="with --config.eval.protocol=common: the set by one protocol for all sets",
+        module="jdd.stages.protocol:STAGE",
+        makes="figures",
+        inputs=("distill", "recover"),
+        smaller=("eval.at_once", "data.stream"),
+    ),
+    Entry(
         name="report",
         help="write report.html again; without --config by the config of --workdir",
         module="jdd.stages.report:STAGE",

@@ -14,11 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jdd import parallel, rng
 from jdd.augment import randaugment, views
 from jdd.errors import BadInput
 from jdd.methods import decoupled
@@ -27,10 +24,9 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.schema.decoupled import MAGNITUDE
-from jdd.soft_labels import codec, maps, modes
-from jdd.soft_labels import teacher as labeller
+from jdd.soft_labels import codec, modes
 from jdd.soft_labels.store import LabelStore, digest
-from jdd.stages import label_stores, squeeze
+from jdd.stages import label_stores, labelling, squeeze
 from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.stages.baselines import random_sets
 from jdd.stages.costs import example
@@ -139,84 +135,24 @@ def _run(context: RunContext, session: Session) -> None:
 def _label(
     context: RunContext, store: LabelStore, images: np.ndarray, seed: int, session: Session
 ) -> None:
-    config = context.config
-    epochs, batch = config.eval.epochs, min(config.eval.batch, len(images))
-    store.create()
-    bar = session.bar(epochs, f"relabel {store.directory.name}", start=store.epochs())
-    label = Labeller(context, context.teachers, images, batch)
-    if not store.has_images():
-        # In the first epoch's order: teachers that use batch statistics then see all classes.
-        store.write_images(label.images(order(seed, 0, len(images), batch)))
-    for epoch in range(store.epochs(), epochs):
-        session.check()
-        index = order(seed, epoch, len(images), batch)
-        found = [label(seed, epoch, step, rows) for step, rows in enumerate(index)]
-        packed = [views.pack(view) for view, _ in found]
-        stacked = {name: np.stack([one[name] for one in packed]) for name in packed[0]}
-        logits = np.stack([z for _, z in found]) if store.mode == "views" else None
-        store.write(epoch, index, stacked, logits)
-        bar.update(epoch + 1)
-    bar.close()
+    epochs, n = context.config.eval.epochs, len(images)
+    batch = min(context.config.eval.batch, n)
+    label = _labeller(context, context.teachers, images, batch)
+    name = f"relabel {store.directory.name}"
+    labelling.fill(store, label, epochs, n, batch, seed, session, name)
 
 
-def order(seed: int, epoch: int, n: int, batch: int) -> np.ndarray:
-    """Return the images of an epoch's steps, ``[steps, batch]``: each of them, once or twice."""
-    rows = rng.host(seed, "relabel/order", epoch).permutation(n).astype(np.int32)
-    steps = codec.steps_per_epoch(n, batch)
-    return np.resize(rows, steps * batch).reshape(steps, batch)
-
-
-class Labeller:
-    """``f(seed, epoch, step, rows [b]) -> (view, logits [b, classes])`` over one set of images.
-
-    Logits are None but in mode views.
-    """
-
-    def __init__(
-        self, context: RunContext, teachers: Sequence[Teacher], images: np.ndarray, batch: int
-    ):
-        config, relabel = context.decoupled, context.decoupled.relabel
-        self._mode, self._k = relabel.mode, relabel.k
-        self._images, self._pixels = jnp.asarray(images), randaugment.of(context.data.transform)
-        self._draw = labeller.drawer(
-            decoupled.spec(config, images.shape[1:]), batch, tuple(images.shape[1:3])
-        )
-        nets = tuple(teacher.frozen for teacher in teachers)
-        by_place = self._mode == "map"
-        over = tuple(context.devices)
-        self._teacher_logits = labeller.compiled_answer(
-            nets, relabel.bn, relabel.combine, by_place, over
-        )
-        self._variables = parallel.everywhere([t.variables() for t in teachers], over)
-        self._steps = codec.steps_per_epoch(len(images), batch)
-
-    def __call__(self, seed: int, epoch: int, step: int, rows: np.ndarray) -> tuple[Any, Any]:
-        view = self._draw(rng.key(seed, "relabel/view", epoch * self._steps + step))
-        if self._mode != "views":
-            return jax.device_get(view), None
-        x = labeller.show(self._images, jnp.asarray(rows), view, self._pixels)
-        return jax.device_get((view, self._teacher_logits(self._variables, x)))
-
-    def images(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the label of each whole image, ``[n, ...]`` in the form of ``modes.of_image``.
-
-        Args:
-          index: the images of each step ``[steps, b]``; if an image occurs twice, its first label
-            counts.
-        """
-        found = [self.whole(rows) for rows in index]
-        _, first = np.unique(index, return_index=True)
-        return {name: np.concatenate([one[name] for one in found])[first] for name in found[0]}
-
-    def whole(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the labels of one step's images."""
-        logits = jax.device_get(
-            self._teacher_logits(self._variables, self._images[jnp.asarray(rows)])
-        )
-        if self._mode == "static":
-            return codec.encode(logits, "logits")
-        values, indices = maps.compress(logits, self._k)
-        return {"values": values, "indices": indices}
+def _labeller(
+    context: RunContext, teachers: Sequence[Teacher], images: np.ndarray, batch: int
+) -> labelling.Labeller:
+    """Return the labelling of a run's images by its keys."""
+    config, relabel = context.decoupled, context.decoupled.relabel
+    rule = labelling.Rule(
+        decoupled.spec(config, images.shape[1:]), relabel.mode, relabel.k, relabel.bn,
+        relabel.combine, randaugment.of(context.data.transform),
+    )  # fmt: skip
+    pairs = [(teacher.frozen, teacher.variables()) for teacher in teachers]
+    return labelling.Labeller(rule, pairs, images, batch, context.devices)
 
 
 def _estimate(context: RunContext) -> Estimate:
@@ -224,7 +160,7 @@ def _estimate(context: RunContext) -> Estimate:
     assert isinstance(dset, DistilledSet)
     batch = min(context.config.eval.batch, len(dset.images))
     few = share(batch, context.data.shape, context.devices)
-    label = Labeller(context, context.blank.teachers, np.asarray(dset.images[:few]), few)
+    label = _labeller(context, context.blank.teachers, np.asarray(dset.images[:few]), few)
     rows = np.arange(few, dtype=np.int32)
     step = timed(lambda: label(0, 0, 0, rows)) * batch / few
     config = context.decoupled

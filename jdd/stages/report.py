@@ -25,6 +25,7 @@ from jdd.stages import (
     full,
     label_stores,
     phases,
+    protocol,
     quality,
     registry,
     scores,
@@ -115,6 +116,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         "teachers": squeeze.accuracies(context),
         "scores": scores.results(context),
         **({"quality": found} if (found := quality.results(context)) else {}),
+        **({"protocol": found} if (found := protocol.results(context)) else {}),
         "published": published_figure,
         "published_nets": across,
         "nets": evaluate.costs(context),
@@ -165,6 +167,8 @@ def lines(context: RunContext) -> list[str]:
 def _fingerprint(context: RunContext) -> str:
     scored = [scores.results(context)] if context.config.scores else []
     if found := quality.results(context):
+        scored.append(found)
+    if found := protocol.results(context):
         scored.append(found)
     whole = [full.result(context, net) for net in context.baseline_nets]
     return fingerprint([evaluate.STAGE.fingerprint(context), *whole, *scored])

@@ -7,6 +7,7 @@ recall           of pairs: mean recall on the config's own net; recall.NET: on a
 tr1 ... ir10     of pairs: recall at 1, 5, 10, image to text (tr) and text to image (ir); tr1.NET
 baselines.NAME   of random, full, hard or random_hard
 scores.NAME      of hlr, slr, ior, lrs or ars
+protocol.NAME    of soft or hard labels: the set by the protocol of eval.protocol
 wrong_labels     of the chosen images, the share whose label is not the dataset's own
 seconds          of all stages except the baseline on the whole dataset
 """
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 
 from jdd import config as configs
 from jdd.errors import BadInput, nearest
+from jdd.schema.protocols import OWN
 from jdd.training.printed import NORMS
 
 RECALLS = {
@@ -44,11 +46,13 @@ _SCORES = {
     "lrs": "label-robust score",
     "ars": "augmentation-robust score",
 }
+_COLUMNS = {"soft": "a teacher's labels", "hard": "classes"}
 _NORMED = {f"bn_{way}": words for way, words in NORMS.items()}  # accuracy by a way of batch norm
 NAMES = (
     "accuracy", "accuracy.NET", *_NORMED, "recall", "recall.NET", *RECALLS,
     *(f"baselines.{name}" for name in _BASELINES),
-    *(f"scores.{name}" for name in _SCORES), "wrong_labels", "seconds",
+    *(f"scores.{name}" for name in _SCORES), *(f"protocol.{name}" for name in _COLUMNS),
+    "wrong_labels", "seconds",
 )  # fmt: skip
 
 
@@ -76,6 +80,8 @@ def words(metric: str) -> str:
         return f"{_BASELINES[name]}, in percent"
     if kind == "scores":
         return f"{_SCORES[name]} in percent"
+    if kind == "protocol":
+        return f"test accuracy by the common protocol in percent, {_COLUMNS[name]}"
     if kind == "wrong_labels":
         return "wrong labels among the chosen images, in percent"
     return "time in seconds"
@@ -122,6 +128,8 @@ def validate_measured(metric: str, config: ConfigDict, cell: str, where: str) ->
         for key in _NEEDS.get(name, (name,)):
             if not values.get(f"baselines.{key}", False):
                 needs = f"baselines.{key} on, which is off or not a key of method {config.method}"
+    if kind == "protocol" and values["eval.protocol"] == OWN:
+        needs = "eval.protocol=common or common-small"
     if kind == "scores" and not values["scores"]:
         needs = "scores=True, and baselines.full with it"
     if needs:
@@ -140,6 +148,9 @@ def figure(metric: str, result: Mapping[str, Any], net: str) -> Figure | None:
         spent = dict(result.get("seconds") or {})
         spent = {k: v for k, v in spent.items() if k.partition("-")[0] != "full"}
         return Figure(float(sum(spent.values()))) if spent else None
+    if kind == "protocol":
+        one = ((result.get(kind) or {}).get("rows") or {}).get("set", {}).get(name)
+        return Figure(one["mean"], one["std"], one["n"]) if one else None
     if kind == "wrong_labels":
         counts = result.get(kind)
         return Figure(counts["count"] / counts["of"]) if counts else None

@@ -29,7 +29,8 @@ def draw():
 def test_pixels_of_256_values_take_a_byte_and_learned_ones_four(draw):
     whole = draw.integers(0, 256, SHAPE)
     labels = np.repeat(np.arange(3, dtype=np.int32), 2)
-    for pixels, bits in ((whole / 255, 8), (whole / 255 + 0.3 / 255, 32), (whole / 254, 32)):
+    cases = [(whole / 255, 8), (whole % 17 / 16, 8), (whole / 255 + 0.3 / 255, 32)]
+    for pixels, bits in [*cases, (whole / 254, 32)]:
         found = size.of(made(pixels, labels))
         assert (found.bits, found.pixels) == (bits, NUMBERS * bits // 8)
         assert found.each == (found.pixels + 4 * 6) / 3
