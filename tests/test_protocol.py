@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jdd
 from jdd import config, nets
 from jdd.augment import views
 from jdd.data import Dataset, Split, normalisation, transform
@@ -171,14 +172,12 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Return a run's folder, and one of a generator's, by a small protocol."""
+    """Return a folder with a run, 'a', by a small protocol."""
     place = tmp_path_factory.mktemp("protocol")
-    cache = {"data.cache_dir": str(place / "cache")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(COMMON, "common-small", TINY)
-        pipeline.run(config.load("random:digits", KEYS | cache), str(place / "a"), "all")
-        keys = KEYS | cache | {"per_class": 2, "quality.images": 0, "baselines.random": 0}
-        pipeline.run(config.load("gaussian:digits", keys), str(place / "b"), "all")
+        keys = KEYS | {"data.cache_dir": str(place / "cache")}
+        pipeline.run(config.load("random:digits", keys), str(place / "a"), "all")
         yield place
 
 
@@ -198,13 +197,30 @@ def test_a_run_has_both_columns_of_every_row(runs):
     assert "By one protocol" in page and "k-center" in page and "136" in page
 
 
-def test_one_teacher_serves_all_sets_of_a_dataset(runs):
-    folders = list((runs / "cache/protocol-teachers").iterdir())
-    assert len(folders) == 2  # the teacher, and the net of early epochs
-    a, b = (json.loads((runs / name / "result.json").read_text())["protocol"] for name in "ab")
-    assert a["teacher"] == b["teacher"] and list(b["rows"]) == ["set", "herding", "kcenter", "el2n"]
-    assert b["rows"]["herding"]["soft"] == a["rows"]["herding"]["soft"]
-    assert b["rows"]["set"]["bytes_per_class"] == 4 * 2 * 64
+def test_the_saved_set_has_the_same_figures_by_the_same_teacher(runs):
+    whole = jdd.evaluate(
+        runs / "a", runs / "b", nets=["MLP"], baselines={"random": 2}, progress=False,
+        eval={"n": 2, "epochs": 1, "protocol": "common-small"},
+        data={"cache_dir": str(runs / "cache")},
+    )  # fmt: skip
+    a = json.loads((runs / "a/result.json").read_text())["protocol"]
+    assert whole["protocol"]["teacher"] == a["teacher"]
+    assert {
+        name: (row["soft"], row["hard"]) for name, row in whole["protocol"]["rows"].items()
+    } == {name: (row["soft"], row["hard"]) for name, row in a["rows"].items()}
+    assert "Protocol common-small: 2 epochs" in whole["summary"]
+    assert len(list((runs / "cache/protocol-teachers").iterdir())) == 2  # and the early net
+
+
+@pytest.mark.slow
+def test_a_generator_is_measured_by_its_images_of_each_epoch(runs):
+    keys = KEYS | {"per_class": 2, "quality.images": 0, "baselines.random": 0}
+    keys["data.cache_dir"] = str(runs / "cache")
+    pipeline.run(config.load("gaussian:digits", keys), str(runs / "g"), "all")
+    a, g = (json.loads((runs / x / "result.json").read_text())["protocol"] for x in "ag")
+    assert list(g["rows"]) == ["set", "herding", "kcenter", "el2n"]
+    assert g["rows"]["herding"]["soft"] == a["rows"]["herding"]["soft"]
+    assert g["rows"]["set"]["bytes_per_class"] == 4 * 2 * 64
 
 
 def test_refusals(tmp_path):
