@@ -18,7 +18,9 @@ class Gan:
     lr: float = option(AUTO, "learning rate of both, by Adam", above=0)
     beta1: float = option(0.0, "Adam's decay of the mean gradient", minimum=0, maximum=0.999)
     beta2: float = option(0.9, "Adam's decay of the squared gradient", minimum=0, maximum=0.9999)
-    batch: int = option(AUTO, "real images of an update, and as many generated ones", minimum=2)
+    batch: int = option(
+        AUTO, "real images of an update, at most all, and as many generated ones", minimum=2
+    )
     parts: int = option(
         1,
         "equal parts of a batch, taken in turn or by several devices; batch norm sees a part",

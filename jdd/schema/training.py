@@ -13,6 +13,7 @@ from jdd.errors import BadInput
 from jdd.schema.key import option, show
 from jdd.training import schedules
 from jdd.training.option import Option, options
+from jdd.training.printed import OPTIMIZERS
 from jdd.training.recipe import AS_RECIPE, Recipe
 
 T = TypeVar("T")
@@ -20,6 +21,14 @@ _SCHEDULE = option(
     AS_RECIPE,
     "what becomes of the learning rate: as the method's recipe has it, or steps down",
     choices=(AS_RECIPE, *schedules.OFFERED),
+    later=True,
+    sparse=True,
+)
+_OPTIMIZER = option(
+    AS_RECIPE,
+    "optimiser of the nets trained on the set: the method's recipe's, or another, at the rate "
+    "eval.lr (muon: of matrices, convolutions' among them, and nadamw of other weights)",
+    choices=(AS_RECIPE, *OPTIMIZERS),
     later=True,
     sparse=True,
 )
@@ -42,7 +51,8 @@ def _field(one: Option) -> Any:
 
 def with_options(group: type[T]) -> type[T]:
     """Return the group ``eval`` with a field for every option that has a key generated here."""
-    fields: list[tuple[str, Any, Any]] = [("schedule", str, _SCHEDULE)]
+    own = {"schedule": _SCHEDULE, "optimizer": _OPTIMIZER}
+    fields: list[tuple[str, Any, Any]] = [(name, str, key) for name, key in own.items()]
     for key, one in _declared().items():
         assert one.rule is not None
         fields.append((key.removeprefix("eval."), one.rule.type, _field(one)))
@@ -63,6 +73,7 @@ def validate(values: Mapping[str, Any]) -> None:
     if values["eval.cutmix"] and ("relabel.mix" in values or "pairs" in values):
         allowed = "0: views are mixed by relabel.mix" if "relabel.mix" in values else "0 for pairs"
         raise BadInput("config.eval.cutmix", show(values["eval.cutmix"]), allowed)
+    _validate_optimizer(values)
     if "pairs" in values and values["eval.test_norm"] not in ("running", "batch"):
         raise BadInput("config.eval.test_norm", values["eval.test_norm"], "running or batch: pairs")
     for kind in schedules.OFFERED:
@@ -71,3 +82,16 @@ def validate(values: Mapping[str, Any]) -> None:
             if values["eval.schedule"] != kind and values[name] != one.default:
                 found = f"{show(values[name])} with eval.schedule={values['eval.schedule']}"
                 raise BadInput(f"config.{name}", found, f"--config.eval.schedule={kind} with it")
+
+
+def _validate_optimizer(values: Mapping[str, Any]) -> None:
+    """Refuse another optimiser at the rate of the recipe's, and where a method has its own key."""
+    name = values["eval.optimizer"]
+    if name == AS_RECIPE:
+        return
+    if "post.optimizer" in values:
+        allowed = f"leave it out; --config.post.optimizer={name} if that is one of its choices"
+        raise BadInput("config.eval.optimizer", name, allowed)
+    if not values["eval.lr"]:
+        found = f"{name}, at the rate of the recipe's optimiser"
+        raise BadInput("config.eval.optimizer", found, "--config.eval.lr=0.001 with it")

@@ -363,6 +363,8 @@ def with_eval_keys(train: Mapping[str, Any], group: Mapping[str, Any]) -> dict[s
         made: Any = schedules.from_json(found) if found.get("kind") == kind else cls()
         changed = dataclasses.replace(made, **options_.bound(cls, "eval", group))
         out |= {"schedule": changed.to_json(), "drop": None}
+    if (optimizer := group.get("optimizer", AS_RECIPE)) != AS_RECIPE:
+        out["optimizer"] = optimizer
     return out
 
 

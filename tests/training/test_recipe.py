@@ -87,6 +87,8 @@ def test_every_key_of_an_option_is_a_key_of_a_config():
     training = {k for k, key in config.COMMON.items() if key.sparse and k.startswith("eval.")}
     own = {
         "eval.schedule",
+        "eval.optimizer",
+        "eval.protocol",
         "eval.ema",
         "eval.cutmix",
         "eval.milestones",
@@ -116,6 +118,8 @@ def test_keys_are_in_config_json_only_where_they_are_set():
         ({"eval.gamma": 0.5}, "config.eval.gamma: 0.5 with eval.schedule=recipe; .*multistep"),
         ({"eval.schedule": "multistep", "eval.milestones": "0,2"}, "numbers above 0"),
         ({"eval.schedule": "cosine"}, "one of recipe, multistep"),
+        ({"eval.optimizer": "muon"}, "config.eval.optimizer: muon, .*--config.eval.lr=0.001"),
+        ({"eval.optimizer": "lion"}, "one of recipe, sgd, adam, adamw, muon"),
     ],
 )
 def test_keys_that_do_not_fit_are_refused(given, words):
@@ -128,6 +132,16 @@ def test_learned_rates_refuse_a_schedule_before_the_data_are_read():
     with pytest.raises(BadInput, match="config.eval.schedule: .*--config.eval.lr=0.01"):
         config.resolve(config.load("dd:digits", given).config)
     config.resolve(config.load("dd:digits", given | {"eval.lr": 0.01}).config)
+
+
+def test_an_optimiser_of_students_has_one_key_a_method():
+    given = {"eval.optimizer": "muon", "eval.lr": 0.001}
+    config.resolve(config.load("mtt:digits", given).config)
+    with pytest.raises(BadInput, match="config.eval.optimizer: muon; .*post.optimizer=muon"):
+        config.resolve(config.load("sre2l:digits", given).config)
+    train = distilled_set.RECIPE["train"]
+    assert recipe.with_eval_keys(train, {"optimizer": "muon"})["optimizer"] == "muon"
+    assert recipe.with_eval_keys(train, {"optimizer": "recipe"}) == train
 
 
 def test_the_keys_reach_the_recipe_of_a_set():
