@@ -23,7 +23,7 @@ from jdd.schema.protocols import COMMON
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
 from jdd.stages import labelling, protocol, protocol_nets, protocol_rows
-from jdd.stages.protocol_nets import Judge
+from jdd.stages.protocol_nets import ProtocolTeacher
 
 NAMES, SHAPE = ("a", "b", "c"), (4, 4, 1)
 TINY = dataclasses.replace(
@@ -48,10 +48,10 @@ def a_set(images, labels, transform, kind="hard"):
 
 
 @pytest.fixture(scope="module")
-def judge():
+def teacher():
     net = nets.make("MLP", SHAPE, 3)
     variables = [jax.device_get(net.init(jax.random.key(i))) for i in (0, 1)]
-    return Judge(net, *variables, {"digest": "d"})
+    return ProtocolTeacher(net, *variables, {"digest": "d"})
 
 
 def test_views_mirror_only_where_the_dataset_allows_it(data):
@@ -71,19 +71,19 @@ def test_views_mirror_only_where_the_dataset_allows_it(data):
     assert protocol_nets.flips(colour) and not protocol_nets.flips(own)
 
 
-def test_students_follow_the_table(data, judge):
+def test_students_follow_the_table(data, teacher):
     found = protocol_rows.Material(np.zeros((1, 120, *SHAPE)), np.zeros((1, 120), np.int32))
     for name, stretch in (("common", 1), ("common-small", 2)):
-        planned = protocol.plan(COMMON[name], found, 3, "soft", "views", judge)
+        planned = protocol.plan(COMMON[name], found, 3, "soft", "views", teacher)
         assert planned.steps == 400 * 3 and planned.recipe.optimizer == "adam"
         epoch = np.arange(1200) // 3
         wanted = 1e-3 * (1 + np.cos(np.pi * epoch / (stretch * 400))) / 2
         np.testing.assert_allclose(planned.rates, wanted, rtol=1e-5, atol=1e-10)
         loss = planned.recipe.distillation
         assert (loss.recipe.loss, loss.recipe.temperature, loss.online) == ("kl", 20.0, False)
-    hard = protocol.plan(COMMON["common"], found, 3, "hard", "online", judge).recipe.distillation
-    soft = protocol.plan(COMMON["common"], found, 3, "soft", "online", judge).recipe.distillation
-    assert hard.recipe.loss == "hard" and not hard.teachers and soft.teachers == (judge.net,)
+    hard = protocol.plan(COMMON["common"], found, 3, "hard", "online", teacher).recipe.distillation
+    soft = protocol.plan(COMMON["common"], found, 3, "soft", "online", teacher).recipe.distillation
+    assert hard.recipe.loss == "hard" and not hard.teachers and soft.teachers == (teacher.net,)
 
 
 def test_rows_are_of_equal_images_and_of_equal_bytes(data):
@@ -112,17 +112,17 @@ def test_a_whitened_set_is_shown_as_normalised_pixels(data):
     assert protocol_rows.in_space(plain.images, plain, data) is plain.images
 
 
-def test_coresets_are_of_the_teachers_features_and_early_errors(data, judge):
+def test_coresets_are_of_the_teachers_features_and_early_errors(data, teacher):
     split, row = data.train, protocol_rows.Row("", 2, 40)
 
     def shown(name):
-        found = protocol_rows.material(row._replace(name=name), None, data, judge, 0)
+        found = protocol_rows.material(row._replace(name=name), None, data, teacher, 0)
         assert found.labels.tolist() == [[0, 0, 1, 1, 2, 2]]
         return found.images[0]
 
-    features = outputs(judge.net, judge.variables, split.images).features
+    features = outputs(teacher.net, teacher.variables, split.images).features
     errors = selection.error_norms(
-        outputs(judge.net, judge.early, split.images).logits, split.labels
+        outputs(teacher.net, teacher.early, split.images).logits, split.labels
     )
     for c in range(3):
         own = np.flatnonzero(split.labels == c)
@@ -134,14 +134,18 @@ def test_coresets_are_of_the_teachers_features_and_early_errors(data, judge):
             np.testing.assert_array_equal(shown(name)[2 * c : 2 * c + 2], split.images[own[rows]])
 
 
-def test_labels_of_a_generator_are_of_the_images_of_their_epoch(judge, tmp_path):
+def test_labels_of_a_generator_are_of_the_images_of_their_epoch(teacher, tmp_path):
     """The store's labels are the teacher's for its views of each epoch's own images."""
     spec = views.Spec(crop="padded", pad=1, flip=0.0, mix="cutmix")
     made = [
         np.random.default_rng(e).standard_normal((6, *SHAPE)).astype(np.float32) for e in (0, 1)
     ]
     label = labelling.Labeller(
-        labelling.Rule(spec, "views"), [(judge.net, judge.variables)], made[0], 4, jax.devices()[:1]
+        labelling.Rule(spec, "views"),
+        [(teacher.net, teacher.variables)],
+        made[0],
+        4,
+        jax.devices()[:1],
     )
     settings = {"form": "logits", "classes": 3, "epochs": 2}
     store = LabelStore(tmp_path / "labels", settings)
@@ -159,7 +163,7 @@ def test_labels_of_a_generator_are_of_the_images_of_their_epoch(judge, tmp_path)
         index, packed, found = store.read(epoch)
         view = views.unpack({k: a[1] for k, a in packed.items()})
         x = labeller.show(jnp.asarray(made[epoch]), jnp.asarray(index[1]), view)
-        logits = judge.net.apply(judge.variables, x, train=False).logits
+        logits = teacher.net.apply(teacher.variables, x, train=False).logits
         np.testing.assert_allclose(found["logits"][1], logits, atol=2e-3)
 
 

@@ -20,7 +20,7 @@ ROOMS: dict[str, str] = {
     "training/schedules": "training/option",  # light
     "training/printed": "training/option",  # light
     "training/recipe": "training/option training/printed training/schedules",  # light
-    "schema": "errors training/option training/recipe training/schedules",  # light
+    "schema": "errors training/option training/printed training/recipe training/schedules",  # light
     "storage": "errors",
     "memory": "errors storage",
     "nets/bert": "",  # a pure function, of which data makes text vectors

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jdd.matching.gradient import length
 
 
-class Judged(NamedTuple):
+class CriticOutput(NamedTuple):
     """The critic's output for images: ``source`` [n] and class ``logits`` [n, classes]."""
 
     source: jax.Array
@@ -35,13 +35,13 @@ def class_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.mean(chosen)
 
 
-def generator_loss(fake: Judged, labels: jax.Array) -> jax.Array:
+def generator_loss(fake: CriticOutput, labels: jax.Array) -> jax.Array:
     """Return L_G (scalar) of generated images of ``labels``."""
     return -jnp.mean(fake.source) + class_loss(fake.logits, labels)
 
 
 def critic_loss(
-    fake: Judged, fake_labels: jax.Array, real: Judged, labels: jax.Array
+    fake: CriticOutput, fake_labels: jax.Array, real: CriticOutput, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return L_D without its penalty, and E[D(x)] - E[D(G)], an estimate of Wasserstein's distance.
 

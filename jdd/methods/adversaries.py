@@ -59,7 +59,9 @@ class Adversaries:
         """Return L_G for the labels of the real batch, the new ``aux``, and the images [-1, 1]."""
         labels, critic = real["labels"], jax.lax.stop_gradient(variables["critic"])
         images, stats = self.generate(variables["generator"], aux["stats"], labels, key)
-        loss = wgan.generator_loss(wgan.Judged(*self.pair.judge(critic, images)), labels)
+        loss = wgan.generator_loss(
+            wgan.CriticOutput(*self.pair.critic_output(critic, images)), labels
+        )
         seen = {**aux["seen"], "loss_generator": loss}
         return loss, jax.lax.stop_gradient({"stats": stats, "seen": seen}), images
 
@@ -74,12 +76,12 @@ class Adversaries:
         fake, stats = self.generate(generator, aux["stats"], wanted, for_z)
         fake = jax.lax.stop_gradient(fake)
         images = gan.in_range(real["images"], self.mean, self.std)
-        truly = wgan.Judged(*self.pair.judge(params, images))
-        judged = wgan.Judged(*self.pair.judge(params, fake))
-        loss, distance = wgan.critic_loss(judged, wanted, truly, real["labels"])
+        of_real = wgan.CriticOutput(*self.pair.critic_output(params, images))
+        of_fake = wgan.CriticOutput(*self.pair.critic_output(params, fake))
+        loss, distance = wgan.critic_loss(of_fake, wanted, of_real, real["labels"])
         share = jax.random.uniform(for_share, (n,), images.dtype)
         penalty = wgan.gradient_penalty(
-            lambda u: self.pair.judge(params, u)[0], images, fake, share
+            lambda u: self.pair.critic_output(params, u)[0], images, fake, share
         )
         loss = loss + self.keys.penalty * penalty
         right = jnp.mean((truly.logits.argmax(1) == real["labels"]).astype(loss.dtype))

@@ -164,13 +164,13 @@ class Pair(NamedTuple):
       stats: the generator's running statistics at the start.
       generate: ``(params, stats, z, labels, train) -> (images [n, h, w, c] in (-1, 1), stats)``;
         ``train`` normalises by the batch's statistics, and updates the running ones.
-      judge: ``(params, images) -> (source [n], class logits [n, classes])``.
+      critic_output: ``(params, images) -> (source [n], class logits [n, classes])``.
     """
 
     init: Callable[[jax.Array], Tree]
     stats: Callable[[], Tree]
     generate: Callable[[Tree, Tree, jax.Array, jax.Array, bool], tuple[jax.Array, Tree]]
-    judge: Callable[[Tree, jax.Array], tuple[jax.Array, jax.Array]]
+    critic_output: Callable[[Tree, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def pair(shape: Shape, classes: int, latent: int, width: int, where: str = "config") -> Pair:
@@ -195,13 +195,13 @@ def pair(shape: Shape, classes: int, latent: int, width: int, where: str = "conf
         return {name: found[name] for name in ("params", "batch_stats") if name in found}
 
     makes = declared_as(maker, jnp.zeros((1, latent)), False)
-    judges = declared_as(critic, jnp.zeros((1, *shape)))
+    critic_weights = declared_as(critic, jnp.zeros((1, *shape)))
 
     def init(key: jax.Array) -> Tree:
         first, second = jax.random.split(key)
         return {
             "generator": draw(first, makes["params"]),
-            "critic": draw(second, judges["params"]),
+            "critic": draw(second, critic_weights["params"]),
         }
 
     def generate(
@@ -214,10 +214,12 @@ def pair(shape: Shape, classes: int, latent: int, width: int, where: str = "conf
         images, new = maker.apply(variables, z, True, mutable=["batch_stats"])
         return images, new["batch_stats"]
 
-    def judge(params: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def critic_output(params: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         return critic.apply({"params": params}, images)  # type: ignore[return-value]
 
-    return Pair(init, lambda: draw(jax.random.key(0), makes["batch_stats"]), generate, judge)
+    return Pair(
+        init, lambda: draw(jax.random.key(0), makes["batch_stats"]), generate, critic_output
+    )
 
 
 def with_class(z: jax.Array, labels: jax.Array, classes: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Nets that judge the sets of all methods alike: trained once a dataset, in the cache folder.
+"""Nets that measure the sets of all methods alike: trained once a dataset, in the cache folder.
 
 Their recipe does not depend on the method. A store is named by the hash of its settings.
 """

@@ -36,7 +36,7 @@ from jdd.soft_labels.store import LabelStore, digest
 from jdd.stages import evaluate, labelling, protocol_nets, protocol_rows
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.experts import training_cost
-from jdd.stages.protocol_nets import Judge
+from jdd.stages.protocol_nets import ProtocolTeacher
 from jdd.stages.protocol_rows import SET, Material, Product, Row
 from jdd.tasks.base import summaries, tester
 from jdd.tasks.classify import CLASSIFY
@@ -113,10 +113,10 @@ def _keys(context: RunContext, dset: Product) -> dict[tuple[str, str], str]:
 def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("protocol")
     protocol, data, dset = _protocol(context), context.normalised, _set(context)
-    judge = protocol_nets.trained(context, protocol, data, session)
-    right = f"{100 * judge.facts['accuracy']:.1f} % on the test images"
-    session.say(f"protocol {context.config.eval.protocol}: teacher {judge.net.name} {right}")
-    context.remember("protocol-judge", context.config.eval.protocol, judge.facts)
+    teacher = protocol_nets.trained(context, protocol, data, session)
+    right = f"{100 * teacher.facts['accuracy']:.1f} % on the test images"
+    session.say(f"protocol {context.config.eval.protocol}: teacher {teacher.net.name} {right}")
+    context.remember("protocol-teacher", context.config.eval.protocol, teacher.facts)
     keys, done = _keys(context, dset), 0
     for row in _rows(context, dset):
         missing = [c for c in COLUMNS if keys[row.name, c] not in context.recall("protocol")]
@@ -124,7 +124,7 @@ def _run(context: RunContext, session: Session) -> None:
             # Named by its key: the labels of another protocol or set are never met there.
             place = _folder(context) / f"{row.name}-{keys[row.name, 'soft']}"
             own = {column: keys[row.name, column] for column in missing}
-            _measure(context, row, dset, judge, own, place, session)
+            _measure(context, row, dset, teacher, own, place, session)
         for column in COLUMNS:
             found, done = context.recall("protocol")[keys[row.name, column]], done + 1
             session.metrics.log(
@@ -142,25 +142,30 @@ def _measure(
     context: RunContext,
     row: Row,
     dset: Product,
-    judge: Judge,
+    teacher: ProtocolTeacher,
     keys: dict[str, str],
     place: Path,
     session: Session,
 ) -> None:
     """Measure the columns ``keys`` of a row, each remembered under its key."""
     protocol, seed = _protocol(context), context.seeds[0]
-    found = protocol_rows.material(row, dset, context.normalised, judge, seed)
-    mode, stores = _labelled(context, row, found, judge, place, session)
+    found = protocol_rows.material(row, dset, context.normalised, teacher, seed)
+    mode, stores = _labelled(context, row, found, teacher, place, session)
     nets = len(stores) if row.name.startswith("random") else context.config.eval.n
     for column, key in keys.items():
-        planned = plan(protocol, found, context.normalised.classes, column, mode, judge)
-        accuracies = _trained(context, row, found, planned, stores, nets, judge, column, session)
+        planned = plan(protocol, found, context.normalised.classes, column, mode, teacher)
+        accuracies = _trained(context, row, found, planned, stores, nets, teacher, column, session)
         context.remember("protocol", key, summaries(["accuracy"], accuracies))
     shutil.rmtree(place, ignore_errors=True)
 
 
 def plan(
-    protocol: Protocol, found: Material, classes: int, column: str, mode: str, judge: Judge
+    protocol: Protocol,
+    found: Material,
+    classes: int,
+    column: str,
+    mode: str,
+    teacher: ProtocolTeacher,
 ) -> train_eval.Plan:
     """Return the training of students on a row.
 
@@ -178,7 +183,7 @@ def plan(
     )  # fmt: skip
     loss = DistillationLoss("logits", classes, recipe.static, mode)
     if loss.online:
-        loss = loss._replace(teachers=(judge.net,))
+        loss = loss._replace(teachers=(teacher.net,))
     steps = recipe.total_steps(n)
     assert recipe.schedule is not None
     rates = recipe.schedule.rates(protocol.lr, steps, recipe.steps_per_epoch(n))
@@ -186,7 +191,12 @@ def plan(
 
 
 def _labelled(
-    context: RunContext, row: Row, found: Material, judge: Judge, place: Path, session: Session
+    context: RunContext,
+    row: Row,
+    found: Material,
+    teacher: ProtocolTeacher,
+    place: Path,
+    session: Session,
 ) -> tuple[str, list[LabelStore]]:
     """Return the mode of the labels and a store of each draw, complete."""
     protocol, data = _protocol(context), context.normalised
@@ -199,14 +209,14 @@ def _labelled(
     stores = []
     for i, images in enumerate(found.images):
         settings = {
-            "mode": mode, "images": digest(images), "teachers": judge.facts["digest"],
+            "mode": mode, "images": digest(images), "teachers": teacher.facts["digest"],
             "view": spec.to_json(), "form": "logits", "epochs": epochs, "batch": batch,
             "classes": data.classes, "seed": context.seeds[0],
         }  # fmt: skip
         store = LabelStore(place / str(i), settings)
         if store.epochs() < epochs:
             label = labelling.Labeller(
-                labelling.Rule(spec, mode), [(judge.net, judge.variables)], images, batch,
+                labelling.Rule(spec, mode), [(teacher.net, teacher.variables)], images, batch,
                 context.devices,
             )  # fmt: skip
             name = f"label {row.name}"
@@ -224,7 +234,7 @@ def _trained(
     planned: train_eval.Plan,
     stores: Sequence[LabelStore],
     nets: int,
-    judge: Judge,
+    teacher: ProtocolTeacher,
     column: str,
     session: Session,
 ) -> np.ndarray:
@@ -232,7 +242,7 @@ def _trained(
     own = [i % len(stores) for i in range(nets)]
     loss, classes = planned.recipe.distillation, found.labels[own]
     assert loss is not None
-    shared = {"teachers": (jax.tree.map(jnp.asarray, judge.variables),)} if loss.online else None
+    shared = {"teachers": (jax.tree.map(jnp.asarray, teacher.variables),)} if loss.online else None
     weights = None if found.weights is None else np.broadcast_to(found.weights, classes.shape)
     each = [stores[i] for i in own]
     reader = LabelReader(each, classes, planned.passes, shared, weights, int(bool(found.fresh)))
@@ -241,7 +251,7 @@ def _trained(
     fresh = None if found.fresh is None else partial(_for_all, found.fresh)
     test = tester(CLASSIFY, CLASSIFY.problems(context.normalised.test))
     return train_eval.test_nets(
-        judge.net, planned, images, classes, test, context.seeds[0], "protocol", session,
+        teacher.net, planned, images, classes, test, context.seeds[0], "protocol", session,
         context.devices, context.config.eval.at_once, None, reader, fresh,
         f"protocol, {row.name}, {column}",
     )  # fmt: skip
@@ -278,7 +288,7 @@ def results(context: RunContext) -> dict[str, Any] | None:
     data = context.normalised
     return {
         "name": context.config.eval.protocol,
-        "teacher": context.recall("protocol-judge").get(context.config.eval.protocol),
+        "teacher": context.recall("protocol-teacher").get(context.config.eval.protocol),
         "student": protocol.net_for(data.shape),
         "data": data.fingerprint,
         **dataclasses.asdict(protocol),

@@ -25,7 +25,7 @@ LINE, EARLY = "protocol-teacher", "protocol-early"  # names of lines in the metr
 Tree = Any
 
 
-class Judge(NamedTuple):
+class ProtocolTeacher(NamedTuple):
     """The trained nets of a protocol.
 
     Attributes:
@@ -87,7 +87,9 @@ def made(context: RunContext, protocol: Protocol, data: Dataset, epochs: int = 0
         raise BadInput("config.eval.protocol", error.found, allowed) from error
 
 
-def trained(context: RunContext, protocol: Protocol, data: Dataset, session: Session) -> Judge:
+def trained(
+    context: RunContext, protocol: Protocol, data: Dataset, session: Session
+) -> ProtocolTeacher:
     """Return the protocol's nets, trained now if they are not in the cache.
 
     Raises:
@@ -104,4 +106,4 @@ def trained(context: RunContext, protocol: Protocol, data: Dataset, session: Ses
         "digest": teacher.store.digest(0, teacher.epochs),
     }
     one, other = (jax.tree.map(lambda a: np.asarray(a)[0], tree) for tree in (variables, first))
-    return Judge(teacher.net, one, other, facts)
+    return ProtocolTeacher(teacher.net, one, other, facts)

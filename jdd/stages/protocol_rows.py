@@ -23,7 +23,7 @@ from jdd.matching import selection
 from jdd.product import bytes as size
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
-from jdd.stages.protocol_nets import Judge
+from jdd.stages.protocol_nets import ProtocolTeacher
 from jdd.stages.validation import baseline_size
 
 SET, RANDOM, RANDOM_BYTES = "set", "random", "random_bytes"
@@ -92,10 +92,12 @@ def weight(dset: Product) -> float:
     return size.of(hard).each
 
 
-def material(row: Row, dset: Product, data: Dataset, judge: Judge, seed: int) -> Material:
+def material(
+    row: Row, dset: Product, data: Dataset, teacher: ProtocolTeacher, seed: int
+) -> Material:
     """Return the images of a row in the space of ``data``."""
     if row.name != SET:
-        index = _chosen(row, data, judge, seed)
+        index = _chosen(row, data, teacher, seed)
         images = np.asarray(data.train.images[index.ravel()])
         return Material(images.reshape(*index.shape, *data.shape), data.train.labels[index])
     if isinstance(dset, GeneratorSet):
@@ -106,7 +108,7 @@ def material(row: Row, dset: Product, data: Dataset, judge: Judge, seed: int) ->
     return Material(shown[None], whole.classes_of_images[None], whole.weights)
 
 
-def _chosen(row: Row, data: Dataset, judge: Judge, seed: int) -> np.ndarray:
+def _chosen(row: Row, data: Dataset, teacher: ProtocolTeacher, seed: int) -> np.ndarray:
     """Return training rows ``[draws, n]``, class-major."""
     labels, classes, each = data.train.labels, data.classes, int(row.each)
     if row.name in (RANDOM, RANDOM_BYTES):
@@ -114,10 +116,10 @@ def _chosen(row: Row, data: Dataset, judge: Judge, seed: int) -> np.ndarray:
         return np.stack([draw_per_class(draw, labels, classes, each) for draw in draws])
     rule: selection.Rule
     if row.name == "el2n":
-        logits = outputs(judge.net, judge.early, data.train.images).logits
+        logits = outputs(teacher.net, teacher.early, data.train.images).logits
         features, rule = selection.error_norms(logits, labels), partial(selection.band, place=0.0)
     else:
-        features = outputs(judge.net, judge.variables, data.train.images).features
+        features = outputs(teacher.net, teacher.variables, data.train.images).features
         rule = {"herding": selection.herding, "kcenter": selection.kcenter}[row.name]
     return selection.by_class(rule, features, labels, classes, each)[None]
 

@@ -40,7 +40,7 @@ def test_the_penalty_equals_that_of_numerical_gradients():
     share = draw.uniform(size=3)
 
     def source(u):
-        return pair.judge(critic, u)[0]
+        return pair.critic_output(critic, u)[0]
 
     mixed = share[:, None, None, None] * real + (1 - share)[:, None, None, None] * fake
     lengths = np.linalg.norm(numpy_gradient(jax.jit(source), mixed).reshape(3, -1), axis=1)
@@ -70,7 +70,9 @@ def test_the_losses_equal_their_formulas():
         p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
         return -np.mean([np.log(p[i, c]) for i, c in enumerate(y)])
 
-    fake, real = (wgan.Judged(*map(jnp.asarray, one)) for one in zip(sources, logits, strict=True))
+    fake, real = (
+        wgan.CriticOutput(*map(jnp.asarray, one)) for one in zip(sources, logits, strict=True)
+    )
     wanted = -sources[0].mean() + entropy(logits[0], labels[0])
     np.testing.assert_allclose(wgan.generator_loss(fake, jnp.asarray(labels[0])), wanted)
     loss, distance = wgan.critic_loss(fake, jnp.asarray(labels[0]), real, jnp.asarray(labels[1]))

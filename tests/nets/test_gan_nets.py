@@ -57,7 +57,7 @@ def test_images_of_every_size_are_made_and_judged(shape):
         nets = pair.init(key)
         z, labels = jnp.zeros((2, 5)), jnp.zeros(2, jnp.int32)
         images, stats = pair.generate(nets["generator"], pair.stats(), z, labels, True)
-        return images, pair.judge(nets["critic"], images), stats
+        return images, pair.critic_output(nets["critic"], images), stats
 
     images, (source, logits), _ = jax.eval_shape(run, jax.random.key(0))
     assert images.shape == (2, *shape) and source.shape == (2,) and logits.shape == (2, 3)
