@@ -1,0 +1,160 @@
+"""Does data of your own work the first time, with no setting but the name and the path?
+
+    python -m benchmarks.own_data --data=FOLDER --to=runs/own                 # everything, hours
+    python -m benchmarks.own_data --data=FOLDER --to=runs/own --methods=dm --sets=tiny_3 --seeds=1
+    python -m benchmarks.own_data --data=FOLDER --to=runs/own-fixed --more=--config.probe=false
+
+Ten small sets unlike the tuned ones (``own_sets``), one image a class; a command a (set, method,
+seed), as a person would type it: settings are ``auto``, only the evaluation is shortened. FOLDER
+holds ``mnist_png.zip``, ``tiny_imagenet_100.zip`` and ``cifar10.npz``. Prints, and writes to
+``own_data.md`` and ``own_data.json``, a table of accuracy next to random images, the CPU time of
+each run, and what failed. Finished runs are read again: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import own_sets
+from jdd.specs import title
+
+Row = dict[str, Any]
+THRICE = ("mtt", "dc", "dm", "rded")
+ONCE = ("tesla", "datm", "dsa", "frepo", "ratbptt")
+SHORT = (
+    "--config.eval.n=3", "--config.eval.curve=0", "--config.baselines.random=3",
+    "--config.baselines.full=false", "--config.progress=false",
+)  # fmt: skip
+
+
+def run(name: str, method: str, seed: int, flags: argparse.Namespace) -> Row:
+    """Return one run: figures, or its exit status and last line; with the CPU seconds it took."""
+    place = flags.to / f"{method}-{name}-{seed}"
+    noted = place / "own_data.json"
+    if not noted.exists():
+        path = own_sets.write(name, flags.data, flags.to / "sets")
+        command = [
+            sys.executable, "-m", "jdd.main",
+            f"--config=configs/{method}.py:{name},ipc=1,seed={seed}", f"--config.data.path={path}",
+            f"--workdir={place}", *own_sets.SETS[name].keys, *SHORT, *flags.more,
+        ]  # fmt: skip
+        before = _used()
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode == 130:  # stopped: the same command goes on
+            sys.exit(130)
+        lines = (ended.stderr or ended.stdout).strip().splitlines()
+        row = {"status": ended.returncode, "cpu": _used() - before, "line": lines[-1:] or [""]}
+        place.mkdir(parents=True, exist_ok=True)
+        noted.write_text(json.dumps(row))
+    row = json.loads(noted.read_text())
+    result = place / "result.json"
+    if row["status"] == 0 and result.exists():
+        found = json.loads(result.read_text())
+        net = next(iter(found["accuracy"].values()))
+        row |= {"values": net["values"], "random": found["baselines"]["random"]["values"]}
+    return row | {"set": name, "method": method, "seed": seed}
+
+
+def _used() -> float:
+    """Return the CPU seconds of all finished children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cell(rows: list[Row]) -> Row:
+    """Return the figures of a (set, method): means, population deviations, and the verdict.
+
+    ``below`` and ``above``: the difference of the means is above both deviations.
+    """
+    good = [row for row in rows if "values" in row]
+    if not good:
+        return {"failed": len(rows)}
+    values = [v for row in good for v in row["values"]]
+    random = [v for row in good for v in row["random"]]
+    ours, theirs = statistics.fmean(values), statistics.fmean(random)
+    spread = max(statistics.pstdev(values), statistics.pstdev(random))
+    return {
+        "mean": ours, "std": statistics.pstdev(values), "n": len(values), "random": theirs,
+        "random_std": statistics.pstdev(random), "below": theirs - ours > spread,
+        "above": ours - theirs > spread, "failed": len(rows) - len(good),
+        "cpu": max(row["cpu"] for row in rows),
+    }  # fmt: skip
+
+
+def table(rows: list[Row]) -> str:
+    """Return the Markdown table, a line a (method, set), and a line a method of counts."""
+    lines = [
+        "| method | set | accuracy, % | random, % | | most CPU, s | failed |",
+        "|---|---|--:|--:|---|--:|--:|",
+    ]
+    counts = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        cells = {
+            name: cell([row for row in own if row["set"] == name])
+            for name in dict.fromkeys(row["set"] for row in own)
+        }
+        lines += [_line(title(method), name, found) for name, found in cells.items()]
+        above, below, failed = (
+            sum(int(found.get(key, 0)) for found in cells.values())
+            for key in ("above", "below", "failed")
+        )
+        counts.append(
+            f"- {title(method)}: above random on {above} of {len(cells)} sets, below on {below}; "
+            f"{failed} of {len(own)} runs failed"
+        )
+    return "\n".join([*lines, "", *counts, ""])
+
+
+def _line(method: str, name: str, found: Row) -> str:
+    if "mean" not in found:
+        return f"| {method} | {name} | | | | | {found['failed']} |"
+    verdict = "above" if found["above"] else "**below**" if found["below"] else "level"
+    ours = f"{100 * found['mean']:.1f} ± {100 * found['std']:.1f} (n = {found['n']})"
+    theirs = f"{100 * found['random']:.1f} ± {100 * found['random_std']:.1f}"
+    return (
+        f"| {method} | {name} | {ours} | {theirs} | {verdict} | {found['cpu']:.0f} | "
+        f"{found['failed'] or ''} |"
+    )
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--to", type=Path, default=Path("runs/own_data"))
+    parser.add_argument("--methods", default=",".join((*THRICE, *ONCE)))
+    parser.add_argument("--sets", default=",".join(own_sets.SETS))
+    parser.add_argument("--seeds", type=int, default=0, help="0: 3 of some methods, else 1")
+    parser.add_argument("--more", action="append", default=[], help="a further flag of every run")
+    flags = parser.parse_args()
+    flags.to = Path(os.path.abspath(flags.to))
+    flags.data = Path(os.path.abspath(flags.data))
+    jobs = [
+        (seed, name, method)
+        for method in flags.methods.split(",")
+        for name in flags.sets.split(",")
+        for seed in range(flags.seeds or (3 if method in THRICE else 1))
+    ]
+    rows = []
+    for seed, name, method in sorted(jobs):  # the first seed of everything comes first
+        rows.append(run(name, method, seed, flags))
+        (flags.to / "own_data.json").write_text(json.dumps(rows, indent=1))
+        (flags.to / "own_data.md").write_text(table(rows))
+        row = rows[-1]
+        print(f"{method} {name} {seed}: {row['status']} {row['cpu']:.0f} s", flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
