@@ -17,7 +17,15 @@ from jdd import config, main
 from jdd.config.helptext import MODES
 from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.product.distilled_set import DistilledSet
-from jdd.studies import study, study_cells, study_estimate, study_file, study_metric, study_tables
+from jdd.studies import (
+    study,
+    study_cells,
+    study_estimate,
+    study_file,
+    study_metric,
+    study_plot,
+    study_tables,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID: dict[str, Any] = {
@@ -170,6 +178,8 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"metric": "accuracy.AlexNet"}, ("AlexNet among nets",)),
     ({"metric": "baselines.hard"}, ("baselines.hard on",)),
     ({"metric": "scores.lrs"}, ("scores=True",)),
+    ({"plot": "steps"}, ("plot: 'steps'", "a key of rows or columns (method, ipc)")),
+    ({"plot": "method"}, ("plot: 'method' has the value 'random'", "numbers")),
 ]  # fmt: skip
 
 
@@ -354,6 +364,18 @@ def test_every_format_has_the_figures(tmp_path: Path, fake: Runs) -> None:
     assert r"mean $\pm$ population" in tex and tex.count("\\begin") == tex.count("\\end") == 2
 
 
+def test_a_plot_has_a_line_for_each_combination_of_the_other_keys(
+    tmp_path: Path, fake: Runs
+) -> None:
+    fields = GRID | {"plot": "ipc"}
+    found = study_file.validate(fields, "STUDY.py", {})
+    chart = study_plot.build(found, table({"plot": "ipc"}, tmp_path))
+    assert chart is not None and [name for _, name in chart.keys] == ["Random", "Herding"]
+    for words in ("Random 62.0 % at ipc 1", "Random 72.0 % at ipc 2", "Herding 62.0 % at ipc 1"):
+        assert words in chart.drawing.replace("\u202f", " "), chart.drawing
+    assert study_plot.build(found._replace(plot=""), table({}, tmp_path / "other")) is None
+
+
 def test_several_figures_are_columns_of_each_setting(tmp_path: Path, fake: Runs) -> None:
     fields = {"metric": ["accuracy", "seconds"], "grid": {"ipc": [1, 2]}, "columns": ["ipc"]}
     found = table(fields | {"rows": []}, tmp_path)
@@ -441,11 +463,12 @@ QUICK: dict[str, Any] = {
 def test_two_methods_from_end_to_end(tiny: dict[str, Any], tmp_path: Path) -> None:
     base = {"data.path": tiny["data.path"], **QUICK}
     grid = {"method": ["random", "kcenter"], "ipc": [1, 2]}
-    found = jdd.study({"base": base, "grid": grid}, tmp_path / "study")
+    found = jdd.study({"base": base, "grid": grid, "plot": "ipc"}, tmp_path / "study")
     assert found["count"]["complete"] == 4
     place = tmp_path / "study"
     page = (place / "compare.html").read_text()
     assert "method=kcenter, ipc=2, seed=0" in page
+    assert "Test accuracy in percent by ipc" in page and "</i>K-center</li>" in page
     compared = json.loads((place / "compare.json").read_text())
     assert {run["run"] for group in compared["groups"] for run in group["runs"]} == {
         row["name"].replace(",", ", ") for row in found["cells"]

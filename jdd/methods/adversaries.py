@@ -84,7 +84,7 @@ class Adversaries:
             lambda u: self.pair.critic_output(params, u)[0], images, fake, share
         )
         loss = loss + self.keys.penalty * penalty
-        right = jnp.mean((truly.logits.argmax(1) == real["labels"]).astype(loss.dtype))
+        right = jnp.mean((of_real.logits.argmax(1) == real["labels"]).astype(loss.dtype))
         seen = {"loss_critic": loss, "distance": distance, "penalty": penalty}
         seen = {**aux["seen"], **seen, "class_accuracy": right}
         return loss, jax.lax.stop_gradient({"stats": stats, "seen": seen})

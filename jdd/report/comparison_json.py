@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jdd.report import (
     runs,
     training,
 )
+from jdd.report.curves import Chart
 from jdd.report.evidence import Evidence, Score
 from jdd.report.evidence import score as read_score
 from jdd.report.html import THIN, duration, size
@@ -33,10 +34,12 @@ def write(
     words: str | Iterable[str | os.PathLike[str]],
     to: str | os.PathLike[str],
     titles: Mapping[str, str] | None = None,
+    plots: Sequence[Chart] = (),
 ) -> dict[str, Any]:
     """Compare the runs named by ``words``; write ``to`` (.html) and the .json of the same name.
 
-    ``titles`` are names of runs by folder; the default is the end of their paths.
+    ``titles`` are names of runs by folder; the default is the end of their paths. ``plots`` come
+    before the tables of the page.
 
     Returns the content of the JSON (accuracies as fractions), with the table for a terminal as
     ``summary``.
@@ -48,7 +51,7 @@ def write(
     found = runs.find(words, titles)
     figures = as_json(found)
     text, numbers = (
-        comparison_page.render(found),
+        comparison_page.render(found, plots),
         json.dumps(figures, indent=2, allow_nan=False) + "\n",
     )
     write_atomic(page, lambda file: file.write(text.encode("utf-8")))

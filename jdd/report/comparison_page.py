@@ -12,6 +12,7 @@ from jdd.report.accuracy import Bar
 from jdd.report.collapse import sentences
 from jdd.report.comparison_images import Grid
 from jdd.report.comparison_images import grid as images_of
+from jdd.report.curves import Chart
 from jdd.report.evidence import Evidence, Score, mapping
 from jdd.report.headline import Headline, Text, article, method
 from jdd.report.html import DASH, THIN, duration, mean_std, percent, plural
@@ -94,14 +95,15 @@ class Origin(NamedTuple):
     command: str
 
 
-def render(found: Found) -> str:
-    """Return the page as HTML text."""
+def render(found: Found, plots: Sequence[Chart] = ()) -> str:
+    """Return the page as HTML text; ``plots`` come before its tables."""
     count = sum(len(group.runs) for group in found.groups)
     room = pictures.BUDGET // max(1, count + len(found.unfinished))
     return render_template(
         "comparison.html",
         title=f"{plural(count, 'run')} compared {DASH} jdd",
         headline=_headline(found, count),
+        plots=plots,
         unfinished=[
             (run.name, _state(run), _why(run), images_of([run], "", room))
             for run in found.unfinished

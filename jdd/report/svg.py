@@ -55,6 +55,7 @@ def chart(
     height: int = 300,
     shares: bool = False,
     marks: Sequence[tuple[str, float]] = (),
+    point: str = "step",
 ) -> Html:
     """Draw lines over a common x axis.
 
@@ -65,6 +66,7 @@ def chart(
       shares: y are fractions, shown in percent on a linear axis.
       marks: (label, y) of horizontal lines to compare with, in the CSS classes m0, m1; their labels
         are in the legend next to the drawing, where no curve crosses them.
+      point: what x is, in the words of a point.
     """
     values = np.concatenate(
         [v for line in lines for v in (line.y, line.low, line.high) if v is not None]
@@ -93,7 +95,7 @@ def chart(
         tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=height - 4, cls="name middle"),
         tag("text", f"{y_label} (log scale)".strip() if log else y_label, x=4, y=TOP, cls="name"),
         *(_mark(label, y_axis.place(y), at) for at, (label, y) in enumerate(marks)),
-        *(_line(line, x_axis, y_axis, text) for line in lines),
+        *(_line(line, x_axis, y_axis, text, point) for line in lines),
     ]
     box = f"0 0 {WIDTH} {height}"
     return tag("svg", *parts, viewBox=box, role="img", aria_label=title, cls="chart")
@@ -118,7 +120,7 @@ def _mark(label: str, at: float, place: int) -> Html:
     return tag("line", tag("title", label), **ends, cls=f"mark m{place}")
 
 
-def _line(line: Line, x_axis: Axis, y_axis: Axis, text: Callable[[float], str]) -> Html:
+def _line(line: Line, x_axis: Axis, y_axis: Axis, text: Callable[[float], str], point: str) -> Html:
     def points(ys: np.ndarray, xs: np.ndarray = line.x) -> str:
         return " ".join(
             f"{x_axis.place(x):.1f},{y_axis.place(y):.1f}" for x, y in zip(xs, ys, strict=True)
@@ -132,7 +134,7 @@ def _line(line: Line, x_axis: Axis, y_axis: Axis, text: Callable[[float], str]) 
         parts.append(tag("polyline", points=points(line.y), cls="line"))
     if line.dots or len(line.x) == 1:
         for x, y in zip(line.x, line.y, strict=True):
-            tip = tag("title", f"{line.label} {text(y)} at step {number(x)}".strip())
+            tip = tag("title", f"{line.label} {text(y)} at {point} {number(x)}".strip())
             at = (f"{x_axis.place(x):.1f}", f"{y_axis.place(y):.1f}")
             parts.append(tag("circle", tip, cx=at[0], cy=at[1], r=3.2, cls="dot"))
     return tag("g", *parts, cls=line.css)

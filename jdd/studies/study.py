@@ -33,7 +33,7 @@ from jdd.run import pipeline
 from jdd.run import workdir as workdirs
 from jdd.run.session import locked
 from jdd.storage.files import write_atomic
-from jdd.studies import study_cells, study_file, study_metric, study_tables
+from jdd.studies import study_cells, study_file, study_metric, study_plot, study_tables
 from jdd.studies.study_cells import Cell
 from jdd.studies.study_file import Study
 
@@ -309,7 +309,9 @@ def _ended(study: Study, cells: Sequence[Cell], directory: Path, ledger: _Ledger
         # With spaces, so that a page can break long names into lines.
         names = {str(directory / "cells" / cell.id): cell.name.replace(",", ", ") for cell in done}
         try:
-            comparison_json.write(list(names), directory / "compare.html", names)
+            plot = study_plot.build(study, table)
+            plots = [] if plot is None else [plot]
+            comparison_json.write(list(names), directory / "compare.html", names, plots)
             page = f", side by side: {directory / 'compare.html'}"
         except BadInput as error:  # the path is in use; the table is written all the same
             lines.append(f"no page: {error.found}: move it away")

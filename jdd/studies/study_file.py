@@ -11,6 +11,7 @@ The fields of the dict, of which ``base`` and one of ``grid`` and ``cells`` are 
   columns   keys whose values are the table's columns (default: the last key of the grid)
   metric    the figure in the table (default: "accuracy"; ``study_metric``), or a list of several,
             a column each
+  plot      a key of rows or columns with numbers: the page shows the first metric against it
 The key "config" in a grid or cell is the config file, which the other keys then change.
 """
 
@@ -27,7 +28,7 @@ from jdd.errors import BadInput, JddError, nearest
 from jdd.schema.python_file import execute
 from jdd.schema.values import is_mapping
 
-FIELDS = ("base", "grid", "cells", "keep", "seeds", "rows", "columns", "metric")
+FIELDS = ("base", "grid", "cells", "keep", "seeds", "rows", "columns", "metric", "plot")
 CONFIG = "config"  # the key that names a config file
 _EXAMPLE = "--mode=study --config=STUDY.py, a file with get_study() (docs/studies.md)"
 _RESERVED = {
@@ -50,6 +51,7 @@ class Study(NamedTuple):
       seeds: None for the base's own.
       rows, columns: keys that span the table.
       metrics: the figures in the table; several are its last key of columns.
+      plot: the key that the page shows the first of them against; '' for none.
     """
 
     where: str
@@ -61,6 +63,7 @@ class Study(NamedTuple):
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
+    plot: str = ""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -149,7 +152,8 @@ def validate(found: object, where: str, overrides: Mapping[str, Any]) -> Study:
     )  # fmt: skip
     study = _overridden(study, overrides)
     rows, columns = _spans(study, found)
-    return study._replace(rows=rows, columns=columns)
+    study = study._replace(rows=rows, columns=columns)
+    return study._replace(plot=_plot(found.get("plot"), study))
 
 
 def _base(base: object, where: str) -> Values:
@@ -253,6 +257,22 @@ def _spans(study: Study, found: Mapping[str, Any]) -> tuple[tuple[str, ...], tup
     if "rows" not in given:
         given["rows"] = tuple(key for key in axes if key not in given["columns"])
     return given["rows"], given["columns"]
+
+
+def _plot(key: object, study: Study) -> str:
+    """Return the key of the plot, one that spans the table with numbers; '' for none."""
+    if key is None:
+        return ""
+    where, spans = f"{study.where}: plot", (*study.rows, *study.columns)
+    if not isinstance(key, str) or key not in spans:
+        raise BadInput(where, repr(key), f"a key of rows or columns ({', '.join(spans)})")
+    listed = [values[key] for values in study.listed if key in values]
+    for value in (*study.grid.get(key, ()), *listed):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadInput(
+                where, f"{key!r} has the value {value!r}", "a key whose values are numbers"
+            )
+    return key
 
 
 def _names(names: object, where: str, axes: Iterable[str]) -> tuple[str, ...]:

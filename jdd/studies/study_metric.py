@@ -89,7 +89,12 @@ def words(metric: str) -> str:
 
 def shown(metric: str, value: float) -> str:
     """Return a figure in the unit of ``words``."""
-    return f"{value:.1f}" if metric == "seconds" else f"{100 * value:.1f}"
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.1f}"
+
+
+def is_share(metric: str) -> bool:
+    """Return whether a metric is a fraction, shown in percent."""
+    return metric != "seconds"
 
 
 def validate(metric: str, where: str) -> None:
