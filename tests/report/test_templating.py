@@ -26,7 +26,7 @@ def test_every_template_of_the_package_compiles() -> None:
 def page(**values: object) -> str:
     headline = {"eyebrow": "", "sentence": [], "boxes": []}
     known = {"title": "", "headline": headline, "unfinished": [], "other_folders": []}
-    known |= {"sections": [], "origins": [], "version": ""}
+    known |= {"sections": [], "origins": [], "version": "", "plots": [], "rankings": []}
     return templating.render("comparison.html", **known | values)
 
 
