@@ -206,7 +206,7 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
         workdirs.writable("config.experts.dir", context.store_path)
     if "squeeze" in names:
         workdirs.writable("config.squeeze.dir", context.squeeze_path)
-    if names & {"full", "quality", "protocol"}:
+    if names & registry.CACHED:
         workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
     made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):

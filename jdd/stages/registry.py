@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     keys:    its keys, or prefixes ending in '.', that no set's images depend on; excluded from a
              set's identity.
     smaller: keys to lower if it runs out of memory; the first changes the least.
+    cached:  True if it stores what it trains in the cache folder (``data.cache_dir``).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry(NamedTuple):
     inputs: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     smaller: tuple[str, ...] = ()
+    cached: bool = False
 
 
 # In the order of --help, results and reports.
@@ -101,6 +103,7 @@ STAGES: tuple[Entry, ...] = (
         help="train on the whole dataset, for comparison (cached per dataset and net)",
         module="jdd.stages.full:STAGE",
         makes="figures",
+        cached=True,
         smaller=("data.stream", "experts.batch", "net.width"),
     ),
     Entry(
@@ -108,6 +111,7 @@ STAGES: tuple[Entry, ...] = (
         help="of generators: how good the images are, in features of a classifier",
         module="jdd.stages.quality:STAGE",
         makes="figures",
+        cached=True,
         inputs=("distill",),
         smaller=("quality.images", "quality.width", "data.stream"),
     ),
@@ -124,6 +128,7 @@ STAGES: tuple[Entry, ...] = (
         help="with --config.eval.protocol=common: the set by one protocol for all sets",
         module="jdd.stages.protocol:STAGE",
         makes="figures",
+        cached=True,
         inputs=("distill", "recover"),
         smaller=("eval.at_once", "data.stream"),
     ),
@@ -142,6 +147,8 @@ MAKERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes ==
 BUILDERS: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes != "figures")
 # Stages that measure; each of them outdates the report.
 FIGURES: tuple[str, ...] = tuple(entry.name for entry in STAGES if entry.makes == "figures")
+# Stages that write to the cache folder.
+CACHED = frozenset(entry.name for entry in STAGES if entry.cached)
 # Keys that no set depends on: those of the stages after it, and the location of the data.
 APART: tuple[str, ...] = (
     *("data.path", "data.source"),
