@@ -18,10 +18,12 @@ from jdd.schema.common import EXPERTS_ONLY, Common
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
+PER_CLASS = ("ipc", "ipc_short")
+
 
 def unused(spec: Spec) -> tuple[str, ...]:
-    """Return the keys without effect on a method's runs: of experts, where it trains none; ipc, of
-    pairs.
+    """Return the keys without effect on a method's runs: of experts, where it trains none; of
+    pairs, those that count images of a class.
 
     A method outside the package may read any key.
     """
@@ -29,7 +31,9 @@ def unused(spec: Spec) -> tuple[str, ...]:
     trained = callable(listed) or "experts" in listed
     if spec.name not in specs.names():
         return ()
-    return (() if trained else EXPERTS_ONLY) + (("ipc",) if spec.task == "retrieval" else ())
+    return (() if trained else EXPERTS_ONLY) + (
+        (*PER_CLASS, "experts.balanced") if spec.task == "retrieval" else ()
+    )
 
 
 def having(name: str) -> tuple[Spec, ...]:
@@ -52,9 +56,12 @@ def validate_used(config: Common, given: Collection[str], workdir: Path | None =
     for name in given:
         if name in idle:
             titles = ", ".join(spec.title for spec in having(name))
-            if name == "ipc":
+            if name in PER_CLASS:
                 found = f"{config.spec.title} makes pairs, as many as config.pairs says"
-                raise BadInput("config.ipc", found, "--config.pairs=20 in its place")
+                raise BadInput(f"config.{name}", found, "--config.pairs=20 in its place")
+            if name == "experts.balanced" and config.spec.task == "retrieval":
+                found = f"{config.spec.title} learns pairs, which have no classes"
+                raise BadInput(f"config.{name}", found, "leave it out")
             found = f"{config.spec.title} trains no experts and does not use it"
             raise BadInput(f"config.{name}", found, f"leave it out (methods that use it: {titles})")
         if (reason := _idle(config, name)) is not None:

@@ -7,7 +7,7 @@ from jdd.data.dataset import Dataset, Split, load, load_raw
 from jdd.data.placeholder import absent, placeholder
 from jdd.data.relabel import class_of, relabelled
 from jdd.data.rows import Rows
-from jdd.data.sampler import class_indices, draw_per_class
+from jdd.data.sampler import class_indices, draw_per_class, lacking, validate_ipc
 from jdd.data.source_domain import origin
 from jdd.data.sources.request import DEFAULTS, SOURCES, source_of
 from jdd.data.streamed import Streamed
@@ -37,6 +37,7 @@ __all__ = [
     "fit_frepo_zca",
     "fit_kip_zca",
     "fit_zca",
+    "lacking",
     "load",
     "load_raw",
     "lookup",
@@ -45,5 +46,6 @@ __all__ = [
     "placeholder",
     "relabelled",
     "source_of",
+    "validate_ipc",
     "whitening",
 ]

@@ -245,12 +245,19 @@ def _number(data_config: Data | Mapping[str, Any], key: str) -> float:
 
 
 def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = None) -> Raw:
-    """Move a part of every class from train to a new split; both stay in the source's order."""
+    """Move a part of every class from train to a new split; both stay in the source's order.
+
+    Of a fraction, a class keeps at least one image in train; one with a single image is not in the
+    new split, and a note says so.
+
+    Raises:
+      BadInput: the new split would be empty, or a class would have no training image.
+    """
     images, labels = raw.splits["train"]
     groups = class_indices(labels, len(raw.class_names))
     out = np.zeros(len(labels), bool)
     for i, (group, take) in enumerate(zip(groups, _shares(groups, fraction, total), strict=True)):
-        if not take < len(group):
+        if not take < max(1, len(group)):
             raise BadInput(
                 f"config.data.{name}",
                 f"would leave class {raw.class_names[i]!r} ({len(group)} images) none to train on",
@@ -258,6 +265,13 @@ def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = 
             )
         order = rng.host(_SEED, f"split-{name}", i).permutation(group)
         out[order[:take]] = True
+    if not out.any():
+        found = "every class has one image, and none can be held out"
+        raise BadInput(f"config.data.{name}", found, f"give a {name} split, or more images")
+    single = [raw.class_names[i] for i, group in enumerate(groups) if len(group) == 1]
+    if single and total is None:
+        shown = ", ".join(single[:4]) + (", ..." if len(single) > 4 else "")
+        note += f"; of {shown} the only image is for training, and the {name} split has none"
     splits = dict(raw.splits)
     splits["train"] = (part(images, ~out), labels[~out])
     splits[name] = (part(images, out), labels[out])
@@ -267,7 +281,9 @@ def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = 
 def _shares(groups: list[np.ndarray], fraction: float, total: int | None) -> list[int]:
     wanted = [len(group) * fraction for group in groups]
     if total is None:
-        return [max(1, round(share)) for share in wanted]
+        # The smallest classes have at least one image on either side, a single one stays.
+        sizes = map(len, groups)
+        return [max(0, min(n - 1, max(1, round(w)))) for n, w in zip(sizes, wanted, strict=True)]
     # Largest remainders: the counts add up to the requested total.
     shares = [int(share + 1e-9) for share in wanted]
     by_remainder = sorted(range(len(groups)), key=lambda i: (shares[i] - wanted[i], i))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jdd.data.sampler import class_indices
+from jdd.data.sampler import class_indices, validate_ipc
 from jdd.errors import BadInput
 
 Rule = Callable[..., np.ndarray]  # (features, count[, owners]) -> rows
@@ -109,15 +109,27 @@ def band(scores: np.ndarray, count: int, place: float) -> np.ndarray:
 
 
 def by_class(
-    rule: Rule, features: np.ndarray, labels: np.ndarray, classes: int, ipc: int
+    rule: Rule,
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    ipc: int,
+    short: str = "refuse",
 ) -> np.ndarray:
     """Apply ``rule`` to each class; rows int64 [classes * ipc], class-major.
 
+    Args:
+      short: ``config.ipc_short``. Unless it is "refuse", a class of fewer images gives all of them
+        in the order of choice, repeated.
+
     Raises:
-      BadInput: a class has fewer than ``ipc`` images.
+      BadInput: a class has fewer than ``ipc`` images although ``short`` is "refuse".
     """
     groups = class_indices(labels, classes)
-    return np.concatenate([group[rule(features[group], ipc)] for group in groups])
+    validate_ipc(groups, ipc, short)
+    return np.concatenate(
+        [group[np.resize(rule(features[group], min(ipc, len(group))), ipc)] for group in groups]
+    )
 
 
 def _start(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

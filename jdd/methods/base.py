@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jdd import __version__, nets, rng
-from jdd.data import Rows, draw_per_class
+from jdd.data import Rows, draw_per_class, lacking
 from jdd.data.dataset import Dataset
 from jdd.data.pairs import PairSplit
 from jdd.data.transform import NAMES
@@ -243,12 +243,50 @@ def first_images(problem: Problem, pix_init: str, seed: int, purpose: str) -> np
     if (found := initial_set.read(problem.config, data)) is not None:
         return found
     if pix_init == "real":
-        draw = rng.host(seed, purpose)
-        rows = draw_per_class(draw, data.train.labels, data.classes, ipc)
-        images: np.ndarray = data.train.images[rows]
-        return images
+        return real_images(problem, ipc, seed, purpose)
     noise = jax.random.normal(rng.key(seed, purpose), (ipc * data.classes, *data.shape))
     return np.asarray(noise)
+
+
+def real_images(problem: Problem, count: int, seed: int, purpose: str) -> np.ndarray:
+    """Return ``count`` real images of each class, ``[classes count, ...]``, class-major.
+
+    A class with fewer gives them as ``config.ipc_short`` has it: repeated, or with noise for those
+    that it lacks (``noised``).
+    """
+    data, short = problem.data, problem.config.ipc_short
+    draw = rng.host(seed, purpose)
+    rows = draw_per_class(draw, data.train.labels, data.classes, count, short)
+    return noised(problem, data.train.images[rows], seed, purpose)
+
+
+def noised(
+    problem: Problem,
+    images: np.ndarray,
+    seed: int,
+    purpose: str,
+    places: np.ndarray | None = None,
+    part: int = 0,
+) -> np.ndarray:
+    """Return the real images that a set starts from, with N(0, 1) for those that a class lacks.
+
+    Images are unchanged unless ``config.ipc_short`` is "noise".
+
+    Args:
+      images: ``[k, ...]``: the images of a whole set, class-major, or of a part of it.
+      places: of these images in the set, int [k]; None: all of them.
+      part: the number of the part, for the draw.
+    """
+    data = problem.data
+    if problem.config.ipc_short != "noise":
+        return images
+    count = len(images) // data.classes if places is None else problem.config.ipc
+    lacks = lacking(data.train.labels, data.classes, count)
+    lacks = lacks if places is None else lacks[places]
+    if not lacks.any():
+        return images
+    noise = jax.random.normal(rng.key(seed, f"{purpose}/short", part), images.shape)
+    return np.where(lacks[:, None, None, None], np.asarray(noise), images)
 
 
 def net_options(config: Common) -> dict[str, Any]:

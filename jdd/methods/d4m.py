@@ -84,6 +84,12 @@ def prototypes(config: Config, problem: Problem) -> Callable[[int], State]:
             rows = rng.host(seed, "d4m/order", c).permutation(group)
             latents = list(prior.encode(rows, seed, c))
             rest = not config.ref_bugs or (c == last and _rest(len(rows), config) >= count)
+            if len(rows) < count:  # config.ipc_short: every latent is a prototype, several times
+                each = np.concatenate(latents)
+                found["centres"].append(np.resize(each, (count, *each.shape[1:])))
+                found["sizes"].append(np.ones(count, np.int64))
+                found["fitted"].append(len(rows))
+                continue
             made = kmeans.fit(latents, count, config.km_expand, seed, c, rest)
             found["centres"].append(made.centres)
             found["sizes"].append(kmeans.sizes(latents, made.centres))

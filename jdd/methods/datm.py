@@ -30,7 +30,7 @@ from jdd.data import Dataset, class_indices, draw_per_class
 from jdd.evaluation.accuracy import BATCH
 from jdd.evaluation.predict import outputs
 from jdd.methods import initial_set, mtt
-from jdd.methods.base import Method, Problem
+from jdd.methods.base import Method, Problem, noised
 from jdd.specs.datm import Config
 
 # (expert, images [n, ...]) -> logits [n, classes]
@@ -87,10 +87,10 @@ def correct_rows(
                     break
             if len(rows) >= ipc:
                 break
-        filled[c] = max(0, ipc - len(rows))
+        filled[c] = max(0, min(ipc, len(group)) - len(rows))
         ranked = order[np.argsort(-score, kind="stable")]
         rows = np.concatenate([rows, ranked[~np.isin(ranked, rows)]])
-        chosen.append(rows[:ipc])
+        chosen.append(np.resize(rows, ipc))  # a class of fewer images repeats them
     return np.concatenate(chosen), filled
 
 
@@ -115,11 +115,12 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
     """Return images and logits of step 0, class-major.
 
     Raises:
-      BadInput: a class has fewer than IPC images.
+      BadInput: a class has fewer than IPC images, and ``config.ipc_short`` is "refuse".
     """
     data, ipc, experts = problem.data, config.ipc, config.experts.count
     logits, train = final_logits(problem), data.train
-    rows = draw_per_class(rng.host(seed, "datm/init"), train.labels, data.classes, ipc)
+    draw = rng.host(seed, "datm/init")
+    rows = draw_per_class(draw, train.labels, data.classes, ipc, config.ipc_short)
     # Untrained nets classify few images correctly, and all would be searched.
     assert problem.experts is not None
     if (images := initial_set.read(config, data)) is not None:
@@ -128,7 +129,8 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
             return images, logits(0, images)
         return images, mean_logits(logits, images, hard, experts)
     if config.pix_init == "real" or not problem.experts.trained:
-        return train.images[rows], logits(0, train.images[rows])
+        images = noised(problem, train.images[rows], seed, "datm/init")
+        return images, logits(0, images)
     draw = rng.host(seed, "datm/correct")
     rows, filled = correct_rows(draw, logits, data, ipc, experts)
     if filled.any() and config.progress:
@@ -137,7 +139,8 @@ def first_set(config: Config, problem: Problem, seed: int) -> tuple[np.ndarray, 
             f"start: the experts classify too few images right; taken though wrong: {counts}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-    return train.images[rows], mean_logits(logits, train.images[rows], train.labels[rows], experts)
+    images = noised(problem, train.images[rows], seed, "datm/correct")
+    return images, mean_logits(logits, images, train.labels[rows], experts)
 
 
 def make(config: Config, problem: Problem) -> Method:

@@ -52,7 +52,9 @@ def make(config: Config, problem: Problem) -> Method:
     def rows() -> np.ndarray:
         assert problem.experts is not None
         if not problem.experts.trained:  # an estimate of cost does not depend on the images
-            return np.concatenate([g[:ipc] for g in class_indices(train.labels, classes)])
-        return selection.by_class(rule, scores(config, problem), train.labels, classes, ipc)
+            return np.concatenate([np.resize(g, ipc) for g in class_indices(train.labels, classes)])
+        return selection.by_class(
+            rule, scores(config, problem), train.labels, classes, ipc, config.ipc_short
+        )
 
     return chosen(problem, lambda seed: rows())

@@ -33,10 +33,10 @@ def build(config: Common, problem: Problem, rule: selection.Rule) -> Method:
     def rows() -> np.ndarray:
         assert problem.experts is not None
         if not problem.experts.trained:  # an estimate of cost does not depend on the images
-            return np.concatenate([g[:ipc] for g in class_indices(train.labels, classes)])
+            return np.concatenate([np.resize(g, ipc) for g in class_indices(train.labels, classes)])
         variables = problem.experts.read(0, config.experts.epochs)
         features = outputs(problem.nets["student"], variables, train.images).features
-        return selection.by_class(rule, features, train.labels, classes, ipc)
+        return selection.by_class(rule, features, train.labels, classes, ipc, config.ipc_short)
 
     return chosen(problem, lambda seed: rows())
 

@@ -35,11 +35,11 @@ import optax
 
 from jdd import rng
 from jdd.augment import formation, idc
-from jdd.data import class_indices, draw_per_class
+from jdd.data import class_indices
 from jdd.matching import characteristic as cf
 from jdd.matching.losses import cross_entropy
 from jdd.methods import initial_set
-from jdd.methods.base import Method, Problem, State, first_images, recipe
+from jdd.methods.base import Method, Problem, State, first_images, real_images, recipe
 from jdd.methods.classwise import padded_rows, widest
 from jdd.parallel.parts import each
 from jdd.product.distilled_set import DistilledSet
@@ -224,9 +224,8 @@ def _init(config: Config, problem: Problem) -> Callable[[int], State]:
     def first(seed: int) -> np.ndarray:
         if config.pix_init != "mix" or initial_set.given(config):
             return first_images(problem, config.pix_init, seed, "ncfm/init")
-        count, draw = config.ipc * config.factor**2, rng.host(seed, "ncfm/init")
-        rows = draw_per_class(draw, data.train.labels, data.classes, count)
-        return formation.mixed(np.asarray(data.train.images[rows]), config.factor)
+        images = real_images(problem, config.ipc * config.factor**2, seed, "ncfm/init")
+        return formation.mixed(np.asarray(images), config.factor)
 
     def init(seed: int) -> State:
         pixels = np.clip(data.transform.inverse(first(seed)), 0, 1)

@@ -22,6 +22,10 @@ def make(config: Config, problem: Problem) -> Method:
     return chosen(
         problem,
         lambda seed: draw_per_class(
-            rng.host(seed, "random/choice"), data.train.labels, data.classes, ipc
+            rng.host(seed, "random/choice"),
+            data.train.labels,
+            data.classes,
+            ipc,
+            config.ipc_short,
         ),
     )

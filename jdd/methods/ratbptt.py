@@ -36,12 +36,19 @@ import optax
 
 from jdd import rng
 from jdd.augment import dsa
-from jdd.data import draw_per_class
 from jdd.errors import BadInput
 from jdd.matching.losses import cross_entropy, targets
 from jdd.meta import unroll
 from jdd.methods import initial_set, windows
-from jdd.methods.base import Method, Problem, State, recipe, shuffled, student_loss
+from jdd.methods.base import (
+    Method,
+    Problem,
+    State,
+    real_images,
+    recipe,
+    shuffled,
+    student_loss,
+)
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.ratbptt import Config
 from jdd.training import optimisers, trainer
@@ -93,8 +100,7 @@ def first_images(config: Config, problem: Problem, seed: int) -> np.ndarray:
     if (found := initial_set.read(config, data)) is not None:
         return found
     if config.pix_init == "real":
-        draw = rng.host(seed, "ratbptt/init")
-        return data.train.images[draw_per_class(draw, data.train.labels, data.classes, ipc)]
+        return real_images(problem, ipc, seed, "ratbptt/init")
     noise = jax.random.normal(rng.key(seed, "ratbptt/init"), (ipc * data.classes, *data.shape))
     norms = jnp.sqrt(jnp.sum(jnp.square(noise), axis=(1, 2, 3), keepdims=True))
     return np.asarray(noise / norms)

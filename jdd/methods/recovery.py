@@ -25,7 +25,7 @@ from jdd.data import draw_per_class
 from jdd.data.quantise import quantised
 from jdd.errors import BadInput
 from jdd.methods import decoupled
-from jdd.methods.base import Method, Problem, State
+from jdd.methods.base import Method, Problem, State, noised
 from jdd.nets import Net
 from jdd.nets.order import order
 from jdd.pretrained import patch_selection
@@ -169,15 +169,28 @@ def _first(problem: Problem, seed: int, batch: Batch) -> jax.Array:
             patch_selection.medium(problem.teachers[0], data, seed, config.ipc),
             batch.rows.ravel(),
         )
-        return patch_selection.cut(data.train.images[found.rows[own]], found.box[own])
+        crops = patch_selection.cut(data.train.images[found.rows[own]], found.box[own])
+        return _started(problem, crops, seed, batch)
     if config.pix_init == "real":
         rows = draw_per_class(
-            rng.host(seed, "recover/init"), data.train.labels, data.classes, config.ipc
+            rng.host(seed, "recover/init"),
+            data.train.labels,
+            data.classes,
+            config.ipc,
+            config.ipc_short,
         )
-        return jnp.asarray(data.train.images[rows[batch.rows.ravel()]])
+        return _started(problem, data.train.images[rows[batch.rows.ravel()]], seed, batch)
     return jax.random.normal(
         rng.key(seed, "recover/noise", batch.number), (batch.size, *data.shape)
     )
+
+
+def _started(problem: Problem, images: Any, seed: int, batch: Batch) -> jax.Array:
+    """Return the real images that a batch starts from, those that a class lacks as noise."""
+    if problem.config.ipc_short != "noise":
+        return jnp.asarray(images)
+    own = batch.rows.ravel()
+    return jnp.asarray(noised(problem, np.asarray(images), seed, "recover/init", own, batch.number))
 
 
 def bounds(transform: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ from jdd.storage import checkpoints, settings_files
 Tree = Any
 
 # Values of settings that older stores do not name.
-_UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0}
+_UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0, "balanced": False}
 
 
 def settings(

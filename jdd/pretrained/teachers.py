@@ -119,6 +119,8 @@ def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -
     # Named only if used, so that the settings of older teachers stay equal.
     if recipe.parts > 1:
         settings["accumulate"] = recipe.parts
+    if recipe.balanced:
+        settings["balanced"] = True
     if by_adam:
         settings["optimizer"] = recipe.optimizer
         del settings["momentum"]

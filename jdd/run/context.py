@@ -136,6 +136,7 @@ class RunContext:
         )
         if isinstance(self.data, PairDataset):
             return recipe.replace(loss="nce")
+        recipe = recipe if flat else recipe.replace(balanced=False)
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
     def settings(self, group: int, flat: bool = True, net: str = "") -> dict[str, Any]:
@@ -149,6 +150,7 @@ class RunContext:
         recipe = self.recipe(flat)
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
+        own_draws = {"balanced": True} if recipe.balanced else {}
         made = stores.settings(
             data, net or self.config.net.name, options, experts, group,
             dsa=data.dsa, align_corners=self.config.align_corners,
@@ -159,7 +161,7 @@ class RunContext:
             made |= towers_of(cast(PairConfig, self.config))
             if self.weights_digest:
                 made["towers"] = made["towers"] | {"weights": self.weights_digest}
-        return sam | made
+        return sam | own_draws | made
 
     @functools.cached_property
     def like(self) -> Any:

@@ -160,12 +160,12 @@ def _validate_pairs(config: PairConfig, loaded: pairs.PairDataset) -> None:
 
 
 def _validate_classes(config: Common, loaded: data.Dataset) -> None:
-    """Refuse more images per class than the smallest class has."""
-    counts = [len(g) for g in data.class_indices(loaded.train.labels, loaded.classes)]
-    if config.ipc > min(counts):
-        raise BadInput(
-            "config.ipc", str(config.ipc), f"1 to {min(counts)}, the size of the smallest class"
-        )
+    """Refuse more images per class than the smallest class has, by ``config.ipc_short``."""
+    if config.ipc_short == "noise" and "pix_init" not in config.spec.keys:
+        found = f"noise, and {config.spec.title} does not learn images"
+        raise BadInput("config.ipc_short", found, "repeat")
+    groups = data.class_indices(loaded.train.labels, loaded.classes)
+    data.validate_ipc(groups, config.ipc, config.ipc_short)
 
 
 def _validate_mode(mode: str, chosen: list[Stage]) -> None:

@@ -20,6 +20,8 @@ from jdd.training.schedules import Multistep
 if TYPE_CHECKING:
     from jdd.specs.base import Spec
 
+SHORT = ("refuse", "repeat", "noise")
+
 
 @dataclass(frozen=True)
 class Net:
@@ -237,6 +239,12 @@ class Experts:
     batch: int = option(256, "real images per expert step", minimum=1)
     group: int = option(5, "experts trained at once: the unit of storing and resuming", minimum=1)
     seed: int = option(0, "seed of the experts, apart from the run's", minimum=0)
+    balanced: bool = option(
+        False,
+        "an epoch of the experts has as many images of each class: small classes several times",
+        later=True,
+        sparse=True,
+    )
 
 
 # Keys of ``experts`` that the baseline of the whole training set follows.
@@ -255,6 +263,14 @@ class Common:
     _spec: Spec | None = field(default=None, repr=False, compare=False, kw_only=True)
     method: str = option("mtt", "distillation method: the name of a bundled config file")
     ipc: int = option(1, "synthetic images per class", minimum=1)
+    ipc_short: str = option(
+        "refuse",
+        "a class with fewer real images than ipc: refused; gives its images several times (repeat);"
+        " or its further images start as N(0, 1) (noise; of methods that learn images)",
+        choices=SHORT,
+        later=True,
+        sparse=True,
+    )
     seed: int = option(0, "seed of everything random", minimum=0)
     steps: int = option(AUTO, "distillation steps (outer iterations)", resumable=True, minimum=0)
     runs: int = option(1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1)

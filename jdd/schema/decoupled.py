@@ -45,6 +45,12 @@ class Squeeze:
     )
     dir: str = option("", "where the teachers lie ('': squeeze/ in the workdir)")
     seed: int = option(0, "seed of the teachers, apart from the run's", minimum=0)
+    balanced: bool = option(
+        False,
+        "an epoch of the teachers has as many images of each class: small classes several times",
+        later=True,
+        sparse=True,
+    )
 
 
 @dataclass(frozen=True)

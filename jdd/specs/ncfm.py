@@ -132,9 +132,11 @@ def validate_data(values: Values, data: Dataset) -> None:
         found = f"{factor}, of images of {h}x{w}"
         raise BadInput("config.factor", found, f"one of {', '.join(whole)}")
     most = int(np.bincount(data.train.labels, minlength=data.classes).min())
-    if values["pix_init"] == "mix" and ipc * factor**2 > most:
+    mixes = values["pix_init"] == "mix" and values["ipc_short"] == "refuse"
+    if mixes and ipc * factor**2 > most:
         found = f"mix of {ipc * factor**2} images of a class, of which there are {most}"
-        raise BadInput("config.pix_init", found, "noise, or a smaller ipc or factor")
+        allowed = "noise, a smaller ipc or factor, or --config.ipc_short=repeat"
+        raise BadInput("config.pix_init", found, allowed)
 
 
 SPEC = Spec(

@@ -37,7 +37,8 @@ def random_sets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws`` sets of random real images of the set's size: ``[draws, n, ...]``.
 
-    With ``per_class`` they have that many images of each class instead.
+    With ``per_class`` they have that many images of each class instead. Unless ``config.ipc_short``
+    is "refuse", a class of fewer images gives them several times.
 
     They are ordered class by class, or as the set is where its order matters. Their labels are
     their classes (for an attack, the attacker's target classes), or the soft labels
@@ -45,10 +46,10 @@ def random_sets(
     """
     classes, train = context.data.classes, context.data.train
     per_class = per_class or baseline_size(dset) // classes
-    seed = context.config.seed
+    seed, short = context.config.seed, context.config.ipc_short
     index = np.stack(
         [
-            draw_per_class(rng.host(seed, "random", i), train.labels, classes, per_class)
+            draw_per_class(rng.host(seed, "random", i), train.labels, classes, per_class, short)
             for i in range(draws)
         ]
     )

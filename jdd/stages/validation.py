@@ -109,11 +109,16 @@ def _validate_random(context: RunContext, dset: DistilledSet | GeneratorSet) -> 
     labels, classes = context.data.train.labels, context.data.classes
     most, each = int(np.bincount(labels, minlength=classes).min()), count // classes
     found = ""
-    if not 1 <= each <= most:
+    repeats = config.ipc_short != "refuse" and most and each
+    if not 1 <= each <= most and not repeats:
         found = f"random draws of {each} images a class, of which there are 1 to {most}"
     elif dset.recipe["train"]["order"] == "sequential" and count != each * classes:
         found = f"random draws for {count} images in their order, not as many of each class"
     if found:
         off = " --config.scores=false" if config.scores else ""
         allowed = f"give --config.baselines.random=0{off}"
+        if most and each > most:
+            allowed += (
+                "; or --config.ipc_short=repeat, and smaller classes give images several times"
+            )
         raise BadInput("config.baselines.random", found, allowed)

@@ -82,6 +82,7 @@ class Feed:
         self._n = len(split.labels)
         self._batch = min(recipe.batch, self._n)
         self._per_epoch = recipe.steps_per_epoch(self._n)
+        self._classes = recipe.classes if recipe.balanced else 0
         self._devices = devices if len(devices) == 1 or shared else ()
         step = len(own) * self._batch * int(np.prod(split.images.shape[1:])) * 4
         whole = self._n // self._batch
@@ -116,6 +117,9 @@ class Feed:
                 yield first + whole, first + whole + 1, rows[:, None, whole * b :]
 
     def _order(self, epoch: int) -> np.ndarray:
+        if self._classes:
+            draws = _balanced(self._classes)
+            return np.asarray(draws(self._own, np.int32(epoch), self._split.labels))
         if self._per_epoch == 1:
             return np.broadcast_to(np.arange(self._n), (len(self._own), self._n))
         return np.asarray(_shuffles(self._n)(self._own, np.int32(epoch)))
@@ -159,3 +163,11 @@ def _shuffles(n: int) -> Any:
         return trainer.shuffle(trainer.Keys(key, key), epoch, n)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+
+@lru_cache(maxsize=16)
+def _balanced(classes: int) -> Any:
+    def one(key: jax.Array, epoch: jax.Array, labels: jax.Array) -> jax.Array:
+        return trainer.balanced(trainer.Keys(key, key), epoch, labels, classes)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))

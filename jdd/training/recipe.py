@@ -100,9 +100,10 @@ class Recipe:
     ``augment/formation.py`` decodes before training (``train_eval.formed``).
 
     The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
-    ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``augment`` is one of
-    ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: the loss on
-    stored labels, for ``order="stored"``.
+    ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``balanced``, of hard labels in
+    shuffled order: every epoch has as many images of each class (``trainer.balanced``). ``augment``
+    is one of ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: the
+    loss on stored labels, for ``order="stored"``.
     """
 
     optimizer: str = option(
@@ -234,6 +235,7 @@ class Recipe:
     )  # fmt: skip
     sam_rho: float = option(0.0, None, keys=("experts.sam_rho",))
     sam_alpha: float = option(0.0, None, keys=("experts.sam_alpha",))
+    balanced: bool = option(False, None, keys=("experts.balanced", "squeeze.balanced"))
     augment: str = "dsa"
     strategy: str = ""
     align_corners: bool = True

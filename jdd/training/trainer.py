@@ -2,7 +2,8 @@
 
 The optimiser is one of ``training/optimisers.py``. The order of the images is one of
 
-``shuffled``    an epoch is a fresh permutation, cut into batches; the last one may be shorter;
+``shuffled``    an epoch is a fresh permutation, cut into batches; the last one may be shorter; with
+                ``Recipe.balanced`` it is a draw with as many images of each class (``balanced``);
 ``sequential``  step t takes batch t mod S of the S = n // batch batches, in stored order;
 ``classwise``   each step draws ``per_class`` images of each of ``classes_per_step`` classes anew;
                 the set is class-major;
@@ -110,6 +111,30 @@ class Keys(NamedTuple):
 def shuffle(keys: Keys, epoch: jax.Array | int, n: int) -> jax.Array:
     """Return the order of ``n`` images in an epoch: a permutation ``[n]``."""
     return jax.random.permutation(_draw(keys, epoch), n)
+
+
+def balanced(keys: Keys, epoch: jax.Array | int, labels: jax.Array, classes: int) -> jax.Array:
+    """Return the rows of an epoch with as many images of each class: ``[n]``, shuffled.
+
+        slot i, 0 <= i < n:  class c = p(i mod C),  its image number (i // C) mod n_c
+
+    p is a random order of the C classes that have images, and the n_c images of a class are in a
+    random order: counts of classes differ by at most one, those of a class's images too.
+
+    Args:
+      labels: int ``[n]``, each in 0..classes-1.
+    """
+    n = len(labels)
+    which, within, mix = jax.random.split(_draw(keys, epoch), 3)
+    by_class = jnp.lexsort((jax.random.uniform(within, (n,)), labels))
+    sizes = jnp.bincount(labels, length=classes)
+    first = jnp.cumsum(sizes) - sizes
+    # Classes without images come last and are not drawn.
+    order = jnp.argsort(jax.random.uniform(which, (classes,)) + (sizes == 0))
+    slot, present = jnp.arange(n), jnp.sum(sizes > 0)
+    own = order[slot % present]
+    rows = by_class[first[own] + (slot // present) % sizes[own]]
+    return jax.random.permutation(mix, rows)
 
 
 def _draw(keys: Keys, epoch: jax.Array | int) -> jax.Array:
@@ -261,13 +286,15 @@ class _Training:
         if recipe.order == "sequential":
             x, y = (jax.lax.dynamic_slice_in_dim(a, j * batch, batch) for a in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
-        if self.per_epoch == 1:  # the whole set in one batch: its order is irrelevant
+        # The whole set in one batch: its order is irrelevant.
+        if self.per_epoch == 1 and not recipe.balanced:
             return self._update(carry, keys, pair_inputs.whole(images), labels, lr, step)
         if recipe.order == "drawn":
             rows = shuffle(keys, step, n)[:batch]
             x, y = (pair_inputs.rows(tree, rows) for tree in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
-        order = jax.lax.cond(j == 0, lambda: shuffle(keys, epoch, n), lambda: carry["order"])
+        fresh = functools.partial(self._order, keys, epoch, labels)
+        order = jax.lax.cond(j == 0, fresh, lambda: carry["order"])
         carry = {**carry, "order": order}
 
         def take(size: int) -> Callable[[], tuple[Tree, jax.Array]]:
@@ -283,6 +310,12 @@ class _Training:
         last = j == self.per_epoch - 1
         done: tuple[Tree, jax.Array] = jax.lax.cond(last, take(n % batch), take(batch))
         return done
+
+    def _order(self, keys: Keys, epoch: Tree, labels: Tree) -> jax.Array:
+        """Return the rows of an epoch in shuffled order."""
+        if self.recipe.balanced:
+            return balanced(keys, epoch, labels, self.recipe.classes)
+        return shuffle(keys, epoch, self.n)
 
     def _update(
         self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree

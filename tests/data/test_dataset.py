@@ -11,6 +11,7 @@ from jdd.data import DEFAULTS, Transform, load, load_raw
 from jdd.data.dataset import _FITS
 from jdd.errors import BadInput
 from tests.data.tiny_sets import refused, tree, write_folder, write_zip
+from tests.tiny_classes import write
 
 
 def test_digits_are_there_without_a_download():
@@ -125,9 +126,24 @@ def test_own_set_without_a_test_split_gets_one_and_says_so(tmp_path):
                 "config.data.test")  # fmt: skip
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path):
+def test_classes_of_one_image_alone_cannot_be_split(tmp_path):
     path = write_folder(tmp_path / "set", tree(splits=("",), count=1))
-    refused(lambda: load({"name": "mine", "path": str(path)}), "config.data.test", "'ant'")
+    whole = lambda: load({"name": "mine", "path": str(path)})  # noqa: E731
+    refused(whole, "config.data.test", "every class has one image", "give a test split")
+
+
+def test_a_single_image_stays_for_training_and_a_note_says_so(tmp_path):
+    path = write(tmp_path / "small.npz", (1, 2, 60), test=0)
+    data = load({"name": "mine", "path": str(path)})
+    assert np.bincount(data.train.labels).tolist() == [1, 1, 48]
+    assert np.bincount(data.test.labels).tolist() == [0, 1, 12]
+    (note,) = (note for note in data.notes if "no test split" in note)
+    assert note.endswith("; of 0 the only image is for training, and the test split has none")
+    most = load({"name": "mine", "path": str(path), "test": 0.9, "val": 0.5})
+    assert np.bincount(most.train.labels).tolist() == [1, 1, 3]  # one of each is left
+    counts = (2, 20)
+    two = load({"name": "mine", "path": str(write(tmp_path / "two.npz", counts, test=0))})
+    assert not any("the only image" in note for note in two.notes)
 
 
 def test_a_set_with_its_own_validation_split_keeps_it(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 
 from jdd import rng
-from jdd.data import class_indices, draw_per_class
+from jdd.data import class_indices, draw_per_class, lacking
 from tests.data.tiny_sets import refused
 
 LABELS = np.array([2, 0, 1, 0, 2, 2, 1, 0], np.int32)
@@ -25,3 +25,27 @@ def test_an_ipc_outside_the_class_sizes_is_refused():
     for ipc in (0, -1, 3):
         draw = lambda ipc=ipc: draw_per_class(rng.host(0, "draw"), LABELS, 3, ipc)  # noqa: E731
         refused(draw, "config.ipc", str(ipc), "1 to 2", "smallest class")
+
+
+def test_a_small_class_gives_its_images_several_times():
+    labels = np.repeat(np.arange(3), (1, 2, 60)).astype(np.int32)
+    rows = draw_per_class(rng.host(0, "draw"), labels, 3, 5, "repeat")
+    assert labels[rows].tolist() == np.repeat(np.arange(3), 5).tolist()
+    assert rows[:5].tolist() == [0] * 5
+    assert sorted(np.bincount(rows[5:10] - 1, minlength=2)) == [2, 3]
+    assert len(set(rows[10:].tolist())) == 5
+    again = draw_per_class(rng.host(0, "draw"), labels, 3, 5, "repeat")
+    assert np.array_equal(rows, again)
+    # Where no class is short, the draw is the one without the key.
+    for short in ("repeat", "noise"):
+        plain = draw_per_class(rng.host(0, "draw"), LABELS, 3, 2)
+        assert np.array_equal(draw_per_class(rng.host(0, "draw"), LABELS, 3, 2, short), plain)
+    places = lacking(labels, 3, 5).reshape(3, 5).sum(1)
+    assert places.tolist() == [4, 3, 0]
+
+
+def test_a_class_without_images_is_refused_however_short():
+    draw = lambda: draw_per_class(rng.host(0, "draw"), LABELS, 4, 1, "repeat")  # noqa: E731
+    refused(draw, "config.data", "no training image of class 3", "one or more of each")
+    draw = lambda: draw_per_class(rng.host(0, "draw"), LABELS, 3, 9)  # noqa: E731
+    refused(draw, "config.ipc", "9", "1 to 2", "--config.ipc_short=repeat")
