@@ -11,6 +11,7 @@ from jdd.report import (
     collapse,
     cost,
     curves,
+    diagnosis,
     generated,
     headline,
     nets,
@@ -46,7 +47,7 @@ def render(evidence: Evidence) -> str:
         "report.html",
         title=headline.title(evidence),
         headline=headline.headline(evidence),
-        missing=[*collapse.sentences(evidence), *evidence.missing],
+        missing=_remarks(evidence),
         images=pictures.section(evidence),
         pairs=pairs.section(evidence),
         before_after=before_after.section(evidence),
@@ -65,3 +66,8 @@ def render(evidence: Evidence) -> str:
         settings=snippets.settings(evidence),
         version=snippets.version(evidence),
     )
+
+
+def _remarks(evidence: Evidence) -> list[str]:
+    """Return the sentences at the top: what limits the result, and what is missing."""
+    return [*collapse.sentences(evidence), *diagnosis.sentences(evidence), *evidence.missing]

@@ -33,7 +33,7 @@ def read(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     parts = [plain.protocol(found.get("protocol") or {})]
     parts += [scores(found), quality(found), normalisations(found)]
-    parts += _collapsed(found, directory)
+    parts += [*_collapsed(found, directory), *found.get("diagnosis", [])]
     parts.append(headline(found, directory))
     return {**found, "table": cross_table(found), "summary": "\n".join(filter(None, parts))}
 

@@ -74,6 +74,18 @@ def trained(context: RunContext, session: Session) -> Any:
     return store.read(0, store.epochs(0))
 
 
+def stored(context: RunContext) -> Any:
+    """Return the variables of the first baseline net, stacked ``[1, ...]``; None if there are none.
+
+    Nothing is trained: the cache may have been cleared, or the baseline be off.
+    """
+    if not context.config.baselines.full or isinstance(context.data, PairDataset):
+        return None
+    store = _store(context, context.baseline_nets[0])
+    last = store.epochs(0)
+    return store.read_group(0, last) if last >= context.config.baselines.full_epochs else None
+
+
 def _run(context: RunContext, session: Session) -> None:
     for net in context.baseline_nets:
         if result(context, net) is None:

@@ -17,6 +17,8 @@ from jdd.config import published
 from jdd.config.rules import auto_depth
 from jdd.data.pairs import PairDataset
 from jdd.product import bytes as size
+from jdd.report import diagnosis
+from jdd.report.evidence import gather
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
 from jdd.stages import (
@@ -24,6 +26,7 @@ from jdd.stages import (
     evaluate,
     full,
     label_stores,
+    limits,
     phases,
     protocol,
     quality,
@@ -175,7 +178,12 @@ def _fingerprint(context: RunContext) -> str:
 
 
 def _run(context: RunContext, session: Session) -> None:
-    text = json.dumps(result(context, session), indent=2) + "\n"
+    found = result(context, session)
+    found |= {"limits": own} if (own := limits.measured(context, session)) else {}
+    seen = gather(context.workdir)._replace(result=found)
+    if limiting := diagnosis.sentences(seen):  # absent where nothing limits the result
+        found["diagnosis"] = limiting
+    text = json.dumps(found, indent=2) + "\n"
     write_text(context.workdir / "result.json", text)
     html.write(context.workdir)
 

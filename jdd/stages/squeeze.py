@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from jdd.errors import BadInput
 from jdd.pretrained import train
 from jdd.pretrained.teachers import Teacher, right
+from jdd.report.diagnosis import IMBALANCE
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
 from jdd.stages.base import Estimate, Stage
@@ -47,10 +50,14 @@ def _run(context: RunContext, session: Session) -> None:
         known = context.recall("squeeze")[_key(teacher)]
         session.say(f"squeeze: {teacher.word} {100 * known:.1f} % on the test images")
         if known < 1.2 / data.classes:  # detects mixed-up classes before the long stages
+            sizes = np.bincount(data.train.labels, minlength=data.classes)
+            uneven = sizes.max() >= IMBALANCE * sizes.min() and not config.squeeze.balanced
+            even = "--config.squeeze.balanced=true for classes of unequal size, " * bool(uneven)
             raise BadInput(
                 f"teacher {teacher.word}", f"{100 * known:.1f} % right on the test images",
-                "more than chance: train it longer (--config.squeeze.epochs, --config.squeeze.lr), "
-                "with a new --workdir, and another --config.squeeze.dir where one is given",
+                f"more than chance: {even}train it longer (--config.squeeze.epochs, "
+                "--config.squeeze.lr), with a new --workdir, and another --config.squeeze.dir "
+                "where one is given",
             )  # fmt: skip
 
 
