@@ -11,10 +11,10 @@ from jdd.config.files import (
     schema,
     stage_names,
 )
+from jdd.config.fitting import Given
+from jdd.config.nearest import Size
 from jdd.config.resolve import (
-    Change,
     Loaded,
-    changed,
     fill,
     from_json,
     load,
@@ -22,9 +22,9 @@ from jdd.config.resolve import (
     resolve,
     resolve_auto,
     to_json,
-    validate_resume,
 )
-from jdd.config.saved import command_of, of_run
+from jdd.config.resuming import Change, changed, validate_resume
+from jdd.config.saved import as_begun, command_of, of_run
 from jdd.config.unused import as_saved, unused, validate_used
 from jdd.schema.common import COMMON, Common
 from jdd.schema.key import AUTO, Key, group, like, option
@@ -35,8 +35,11 @@ __all__ = [
     "COMMON",
     "Change",
     "Common",
+    "Given",
     "Key",
     "Loaded",
+    "Size",
+    "as_begun",
     "as_saved",
     "build",
     "bundled",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jdd.config import files
-from jdd.config.resolve import changed, fill, from_json, resolve_auto
+from jdd.config.resolve import fill, from_json, resolve_auto
+from jdd.config.resuming import changed
 from jdd.errors import BadInput
 from jdd.schema.common import Common
 from jdd.schema.key import AUTO, show

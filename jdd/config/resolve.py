@@ -7,12 +7,13 @@ all overrides, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 1
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jdd.config import files
+from jdd.config import files, fitting
+from jdd.config.nearest import Size
 from jdd.config.rules import auto_depth
 from jdd.errors import BadInput, nearest
 from jdd.schema import training, values
@@ -96,7 +97,11 @@ def replace(config: Common, new: Mapping[str, Any]) -> Common:
 
 
 def resolve(
-    config: Common, shape: tuple[int, int, int] | None = None, absent: bool = False
+    config: Common,
+    shape: tuple[int, int, int] | None = None,
+    absent: bool = False,
+    given: fitting.Given | None = None,
+    size: Size | None = None,
 ) -> tuple[Common, list[str]]:
     """Return ``config`` with every 'auto' replaced, and lines that report the chosen values.
 
@@ -105,6 +110,10 @@ def resolve(
     unexpanded, until ``shape`` (h, w, c) is given. ``absent``: the images are not needed, so no
     path has to exist.
 
+    With ``given``, the keys that are set, a dataset without settings of its own takes those of the
+    nearest row (``config.fitting``). That of the user's own does once ``size`` is known, after
+    loading; before that the values are the method's defaults.
+
     Raises:
       BadInput: an unknown dataset, method or net, or incompatible keys.
     """
@@ -112,11 +121,16 @@ def resolve(
     from jdd.nets import groups  # imports JAX, which --help does not need
 
     _validate_dataset(config)
+    fit = fitting.fitted(config, given, size) if given is not None else None
+    if fit is not None:
+        config = values.build(config.spec, flat(config) | fit.replaced)
     nets: object = config.nets
     words = (config.net.name,) if nets == AUTO else config.nets
     pairs = config.spec.task == "retrieval"
     names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape), pairs)
-    settled, notes = resolve_auto(config, shape)
+    settled, notes = resolve_auto(config, shape, fit)
+    if fit is None and given is not None and size is None and fitting.without_settings(config):
+        notes = []  # they may be others once the images are loaded
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {settled['data.source']} source"
@@ -130,13 +144,13 @@ def resolve(
 
 
 def resolve_auto(
-    config: Common, shape: tuple[int, ...] | None = None
+    config: Common, shape: tuple[int, ...] | None = None, fit: fitting.Fitted | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Replace every 'auto' without validation; return values by dotted name, and the notes."""
     from jdd.data.sources.request import source_of
 
     settled, spec = flat(config), config.spec
-    row, note = _row(config)
+    row, note = _row(config) if fit is None else (fit.values, fit.note)
     facts, shape = _facts(config.data.name), _shape(config, shape)
     known: dict[str, Any] = {}
     if facts is not None:
@@ -153,6 +167,8 @@ def resolve_auto(
     for name, rule in spec.derived.items():
         if settled[name] == AUTO:
             settled[name] = rule(settled | {"data.shape": shape})
+            if name == "steps" and fit is not None:
+                settled[name] = fitting.scaled(settled[name], fit.scale)
     differing = [
         f"{name}={show(settled[name])} (not {show(value)})"
         for name, value in row.items()
@@ -263,77 +279,3 @@ def from_json(text: str, where: str = "config.json", own: Spec | None = None) ->
     except BadInput as error:
         raise BadInput(f"{where}: {error.where}", error.found, error.allowed) from None
     return values.build(spec, filled)
-
-
-class Change(NamedTuple):
-    """A key whose value differs from the saved one."""
-
-    name: str
-    old: Any
-    new: Any
-
-    def __str__(self) -> str:
-        return f"config.{self.name} was {show(self.old)}, now {show(self.new)}"
-
-
-def changed(
-    saved: Mapping[str, Any] | Common, config: Common, free: Collection[str] = ()
-) -> tuple[list[Change], list[Change]]:
-    """Return the keys that differ from a saved config: those that may not change, those that may.
-
-    Both sides are resolved configs; a missing key counts as its default. ``free`` are further keys
-    that may change here, in addition to the resumable ones. A path that counts by its content
-    (``Key.content``) may move, but not come or go.
-    """
-    keys = config.spec.keys
-    old, new = flat(saved), flat(config)
-    refused: list[Change] = []
-    accepted: list[Change] = []
-    for name in {**keys, **old}:
-        default = keys[name].default if name in keys else None
-        before, after = old.get(name, default), new.get(name, default)
-        before = tuple(before) if isinstance(before, list) else before
-        # 'auto' depends on the data: it is compared again once they are loaded.
-        if name not in old and before == AUTO or after in (before, AUTO):
-            continue
-        may = name in free or name in keys and keys[name].resumable
-        may |= name in keys and bool(keys[name].content) and default not in (before, after)
-        (accepted if may else refused).append(Change(name, before, after))
-    return refused, accepted
-
-
-def validate_resume(
-    saved: Mapping[str, Any] | Common,
-    config: Common,
-    workdir: str = "",
-    free: Collection[str] = (),
-) -> list[Change]:
-    """Return the allowed changes since ``saved``; refuse any other change.
-
-    Raises:
-      BadInput: listing the changed keys, and the keys that may change.
-    """
-    refused, accepted = changed(saved, config, free)
-    if refused:
-        keys = [name for name, key in config.spec.keys.items() if key.resumable]
-        other = f"another --workdir{_reused(refused, config, workdir)}"
-        raise BadInput(
-            f"--workdir={workdir}" if workdir else "--workdir",
-            "it holds a run of another config: " + ", ".join(map(str, refused)),
-            f"set them back, or name {other}; on resuming may change: " + ", ".join(keys),
-        )
-    return accepted
-
-
-# Keys that experts are trained by, by the start of their names.
-_OF_EXPERTS = ("data.", "net.", "experts.", "source.", "align_corners")
-
-
-def _reused(changes: list[Change], config: Common, workdir: str) -> str:
-    """Return the flag by which another directory reads the experts of this one, if they fit."""
-    place = Path(workdir) / "experts"
-    if config.experts.dir or not workdir or not place.is_dir():
-        return ""
-    if any(change.name.startswith(_OF_EXPERTS) or change.name == "method" for change in changes):
-        return ""
-    return f" with --config.experts.dir={place} to reuse its experts"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from jdd import specs
+from jdd.config import fitting
 from jdd.config.resolve import Loaded, from_json, replace
 from jdd.errors import BadInput
+from jdd.schema.common import Common
 from jdd.schema.values import flat
 
 
@@ -29,6 +31,31 @@ def of_run(directory: Path, overrides: Mapping[str, Any]) -> Loaded:
     config = replace(from_json(text, str(path)), overrides)
     given = frozenset(flat(overrides))
     return Loaded(config, given, config.method, typed=given)
+
+
+def as_begun(config: Common, given: Collection[str], workdir: Path) -> tuple[Common, fitting.Given]:
+    """Return ``config`` with the fitted settings of the run in ``workdir``, if there is one.
+
+    A run goes on with the settings that it began with, whatever the nearest row is now.
+
+    Args:
+      given: keys that keep their values.
+
+    Returns:
+      The config, and the keys that keep their values from here on.
+
+    Raises:
+      BadInput: its config.json is not a config of this version of jdd.
+    """
+    own, path = frozenset(given), workdir / "config.json"
+    if not path.exists() or not fitting.without_settings(config):
+        return config, fitting.Given(own)
+    saved = from_json(path.read_text(encoding="utf-8"), str(path), config.spec)
+    if saved.method != config.method:
+        return config, fitting.Given(own)
+    old = flat(saved)
+    stored = {name: old[name] for name in fitting.names(config) - own if name in old}
+    return replace(config, stored), fitting.Given(own | {*stored}, str(workdir))
 
 
 def command_of(directory: Path) -> str:

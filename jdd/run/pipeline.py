@@ -81,16 +81,19 @@ def run(
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
-    config, notes = configs.resolve(loaded.config, absent=absent)
+    given = configs.Given(loaded.explicit)
+    config, notes = configs.resolve(loaded.config, absent=absent, given=given)
     place = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
     directory = Path(place)
     if line := configs.sentence(config, loaded.explicit):
         notes = [line, *notes]
     config = configs.as_saved(config, loaded.explicit, directory)
+    config, given = configs.as_begun(config, loaded.explicit, directory)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
-            context = prepare(config, directory, command, notes, absent, mode != "estimate")
+            fit = mode != "estimate"
+            context = prepare(config, directory, command, notes, absent, fit, given)
         workdirs.validate(directory, context.config)
         chosen = stages(context.config)
         _validate_mode(mode, chosen)
@@ -111,19 +114,23 @@ def prepare(
     notes: list[str] | None = None,
     absent: bool = False,
     fit: bool = True,
+    given: configs.Given | None = None,
 ) -> RunContext:
     """Load the data and run all checks that would otherwise fail later, inside a stage.
 
     Values resolved from the data are added to ``notes``. ``absent`` uses a placeholder for the
     data, and ``fit=False`` leaves the whitening unfitted: both suffice to estimate a run's cost.
+    With ``given``, the keys that are set, the others are fitted to data without own settings.
     """
     loaded: data.Dataset | pairs.PairDataset
+    size = None
     if config.spec.task == "retrieval":
         paired = cast(PairConfig, config)
         loaded = pairs.load(paired.data, paired.text)
     else:
         loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
-    config, added = configs.resolve(config, shape=loaded.shape, absent=absent)
+        size = configs.Size(loaded.shape, loaded.classes, loaded.train.size)
+    config, added = configs.resolve(config, loaded.shape, absent, given, size)
     if notes is not None:
         notes += [line for line in added if line not in notes]
     if config.spec.validate_data:

@@ -28,6 +28,7 @@ DEFAULTS = sre2l.CIFAR | CURRICULUM | {"min_scale": 0.5}
 TINY = sre2l.TINY | {"lr_img": 0.4, "r_bn": 0.05}
 IMAGENET = sre2l.IMAGENET | {"eval.batch": 128, "post.accumulate": 1}
 STARTS = {
+    "cifar10": DEFAULTS,  # the settings of 32x32 images
     "digits": sre2l.DIGITS | {"flip": 0.0, "min_scale": 0.5},
     "imagenet": sre2l.STARTS["imagenet"] | IMAGENET,
 }

@@ -1,0 +1,256 @@
+"""Settings of a dataset without published ones: those of the nearest row, fitted to its size.
+
+With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1:
+
+    steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's
+    start epochs                      s times the row's, the last one at least 5 or the row's
+    experts.count                     s times, in whole groups, at least 5
+    experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
+    experts.lr                        times 196 / (steps of an epoch), from 1 to 10: an epoch goes
+                                      as far as one of 50,000 images in batches of 256
+    net.width of ConvNet, FRePoNet    a half below 20,000 images, a quarter below 5,000
+    nets of decoupled methods         below 5,000 images those of jdd's own settings for digits
+
+Not taken is what belongs to the row's own data: whitening, augmentation and flips of grey images,
+and what a rule of the method derives. jdd's own settings keep their experts and their width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jdd.config.files import stage_names
+from jdd.config.nearest import Row, Size, nearest, size_of
+from jdd.schema.common import Common
+from jdd.schema.key import AUTO, checked, show
+from jdd.schema.pairs import PairConfig
+from jdd.schema.values import flat
+
+LENGTHS = ("steps", "vae.steps", "diffusion.steps", "gan_steps", "expansion_end")
+EPOCHS = ("min_start_epoch", "current_max_start_epoch", "max_start_epoch")
+FEWEST = 250  # steps
+SMALL, MEDIUM = 5_000, 20_000  # training images
+_EPOCH = 196  # expert steps of an epoch of 50,000 images in batches of 256
+_SCALED = ("ConvNet", "ConvNetBN", "FRePoNet")  # nets whose width is fitted
+_OF_NETS = ("net.name", "net.width", "net.depth", "net.norm", "net.init", "nets")
+# Keys that are fitted, in addition to those of rows.
+FITTED = (
+    *("experts.count", "experts.batch", "experts.lr", "squeeze.batch"),
+    *(*_OF_NETS, "squeeze.nets", "squeeze.width"),
+)
+
+
+class Given(NamedTuple):
+    """Names of the keys that keep their values, and the directory whose run had them, if any."""
+
+    names: frozenset[str]
+    place: str = ""
+
+
+class Fitted(NamedTuple):
+    """Settings of the nearest row, fitted to a dataset.
+
+    Attributes:
+      values: by dotted name, of given keys too.
+      replaced: those of keys that are not given, and 'auto' for keys that follow from them.
+      note: the row and every fitted value, in words.
+      scale: the factor of steps that a rule of the method derives.
+    """
+
+    values: dict[str, Any]
+    replaced: dict[str, Any]
+    note: str
+    scale: float
+
+
+def without_settings(config: Common) -> bool:
+    """Return whether neither a paper nor jdd has settings for a config's dataset and IPC."""
+    from jdd.data.catalogue import lookup  # needs NumPy
+
+    spec, name = config.spec, config.data.name
+    facts = lookup(name)
+    row = (facts.settings if facts else name, config.ipc)
+    return not (isinstance(config, PairConfig) or row in spec.published or name in spec.starts)
+
+
+def names(config: Common) -> frozenset[str]:
+    """Return every key that ``fitted`` may change."""
+    spec = config.spec
+    tables = (*spec.starts.values(), *(row["values"] for row in spec.published.values()))
+    found = {*FITTED, *LENGTHS, *spec.derived, *spec.defaults, *(n for t in tables for n in t)}
+    return frozenset(n for n in found if n in spec.keys and not n.startswith("data."))
+
+
+def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted | None:
+    """Return the settings of the nearest row for a dataset without its own; None for others.
+
+    Args:
+      loaded: the size of a dataset of the user's own; None before it is loaded. A known dataset has
+        the published counts.
+    """
+    known = size_of(config.data.name)
+    if known is not None and (side := config.data.size):
+        known = known._replace(shape=(side, side, known.shape[2]))
+    size = known or loaded
+    if size is None or not without_settings(config):
+        return None
+    row = nearest(config.spec, size, config.ipc, config.net.name)
+    if row is None:
+        return None
+    schema = config.spec.keys
+    taken = _taken(config, row, size, known is not None)
+    scale = min(1.0, max(1 / 16, math.sqrt(size.images / row.size.images)))
+    fit = _lengths(taken, scale) | _bounded(taken, config.ipc, size.classes)
+    fit |= _experts(config, taken, row, size.images, scale) | _nets(config, taken, size, given)
+    fit |= _epochs(taken | fit, flat(config), given)
+    values = {name: checked(name, value, schema) for name, value in (taken | fit).items()}
+    anew = {*config.spec.derived} | ({*_OF_NETS} if "net.name" in values else set())
+    anew = {name for name in anew if schema[name].auto and not name.startswith("data.")}
+    replaced = dict.fromkeys(anew, AUTO) | values
+    replaced = {name: value for name, value in replaced.items() if name not in given.names}
+    changed = {n: (taken.get(n, schema[n].default), v) for n, v in values.items() if n in fit}
+    return Fitted(values, replaced, _note(config, given, row, size, changed), scale)
+
+
+def _note(
+    config: Common, given: Given, row: Row, size: Size, changed: Mapping[str, tuple[Any, Any]]
+) -> str:
+    if given.place:
+        return f"settings: those that the run in {given.place} began with"
+    kind = "jdd's own settings" if row.tuned else f"the {config.spec.title} row"
+    listed = ", ".join(
+        f"{name} {show(old)} -> {show(new)}"
+        for name, (old, new) in changed.items()
+        if old != new and name not in given.names
+    )
+    return (
+        f"settings: no published {config.spec.title} row for {config.data.name}, ipc {config.ipc}, "
+        f"so the nearest, {kind} of ({row.dataset}, ipc {row.ipc}), fitted to {size.images} "
+        f"training images" + (f" ({listed})" if listed else "")
+    )
+
+
+def _taken(config: Common, row: Row, size: Size, known: bool) -> dict[str, Any]:
+    """Return the row's values without those that belong to its own data.
+
+    Images of the user's own are loaded by then: their ``data.*`` are settled.
+    """
+    spec, apart = config.spec, ("experts.sam_rho", "experts.sam_alpha")
+    derived = {*spec.derived} - {*LENGTHS}
+    found = {
+        name: value
+        for name, value in row.values.items()
+        if not name.startswith("data.") and name not in derived and name not in apart
+    }
+    found = _without_unfit(found, size.shape)
+    if "steps" in spec.derived:
+        found.pop("steps", None)  # it follows from IPC, and is scaled after that
+    if size.shape[2] == 1 and "flip" in found:
+        found["flip"] = type(found["flip"])(0)
+    if not known:
+        return found
+    kept = {name: value for name, value in spec.defaults.items() if name.startswith("data.")}
+    if "data.zca" in row.values:
+        enough = size.images >= math.prod(size.shape) and size.shape[2] == row.size.shape[2]
+        kept["data.zca"] = row.values["data.zca"] if enough else "none"
+    return found | kept
+
+
+def _without_unfit(values: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return a row's values without nets that images of this shape are too small for."""
+    from jdd.nets.groups import takes  # imports JAX
+
+    named = {
+        "net.name": (values.get("net.name", ""),),
+        "squeeze.nets": values.get("squeeze.nets", ()),
+    }
+    out = {
+        key
+        for key, found in named.items()
+        if not all(takes(n.partition(":")[0], shape) for n in found if n)
+    }
+    if "net.name" in out:
+        out |= {*_OF_NETS}
+    return {name: value for name, value in values.items() if name not in out}
+
+
+def _lengths(taken: Mapping[str, Any], scale: float) -> dict[str, Any]:
+    found = {}
+    for name in LENGTHS:
+        if steps := taken.get(name, 0):
+            least = 1 if name == "expansion_end" else min(steps, FEWEST)
+            found[name] = max(least, round(scale * steps))
+    for name in EPOCHS:
+        if taken.get(name, 0):
+            least = min(taken[name], 5) if name == "max_start_epoch" else 0
+            found[name] = max(least, round(scale * taken[name]))
+    return found
+
+
+def scaled(steps: int, scale: float) -> int:
+    """Return the steps that a rule of the method gives, fitted like those of a row."""
+    return max(min(steps, FEWEST), round(scale * steps))
+
+
+def _epochs(values: Mapping[str, Any], own: Mapping[str, Any], given: Given) -> dict[str, int]:
+    """Return start epochs in order: T- below T+, and T+ at first (0: fixed) between them."""
+    if "min_start_epoch" not in values:
+        return {}
+    low, first, high = (
+        own[name] if name in given.names and own[name] != AUTO else values[name] for name in EPOCHS
+    )
+    low = min(low, high - 1)
+    first = min(max(first, low + 1), high) if values[EPOCHS[1]] else 0
+    return {EPOCHS[0]: low, EPOCHS[1]: first}
+
+
+def _bounded(taken: Mapping[str, Any], ipc: int, classes: int) -> dict[str, int]:
+    """Return the batches of RaT-BPTT, which may not be larger than the set (0: all of it)."""
+    most = {"per_class": ipc, "classes_per_step": classes}
+    return {
+        name: 0 for name, most_ in most.items() if taken.get(name, 0) >= most_ and name in taken
+    }
+
+
+def _batch(batch: int, images: int) -> int:
+    """Return a batch of which an epoch has about eight or more."""
+    return min(batch, max(16, 1 << max(0, (images // 8).bit_length() - 1)))
+
+
+def _experts(
+    config: Common, taken: dict[str, Any], row: Row, images: int, scale: float
+) -> dict[str, Any]:
+    """Return the number of experts, and batches and rate of nets trained on the real images."""
+    found: dict[str, Any] = {}
+    if "squeeze.batch" in config.spec.keys and "squeeze.batch" in taken:
+        found["squeeze.batch"] = _batch(taken["squeeze.batch"], images)
+    if row.tuned or "experts" not in stage_names(config):
+        return found
+    schema, group = config.spec.keys, config.experts.group
+    count, lr, batch = (
+        taken.get(f"experts.{n}", schema[f"experts.{n}"].default) for n in ("count", "lr", "batch")
+    )
+    batch = _batch(batch, images)
+    further = min(10.0, max(1.0, _EPOCH / math.ceil(images / batch)))
+    found["experts.count"] = min(count, max(5, group * round(scale * count / group)))
+    found["experts.batch"] = batch
+    found["experts.lr"] = float(f"{lr * further:.2g}")
+    return found
+
+
+def _nets(config: Common, taken: dict[str, Any], size: Size, given: Given) -> dict[str, Any]:
+    """Return the nets for few images: those of jdd's settings for digits, or narrower ones."""
+    own = config.spec.starts.get("digits", {})
+    found: dict[str, Any] = {}
+    if size.images < SMALL and "squeeze.nets" in own:
+        names = ("net.name", "net.width", "squeeze.nets", "squeeze.width")
+        found = {name: own[name] for name in names if name in own}
+    name = config.net.name if "net.name" in given.names else (taken | found).get("net.name")
+    name = name or config.net.name
+    if name in _SCALED and "net.width" not in taken | found and size.images < MEDIUM:
+        found["net.width"] = 32 if size.images < SMALL else 64
+    if "net.name" in taken | found and config.spec.keys["nets"].default != AUTO:
+        found.setdefault("nets", taken.get("nets", (name,)))
+    return found

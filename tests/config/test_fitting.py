@@ -1,0 +1,148 @@
+"""Settings of data without published ones: the nearest row, fitted; all others as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jdd import config as configs
+from jdd import specs
+from jdd.config import fitting, nearest
+from jdd.config.nearest import Size
+from jdd.errors import BadInput
+from jdd.run import workdir
+from jdd.schema.common import Common
+from jdd.schema.key import checked
+
+SHAPES = Size((32, 32, 3), 3, 144)  # 180 images, of which a fifth are test images
+METHODS = [name for name in specs.names() if specs.get(name).task == "classify"]
+
+
+def loaded(method: str, data: str = "shapes", **given: Any) -> configs.Loaded:
+    keys = {"data.name": data, "data.path": "x.npz"} | given
+    return configs.load(method, {n.replace("__", "."): v for n, v in keys.items()})
+
+
+def settled(found: configs.Loaded, size: Size = SHAPES) -> tuple[Common, list[str]]:
+    """Return the config of data of one's own: before they are loaded, and then."""
+    given = configs.Given(found.explicit)
+    first, notes = configs.resolve(found.config, given=given)
+    assert not any(line.startswith("settings") for line in notes)
+    return configs.resolve(first, size.shape, given=given, size=size)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_published_rows_and_tuned_starts_are_as_they_were(method: str) -> None:
+    spec = specs.get(method)
+    cells = [*spec.published, *((name, ipc) for name in spec.starts for ipc in (2, 3))]
+    for dataset, ipc in dict.fromkeys(cells):
+        keys = {"data.size": 224} if dataset == "imagenet" else {}
+        source = {"data.path": ""} if dataset == "digits" else {}
+        found = loaded(method, dataset, ipc=ipc, **keys, **source)
+        shape = (nearest.size_of(dataset) or SHAPES).shape
+        plain, notes = configs.resolve(found.config, absent=True)
+        again, _ = configs.resolve(plain, shape, absent=True)
+        given = configs.Given(found.explicit)
+        first = configs.resolve(found.config, absent=True, given=given)
+        assert first == (plain, notes)
+        assert configs.resolve(first[0], shape, True, given, SHAPES)[0] == again
+        values = configs.flat(again)
+        row = spec.published.get((dataset, ipc), {"values": spec.starts.get(dataset, {})})
+        want = {n: checked(n, v, spec.keys) for n, v in row["values"].items()}
+        assert {name: values[name] for name in want} == want
+
+
+def test_the_nearest_row_is_by_size_channels_classes_and_ipc() -> None:
+    def row(method: str, size: Size, ipc: int) -> tuple[str, int]:
+        found = nearest.nearest(specs.get(method), size, ipc, "ConvNet")
+        assert found is not None
+        return found.dataset, found.ipc
+
+    assert row("mtt", SHAPES, 1) == ("cifar10", 1)
+    assert row("mtt", SHAPES, 20) == ("cifar10", 10)
+    assert row("mtt", Size((32, 32, 3), 80, 40_000), 50) == ("cifar100", 50)
+    assert row("mtt", Size((64, 64, 3), 200, 60_000), 1) == ("tiny_imagenet", 1)
+    assert row("mtt", Size((12, 12, 1), 10, 1000), 1) == ("digits", 1)
+    assert row("dm", Size((28, 28, 1), 10, 600), 10) == ("mnist", 10)
+    assert nearest.nearest(specs.get("gan"), SHAPES, 1, "ConvNet") is None  # no row in colour
+    assert nearest.nearest(specs.get("dd"), SHAPES, 1, "ConvNet") is None  # rows of other nets
+    exact = nearest.Row("own", 1, SHAPES, {})
+    assert nearest.distance(SHAPES, 1, exact) == 0
+    other = nearest.Row("own", 4, Size((64, 16, 1), 12, 144), {})
+    assert nearest.distance(SHAPES, 1, other) == 0 + 2 + 1 + 1 + 0.5
+
+
+def test_lengths_experts_and_width_are_fitted_to_few_images() -> None:
+    config, notes = settled(loaded("mtt"))
+    values = configs.flat(config)
+    assert (values["steps"], values["experts.count"], values["experts.epochs"]) == (312, 5, 3)
+    assert (values["experts.batch"], values["experts.lr"], values["net.width"]) == (16, 0.1, 32)
+    assert (values["lr_img"], values["syn_steps"], values["data.zca"]) == (100.0, 50, "none")
+    assert "the MTT row of (cifar10, ipc 1), fitted to 144 training images" in notes[0]
+    assert "steps 5000 -> 312, experts.count 100 -> 5" in notes[0] and len(notes) == 1
+    many, _ = settled(loaded("mtt"), Size((32, 32, 3), 10, 50_000))
+    assert (many.steps, many.experts.count, many.net.width) == (5000, 100, 128)
+    assert (many.experts.batch, many.experts.lr) == (256, 0.01)
+    some, _ = settled(loaded("mtt", ipc=10), Size((32, 32, 3), 10, 12_500))
+    assert (some.steps, some.experts.count, some.net.width) == (2500, 50, 64)
+    assert configs.flat(some)["max_start_epoch"] == 10
+
+
+def test_given_keys_stay_and_the_others_fit_them() -> None:
+    config, notes = settled(loaded("mtt", experts__count=7, steps=40, net__width=8))
+    assert (config.experts.count, config.steps, config.net.width) == (7, 40, 8)
+    assert notes[1].startswith("settings changed from these: steps=40 (not 312)")
+    late, _ = settled(loaded("datm", ipc=1000, max_start_epoch=4), SHAPES._replace(images=6000))
+    values = configs.flat(late)
+    assert values["min_start_epoch"] < values["max_start_epoch"] == 4
+    few, _ = settled(loaded("ratbptt", ipc=3), Size((64, 64, 3), 40, 9000))
+    assert configs.flat(few)["classes_per_step"] == 0  # all 40: the row has 50 of 200
+    narrow, _ = settled(loaded("rded"))
+    assert (narrow.net.name, narrow.net.width, narrow.nets) == ("ConvNetBN", 32, ("ConvNetBN",))
+    wide, _ = settled(loaded("rded", net__name="ResNet18BN"))
+    assert wide.nets == ("ResNet18BN",)
+
+
+def test_steps_that_follow_from_ipc_are_fitted_after_that() -> None:
+    config, _ = settled(loaded("dc", ipc=4), SHAPES._replace(images=5000))
+    values = configs.flat(config)
+    assert (values["outer_loop"], values["inner_epochs"]) == (4, 50)
+    assert values["steps"] == 1265  # 4000 sqrt(5000 / 50000)
+
+
+def test_a_known_dataset_is_fitted_before_it_is_loaded_and_keeps_that() -> None:
+    found = loaded("mtt", "mnist")
+    given = configs.Given(found.explicit)
+    first, notes = configs.resolve(found.config, given=given)
+    assert "the MTT row of (cifar10, ipc 1)" in notes[0] and first.data.zca == "none"
+    again = configs.resolve(first, (28, 28, 1), given=given, size=Size((28, 28, 1), 10, 59_000))
+    assert again == (first, notes)
+    own = loaded("mtt", "cifar10", ipc=5)
+    assert configs.resolve(own.config, given=configs.Given(own.explicit))[0].data.zca == "kornia"
+
+
+def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    found = loaded("mtt", experts__count=9)
+    old, _ = configs.resolve(found.config)
+    old, _ = configs.resolve(old, SHAPES.shape)  # as before there were fitted settings
+    (tmp_path / "config.json").write_text(configs.to_json(old))
+    config, _ = configs.resolve(found.config, given=configs.Given(found.explicit))
+    begun, given = configs.as_begun(config, found.explicit, tmp_path)
+    workdir.validate(tmp_path, begun)
+    resumed, notes = configs.resolve(begun, SHAPES.shape, given=given, size=SHAPES)
+    assert resumed == old and notes[0].startswith(f"settings: those that the run in {tmp_path}")
+    changed = loaded("mtt", experts__count=9, lr_img=3)
+    config, _ = configs.resolve(changed.config, given=configs.Given(changed.explicit))
+    begun, _ = configs.as_begun(config, changed.explicit, tmp_path)
+    with pytest.raises(BadInput, match="lr_img was 100, now 3"):
+        workdir.validate(tmp_path, begun)
+
+
+def test_only_keys_that_are_listed_are_fitted() -> None:
+    for method in METHODS:
+        config = loaded(method, ipc=2).config
+        fit = fitting.fitted(config, configs.Given(frozenset()), SHAPES)
+        if fit is not None:
+            assert {*fit.replaced} <= fitting.names(config)
