@@ -2,7 +2,8 @@
 
 With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1:
 
-    steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's
+    steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's; of
+                                      rows of more than 100,000, those and rates of the defaults
     start epochs                      s times the row's, the last one at least 5 or the row's
     experts.count                     s times, in whole groups, at least 5
     experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
@@ -30,7 +31,7 @@ from jdd.schema.values import flat
 
 LENGTHS = ("steps", "vae.steps", "diffusion.steps", "gan_steps", "expansion_end")
 EPOCHS = ("min_start_epoch", "current_max_start_epoch", "max_start_epoch")
-FEWEST = 250  # steps
+FEWEST, MOST = 250, 100_000  # steps: at least, and of rows that give way to the defaults
 SMALL, MEDIUM = 5_000, 20_000  # training images
 _EPOCH = 196  # expert steps of an epoch of 50,000 images in batches of 256
 _SCALED = ("ConvNet", "ConvNetBN", "FRePoNet")  # nets whose width is fitted
@@ -145,6 +146,8 @@ def _taken(config: Common, row: Row, size: Size, known: bool) -> dict[str, Any]:
         if not name.startswith("data.") and name not in derived and name not in apart
     }
     found = _without_unfit(found, size.shape)
+    if found.get("steps", 0) > MOST:
+        found |= {k: v for k, v in spec.defaults.items() if k == "steps" or k.startswith("lr_")}
     if "steps" in spec.derived:
         found.pop("steps", None)  # it follows from IPC, and is scaled after that
     if size.shape[2] == 1 and "flip" in found:

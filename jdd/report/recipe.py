@@ -46,6 +46,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Pixels", _PIXELS.get(str(evidence.config.get("quantise")), "")),
         ("Selection", _selected(str(found["selection"])) if found.get("selection") else ""),
         ("Distilling steps", _steps(evidence)),
+        ("Probed rates", _probed(found)),
         (evidence.examples.capitalize(), chosen if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Wrong labels", _wrong(found)),
@@ -58,6 +59,20 @@ def _wrong(found: Mapping[str, Any]) -> str:
     """Return in words how many labels of the chosen images are not the dataset's own."""
     counts = mapping(found, "wrong_labels")
     return f"{counts.get('count')} of {counts.get('of')} of the chosen images" if counts else ""
+
+
+def _probed(found: Mapping[str, Any]) -> str:
+    """Return in words the rates that the run chose by a few steps at several, and the row's."""
+    probe = mapping(found, "probe")
+    row = mapping(probe, "row")
+    chosen = {name: real(value) for name, value in mapping(probe, "chosen").items()}
+    known = {name: value for name, value in chosen.items() if value is not None}
+    words = [
+        f"{name} {number(rate)}, by {value(probe, 'steps')} steps at each of "
+        f"{len(probe.get('tried') or [])} rates (the nearest row's: {value(row, name)})"
+        for name, rate in known.items()
+    ]
+    return "; ".join(words)
 
 
 def named(net: Mapping[str, Any]) -> str:

@@ -56,9 +56,16 @@ class RunContext:
         self.config, self.workdir, self.command = config, workdir, command
         self.data: Any = data  # images or pairs, depending on the task
         self.source: Any = data if source is None else source
+        self.probing: tuple[str, ...] = ()  # keys whose rates the run probes (stages/probe.py)
         self.set_directory = workdir  # directory of the sets' stored labels and their teachers
         self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
+
+    def with_config(self, config: Common) -> RunContext:
+        """Return the context of the same run with another config."""
+        new = RunContext(config, self.data, self.workdir, self.command, self.source)
+        new.probing, new.set_directory = self.probing, self.set_directory
+        return new
 
     def make_net(self, name: str) -> Net:
         """Return the net called ``name``. The run's own net is built with the config's options.

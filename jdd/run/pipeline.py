@@ -25,6 +25,7 @@ from jdd.stages import (
     distill,
     evaluate,
     phases,
+    probe,
     protocol,
     registry,
     relabel,
@@ -95,7 +96,7 @@ def run(
             fit = mode != "estimate"
             context = prepare(config, directory, command, notes, absent, fit, given)
         workdirs.validate(directory, context.config)
-        chosen = stages(context.config)
+        chosen = _with_probe(context, stages(context.config))
         _validate_mode(mode, chosen)
         if mode == "estimate":
             validate_memory(context)
@@ -105,6 +106,14 @@ def run(
             _validate_holder(context, mode)  # another command may have run in the meantime
             workdirs.validate(directory, context.config)
             return _run_stages(context, chosen, mode, notes)
+
+
+def _with_probe(context: RunContext, chosen: list[Stage]) -> list[Stage]:
+    """Return a run's stages; with the probe, if there is one, before the set is made."""
+    if not context.probing:
+        return chosen
+    at = [stage.name for stage in chosen].index(context.maker)
+    return [*chosen[:at], STAGES["probe"], *chosen[at:]]
 
 
 def prepare(
@@ -144,6 +153,7 @@ def prepare(
     else:
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
+        context.probing = probe.keys(context, given, size)
     if fit and not absent and not workdirs.holds_external_set(directory):
         distill.validate_begun(context)  # refused before anything is written
     for name in config.nets:
@@ -177,6 +187,9 @@ def _validate_classes(config: Common, loaded: data.Dataset) -> None:
 
 def _validate_mode(mode: str, chosen: list[Stage]) -> None:
     names = ["all", *(stage.name for stage in chosen), "estimate"]
+    if mode == "probe" not in names:
+        found = "probe: the rates of this run are given, published, or of a method that needs none"
+        raise BadInput("--mode", found, f"one of {', '.join(names)}")
     if mode == "scores" not in names:
         raise BadInput("--mode", "scores, which are off", "--config.scores=true with it")
     if mode not in names:
@@ -234,10 +247,12 @@ def _run_stages(
     config, directory = context.config, context.workdir
     session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
     with session.signals():
+        context = probe.applied(context)
         distill.update_training_settings(context)
         if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
             session.say(f"{directory} is finished; its result:")
             return result.finish(context)
+        probe.begin(context)
         workdirs.write_config(context)
         contents.remember(context)
         for line in (*notes, *context.notes):
@@ -252,6 +267,9 @@ def _run_stages(
                 continue
             with guarded(stage.name, config, context.data):
                 stage.run(context, session)
+            if stage.name == "probe":
+                context = probe.applied(context)
+                workdirs.write_config(context)
             session.metrics.stop(stage.name)
             if waited := session.waited():
                 session.say(f"{stage.name}: {waited}")

@@ -273,6 +273,13 @@ class Common:
     )
     seed: int = option(0, "seed of everything random", minimum=0)
     steps: int = option(AUTO, "distillation steps (outer iterations)", resumable=True, minimum=0)
+    probe: bool = option(
+        True,
+        "where no settings are published for the data and IPC: the images' rate is chosen by a few "
+        "steps at several rates, on training data, at most a tenth of the run (docs/data.md)",
+        later=True,
+        sparse=True,
+    )
     runs: int = option(1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1)
     align_corners: bool = option(True, "DSA's scale and rotate: align_corners of the sampling grid")
     space: str = option(

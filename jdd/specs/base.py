@@ -60,6 +60,8 @@ class Spec:
         method's own; or a function of the values that returns them.
       after_phases: keys, or prefixes ending in '.', that only the method itself reads, after its
         phases: in no phase's identity.
+      probe: keys of the rates of outer SGD that a run without published settings chooses by a few
+        steps at several of them (``stages/probe.py``).
       generators: architectures of the generators that it makes and jdd does not have
         (``nets/generators.py``): name -> ``(shape, classes, latent, **options) -> Generator``, a
         function or "module:function".
@@ -81,6 +83,7 @@ class Spec:
     idle: Callable[[Values], Mapping[str, tuple[str, str]]] | None = None
     stages: Stages | Callable[[Any], Stages] = STAGES
     after_phases: tuple[str, ...] = ()
+    probe: tuple[str, ...] = ()
     generators: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     folder: str = field(default="", repr=False, compare=False)  # of its file, if external
 
@@ -185,6 +188,8 @@ def _validate_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
         if not isinstance(name, str) or not (callable(value) or ":" in str(value)):
             allowed = "names, each with a function or 'module:function'"
             raise BadInput(f"{where}: SPEC.generators", f"{name!r}: {value!r}", allowed)
+    for name in spec.probe:
+        _validate_name(name, keys, f"{where}: SPEC.probe")
     for name in spec.derived:
         _validate_name(name, keys, f"{where}: SPEC.derived")
     tables = {"defaults": spec.defaults, "protocol": spec.protocol}

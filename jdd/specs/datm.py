@@ -126,6 +126,7 @@ def validate(values: Values) -> None:
 SPEC = Spec(
     name="datm",
     make="jdd.methods.datm:make",
+    probe=("lr_img",),
     title="DATM",
     config=Config,
     protocol=PROTOCOL,

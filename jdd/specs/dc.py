@@ -153,6 +153,7 @@ def validate(values: Values) -> None:
 SPEC = Spec(
     name="dc",
     make="jdd.methods.dc:make",
+    probe=("lr_img",),
     title="DC",
     config=Config,
     stages=STAGES,

@@ -94,6 +94,7 @@ STAGES = ("distill", "evaluate", "report", "full")
 SPEC = Spec(
     name="dm",
     make="jdd.methods.dm:make",
+    probe=("lr_img",),
     title="DM",
     config=Config,
     stages=STAGES,

@@ -56,6 +56,7 @@ PROTOCOL = dc.GRADIENT_PROTOCOL | {"eval.epochs": 1000}
 SPEC = Spec(
     name="dsa",
     make="jdd.methods.dsa:make",
+    probe=("lr_img",),
     title="DSA",
     config=Config,
     stages=dc.STAGES,

@@ -199,6 +199,7 @@ def validate_data(values: Values, data: Dataset) -> None:
 SPEC = Spec(
     name="mtt",
     make="jdd.methods.mtt:make",
+    probe=("lr_img",),
     title="MTT",
     config=Config,
     protocol=PROTOCOL,

@@ -61,6 +61,7 @@ PROTOCOL = mtt.PROTOCOL | {"estimator": "tesla"}
 SPEC = Spec(
     name="tesla",
     make="jdd.methods.tesla:make",
+    probe=("lr_img",),
     title="TESLA",
     config=Config,
     protocol=PROTOCOL,

@@ -28,7 +28,7 @@ from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session
-from jdd.stages import distill_estimate, evaluate, phases, samples
+from jdd.stages import distill_estimate, evaluate, phases, probe, samples
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
 from jdd.storage.files import write_atomic
@@ -115,6 +115,8 @@ def _complete(
         recipe["train"] = train | {"init": train["init"] | {"seed": seed}}
     if recipe.get("labels", {}).get("kind") == "stored":
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
+    if probed := probe.chosen(context):
+        recipe["probe"] = probed
     if context.config.eval.lr > 0:
         recipe["train"] = recipe["train"] | {"lr": context.config.eval.lr}
     return found.with_recipe(recipe)

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from jdd.errors import BadInput
 
-Makes = Literal["nets", "set", "labels", "figures"]
+Makes = Literal["nets", "rates", "set", "labels", "figures"]
 
 
 class Entry(NamedTuple):
@@ -62,11 +62,20 @@ STAGES: tuple[Entry, ...] = (
         smaller=("data.stream", "squeeze.accumulate", "squeeze.batch", "squeeze.width"),
     ),
     Entry(
+        name="probe",
+        help="data without published settings: a few steps at several rates of the images",
+        module="jdd.stages.probe:STAGE",
+        makes="rates",
+        inputs=("experts",),
+        keys=("probe",),
+        smaller=("classes_at_once", "data.stream", "batch_real", "syn_steps", "net.width"),
+    ),
+    Entry(
         name="distill",
         help="make the distilled set",
         module="jdd.stages.distill:STAGE",
         makes="set",
-        inputs=("experts",),
+        inputs=("experts", "probe"),
         smaller=(
             *("classes_at_once", "data.stream", "real_parts", "batch_real", "batch_syn"),
             *("batch_pool", "inits", "window", "syn_steps", "net.width", "ipc"),

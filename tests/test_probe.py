@@ -1,0 +1,145 @@
+"""The probe: the images' rate by a few steps at several rates, where none is published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jdd import config as configs
+from jdd import methods
+from jdd.errors import BadInput
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import pipeline
+from jdd.run.context import RunContext
+from jdd.stages import phases, probe
+from jdd.stages.probe import Tried
+from tests.pins import cases
+
+KEYS: dict[str, Any] = {
+    "net.width": 4, "net.depth": 1, "data.dsa": "none", "batch_real": 6, "steps": 100,
+    "eval.epochs": 2, "eval.n": 1, "eval.curve": 0, "baselines.random": 0,
+    "baselines.full": False, "devices": 1, "progress": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    cases.toy(path)
+    return path
+
+
+def loaded(toy: Path, **more: Any) -> configs.Loaded:
+    return configs.load("dm:toy", KEYS | {"data.path": str(toy)} | more)
+
+
+def prepared(toy: Path, place: Path, **more: Any) -> RunContext:
+    found = loaded(toy, **more)
+    given = configs.Given(found.explicit)
+    config, _ = configs.resolve(found.config, given=given)
+    return pipeline.prepare(config, place, "test", given=given)
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_the_cost_is_at_most_a_tenth_of_the_steps_or_nothing_is_probed() -> None:
+    for steps in range(0, 3000, 7):
+        found = probe.plan(steps)
+        assert found is None or found.calls <= steps // 10 and found.steps >= 2
+    assert probe.plan(99) is None
+    few, many = probe.plan(100), probe.plan(1250)
+    assert few is not None and (few.factors, few.steps) == ((1.0, 0.1), 2)
+    assert many is not None and (many.factors, many.steps) == ((1.0, 0.1, 10.0, 0.01), 28)
+
+
+def test_the_smallest_loss_is_chosen_and_of_close_ones_the_row_s_rate() -> None:
+    def chosen(*losses: float, out: tuple[float, ...] = ()) -> float:
+        factors = (0.01, 0.1, 1.0, 10.0)
+        tried = [
+            Tried(f, loss, "diverged at step 2" if f in out else "")
+            for f, loss in zip(factors, losses, strict=True)
+        ]
+        return probe.choose(tried, start=2.0)
+
+    assert chosen(1.9, 1.0, 1.9, 3.0) == 0.1
+    assert chosen(2.0, 1.9, 1.05, 1.0) == 1.0  # within a tenth of what the best has gained
+    assert chosen(2.0, 1.9, 1.2, 1.0) == 10.0
+    assert chosen(1.99, 1.9, 1.0, 0.5, out=(10.0, 1.0)) == 0.1
+    assert chosen(2.0, 2.1, 2.2, 2.3) == 0.01
+    assert chosen(1.0, 1.0, 1.0, 1.0, out=(0.01, 0.1, 1.0, 10.0)) == 0.01
+
+
+def test_a_rate_that_is_far_too_large_is_out(toy: Path, tmp_path: Path) -> None:
+    context = prepared(toy, tmp_path)
+    problem = phases.problem(context, 0)
+    method = methods.make(context.config, problem)
+    prober = probe._Prober(method, problem, 0, context.devices)
+    state, out = prober.run(1e5, 2)
+    assert out == "most pixels are far from any image"
+    assert prober.run(float("inf"), 3)[1] == "diverged at step 1"
+    state, out = prober.run(0.0, 2)
+    assert out == "" and np.array_equal(
+        state.variables["images"], method.init(0).variables["images"]
+    )
+    assert prober.judge(state, 100) == prober.judge(method.init(0), 100) > 0
+
+
+def test_a_run_probes_and_is_that_of_the_chosen_rate(toy: Path, tmp_path: Path) -> None:
+    own, again, given = tmp_path / "own", tmp_path / "again", tmp_path / "given"
+    result = pipeline.run(loaded(toy), str(own), command="test")
+    found = read(own / "checkpoints" / "probe.json")
+    rate = found["chosen"]["lr_img"]
+    assert rate in (1.0, 0.1) and found["row"] == {"lr_img": 1.0} and len(found["tried"]) == 2
+    assert read(own / "config.json")["lr_img"] == rate
+    made = DistilledSet.load(own / "distilled.npz")
+    assert made.recipe["probe"] == result["probe"] and result["probe"]["chosen"] == {"lr_img": rate}
+    assert f"lr_img {rate:g}, by 2 steps at each of 2 rates" in (own / "report.html").read_text()
+    pipeline.run(loaded(toy), str(again), mode="probe", command="test")
+    assert read(again / "checkpoints" / "probe.json") == found  # of the seed alone
+    pipeline.run(loaded(toy, lr_img=rate), str(given), mode="distill", command="test")
+    assert not (given / "checkpoints" / "probe.json").exists()
+    np.testing.assert_array_equal(made.images, DistilledSet.load(given / "distilled.npz").images)
+    before = (own / "distilled.npz").read_bytes()
+    assert pipeline.run(loaded(toy), str(own), command="test")["probe"] == result["probe"]
+    assert (own / "distilled.npz").read_bytes() == before
+
+
+def test_a_choice_is_used_on_resume_and_may_not_change(toy: Path, tmp_path: Path) -> None:
+    pipeline.run(loaded(toy), str(tmp_path), mode="probe", command="test")
+    path = tmp_path / "checkpoints" / "probe.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"chosen": {"lr_img": 0.02}}))
+    # As after a crash between both files: config.json has the row's rate still.
+    config = read(tmp_path / "config.json") | {"lr_img": 1.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    pipeline.run(loaded(toy), str(tmp_path), mode="distill", command="test")
+    assert read(tmp_path / "config.json")["lr_img"] == 0.02
+    with pytest.raises(BadInput, match="lr_img was 0.02, now 3"):
+        pipeline.run(loaded(toy, lr_img=3), str(tmp_path), command="test")
+    with pytest.raises(BadInput, match="probe was true, now false"):
+        pipeline.run(loaded(toy, probe=False), str(tmp_path), command="test")
+
+
+@pytest.mark.parametrize("more", [{"probe": False}, {"lr_img": 0.5}, {"steps": 40}])
+def test_no_probe_where_it_is_off_or_has_nothing_to_choose(
+    toy: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    assert prepared(toy, tmp_path, **more).probing == ()
+    with pytest.raises(BadInput, match="--mode: probe: the rates of this run are given"):
+        pipeline.run(loaded(toy, **more), str(tmp_path), mode="probe", command="test")
+    assert not any(tmp_path.iterdir())
+
+
+def test_published_and_tuned_settings_are_not_probed(tmp_path: Path) -> None:
+    found = configs.load("dm:digits", {"net.width": 4, "ipc": 3})
+    given = configs.Given(found.explicit)
+    config, _ = configs.resolve(found.config, given=given)
+    assert pipeline.prepare(config, tmp_path, "test", given=given).probing == ()
+    assert "probe" not in json.loads(configs.to_json(config))
