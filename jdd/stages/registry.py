@@ -67,7 +67,6 @@ STAGES: tuple[Entry, ...] = (
         module="jdd.stages.probe:STAGE",
         makes="rates",
         inputs=("experts",),
-        keys=("probe",),
         smaller=("classes_at_once", "data.stream", "batch_real", "syn_steps", "net.width"),
     ),
     Entry(
