@@ -21,9 +21,7 @@ def test_every_entry_has_its_stage() -> None:
         assert set(entry.inputs) <= set(registry.NAMES)
         assert pipeline.STAGES[entry.name].inputs == entry.inputs
     assert registry.MAKERS == ("distill", "recover")
-    assert registry.BUILDERS == (
-        *("experts", "squeeze", "probe", "distill", "recover", "relabel"),
-    )
+    assert registry.BUILDERS == (*("experts", "squeeze", "probe", "distill", "recover", "relabel"),)
 
 
 def test_identities_leave_out_what_they_always_did() -> None:
