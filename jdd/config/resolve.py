@@ -131,6 +131,8 @@ def resolve(
     settled, notes = resolve_auto(config, shape, fit)
     if fit is None and given is not None and size is None and fitting.without_settings(config):
         notes = []  # they may be others once the images are loaded
+    if fit is not None and given is not None and given.place:
+        notes = [fit.note]  # not the values of the row
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {settled['data.source']} source"
