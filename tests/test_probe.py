@@ -73,6 +73,7 @@ def test_the_smallest_loss_is_chosen_and_of_close_ones_the_row_s_rate() -> None:
     assert chosen(2.0, 1.9, 1.2, 1.0) == 10.0
     assert chosen(1.99, 1.9, 1.0, 0.5, out=(10.0, 1.0)) == 0.1
     assert chosen(2.0, 2.1, 2.2, 2.3) == 0.01
+    assert chosen(2.0, 2.01, 2.02, 2.3) == 1.0  # too few steps to tell
     assert chosen(1.0, 1.0, 1.0, 1.0, out=(0.01, 0.1, 1.0, 10.0)) == 0.01
 
 

@@ -8,8 +8,8 @@ from its own start: the same images, rows, snapshots and keys. Then it is judged
 with its images after K steps: steps that no run of T steps takes, the same for all candidates, on
 training data alone. Out are candidates whose loss or variables became infinite, that the method
 refused, or most of whose pixels are further from [0, 1] than 1. Of the others the smallest L is
-taken, or the rate nearest to the row's whose L is within a part ``MARGIN`` of what the best one has
-gained over the start. All gradients together are at most a tenth of the run's steps.
+taken, or the rate nearest to the row's whose L is as good: within a part ``MARGIN`` of what the best
+one has gained over the start, or ``NOISE`` of L at the start. All gradients together are at most a tenth of the run's steps.
 
 The outer optimisers of these methods are SGD with momentum, whose moves are proportional to the
 rate: one compiled step serves all candidates.
@@ -42,7 +42,7 @@ FACTORS = (1.0, 0.1, 10.0, 0.01)  # of the row's rate, the first to be kept if t
 JUDGED = 2  # J
 FEWEST = 2  # K, at least
 SHARE = 10  # the probe takes at most this part of a run's steps
-MARGIN = 0.1
+MARGIN, NOISE = 0.1, 0.02  # of what the best has gained, and of L at the start: no difference
 _FILE = "probe"  # checkpoints/probe.json
 
 
@@ -86,7 +86,7 @@ def choose(tried: Sequence[Tried], start: float) -> float:
     if not left:
         return min(one.factor for one in tried)
     best = min(one.loss for one in left)
-    most = best + MARGIN * max(0.0, start - best)
+    most = best + max(MARGIN * (start - best), NOISE * abs(start))
     near = [one.factor for one in left if one.loss <= most]
     return min(near, key=lambda factor: (abs(math.log10(factor)), factor))
 
