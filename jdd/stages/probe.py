@@ -8,8 +8,9 @@ from its own start: the same images, rows, snapshots and keys. Then it is judged
 with its images after K steps: steps that no run of T steps takes, the same for all candidates, on
 training data alone. Out are candidates whose loss or variables became infinite, that the method
 refused, or most of whose pixels are further from [0, 1] than 1. Of the others the smallest L is
-taken, or the rate nearest to the row's whose L is as good: within a part ``MARGIN`` of what the best
-one has gained over the start, or ``NOISE`` of L at the start. All gradients together are at most a tenth of the run's steps.
+taken, or the rate nearest to the row's whose L is as good: within a part ``MARGIN`` of what the
+best one has gained over the start, or ``NOISE`` of L at the start. All gradients together are at
+most a tenth of the run's steps.
 
 The outer optimisers of these methods are SGD with momentum, whose moves are proportional to the
 rate: one compiled step serves all candidates.
