@@ -121,17 +121,18 @@ def _training(evidence: Evidence, group: str) -> str:
 
 def _probed(evidence: Evidence) -> str:
     """A probe that chose the first or the last of the rates it tried."""
-    found = evidence.recipe.get("probe")
-    for one in found if isinstance(found, list) else [found]:
-        if not isinstance(one, Mapping):
-            continue
-        listed = one.get("tried")
-        values = [real(v) for v in listed] if isinstance(listed, list | tuple) else []
+    found = mapping(evidence.recipe, "probe")
+    listed = found.get("tried")
+    for key, value in mapping(found, "chosen").items():
+        rows = listed if isinstance(listed, list | tuple) else []
+        values = [real(row.get(key)) for row in rows if isinstance(row, Mapping)]
         tried = sorted(v for v in values if v is not None)
-        chosen, key = real(one.get("chosen")), str(one.get("key"))
-        if chosen is None or len(tried) < 2 or chosen not in (tried[0], tried[-1]):
+        chosen = real(value)
+        if chosen is None or len(tried) < 2:
             continue
-        low = chosen == tried[0]
+        low, high = (math.isclose(chosen, end, rel_tol=1e-2) for end in (tried[0], tried[-1]))
+        if not low and not high:
+            continue
         ratio = tried[0] / tried[1] if low else tried[-1] / tried[-2]
         end, side = ("smallest", "below") if low else ("largest", "above")
         return (

@@ -210,7 +210,12 @@ def test_the_keys_that_mirror():
 def test_a_probe_that_chose_an_end_of_its_grid(run, chosen, words):
     _, place = run("healthy", "dm", **LEARNED)
     evidence = gather(place)
-    probe = {"key": "lr_img", "tried": [0.1, 1.0, 10.0], "chosen": chosen}
+    tried = [
+        {"lr_img": 0.1, "loss": 2.0},
+        {"lr_img": 1.0, "loss": 1.5},
+        {"lr_img": 10.0, "out": ""},
+    ]
+    probe = {"chosen": {"lr_img": chosen}, "row": {"lr_img": 1.0}, "tried": tried, "steps": 3}
     recipe = evidence.dataset.recipe | {"probe": probe}
     found = diagnosis._probed(evidence._replace(product=evidence.dataset.with_recipe(recipe)))
     assert words in found and bool(found) == bool(words)
