@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -54,7 +55,7 @@ def make_config(config: str | Path = "quickstart", **overrides: Any) -> Common:
     """
     loaded = configs.load(config, overrides)
     configs.validate_used(loaded.config, loaded.explicit)
-    return loaded.config
+    return dataclasses.replace(loaded.config, _given=loaded.explicit - {"method"})
 
 
 def distill(
@@ -82,7 +83,7 @@ def distill(
     """
     config = str(config) if isinstance(config, Path) else config
     loaded = _loaded(config, overrides)
-    configs.resolve(loaded.config)  # an error comes before anything else
+    configs.resolve(loaded.config, given=loaded.given)  # an error comes before anything else
     place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
     configs.validate_used(loaded.config, loaded.explicit, place)
     name, given = (config, overrides) if isinstance(config, str) else _changed(loaded.config)
@@ -106,7 +107,7 @@ def _loaded(config: str | Common, overrides: dict[str, Any]) -> configs.Loaded:
     if made.method != config.spec.name:
         found = f"{made.method}, in a config of {config.spec.title}"
         raise BadInput("config.method", found, f"jdd.make_config({made.method!r}, ...) makes one")
-    given = frozenset(_changed(made)[1])
+    given = frozenset(_changed(made)[1]) | config.given | frozenset(configs.flat(overrides))
     return configs.Loaded(made, given, config.method, typed=given)
 
 

@@ -6,6 +6,7 @@ With n training images, N those of the row's dataset, and s = sqrt(n / N), from 
                                       rows of more than 100,000, those and rates of the defaults
     start epochs                      s times the row's, the last one at least 5 or the row's
     experts.count                     s times, in whole groups, at least 5
+    ema of FTD                        of as long a part of the run: to the power of 1 / s
     experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
     experts.lr                        times 196 / (steps of an epoch), from 1 to 10: an epoch goes
                                       as far as one of 50,000 images in batches of 256
@@ -81,7 +82,8 @@ def names(config: Common) -> frozenset[str]:
     spec = config.spec
     tables = (*spec.starts.values(), *(row["values"] for row in spec.published.values()))
     found = {*FITTED, *LENGTHS, *spec.derived, *spec.defaults, *(n for t in tables for n in t)}
-    return frozenset(n for n in found if n in spec.keys and not n.startswith("data."))
+    found = {n for n in found if not n.startswith("data.") or n in spec.defaults} | {"data.zca"}
+    return frozenset(n for n in found if n in spec.keys)
 
 
 def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted | None:
@@ -102,9 +104,12 @@ def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted |
         return None
     schema = config.spec.keys
     taken = _taken(config, row, size, known is not None)
+    if _other_net(config, taken, given):
+        taken = {name: value for name, value in taken.items() if name not in _OF_NETS}
     scale = min(1.0, max(1 / 16, math.sqrt(size.images / row.size.images)))
     fit = _lengths(taken, scale) | _bounded(taken, config.ipc, size.classes)
-    fit |= _experts(config, taken, row, size.images, scale) | _nets(config, taken, size, given)
+    fit |= _experts(config, taken, row, size.images, scale, given)
+    fit |= _nets(config, taken, size, given)
     fit |= _epochs(taken | fit, flat(config), given)
     values = {name: checked(name, value, schema) for name, value in (taken | fit).items()}
     anew = {*config.spec.derived} | ({*_OF_NETS} if "net.name" in values else set())
@@ -146,7 +151,7 @@ def _taken(config: Common, row: Row, size: Size, known: bool) -> dict[str, Any]:
         if not name.startswith("data.") and name not in derived and name not in apart
     }
     found = _without_unfit(found, size.shape)
-    if found.get("steps", 0) > MOST:
+    if found.get("steps", 0) > MOST >= spec.defaults.get("steps", 0):
         found |= {k: v for k, v in spec.defaults.items() if k == "steps" or k.startswith("lr_")}
     if "steps" in spec.derived:
         found.pop("steps", None)  # it follows from IPC, and is scaled after that
@@ -189,6 +194,9 @@ def _lengths(taken: Mapping[str, Any], scale: float) -> dict[str, Any]:
         if taken.get(name, 0):
             least = min(taken[name], 5) if name == "max_start_epoch" else 0
             found[name] = max(least, round(scale * taken[name]))
+    if taken.get("ema") and "steps" in found:  # of as long a part of the run
+        share = found["steps"] / taken["steps"]
+        found["ema"] = float(f"{taken['ema'] ** (1 / share):.6g}")
     return found
 
 
@@ -223,7 +231,7 @@ def _batch(batch: int, images: int) -> int:
 
 
 def _experts(
-    config: Common, taken: dict[str, Any], row: Row, images: int, scale: float
+    config: Common, taken: dict[str, Any], row: Row, images: int, scale: float, given: Given
 ) -> dict[str, Any]:
     """Return the number of experts, and batches and rate of nets trained on the real images."""
     found: dict[str, Any] = {}
@@ -231,16 +239,24 @@ def _experts(
         found["squeeze.batch"] = _batch(taken["squeeze.batch"], images)
     if row.tuned or "experts" not in stage_names(config):
         return found
-    schema, group = config.spec.keys, config.experts.group
+    schema, own = config.spec.keys, flat(config)
+    group = own["experts.group"]
     count, lr, batch = (
         taken.get(f"experts.{n}", schema[f"experts.{n}"].default) for n in ("count", "lr", "batch")
     )
-    batch = _batch(batch, images)
+    batch = own["experts.batch"] if "experts.batch" in given.names else _batch(batch, images)
     further = min(10.0, max(1.0, _EPOCH / math.ceil(images / batch)))
-    found["experts.count"] = min(count, max(5, group * round(scale * count / group)))
+    groups = max(math.ceil(5 / group), round(scale * count / group))
+    found["experts.count"] = min(count, group * groups)
     found["experts.batch"] = batch
     found["experts.lr"] = float(f"{lr * further:.2g}")
     return found
+
+
+def _other_net(config: Common, values: Mapping[str, Any], given: Given) -> bool:
+    """Return whether the user has given another net than that which ``values`` are of."""
+    theirs = values.get("net.name", config.spec.keys["net.name"].default)
+    return "net.name" in given.names and config.net.name != theirs
 
 
 def _nets(config: Common, taken: dict[str, Any], size: Size, given: Given) -> dict[str, Any]:
@@ -248,8 +264,9 @@ def _nets(config: Common, taken: dict[str, Any], size: Size, given: Given) -> di
     own = config.spec.starts.get("digits", {})
     found: dict[str, Any] = {}
     if size.images < SMALL and "squeeze.nets" in own:
-        names = ("net.name", "net.width", "squeeze.nets", "squeeze.width")
-        found = {name: own[name] for name in names if name in own}
+        listed = ["squeeze.nets", "squeeze.width"]
+        listed += [] if _other_net(config, own, given) else ["net.name", "net.width"]
+        found = {key: own[key] for key in listed if key in own}
     name = config.net.name if "net.name" in given.names else (taken | found).get("net.name")
     name = name or config.net.name
     if name in _SCALED and "net.width" not in taken | found and size.images < MEDIUM:

@@ -40,6 +40,12 @@ class Loaded(NamedTuple):
     apart: Mapping[str, Any] = MappingProxyType({})
     typed: frozenset[str] = frozenset()
 
+    @property
+    def given(self) -> fitting.Given:
+        """The explicit keys but those set to 'auto'."""
+        values = flat(self.config)
+        return fitting.Given(frozenset(n for n in self.explicit if values.get(n) != AUTO))
+
 
 def load(
     spec: str | Path | None, overrides: Mapping[str, Any] | None = None, of_set: bool = False
@@ -129,8 +135,10 @@ def resolve(
     pairs = config.spec.task == "retrieval"
     names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape), pairs)
     settled, notes = resolve_auto(config, shape, fit)
-    if fit is None and given is not None and size is None and fitting.without_settings(config):
-        notes = []  # they may be others once the images are loaded
+    unfitted = fit is None and given is not None and size is None
+    unfitted = unfitted and fitting.without_settings(config)
+    if unfitted:
+        notes = []  # values may be others once the images are loaded, and are validated then
     if fit is not None and given is not None and given.place:
         notes = [fit.note]  # not the values of the row
     settled["nets"], notes = names, notes + net_notes
@@ -140,7 +148,7 @@ def resolve(
     if settled["data.dsa"] != AUTO:
         dsa.names(settled["data.dsa"])
     training.validate(settled)
-    if config.spec.validate:
+    if config.spec.validate and not unfitted:
         config.spec.validate(settled)
     return values.build(config.spec, settled), notes
 
@@ -163,7 +171,8 @@ def resolve_auto(
     known["nets"] = (config.net.name,)
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     row = {name: checked(name, value, spec.keys) for name, value in row.items()}
-    for name, value in (FALLBACK | known | row).items():
+    defaults = {} if fit is None else dict(spec.defaults)  # of keys that the row has not
+    for name, value in (FALLBACK | defaults | known | row).items():
         if settled.get(name) == AUTO and name not in spec.derived:
             settled[name] = value
     for name, rule in spec.derived.items():

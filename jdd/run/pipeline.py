@@ -82,14 +82,14 @@ def run(
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command)
     absent = mode == "estimate" and data.absent(loaded.config.data)
-    given = configs.Given(loaded.explicit)
+    given = loaded.given
     config, notes = configs.resolve(loaded.config, absent=absent, given=given)
     place = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
     directory = Path(place)
     if line := configs.sentence(config, loaded.explicit):
         notes = [line, *notes]
     config = configs.as_saved(config, loaded.explicit, directory)
-    config, given = configs.as_begun(config, loaded.explicit, directory)
+    config, given = configs.as_begun(config, given.names, directory)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):

@@ -261,6 +261,7 @@ class Common:
     """
 
     _spec: Spec | None = field(default=None, repr=False, compare=False, kw_only=True)
+    _given: frozenset[str] = field(default=frozenset(), repr=False, compare=False, kw_only=True)
     method: str = option("mtt", "distillation method: the name of a bundled config file")
     ipc: int = option(1, "synthetic images per class", minimum=1)
     ipc_short: str = option(
@@ -332,6 +333,11 @@ class Common:
         if self._spec is None:
             raise TypeError("a config without a spec: jdd.config.load and fill make one")
         return self._spec
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of the keys that ``jdd.make_config`` was given; they are never fitted to data."""
+        return self._given
 
     @property
     def baseline_nets(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def measured(context: RunContext, session: Session) -> dict[str, Any]:
 
 def _experts(context: RunContext, session: Session) -> float | None:
     """Return the mean test accuracy of a group of experts; the logged one where there is one."""
-    if "experts" not in stage_names(context.config) or context.source is not context.data:
+    if not _has_experts(context):
         return None
     known = (session.metrics.last("experts") or {}).get("accuracy")
     if known is not None:
@@ -71,6 +71,15 @@ def _experts(context: RunContext, session: Session) -> float | None:
         return None
     nets = context.store.read_group(0, epochs)
     return float(accuracy(context.net, nets, context.data.test, session).mean())
+
+
+def _has_experts(context: RunContext) -> bool:
+    """Return whether the run trains experts on its own data; of a set made elsewhere it is False.
+
+    The settings of those are unknown.
+    """
+    trained = "experts" in stage_names(context.config) and context.source is context.data
+    return trained and context.set_directory == context.workdir
 
 
 def _of_small(context: RunContext, small: np.ndarray, session: Session) -> dict[str, Any]:
@@ -91,8 +100,7 @@ def _trained(context: RunContext) -> tuple[str, Any, Tree] | None:
     if context.teachers and context.teachers[0].trained:
         return "a teacher", context.teachers[0].net, context.teachers[0].variables()
     epochs = context.config.experts.epochs
-    own = "experts" in stage_names(context.config) and context.source is context.data
-    if own and context.store.has(1, epochs):
+    if _has_experts(context) and context.store.has(1, epochs):
         return "an expert", context.net, context.store.read(0, epochs)
     if (variables := full.stored(context)) is not None:
         net = context.make_net(context.baseline_nets[0])

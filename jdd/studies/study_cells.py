@@ -97,7 +97,7 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
             spec = merged.get("method", configs.COMMON["method"].default)
         loaded = configs.load(str(spec), merged)
         without = placeholders and absent(loaded.config.data)
-        config, _ = configs.resolve(loaded.config, absent=without)
+        config, _ = configs.resolve(loaded.config, absent=without, given=loaded.given)
         _validate_path(config)
     except BadInput as error:
         raise _named_error(study, name, values, error) from error

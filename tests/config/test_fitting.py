@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import jdd
+from jdd import api, specs
 from jdd import config as configs
-from jdd import specs
 from jdd.config import fitting, nearest
 from jdd.config.nearest import Size
 from jdd.errors import BadInput
@@ -102,7 +104,41 @@ def test_given_keys_stay_and_the_others_fit_them() -> None:
     narrow, _ = settled(loaded("rded"))
     assert (narrow.net.name, narrow.net.width, narrow.nets) == ("ConvNetBN", 32, ("ConvNetBN",))
     wide, _ = settled(loaded("rded", net__name="ResNet18BN"))
-    assert wide.nets == ("ResNet18BN",)
+    assert wide.nets == ("ResNet18BN",) and wide.net.width == "auto"
+    assert configs.flat(wide)["squeeze.width"] == 32
+    small = Size((12, 12, 1), 10, 1000)  # near jdd's own settings of the digits
+    other, _ = settled(loaded("mtt", net__name="ResNet18"), small)
+    assert settled(loaded("mtt"), small)[0].net.width == 32 and other.net.width == "auto"
+    batched, _ = settled(loaded("mtt", experts__batch=16), SHAPES._replace(images=1000))
+    assert batched.experts.lr == 0.031  # 63 steps an epoch, not 16 of 64 images
+    assert loaded("mtt", lr_img="auto", steps=3).given.names >= {"steps"}
+    assert "lr_img" not in loaded("mtt", lr_img="auto", steps=3).given.names
+
+
+def test_rates_and_averages_belong_to_their_number_of_steps() -> None:
+    config, _ = settled(loaded("ftd"))
+    assert configs.flat(config)["ema"] == pytest.approx(0.9999 ** (5000 / 312), abs=1e-6)
+    sgd, _ = settled(loaded("ncfm", ipc=10), Size((32, 32, 3), 100, 40_000))
+    values = configs.flat(sgd)
+    assert (values["optimizer"], values["lr_img"]) == ("sgd", 0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_key_of_a_known_dataset_without_a_row_has_a_value(method: str) -> None:
+    for name, ipc in (("mnist", 3), ("cifar10", 7)):
+        found = loaded(method, name, ipc=ipc)
+        first, _ = configs.resolve(found.config, given=found.given)
+        shape = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name]
+        config, _ = configs.resolve(first, shape, given=found.given, size=nearest.size_of(name))
+        left = {key for key, value in configs.flat(config).items() if value == "auto"}
+        assert all(key.startswith("net.") for key in left), left
+
+
+def test_values_are_validated_once_they_are_fitted() -> None:
+    config, _ = settled(loaded("mtt", experts__epochs=5))  # 3 are read; of the defaults 11
+    assert config.experts.epochs == 5
+    with pytest.raises(BadInput, match="experts.epochs"):
+        settled(loaded("mtt", experts__epochs=2))
 
 
 def test_steps_that_follow_from_ipc_are_fitted_after_that() -> None:
@@ -134,6 +170,13 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> N
     resumed, notes = configs.resolve(begun, SHAPES.shape, given=given, size=SHAPES)
     assert resumed == old
     assert notes == [f"settings: those that the run in {tmp_path} began with"]
+    white = loaded("mtt", "cifar10", ipc=5)
+    before, _ = configs.resolve(white.config)  # the defaults: not whitened, as the row now is
+    (tmp_path / "config.json").write_text(configs.to_json(before))
+    config, _ = configs.resolve(white.config, given=white.given)
+    begun, _ = configs.as_begun(config, white.given.names, tmp_path)
+    assert config.data.zca == "kornia" and begun == before
+    (tmp_path / "config.json").write_text(configs.to_json(old))
     changed = loaded("mtt", experts__count=9, lr_img=3)
     config, _ = configs.resolve(changed.config, given=configs.Given(changed.explicit))
     begun, _ = configs.as_begun(config, changed.explicit, tmp_path)
@@ -147,3 +190,10 @@ def test_only_keys_that_are_listed_are_fitted() -> None:
         fit = fitting.fitted(config, configs.Given(frozenset()), SHAPES)
         if fit is not None:
             assert {*fit.replaced} <= fitting.names(config)
+
+
+def test_a_key_given_to_a_typed_config_at_its_default_counts_as_given() -> None:
+    own = {"name": "mine", "path": "x.npz"}
+    config = jdd.make_config("mtt", data=own, **{"experts.lr": 0.01})
+    found = api._loaded(dataclasses.replace(config, ipc=2), {"pix_init": "real"})
+    assert {"experts.lr", "pix_init", "ipc", "data.name"} <= found.given.names

@@ -31,7 +31,7 @@ def trained(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(patch_selection, "BATCH", 64)  # 20 images by 5 crops: 64 and 36
 
     def make(weights=3, **more):
-        wanted = tiny | KEYS | more
+        wanted = tiny | KEYS | {"squeeze.batch": 64} | more
         schema = config_lib.schema(wanted["method"])
         keys = {name: value for name, value in wanted.items() if name in schema}
         context = runs.context(keys, tmp_path / "run")
