@@ -8,7 +8,9 @@ Ten small sets unlike the tuned ones (``own_sets``), one image a class; a comman
 seed), as a person would type it: settings are ``auto``, only the evaluation is shortened. FOLDER
 holds ``mnist_png.zip``, ``tiny_imagenet_100.zip`` and ``cifar10.npz``. Prints, and writes to
 ``own_data.md`` and ``own_data.json``, a table of accuracy next to random images, the CPU time of
-each run, and what failed. Finished runs are read again: the same command goes on.
+each run, and what failed. Finished and failed runs are read again: the same command goes on with
+the others, and with ``--again`` with those that failed too. The CPU time of a run is that of all
+its parts, stopped, failed and last: ``own_data.json`` in its folder sums them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from jdd.specs import title
 
 Row = dict[str, Any]
 THRICE = ("mtt", "dc", "dm", "rded")
+STOPPED = 130  # exit status of a run that was stopped and goes on
 ONCE = ("tesla", "datm", "dsa", "frepo", "ratbptt")
 SHORT = (
     "--config.eval.n=3", "--config.eval.curve=0", "--config.baselines.random=3",
@@ -36,10 +39,15 @@ SHORT = (
 
 
 def run(name: str, method: str, seed: int, flags: argparse.Namespace) -> Row:
-    """Return one run: figures, or its exit status and last line; with the CPU seconds it took."""
+    """Return one run: figures, or its exit status and last line; with the CPU seconds it took.
+
+    Raises:
+      SystemExit: the run was stopped; its CPU seconds so far are noted.
+    """
     place = flags.to / f"{method}-{name}-{seed}"
     noted = place / "own_data.json"
-    if not noted.exists():
+    row = json.loads(noted.read_text()) if noted.exists() else {"status": STOPPED, "cpu": 0.0}
+    if row["status"] == STOPPED or row["status"] != 0 and flags.again:
         path = own_sets.write(name, flags.data, flags.to / "sets")
         command = [
             sys.executable, "-m", "jdd.main",
@@ -47,20 +55,30 @@ def run(name: str, method: str, seed: int, flags: argparse.Namespace) -> Row:
             f"--workdir={place}", *own_sets.SETS[name].keys, *SHORT, *flags.more,
         ]  # fmt: skip
         before = _used()
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode == 130:  # stopped: the same command goes on
-            sys.exit(130)
-        lines = (ended.stderr or ended.stdout).strip().splitlines()
-        row = {"status": ended.returncode, "cpu": _used() - before, "line": lines[-1:] or [""]}
+        status, lines = _ended(command)
+        row = {"status": status, "cpu": row["cpu"] + _used() - before, "line": lines[-1:] or [""]}
         place.mkdir(parents=True, exist_ok=True)
         noted.write_text(json.dumps(row))
-    row = json.loads(noted.read_text())
+        if status == STOPPED:  # the same command goes on
+            sys.exit(STOPPED)
     result = place / "result.json"
     if row["status"] == 0 and result.exists():
         found = json.loads(result.read_text())
         net = next(iter(found["accuracy"].values()))
         row |= {"values": net["values"], "random": found["baselines"]["random"]["values"]}
     return row | {"set": name, "method": method, "seed": seed}
+
+
+def _ended(command: list[str]) -> tuple[int, list[str]]:
+    """Return the exit status of a command, ``STOPPED`` where Ctrl-C stopped it, and its lines."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stopped = False
+    try:
+        out, errors = process.communicate()
+    except KeyboardInterrupt:  # the terminal stops the run too: it saves its state, then ends
+        out, errors = process.communicate()
+        stopped = process.returncode != 0
+    return STOPPED if stopped else process.returncode, (errors or out).strip().splitlines()
 
 
 def _used() -> float:
@@ -136,6 +154,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join((*THRICE, *ONCE)))
     parser.add_argument("--sets", default=",".join(own_sets.SETS))
     parser.add_argument("--seeds", type=int, default=0, help="0: 3 of some methods, else 1")
+    parser.add_argument("--again", action="store_true", help="try runs that failed once more")
     parser.add_argument("--more", action="append", default=[], help="a further flag of every run")
     flags = parser.parse_args()
     flags.to = Path(os.path.abspath(flags.to))

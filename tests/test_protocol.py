@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -214,6 +215,22 @@ def test_the_saved_set_has_the_same_figures_by_the_same_teacher(runs):
     } == {name: (row["soft"], row["hard"]) for name, row in a["rows"].items()}
     assert "Protocol common-small: 2 epochs" in whole["summary"]
     assert len(list((runs / "cache/protocol-teachers").iterdir())) == 2  # and the early net
+
+
+def test_random_images_of_fewer_than_the_set_have_no_figure_by_its_recipe(data, monkeypatch):
+    """The run's own baseline repeats the images of a small class; the protocol's row does not."""
+    measured = ({"MLP": {"mean": 0.9}}, {"MLP": {"random": {"mean": 0.5}}})
+    monkeypatch.setattr(protocol.evaluate, "results", lambda context: measured)
+    context = SimpleNamespace(config=config.load("random", KEYS).config, baseline_nets=("MLP",))
+    dset = a_set(data.train.images[:12], data.train.labels[:12], data.transform)
+    few = np.array([0, 1, 1, 1, 1, 2, 2, 2, 2], np.int32)
+    small = data._replace(train=Split(data.train.images[: len(few)], few))
+    for source, each, own in ((data, 4, {"mean": 0.5}), (small, 1, None)):
+        rows = {row.name: row for row in protocol_rows.rows(dset, source, 2)}
+        assert rows["random"].each == each
+        assert protocol._own(context, rows["random"], dset) == own
+        assert protocol._own(context, rows["set"], dset) == {"mean": 0.9}
+        assert protocol._own(context, rows["herding"], dset) is None
 
 
 @pytest.mark.slow

@@ -376,6 +376,33 @@ def test_a_plot_has_a_line_for_each_combination_of_the_other_keys(
     assert study_plot.build(found._replace(plot=""), table({}, tmp_path / "other")) is None
 
 
+@pytest.mark.parametrize(
+    "key, listed, says",
+    [
+        ("net.depth", {"net.depth": 2},
+         ("cell method=random,ipc=2,seed=0 has net.depth=auto", "add 'net.depth': NUMBER")),
+        ("batch_real", {"method": "dm", "batch_real": 8},
+         ("cell method=random,ipc=2,seed=0 has no key batch_real", "leave out the cell")),
+    ],
+)  # fmt: skip
+def test_a_plot_needs_a_number_in_every_cell(
+    key: str, listed: dict[str, Any], says: tuple[str, str], toy: Path, tmp_path: Path, fake: Runs
+) -> None:
+    base = {"data.name": "toy", "data.path": str(toy), "eval.n": 1}
+    other = {"method": "random", "ipc": 2}
+    fields = {
+        "base": base, "cells": [{"method": "random", "ipc": 1} | listed, other],
+        "rows": ["ipc"], "columns": [key], "plot": key,
+    }  # fmt: skip
+    with pytest.raises(BadInput) as error:
+        jdd.study(fields, tmp_path / "study")
+    assert all(word in str(error.value) for word in ("plot: ", *says))
+    assert not fake.calls and not list(tmp_path.iterdir())
+    if key == "net.depth":  # the remedy
+        found = jdd.study(fields | {"base": base | {key: 3}}, tmp_path / "study")
+        assert len(fake.calls) == 2 and found
+
+
 def test_several_figures_are_columns_of_each_setting(tmp_path: Path, fake: Runs) -> None:
     fields = {"metric": ["accuracy", "seconds"], "grid": {"ipc": [1, 2]}, "columns": ["ipc"]}
     found = table(fields | {"rows": []}, tmp_path)

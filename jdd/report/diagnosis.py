@@ -29,6 +29,7 @@ FELL, GREW = 0.01, 10.0  # a learned rate, in multiples of its start
 IMBALANCE = 10  # images of the largest class over those of the smallest
 CLIPPED = 0.5  # share of a set's values below black or above white
 MIRRORED = 0.5  # gain over chance of mirrored images, in parts of that of upright ones
+TRIED = 3  # values of a probe, at least, for one of them to be an end
 STANDARD_ERRORS = 2  # by which mirrored images are worse, at least
 FALLING = 0.95  # last losses over those in the middle of a run: below, it is still falling
 
@@ -120,7 +121,7 @@ def _training(evidence: Evidence, group: str) -> str:
 
 
 def _probed(evidence: Evidence) -> str:
-    """A probe that chose the first or the last of the rates it tried."""
+    """A probe that chose the smallest or the largest rate it tried, and not the row's own."""
     found = mapping(evidence.recipe, "probe")
     listed = found.get("tried")
     for key, value in mapping(found, "chosen").items():
@@ -128,7 +129,10 @@ def _probed(evidence: Evidence) -> str:
         values = [real(row.get(key)) for row in rows if isinstance(row, Mapping)]
         tried = sorted(v for v in values if v is not None)
         chosen = real(value)
-        if chosen is None or len(tried) < 2:
+        if chosen is None or len(tried) < TRIED:
+            continue
+        row = real(mapping(found, "row").get(key))
+        if row is not None and math.isclose(chosen, row, rel_tol=1e-2):
             continue
         low, high = (math.isclose(chosen, end, rel_tol=1e-2) for end in (tried[0], tried[-1]))
         if not low and not high:
@@ -190,7 +194,8 @@ def _why_below(evidence: Evidence) -> str:
         )
     if rate:
         return "its steps may be too long" + _try(rate)
-    for key in ("gan.steps", "diffusion.steps", "vae.steps"):
+    gan = "steps" if _value(evidence, "gan.width") else ""  # of DiM these are the net's steps
+    for key in ("gan_steps", gan, "diffusion.steps", "vae.steps"):
         if count := _value(evidence, key):
             return "the generator may be trained too briefly" + _try(
                 f"--config.{key}={2 * count:g}, {ANEW}"
@@ -199,23 +204,21 @@ def _why_below(evidence: Evidence) -> str:
 
 
 def _imbalanced(evidence: Evidence) -> str:
-    """Classes of very different sizes, unless they are balanced where nets are trained."""
+    """Classes of very different sizes, where nets are trained on all images, not balanced."""
     limits = mapping(evidence.result, "limits")
     few, many = (mapping(mapping(limits, "classes"), n) for n in ("smallest", "largest"))
     least, most = real(few.get("images")), real(many.get("images"))
     if not least or not most or most < IMBALANCE * least:
         return ""
     group = next((g for g in ("squeeze", "experts") if g in _nets(evidence)), "")
-    if group and _value(evidence, f"{group}.balanced"):
+    if not group or _value(evidence, f"{group}.balanced"):
         return ""
     small = mapping(limits, "small_classes")
     right = real(small.get("accuracy"))
     measured = ""
     if right is not None:
         measured = f" ({small.get('of')} gets {_percent(right)} of their test images right)"
-    advice = f"more images of {few.get('name')}"
-    if group:
-        advice = f"--config.{group}.balanced=true, {ANEW} and no --config.{group}.dir of before"
+    advice = f"--config.{group}.balanced=true, {ANEW} and no --config.{group}.dir of before"
     return (
         f"Labels are imbalanced: {most:g} training images of {many.get('name')} and {least:g} of "
         f"{few.get('name')}; nets trained on all images hardly see the small classes"

@@ -37,7 +37,8 @@ from jdd.stages import evaluate, labelling, protocol_nets, protocol_rows
 from jdd.stages.base import Estimate, Stage
 from jdd.stages.experts import training_cost
 from jdd.stages.protocol_nets import ProtocolTeacher
-from jdd.stages.protocol_rows import SET, Material, Product, Row
+from jdd.stages.protocol_rows import RANDOM, SET, Material, Product, Row
+from jdd.stages.validation import baseline_size
 from jdd.tasks.base import summaries, tester
 from jdd.tasks.classify import CLASSIFY
 from jdd.training.recipe import Recipe
@@ -271,16 +272,11 @@ def results(context: RunContext) -> dict[str, Any] | None:
     keys, protocol = _keys(context, dset), _protocol(context)
     if not all(key in known for key in keys.values()):
         return None
-    accuracy, baselines = evaluate.results(context)
-    own = {
-        SET: accuracy.get(context.config.net.name) or next(iter(accuracy.values()), None),
-        protocol_rows.RANDOM: baselines[context.baseline_nets[0]].get("random"),
-    }
     rows = {
         row.name: {
             "images_per_class": row.each,
             "bytes_per_class": row.bytes,
-            "own": own.get(row.name),
+            "own": _own(context, row, dset),
             **{column: known[keys[row.name, column]] for column in COLUMNS},
         }
         for row in _rows(context, dset)
@@ -295,6 +291,17 @@ def results(context: RunContext) -> dict[str, Any] | None:
         "flip": protocol_nets.spec(protocol, data).flip,
         "rows": rows,
     }
+
+
+def _own(context: RunContext, row: Row, dset: Product) -> dict[str, Any] | None:
+    """Return a row's accuracy by the set's own recipe; None where it was not measured."""
+    accuracy, baselines = evaluate.results(context)
+    if row.name == SET:
+        return accuracy.get(context.config.net.name) or next(iter(accuracy.values()), None)
+    # The run's baseline repeats the images of small classes; a row has each image once.
+    if row.name == RANDOM and row.each == baseline_size(dset) // dset.classes:
+        return baselines[context.baseline_nets[0]].get("random")
+    return None
 
 
 def _done(context: RunContext) -> bool:

@@ -57,8 +57,8 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
       placeholders: accept a known dataset whose images are missing, for an estimate.
 
     Raises:
-      BadInput: a config does not resolve, two cells have one config, or two settings have one place
-        in the table; the cell is named.
+      BadInput: a config does not resolve, two cells have one config, two settings have one place in
+        the table, or the plot's key is no number; the cell is named.
     """
     for metric in study.metrics:
         study_metric.validate(metric, study.where)
@@ -75,6 +75,7 @@ def make(study: Study, placeholders: bool = False) -> list[Cell]:
     if not cells:
         raise BadInput(f"{study.where}: keep", "drops every combination", "keep one or more")
     _validate_table(study, cells)
+    _validate_plot(study, cells)
     for cell, metric in itertools.product(cells, study.metrics):
         study_metric.validate_measured(metric, cell.config, cell.name, study.where)
     return cells
@@ -171,6 +172,22 @@ def _validate_table(study: Study, cells: list[Cell]) -> None:
             found = f"{other.name} and {cell.name} have one place in the table, {labels}"
             allowed = f"add {' or '.join(keys)} to rows or columns"
             raise BadInput(f"{study.where}: rows", found, allowed)
+
+
+def _validate_plot(study: Study, cells: list[Cell]) -> None:
+    """Refuse a cell that has no number for the plot's key, listed or resolved."""
+    key = study.plot
+    for cell in cells if key else ():
+        value = cell.values[key]
+        if not isinstance(value, bool) and isinstance(value, int | float):
+            continue
+        if key in configs.flat(cell.config):
+            found = f"cell {cell.name} has {key}={show(value)}"
+            allowed = f"a number: add '{key}': NUMBER to this cell in 'cells', or to 'base'"
+        else:
+            found = f"cell {cell.name} has no key {key}"
+            allowed = "leave out the cell, or 'plot'"
+        raise BadInput(f"{study.where}: plot", found, allowed)
 
 
 def stores(config: ConfigDict) -> dict[str, str]:

@@ -139,21 +139,23 @@ def test_a_learned_rate_far_from_its_start(run):
 
 def test_imbalanced_labels(run, tmp_path_factory):
     small = str(write(tmp_path_factory.mktemp("data") / "small.npz", (1, 2, 60)))
-    found, place = run("small", "random", ipc=1, **{"data.path": small, "experts.batch": 8})
+    keys = {
+        "ipc": 1, "data.path": small, "experts.count": 1, "experts.group": 1, "experts.batch": 8,
+        "experts.epochs": 20, "baselines.random": 0,
+    }  # fmt: skip
+    found, place = run("small", "herding", **keys)
     (words,) = check(
-        found, place, "random", "Labels are imbalanced: 60 training images of 2 and 1 of 0"
+        found, place, "herding", "Labels are imbalanced: 60 training images of 2 and 1 of 0"
     )
     share = found["limits"]["small_classes"]
-    assert share["classes"] == 2 and share["of"] == "the net trained on the whole set"
+    assert share["classes"] == 2 and share["of"] == "an expert"
     assert f"gets {100 * share['accuracy']:.1f} % of their test images right" in words
-    # Where nets are trained on them, their sampling is the remedy; where it is on, there is none.
+    assert "try --config.experts.balanced=true, with a new --workdir" in words
+    # Balanced sampling is the remedy; a set that depends on no nets of all images has no fault.
     evidence = gather(place)
-    evidence = evidence._replace(
-        result=evidence.result | {"limits": found["limits"] | {"experts": 0.9}}
-    )
-    assert "try --config.experts.balanced=true, with a new --workdir" in diagnosis._imbalanced(
-        evidence
-    )
+    without = {name: value for name, value in found["limits"].items() if name != "experts"}
+    result = evidence.result | {"limits": without}
+    assert diagnosis._imbalanced(evidence._replace(result=result)) == ""
     experts = evidence.config["experts"] | {"balanced": True}
     balanced = evidence._replace(config=evidence.config | {"experts": experts})
     assert diagnosis._imbalanced(balanced) == ""
@@ -204,10 +206,16 @@ def test_the_keys_that_mirror():
 
 
 @pytest.mark.parametrize(
-    "chosen, words",
-    [(10.0, "the largest of the 3 values"), (0.1, "the smallest of the 3 values"), (1.0, "")],
+    "chosen, row, n, words",
+    [
+        (10.0, 1.0, 3, "the largest of the 3 values"),
+        (0.1, 1.0, 3, "the smallest of the 3 values"),
+        (1.0, 0.1, 3, ""),
+        (0.1, 0.1001, 3, ""),  # the row's own, rounded
+        (1.0, 0.1, 2, ""),  # of two values either is an end
+    ],
 )
-def test_a_probe_that_chose_an_end_of_its_grid(run, chosen, words):
+def test_a_probe_that_chose_an_end_of_its_grid(run, chosen, row, n, words):
     _, place = run("healthy", "dm", **LEARNED)
     evidence = gather(place)
     tried = [
@@ -215,13 +223,26 @@ def test_a_probe_that_chose_an_end_of_its_grid(run, chosen, words):
         {"lr_img": 1.0, "loss": 1.5},
         {"lr_img": 10.0, "out": ""},
     ]
-    probe = {"chosen": {"lr_img": chosen}, "row": {"lr_img": 1.0}, "tried": tried, "steps": 3}
+    probe = {"chosen": {"lr_img": chosen}, "row": {"lr_img": row}, "tried": tried[:n], "steps": 3}
     recipe = evidence.dataset.recipe | {"probe": probe}
     found = diagnosis._probed(evidence._replace(product=evidence.dataset.with_recipe(recipe)))
     assert words in found and bool(found) == bool(words)
     if words:
         beyond = {10.0: 100, 0.1: 0.01}[chosen]
         assert found.endswith(f"try --config.lr_img={beyond:g}, with a new --workdir.")
+
+
+@pytest.mark.parametrize("method, key", [("gan", "steps"), ("dim", "gan_steps")])
+def test_a_gan_below_random_images_has_the_key_of_its_own_steps(run, method, key):
+    _, place = run("healthy", "dm", **LEARNED)
+    values = config.flat(config.load(f"{method}:digits", {}).config)
+    words = diagnosis._why_below(gather(place)._replace(config=values, rows=[]))
+    steps = values[key]
+    assert words == (
+        "the generator may be trained too briefly; "
+        f"try --config.{key}={2 * steps:g}, with a new --workdir."
+    )
+    config.load(method, {key: f"{2 * steps:g}"})
 
 
 def test_the_loss_decides_what_to_try(run):
