@@ -18,13 +18,13 @@ from jdd.data.transform import Transform
 from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import train_eval
 from jdd.methods import decoupled, rded
-from jdd.pretrained import patch_selection, train
+from jdd.pretrained import patch_selection
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop, metrics
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
 from jdd.stages import labelling
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from tests import runs
 
 OWN = {
@@ -191,15 +191,7 @@ def test_a_teacher_goes_on_from_its_last_epoch_to_the_same_bits(
         runs.run(keys, place, "squeeze")
     whole = runs.context(keys, place).teachers[0]
     assert whole.settings.get("optimizer", "sgd") == whole.recipe.optimizer == optimizer
-    plain, seen = train._write, []
-
-    def stopped(store, groups, epoch, carry, what="variables"):
-        plain(store, groups, epoch, carry, what)
-        seen.append((epoch, what))
-        if seen[-1] == (2, "variables"):
-            raise Interrupted("now")
-
-    monkeypatch.setattr(train, "_write", stopped)
+    seen = runs.interrupt_after_epoch(monkeypatch, 2)
     with pytest.raises(Interrupted):
         runs.run(keys, tmp_path, "squeeze")
     before = len(seen)
@@ -242,7 +234,7 @@ def test_students_may_learn_from_halves_of_a_step(done):
     images = jnp.asarray(dset.images)
     net = nets.make("ConvNetBN", (8, 8, 3), 3, width=4)
     carry = trainer.make(net, planned.recipe, 6).init(rng.key(0, "net"))
-    both = trainer.Keys(rng.key(0, "own"), rng.key(0, "ops"))
+    both = orders.Keys(rng.key(0, "own"), rng.key(0, "ops"))
     lr = jnp.asarray(planned.lr)
     after, loss = trainer.make(net, planned.recipe, 6).advance(
         carry, both, images, labels, lr, 0, 1

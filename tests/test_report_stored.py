@@ -23,7 +23,7 @@ from jdd.run import metrics
 from jdd.run.result import headline
 from jdd.soft_labels import objective
 from jdd.soft_labels.store import LabelStore
-from jdd.training import schedules, trainer
+from jdd.training import orders, schedules, trainer
 from jdd.training.recipe import Recipe
 from tests.test_compare import fabricate
 from tests.test_report import RESULT, Page, _rows, _score, _write
@@ -251,7 +251,7 @@ def test_the_code_trains_the_weights_that_jdd_tests(
               (4, 4, 3))  # fmt: skip
     planned = train_eval.plan(DistilledSet.load(tmp_path / "distilled.npz"))
     run = trainer.make(net, planned.recipe, len(dset.images))
-    carry, keys = run.init(jax.random.key(0)), trainer.Keys(jax.random.key(1), jax.random.key(2))
+    carry, keys = run.init(jax.random.key(0)), orders.Keys(jax.random.key(1), jax.random.key(2))
     advance, images, rates = jax.jit(run.advance), jnp.asarray(dset.images), jnp.asarray(planned.lr)
     np.testing.assert_allclose(planned.lr, [0.5, 0.5, 0.05, 0.05], rtol=1e-12)
     for epoch in range(2):

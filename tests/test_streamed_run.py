@@ -11,9 +11,9 @@ import pytest
 from jdd.data import Streamed
 from jdd.data.prefetch import Prefetcher
 from jdd.errors import Interrupted
-from jdd.pretrained import feature_statistics, train
+from jdd.pretrained import feature_statistics
 from jdd.run import metrics
-from jdd.training import input_pipeline, trainer
+from jdd.training import input_pipeline, orders, trainer
 from jdd.training.recipe import Recipe
 from tests import runs
 from tests.test_decoupled import keys_of
@@ -74,14 +74,7 @@ def test_a_streamed_teacher_is_the_teacher_in_memory(held, tmp_path, monkeypatch
 def test_a_streamed_teacher_goes_on_to_the_same_bits(held, tmp_path, monkeypatch):
     keys = {**held[0], **STREAM}
     context, whole = teacher(keys, tmp_path / "whole")
-    plain = train._write
-
-    def stopped(store, groups, epoch, carry, what="variables"):
-        plain(store, groups, epoch, carry, what)
-        if (epoch, what) == (2, "variables"):
-            raise Interrupted("now")
-
-    monkeypatch.setattr(train, "_write", stopped)
+    runs.interrupt_after_epoch(monkeypatch, 2)
     with pytest.raises(Interrupted):
         runs.run(keys, tmp_path / "again", "squeeze")
     monkeypatch.undo()
@@ -118,7 +111,7 @@ def test_pieces_are_the_batches_of_the_whole(tiny, tmp_path):
             (4 * epoch + 3, 4 * epoch + 4)
         ]
         for member in range(2):
-            order = np.asarray(trainer.shuffle(trainer.Keys(own[member], own[member]), epoch, 60))
+            order = np.asarray(orders.shuffle(orders.Keys(own[member], own[member]), epoch, 60))
             flat = [np.asarray(x[member, : hi - lo]) for lo, hi, x, _ in pieces]
             seen = np.concatenate([x.reshape(-1, *split.images.shape[1:]) for x in flat])
             np.testing.assert_array_equal(seen, split.images[order])

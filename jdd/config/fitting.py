@@ -220,9 +220,7 @@ def _epochs(values: Mapping[str, Any], own: Mapping[str, Any], given: Given) -> 
 def _bounded(taken: Mapping[str, Any], ipc: int, classes: int) -> dict[str, int]:
     """Return the batches of RaT-BPTT, which may not be larger than the set (0: all of it)."""
     most = {"per_class": ipc, "classes_per_step": classes}
-    return {
-        name: 0 for name, most_ in most.items() if taken.get(name, 0) >= most_ and name in taken
-    }
+    return {name: 0 for name, whole in most.items() if name in taken and taken[name] >= whole}
 
 
 def _batch(batch: int, images: int) -> int:

@@ -31,7 +31,7 @@ from jdd.product.pairs import PairSet
 from jdd.run.session import Session
 from jdd.soft_labels import objective
 from jdd.soft_labels.reader import LabelReader
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe
 
 Tree = Any
@@ -173,7 +173,7 @@ def compiled(
     def advance(carry: Tree, own: Tree, ops: Tree, x: Tree, y: Tree, *rest: Tree) -> Tree:
         if shared:
             y, rest = {**y, **rest[-1]}, rest[:-1]
-        return run.advance(carry, trainer.Keys(own, ops), x, y, *rest)
+        return run.advance(carry, orders.Keys(own, ops), x, y, *rest)
 
     axes = (0, 0, None, 0, 0, None, None, None, *(None,) * shared)
     return (
@@ -276,7 +276,7 @@ def trained(net: Net, planned: Plan, images: Tree, labels: Tree, seed: int) -> T
     """
     run = trainer.make(net, planned.recipe, len(jax.tree.leaves(labels)[0]))
     init, own = (rng.key(seed, f"evaluate/{w}", 0) for w in "io")
-    keys = trainer.Keys(own, rng.key(seed, "evaluate/ops"))
+    keys = orders.Keys(own, rng.key(seed, "evaluate/ops"))
     given = (keys, images, labels, planned.rates, 0, planned.length(run))
     carry, _ = jax.jit(run.advance)(jax.jit(run.init)(init), *given)
     return trainer.evaluated(carry)

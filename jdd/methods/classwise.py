@@ -19,7 +19,7 @@ from jdd.data import class_indices
 from jdd.methods.base import Problem
 from jdd.nets import Net
 from jdd.parallel import memory, pick, threads
-from jdd.schema.common import ClassMatched
+from jdd.schema.families import ClassMatched
 
 Tree = Any
 STORED = 8  # memory of a gradient, in multiples of an image and its taps of a forward pass

@@ -32,7 +32,7 @@ from jdd.methods.base import Method, Problem, State, first_images, outer_sgd, re
 from jdd.methods.classwise import Classwise, real_rows
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.dc import Matching
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe
 
 Tree = Any
@@ -113,7 +113,7 @@ def build(config: Matching, problem: Problem, augmented: bool) -> Method:
     def trained(state: State, key: jax.Array) -> Tree:
         carry = run.init(key)
         carry["variables"] = state.aux["net"]
-        keys = trainer.Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+        keys = orders.Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
         images, labels = state.variables["images"], jnp.asarray(own.labels)
         lr = jnp.asarray(config.lr_net, images.dtype)
         return run.advance(carry, keys, images, labels, lr, 0, epochs)[0]["variables"]

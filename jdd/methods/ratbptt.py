@@ -51,7 +51,7 @@ from jdd.methods.base import (
 )
 from jdd.product.distilled_set import DistilledSet
 from jdd.specs.ratbptt import Config
-from jdd.training import optimisers, trainer
+from jdd.training import optimisers, orders
 
 Tree = Any
 
@@ -206,7 +206,7 @@ def _gradient_norms(
         }
         if not whole:
             draws = jax.random.split(row_key, config.unroll_steps)
-            draw = partial(trainer.classwise_rows, classes=data.classes, ipc=config.ipc)
+            draw = partial(orders.classwise_rows, classes=data.classes, ipc=config.ipc)
             fixed["rows"] = jax.vmap(lambda k: draw(k, per_class=each, classes_per_step=some))(
                 draws
             )

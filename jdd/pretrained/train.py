@@ -28,7 +28,7 @@ from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
 from jdd.tasks.retrieval import RETRIEVAL
-from jdd.training import input_pipeline, trainer
+from jdd.training import input_pipeline, orders, trainer
 from jdd.training.recipe import Recipe
 
 Tree = Any
@@ -54,7 +54,7 @@ def advance(
     """
 
     def one(carry: Tree, own: Tree, ops: Tree, *rest: Tree) -> Tree:
-        return train.advance(carry, trainer.Keys(own, ops), *rest)
+        return train.advance(carry, orders.Keys(own, ops), *rest)
 
     if shared:
         return parallel.over_batch(one, (True, True, True, fed, fed, *3 * (False,)), devices)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import ClassMatched
+from jdd.schema.families import ClassMatched
 from jdd.schema.key import AUTO, option
 from jdd.specs.base import Spec, Values
 

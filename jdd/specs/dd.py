@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Estimated
+from jdd.schema.families import Estimated
 from jdd.schema.key import AUTO, group, option
 from jdd.specs.base import Spec, Values
 

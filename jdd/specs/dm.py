@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jdd.schema.common import ClassMatched
+from jdd.schema.families import ClassMatched
 from jdd.schema.key import option
 from jdd.specs.base import Spec
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Estimated, Start
+from jdd.schema.families import Estimated, Start
 from jdd.schema.key import AUTO, group, keys_of, like, option, show
 from jdd.schema.latent import Latent
 from jdd.specs.base import Spec, Values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jdd.schema.common import Estimated
+from jdd.schema.families import Estimated
 from jdd.schema.key import AUTO, like, option
 from jdd.specs import mtt
 from jdd.specs.base import Spec

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
-from jdd.schema.common import Estimated, Experts
+from jdd.schema.common import Experts
+from jdd.schema.families import Estimated
 from jdd.schema.key import AUTO, group, like, option
 from jdd.schema.pairs import PairConfig, validate_batch, validate_pairs
 from jdd.specs.base import Spec, Values

@@ -43,6 +43,16 @@ class CachedNet(NamedTuple):
         """True if all its epochs are in the cache."""
         return self.store.epochs(0) >= self.epochs
 
+    def facts(self, accuracy: float) -> dict[str, Any]:
+        """Return what names it in results: net, width, epochs, test accuracy and digest."""
+        return {
+            "net": self.net.name,
+            "width": self.store.settings["net_options"].get("width"),
+            "epochs": self.epochs,
+            "accuracy": accuracy,
+            "digest": self.store.digest(0, self.epochs),
+        }
+
     def estimate(self, data: Dataset, devices: Sequence[jax.Device], what: str) -> Estimate:
         """Return the cost of training it; none if it is in the cache."""
         if self.trained:

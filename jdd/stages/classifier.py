@@ -90,14 +90,9 @@ def trained(context: RunContext, session: Session) -> Classifier:
     """
     found = _made(context)
     variables, known = cached_net.trained(context, context.data, found, session, LINE)
-    facts = {
-        "net": found.net.name,
-        "width": found.store.settings["net_options"].get("width"),
-        "epochs": found.epochs,
-        "accuracy": known,
-        "digest": found.store.digest(0, found.epochs),
-    }
-    return Classifier(found.net, jax.tree.map(lambda a: np.asarray(a)[0], variables), facts)
+    return Classifier(
+        found.net, jax.tree.map(lambda a: np.asarray(a)[0], variables), found.facts(known)
+    )
 
 
 def validate(context: RunContext) -> None:

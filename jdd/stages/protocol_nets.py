@@ -98,12 +98,5 @@ def trained(
     teacher, early = made(context, protocol, data), made(context, protocol, data, protocol.early)
     variables, accuracy = cached_net.trained(context, data, teacher, session, LINE)
     first, _ = cached_net.trained(context, data, early, session, EARLY)
-    facts = {
-        "net": teacher.net.name,
-        "width": teacher.store.settings["net_options"].get("width"),
-        "epochs": teacher.epochs,
-        "accuracy": accuracy,
-        "digest": teacher.store.digest(0, teacher.epochs),
-    }
     one, other = (jax.tree.map(lambda a: np.asarray(a)[0], tree) for tree in (variables, first))
-    return ProtocolTeacher(teacher.net, one, other, facts)
+    return ProtocolTeacher(teacher.net, one, other, teacher.facts(accuracy))

@@ -20,7 +20,7 @@ from jdd.data.dataset import Split
 from jdd.data.prefetch import Prefetcher
 from jdd.data.streamed import Streamed
 from jdd.run.session import Session
-from jdd.training import trainer
+from jdd.training import orders
 from jdd.training.recipe import Recipe
 
 Tree = Any
@@ -60,7 +60,7 @@ class Feed:
     Args:
       split: streamed images ``[n, h, w, c]`` and labels ``[n]``.
       recipe: the recipe of the batches; its order is ``shuffled``.
-      own: the keys of the nets trained together, ``[members]``, as ``trainer.Keys.own``.
+      own: the keys of the nets trained together, ``[members]``, as ``orders.Keys.own``.
       epochs: the epochs to be read, in order.
       devices: with one device, the images are placed on it; with several, each call places its own
         arrays, unless batches are ``shared``: then all images are on every device.
@@ -160,7 +160,7 @@ class Feed:
 @lru_cache(maxsize=16)
 def _shuffles(n: int) -> Any:
     def one(key: jax.Array, epoch: jax.Array) -> jax.Array:
-        return trainer.shuffle(trainer.Keys(key, key), epoch, n)
+        return orders.shuffle(orders.Keys(key, key), epoch, n)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)))
 
@@ -168,6 +168,6 @@ def _shuffles(n: int) -> Any:
 @lru_cache(maxsize=16)
 def _balanced(classes: int) -> Any:
     def one(key: jax.Array, epoch: jax.Array, labels: jax.Array) -> jax.Array:
-        return trainer.balanced(trainer.Keys(key, key), epoch, labels, classes)
+        return orders.balanced(orders.Keys(key, key), epoch, labels, classes)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None, None)))

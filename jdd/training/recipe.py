@@ -101,7 +101,7 @@ class Recipe:
 
     The last fields are in no recipe of a set: they follow from the data, the labels or the nets.
     ``sam_rho`` and ``sam_alpha``: see ``trainer.flat_gradient``. ``balanced``, of hard labels in
-    shuffled order: every epoch has as many images of each class (``trainer.balanced``). ``augment``
+    shuffled order: every epoch has as many images of each class (``orders.balanced``). ``augment``
     is one of ``augment.KINDS``, ``strategy`` its operations, '' for none. ``distillation``: the
     loss on stored labels, for ``order="stored"``.
     """

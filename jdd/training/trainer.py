@@ -32,7 +32,8 @@ from jdd.augment import cutmix
 from jdd.matching import contrastive, losses
 from jdd.nets import Net, Output
 from jdd.parallel.parts import summed, zeros
-from jdd.training import optimisers, pair_inputs
+from jdd.training import optimisers, orders, pair_inputs
+from jdd.training.orders import Keys
 from jdd.training.printed import PAIRED
 from jdd.training.recipe import Recipe
 
@@ -50,19 +51,6 @@ def optimizer_of(recipe: Recipe) -> optimisers.InnerOptimizer:
     if name == "sgd" and recipe.momentum:
         name = "momentum"
     return optimisers.make(name, recipe.momentum, recipe.weight_decay, recipe.decay)
-
-
-def classwise_rows(
-    key: jax.Array, classes: int, ipc: int, per_class: int, classes_per_step: int = 0
-) -> jax.Array:
-    """Draw ``per_class`` rows of each of ``classes_per_step`` classes (0: all), class-major.
-
-    Neither a class nor an image is drawn twice; ``[per_class * classes_per_step]``.
-    """
-    which, within = jax.random.split(key)
-    chosen = jax.random.permutation(which, classes)[: classes_per_step or classes]
-    order = jnp.argsort(jax.random.uniform(within, (len(chosen), ipc)), axis=1)
-    return (chosen[:, None] * ipc + order[:, :per_class]).ravel()
 
 
 def flat_gradient(
@@ -94,51 +82,6 @@ def flat_gradient(
 
 def _length(tree: Tree) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
-
-
-class Keys(NamedTuple):
-    """Keys of one net: ``own`` for its shuffles and draws, ``ops`` shared by nets trained together.
-
-    The DSA operation is drawn from ``ops``: nets in one vmap then run one operation per step
-    instead of all six. Each net's own sequence is distributed as published; parameters, shuffles
-    and initial weights remain independent.
-    """
-
-    own: jax.Array
-    ops: jax.Array
-
-
-def shuffle(keys: Keys, epoch: jax.Array | int, n: int) -> jax.Array:
-    """Return the order of ``n`` images in an epoch: a permutation ``[n]``."""
-    return jax.random.permutation(_draw(keys, epoch), n)
-
-
-def balanced(keys: Keys, epoch: jax.Array | int, labels: jax.Array, classes: int) -> jax.Array:
-    """Return the rows of an epoch with as many images of each class: ``[n]``, shuffled.
-
-        slot i, 0 <= i < n:  class c = p(i mod C),  its image number (i // C) mod n_c
-
-    p is a random order of the C classes that have images, and the n_c images of a class are in a
-    random order: counts of classes differ by at most one, those of a class's images too.
-
-    Args:
-      labels: int ``[n]``, each in 0..classes-1.
-    """
-    n = len(labels)
-    which, within, mix = jax.random.split(_draw(keys, epoch), 3)
-    by_class = jnp.lexsort((jax.random.uniform(within, (n,)), labels))
-    sizes = jnp.bincount(labels, length=classes)
-    first = jnp.cumsum(sizes) - sizes
-    # Classes without images come last and are not drawn.
-    order = jnp.argsort(jax.random.uniform(which, (classes,)) + (sizes == 0))
-    slot, present = jnp.arange(n), jnp.sum(sizes > 0)
-    own = order[slot % present]
-    rows = by_class[first[own] + (slot // present) % sizes[own]]
-    return jax.random.permutation(mix, rows)
-
-
-def _draw(keys: Keys, epoch: jax.Array | int) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(keys.own, 0), epoch)
 
 
 class Fit(NamedTuple):
@@ -275,8 +218,8 @@ class _Training:
         """Select the batch of a step, in the recipe's order, and update on it."""
         recipe, n, batch = self.recipe, self.n, self.batch
         if recipe.order == "classwise":
-            draw, ipc = _draw(keys, epoch), n // recipe.classes
-            rows = classwise_rows(
+            draw, ipc = orders.epoch_key(keys, epoch), n // recipe.classes
+            rows = orders.classwise_rows(
                 draw, recipe.classes, ipc, recipe.per_class, recipe.classes_per_step
             )
             x, y = (pair_inputs.rows(tree, rows) for tree in (images, labels))
@@ -290,7 +233,7 @@ class _Training:
         if self.per_epoch == 1 and not recipe.balanced:
             return self._update(carry, keys, pair_inputs.whole(images), labels, lr, step)
         if recipe.order == "drawn":
-            rows = shuffle(keys, step, n)[:batch]
+            rows = orders.shuffle(keys, step, n)[:batch]
             x, y = (pair_inputs.rows(tree, rows) for tree in (images, labels))
             return self._update(carry, keys, x, y, lr, step)
         fresh = functools.partial(self._order, keys, epoch, labels)
@@ -314,8 +257,8 @@ class _Training:
     def _order(self, keys: Keys, epoch: Tree, labels: Tree) -> jax.Array:
         """Return the rows of an epoch in shuffled order."""
         if self.recipe.balanced:
-            return balanced(keys, epoch, labels, self.recipe.classes)
-        return shuffle(keys, epoch, self.n)
+            return orders.balanced(keys, epoch, labels, self.recipe.classes)
+        return orders.shuffle(keys, epoch, self.n)
 
     def _update(
         self, carry: Tree, keys: Keys, images: Tree, labels: Tree, lr: Tree, step: Tree

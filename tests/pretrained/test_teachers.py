@@ -12,7 +12,7 @@ from jdd.errors import BadInput
 from jdd.matching import losses
 from jdd.pretrained import train
 from jdd.soft_labels import teacher
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe
 from tests import runs
 from tests.test_decoupled import keys_of
@@ -88,7 +88,7 @@ def test_parts_of_a_batch_are_averaged(count, parts, cuts):
     """By their sizes, where the last one is smaller; running statistics move with each."""
     net, images, labels, run = small(parts=parts, count=count)
     carry = run.init(rng.key(0, "net"))
-    keys = trainer.Keys(rng.key(0, "own"), rng.key(0, "ops"))
+    keys = orders.Keys(rng.key(0, "own"), rng.key(0, "ops"))
     after, loss = run.advance(carry, keys, images, labels, 0.1, 0, 1)
 
     def part(params, stats, lo, hi):

@@ -42,19 +42,19 @@ def run(toy, tmp_path_factory):
 
 def check(found, place, method, *words):
     """The sentences begin with ``words``, are stored, printed and shown, and their flags exist."""
-    said = found.get("diagnosis", [])
-    assert len(said) == len(words), said
+    found_words = found.get("diagnosis", [])
+    assert len(found_words) == len(words), found_words
     stored = json.loads((place / "result.json").read_text())
-    assert stored.get("diagnosis", []) == said
+    assert stored.get("diagnosis", []) == found_words
     page = (place / "report.html").read_text()
-    for sentence, start in zip(said, words, strict=True):
+    for sentence, start in zip(found_words, words, strict=True):
         assert sentence.startswith(start) and sentence.endswith(".")
         assert sentence in found["summary"] and sentence in page
         flags = dict(re.findall(r"--config\.([\w.]+)=([^\s,]+)", sentence))
         spec = config.load(method, {}).config.spec
         assert all(key in spec.keys for key in flags)
         config.load(method, {k: v.rstrip(".") for k, v in flags.items()})
-    return said
+    return found_words
 
 
 def test_a_healthy_run_has_no_sentence(run):

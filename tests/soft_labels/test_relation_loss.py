@@ -17,7 +17,7 @@ from jdd.product import distilled_set
 from jdd.soft_labels import targets
 from jdd.soft_labels.objective import DistillationLoss
 from jdd.stages.evaluate import with_hard_loss
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe
 from tests.tiny_distilled import make
 
@@ -54,7 +54,7 @@ def test_a_students_loss_has_the_graphs_of_each_teacher(mode, parts, monkeypatch
     assert made.online and made.weights == WEIGHTS
     run = trainer.make(student, recipe.replace(distillation=made), B)
     carry = run.init(jax.random.key(0))
-    keys = trainer.Keys(jax.random.key(1), jax.random.key(2))
+    keys = orders.Keys(jax.random.key(1), jax.random.key(2))
     given = (carry, keys, images, labels, jnp.float32(0.1), 0, 1)
     found = float(jax.jit(run.advance)(*given)[1])
 

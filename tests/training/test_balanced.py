@@ -13,7 +13,7 @@ from jdd.evaluation.predict import outputs
 from jdd.pretrained import train
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
-from jdd.training import input_pipeline, trainer
+from jdd.training import input_pipeline, orders, trainer
 from jdd.training.recipe import Recipe
 from tests import runs
 from tests.tiny_classes import write
@@ -23,12 +23,12 @@ LABELS = np.repeat(np.arange(3), COUNTS)[np.random.default_rng(0).permutation(63
 RECIPE = Recipe(momentum=0.9, batch=16, classes=3, balanced=True)
 
 
-def keys_of(seed: int) -> trainer.Keys:
-    return trainer.Keys(jax.random.key(seed), jax.random.key(9))
+def keys_of(seed: int) -> orders.Keys:
+    return orders.Keys(jax.random.key(seed), jax.random.key(9))
 
 
 def test_an_epoch_has_as_many_images_of_each_class():
-    draw = jax.jit(lambda seed, epoch: trainer.balanced(keys_of(seed), epoch, LABELS, 3))
+    draw = jax.jit(lambda seed, epoch: orders.balanced(keys_of(seed), epoch, LABELS, 3))
     for epoch in range(3):
         rows = np.asarray(draw(0, epoch))
         assert np.bincount(LABELS[rows], minlength=3).tolist() == [21, 21, 21]
@@ -45,7 +45,7 @@ def test_an_epoch_has_as_many_images_of_each_class():
 def test_classes_that_do_not_divide_the_images_and_empty_ones():
     labels = np.array([0, 0, 0, 0, 3, 3, 1, 0], np.int32)  # none of class 2, 8 images of three
     seen = set()
-    draw = jax.jit(lambda epoch: trainer.balanced(keys_of(0), epoch, labels, 4))
+    draw = jax.jit(lambda epoch: orders.balanced(keys_of(0), epoch, labels, 4))
     for epoch in range(12):
         rows = np.asarray(draw(epoch))
         counts = np.bincount(labels[rows], minlength=4)
@@ -94,7 +94,7 @@ def test_steps_take_the_rows_of_the_draw(small, batch):
         return jax.tree.map(lambda w, g: w - 0.1 * g, params, jax.grad(loss)(params))
 
     for epoch in range(2):
-        rows = trainer.balanced(keys_of(0), epoch, labels, 3)
+        rows = orders.balanced(keys_of(0), epoch, labels, 3)
         for lo in range(0, 63, batch):
             own = rows[lo : lo + batch]
             params = step(params, images[own], labels[own])
@@ -120,7 +120,7 @@ def test_streamed_batches_are_those_in_memory_from_any_epoch(small):
         np.testing.assert_array_equal(y, same)
     labels = np.concatenate([y.reshape(2, -1) for _, y in fed(2)], axis=1)
     for member in range(2):
-        rows = trainer.balanced(trainer.Keys(own[member], own[member]), 2, split.labels, 3)
+        rows = orders.balanced(orders.Keys(own[member], own[member]), 2, split.labels, 3)
         np.testing.assert_array_equal(labels[member], split.labels[np.asarray(rows)])
 
 
@@ -136,14 +136,7 @@ def test_a_balanced_net_knows_small_classes_resumes_and_spreads(small, tmp_path,
         return float((guess == loaded.test.labels[rows]).mean())
 
     assert right(whole) > right(plain) + 0.2
-    write_one = train._write
-
-    def stopped(store, groups, epoch, carry, what="variables"):
-        write_one(store, groups, epoch, carry, what)
-        if (epoch, what) == (2, "variables"):
-            raise Interrupted("now")
-
-    monkeypatch.setattr(train, "_write", stopped)
+    runs.interrupt_after_epoch(monkeypatch, 2)
     with pytest.raises(Interrupted):
         trained(tmp_path / "again", loaded)
     monkeypatch.undo()

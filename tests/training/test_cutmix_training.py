@@ -10,14 +10,14 @@ import pytest
 from jdd import config, nets
 from jdd.augment import cutmix
 from jdd.errors import BadInput
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe, eval_keys, with_eval_keys
 
 
 def test_a_step_shows_its_batch_mixed():
     net = nets.make("MLP1", (4, 4, 1), 3)
     images, labels = jax.random.normal(jax.random.key(0), (6, 4, 4, 1)), jnp.arange(6) % 3
-    keys = trainer.Keys(jax.random.key(1), jax.random.key(2))
+    keys = orders.Keys(jax.random.key(1), jax.random.key(2))
     training = trainer._Training(net, Recipe(classes=3, cutmix=1.0), 6, False, ())
     shown, target = training._shown(keys, images, labels, jnp.int32(4))
     key = jax.random.fold_in(jax.random.fold_in(keys.own, 3), 4)

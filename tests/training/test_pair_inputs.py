@@ -9,7 +9,7 @@ import pytest
 
 from jdd.matching import contrastive
 from jdd.nets.towers import two_towers
-from jdd.training import trainer
+from jdd.training import orders, trainer
 from jdd.training.recipe import Recipe
 
 OF = np.array([0, 0, 2, 1, 2, 2, 1], np.int32)
@@ -21,7 +21,7 @@ def trained(batch, inputs):
     none = jnp.zeros((len(OF), 0))
     labels = {"w": jnp.linspace(0.5, 1, len(OF)), "left": none, "right": none}
     own, ops = jax.random.split(jax.random.key(1))
-    call = jax.jit(lambda *given: run.advance(run.init(own), trainer.Keys(own, ops), *given))
+    call = jax.jit(lambda *given: run.advance(run.init(own), orders.Keys(own, ops), *given))
     return call(jax.tree.map(jnp.asarray, inputs), labels, 0.1, 0, 5)
 
 
@@ -47,13 +47,13 @@ def test_batches_drawn_anew_are_independent_and_have_their_block_of_the_similari
     inputs = {"image": draw.normal(size=(n, 4, 4, 1)), "text": draw.normal(size=(n, 6))}
     labels = {"w": np.ones(n), "left": draw.normal(size=(n, 2)), "right": draw.normal(size=(n, 2))}
     inputs, labels = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (inputs, labels))
-    keys = trainer.Keys(*jax.random.split(jax.random.key(1)))
+    keys = orders.Keys(*jax.random.split(jax.random.key(1)))
     found, _ = run.advance(run.init(keys.own), keys, inputs, labels, lr, 0, 5)
 
     whole = jnp.diag(labels["w"]) + labels["left"] @ labels["right"].T
     params, seen = net.init(keys.own)["params"], []
     for step in range(5):
-        rows = np.asarray(trainer.shuffle(keys, step, n))[:b]
+        rows = np.asarray(orders.shuffle(keys, step, n))[:b]
         assert len(set(rows.tolist())) == b
         seen.append(tuple(rows.tolist()))
 

@@ -15,7 +15,7 @@ from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.product import distilled_set
 from jdd.stages import costs
-from jdd.training import option, recipe, schedules, trainer
+from jdd.training import option, orders, recipe, schedules, trainer
 from jdd.training.recipe import Recipe
 from tests import runs
 from tests.tiny_distilled import make
@@ -225,7 +225,7 @@ def test_the_average_of_the_weights_against_a_loop_in_numpy(net_name):
     net, draw = nets.make(net_name, SHAPE, CLASSES, **more), np.random.default_rng(0)
     images = jnp.asarray(draw.standard_normal((N, *SHAPE)), jnp.float32)
     labels, d = jnp.repeat(jnp.arange(CLASSES), N // CLASSES), 0.8
-    keys, lr = trainer.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
+    keys, lr = orders.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
     run = trainer.make(net, Recipe(classes=CLASSES, ema=d), N)
     bare = trainer.make(net, Recipe(classes=CLASSES), N)
     advance, plain = jax.jit(run.advance), jax.jit(bare.advance)

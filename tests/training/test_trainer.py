@@ -9,7 +9,7 @@ import optax
 
 from jdd import nets
 from jdd.augment import dsa
-from jdd.training import schedules, trainer
+from jdd.training import orders, schedules, trainer
 from jdd.training.recipe import Recipe
 
 CLASSES, IPC, SHAPE = 3, 4, (6, 6, 1)
@@ -34,7 +34,7 @@ def problem():
 def train(recipe, lr, steps):
     net, images, labels = problem()
     run = trainer.make(net, recipe, N)
-    keys = trainer.Keys(jax.random.key(1), jax.random.key(2))
+    keys = orders.Keys(jax.random.key(1), jax.random.key(2))
     carry = run.init(jax.random.key(0))
     advance = jax.jit(run.advance)
     carry, _ = advance(carry, keys, images, labels, jnp.asarray(lr, jnp.float32), 0, steps)
@@ -86,7 +86,7 @@ def test_muon_trains_nets_under_vmap():
     run = trainer.make(net, recipe, N)
 
     def losses(key):
-        keys = trainer.Keys(key, jax.random.key(2))
+        keys = orders.Keys(key, jax.random.key(2))
         carry, rate = run.init(key), jnp.asarray(0.01)
         carry, first = run.advance(carry, keys, images, labels, rate, 0, 1)
         carry, _ = run.advance(carry, keys, images, labels, rate, 1, 9)
@@ -102,14 +102,14 @@ def test_classwise_batches_have_each_class_alike():
 
     def rows(step):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 0), step)
-        return trainer.classwise_rows(key, CLASSES, IPC, 2)
+        return orders.classwise_rows(key, CLASSES, IPC, 2)
 
     close(found, by_hand(rows, [0.1] * 3, optax.sgd(1.0)))
     for step in range(5):
         drawn = np.asarray(rows(step))
         assert len(set(drawn)) == 6
         np.testing.assert_array_equal(np.bincount(drawn // IPC), [2, 2, 2])
-    some = np.asarray(trainer.classwise_rows(jax.random.key(0), CLASSES, IPC, 3, 2))
+    some = np.asarray(orders.classwise_rows(jax.random.key(0), CLASSES, IPC, 3, 2))
     assert sorted(np.bincount(some // IPC, minlength=3)) == [0, 3, 3]
 
 
@@ -145,7 +145,7 @@ def test_sam_takes_both_gradients_on_one_augmented_batch():
     recipe = Recipe(
         momentum=0.0, weight_decay=0.0, classes=CLASSES, strategy="color_crop", sam_rho=0.1
     )
-    run, keys = trainer.make(net, recipe, N), trainer.Keys(jax.random.key(1), jax.random.key(2))
+    run, keys = trainer.make(net, recipe, N), orders.Keys(jax.random.key(1), jax.random.key(2))
     carry, lr = run.init(jax.random.key(0)), jnp.float32(0.1)
     moved, _ = jax.jit(run.advance)(carry, keys, images, labels, lr, 0, 1)
     op = dsa.draw_op(jax.random.fold_in(keys.ops, 0), recipe.strategy)
@@ -169,7 +169,7 @@ def test_sam_takes_both_gradients_on_one_augmented_batch():
 def test_two_updates_of_the_norms_on_one_batch_are_one_of_0_19():
     _, images, labels = problem()
     net = nets.make("ConvNetBN", SHAPE, CLASSES, width=4, depth=1)
-    keys, lr = trainer.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
+    keys, lr = orders.Keys(jax.random.key(1), jax.random.key(2)), jnp.float32(0.1)
     found = []
     for times in (1, 2):
         run = trainer.make(net, Recipe(classes=CLASSES, norm_updates=times), N)
