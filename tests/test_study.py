@@ -124,6 +124,14 @@ def test_a_grid_of_config_files() -> None:
     ]  # fmt: skip
 
 
+def test_a_key_that_a_method_lacks_is_a_dash_in_the_table() -> None:
+    study = {"base": {"eval.n": 1}, "cells": [
+        {"config": "dm:digits,ipc=1"}, {"config": "ncfm:digits,ipc=1", "factor": 1},
+    ], "rows": ["config", "factor"]}  # fmt: skip
+    found = cells({**study, "grid": None, "seeds": None})
+    assert [cell.values["factor"] for cell in found] == ["-", 1]
+
+
 def test_cells_share_the_stores_that_agree() -> None:
     base = {"data.name": "digits", "eval.n": 1}
     grid = {"method": ["mtt"], "ipc": [1, 2], "experts.lr": [0.1, 0.2]}
@@ -546,8 +554,16 @@ def test_cells_share_experts_and_go_on_after_an_interruption(
         assert saved_config["experts"]["dir"] == ""  # as of a run without a study
 
 
-def test_the_example_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    example = study_file.read("docs/examples/study_digits.py", {})
-    assert len(study_cells.make(example)) == 21
-    assert "study_digits" not in config.bundled()
+EXAMPLES = sorted((ROOT / "docs/examples").glob("study_*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_resolve(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for needed in ("cifar10.npz", "cifar10n_labels.npz"):  # read later, by the cells
+        (tmp_path / needed).touch()
+    monkeypatch.chdir(tmp_path)
+    found = study_cells.make(study_file.read(str(path), {}))
+    assert len(found) == (21 if path.stem == "study_digits" else len({cell.id for cell in found}))
+    assert path.stem not in config.bundled()

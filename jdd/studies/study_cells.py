@@ -20,6 +20,7 @@ from jdd.studies.study_file import CONFIG, Study, Values, is_cell
 
 # Keys of the stores that cells share: the stage that makes one, and its folder.
 STORES = {"experts": "experts.dir", "squeeze": "squeeze.dir"}
+NO_KEY = "-"  # in a row or column of the table: the cell's method has no such key
 
 
 class Cell(NamedTuple):
@@ -117,7 +118,8 @@ def _cell(study: Study, values: Values, seed: int | None, placeholders: bool) ->
     asked = {k: v for k, v in flat.items() if k not in newer or v != schema[k].default}
     # Values of the file in the type of their key; others as resolved.
     labels = {key: own.get(key, spec) for key in values}
-    labels |= {k: flat.get(k, spec) for k in (*study.rows, *study.columns) if k not in labels}
+    spans = (k for k in (*study.rows, *study.columns) if k not in labels)
+    labels |= {k: spec if k == CONFIG else flat.get(k, NO_KEY) for k in spans}
     return Cell(
         named(labels_of(values, labels) | {"seed": config.seed}),
         fingerprint(identity),
