@@ -558,9 +558,7 @@ EXAMPLES = sorted((ROOT / "docs/examples").glob("study_*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_examples_resolve(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_resolve(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in ("cifar10.npz", "cifar10n_labels.npz"):  # read later, by the cells
         (tmp_path / needed).touch()
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,8 @@
     python -m jdd.main --mode=study --config=docs/examples/study_cifar10_irg.py
 
 Needs ``cifar10.npz``. Shortened to fit a laptop: 16 x 16 pixels, teacher and student ConvNetBN of
-width 32, five epochs of the teacher, 200 steps of recovery, 100 epochs of the students; three seeds.
+width 32, five epochs of the teacher, 200 steps of recovery, 100 epochs of the students, three
+seeds.
 """
 
 ALONE = {"post.loss": "kl_squared", "post.irg_edges": 0.0, "post.irg_transformations": 0.0}

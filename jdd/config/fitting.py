@@ -1,6 +1,7 @@
 """Settings of a dataset without published ones: those of the nearest row, fitted to its size.
 
-With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1:
+With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1; of the
+methods that read a batch of every class in a step s = n / N, as many passes over the images:
 
     steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's; of
                                       rows of more than 100,000, those and rates of the defaults
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 from jdd.config.files import stage_names
 from jdd.config.nearest import Row, Size, nearest, size_of
 from jdd.schema.common import Common
+from jdd.schema.families import ClassMatched
 from jdd.schema.key import AUTO, checked, show
 from jdd.schema.pairs import PairConfig
 from jdd.schema.values import flat
@@ -106,7 +108,9 @@ def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted |
     taken = _taken(config, row, size, known is not None)
     if _other_net(config, taken, given):
         taken = {name: value for name, value in taken.items() if name not in _OF_NETS}
-    scale = min(1.0, max(1 / 16, math.sqrt(size.images / row.size.images)))
+    share = size.images / row.size.images
+    share = share if isinstance(config, ClassMatched) else math.sqrt(share)
+    scale = min(1.0, max(1 / 16, share))
     fit = _lengths(taken, scale) | _bounded(taken, config.ipc, size.classes)
     fit |= _experts(config, taken, row, size.images, scale, given)
     fit |= _nets(config, taken, size, given)

@@ -145,7 +145,7 @@ def test_steps_that_follow_from_ipc_are_fitted_after_that() -> None:
     config, _ = settled(loaded("dc", ipc=4), SHAPES._replace(images=5000))
     values = configs.flat(config)
     assert (values["outer_loop"], values["inner_epochs"]) == (4, 50)
-    assert values["steps"] == 1265  # 4000 sqrt(5000 / 50000)
+    assert values["steps"] == 400  # 4000 x 5000 / 50000: as many passes over the images
 
 
 def test_a_known_dataset_is_fitted_before_it_is_loaded_and_keeps_that() -> None:
