@@ -15,12 +15,18 @@ import pytest
 from jdd import parallel, rng
 from jdd.data import Rows
 from jdd.errors import BadInput
-from jdd.parallel import gradient
+from jdd.parallel import gradient, over_devices
+
+
+@pytest.fixture(params=sorted(over_devices.FORMS))
+def form(request, monkeypatch):
+    """Run the test by each form of a program over devices."""
+    monkeypatch.setattr(over_devices, "FORM", request.param)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("items", [1, 4, 5])
-def test_spread(count, items):
+def test_spread(count, items, form):
     devices = jax.devices()[:count]
     x = jnp.arange(items * 3.0).reshape(items, 3)
     per_device = jnp.ones((count, 2))
@@ -31,7 +37,7 @@ def test_spread(count, items):
     call = parallel.spread(fn, (0, None, "device", None), devices)
     out = call(x, jnp.ones(2), per_device, 2.0)
     np.testing.assert_allclose(out["a"], 2 * x + 2)
-    again = call(out["a"], jnp.ones(2), per_device, 2.0)  # its own output, laid out by pmap
+    again = call(out["a"], jnp.ones(2), per_device, 2.0)  # its own output
     np.testing.assert_allclose(again["a"], 2 * out["a"] + 2)
     np.testing.assert_allclose(again["b"], np.full(items, 2.0))
 
@@ -73,7 +79,7 @@ def objective(variables, aux, item, key):
 
 
 @pytest.mark.parametrize("items", [1, 3, 4, 7])
-def test_mean_gradient_does_not_depend_on_devices(items):
+def test_mean_gradient_does_not_depend_on_devices(items, form):
     variables = {"x": jnp.arange(3.0)}
     batch = {"w": jnp.arange(items * 3.0).reshape(items, 3)}
     keys = jax.random.split(rng.key(0, "test"), items)

@@ -1,4 +1,4 @@
-"""Parallel execution over devices: the only package that calls pmap.
+"""Parallel execution over devices: the only package that calls pmap (``over_devices.py``).
 
 A list of equal items (experts, evaluation nets, expert segments) is split over the devices; shared
 inputs are replicated. A list whose length the devices do not divide is padded with copies of its

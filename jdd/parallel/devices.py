@@ -65,7 +65,7 @@ def join(tree: Tree, length: int) -> Tree:
 
 
 def layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
-    """Return ``f(tree, split)`` that places arrays on devices in the layout that pmap expects."""
+    """Return ``f(tree, split)``, which places arrays as a program over all devices takes them."""
     places = {split: sharding(devices, split) for split in (True, False)}
     return lambda tree, split: jax.device_put(tree, places[split])
 
@@ -87,9 +87,13 @@ def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:
 
 def sharding(devices: Sequence[jax.Device], split: bool) -> jax.sharding.NamedSharding:
     """Return the sharding of arrays over devices: ``split`` on axis 0, or replicated."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
-    axes = ("devices",) if split else ()
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    axes = mesh(devices).axis_names if split else ()
+    return jax.sharding.NamedSharding(mesh(devices), jax.sharding.PartitionSpec(*axes))
+
+
+def mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+    """Return the mesh of some devices: one axis, ``devices``."""
+    return jax.sharding.Mesh(np.asarray(devices), ("devices",))
 
 
 # The older of XLA's two CPU code generators needs two thirds of the memory to compile a meta-step,

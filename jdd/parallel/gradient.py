@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.data.rows import Rows
+from jdd.parallel import over_devices
 from jdd.parallel.devices import compiled, layout, pad, split, temporaries, threads
 from jdd.parallel.parts import summed, zeros
 
@@ -124,15 +125,9 @@ class MeanGradient:
         return len(self._programs)
 
     def _across(self, use: int) -> Any:
-        # One tuple, not five arguments: if the arguments have five leaves in total, pmap's
-        # ``lower`` takes in_axes for the axes of the leaves.
-        return jax.pmap(
-            lambda args: self._mean(args, axis="devices"),
-            axis_name="devices",
-            in_axes=((None, None, 0, 0, 0),),
-            out_axes=None,
-            devices=self._devices[:use],
-        )
+        mean = functools.partial(self._mean, axis=over_devices.AXIS)
+        own = (False, False, True, True, True)
+        return over_devices.mean(mean, own, self._devices[:use])
 
     def _mean(self, args: Tree, axis: str = "") -> Tree:
         """Return the mean over the items of ``(variables, aux, batch, keys, weight)``."""

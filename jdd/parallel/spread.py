@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdd.parallel import over_devices
 from jdd.parallel.devices import (
     join,
     layout,
@@ -31,9 +32,9 @@ def spread(
 ) -> Callable[..., Tree]:
     """Return ``fn`` compiled and mapped over the items on axis 0 of some of its arguments.
 
-    pmap across devices; within a device a loop over items, or vmap if ``together``. On a single
-    CPU device items run concurrently, one thread each, so that small nets use all cores too. The
-    results of one device stay on it; those of several are host arrays.
+    One program over devices (``over_devices.py``); within a device a loop over items, or vmap if
+    ``together``. On a single CPU device items run concurrently, one thread each, so that small nets
+    use all cores too. The results of one device stay on it; those of several are host arrays.
 
     Args:
       fn: the function of one item.
@@ -61,8 +62,8 @@ def _across(
     mapped: Callable[..., Tree], in_axes: Sequence[int | str | None], devices: Sequence[jax.Device]
 ) -> Callable[..., Tree]:
     """Return ``mapped`` over equal parts of the items, one part per device."""
-    outer = [None if axis is None else 0 for axis in in_axes]
-    across = jax.pmap(mapped, in_axes=tuple(outer), devices=list(devices))
+    own = [axis is not None for axis in in_axes]
+    across = over_devices.items(lambda args: mapped(*args), own, devices)
     lay = layout(devices)
     replicated = once(lambda tree: lay(tree, False))
 
@@ -75,7 +76,7 @@ def _across(
                 ready.append(replicated(place, a))
             else:
                 ready.append(lay(split(pad(a, to), len(devices)) if axis == 0 else a, True))
-        return join(across(*ready), length)
+        return join(across(tuple(ready)), length)
 
     return call
 

@@ -21,6 +21,7 @@ from jdd.data import draw_per_class
 from jdd.errors import BadInput, Interrupted
 from jdd.methods import METHODS
 from jdd.nets import base
+from jdd.parallel import over_devices
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop, pipeline
 from jdd.run.session import Session
@@ -315,13 +316,16 @@ def agree(a, b):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=max(1e-6, 3e-5 * float(np.abs(a).max())))
 
 
-def test_one_device_equals_several(made):
+def test_one_device_equals_several(made, monkeypatch):
     method = made[0]
     carry, batch = loop.start(method, 0), batch_of(made)
     one = loop.make_step(method, 0, jax.devices()[:1])[0](carry, batch)
     # 3 items on 2 devices are padded; an accelerator runs its items in one program.
     accelerator = [SimpleNamespace(platform="gpu")]
-    for devices in (jax.devices()[:2], jax.devices()[:3], accelerator):
+    several = ("pmap", jax.devices()[:2]), ("jit", jax.devices()[:3]), ("jit", accelerator)
+    assert {form for form, _ in several} == set(over_devices.FORMS)
+    for form, devices in several:
+        monkeypatch.setattr(over_devices, "FORM", form)
         many = loop.make_step(method, 0, devices)[0](carry, batch)
         jax.tree.map(agree, one, many)
 
