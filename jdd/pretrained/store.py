@@ -3,6 +3,7 @@
     <store>/store.json            the settings that all its experts were made with
     <store>/g0003/e0007/          the variables of group 3's experts after epoch 7, stacked [G, ...]
     <store>/g0003/state0007/      their optimiser's state, if it has one; only the last epoch's
+    <store>/g0003/.digests        digests of the group's items
 
 A group is trained at once (on accelerators small nets in one vmap). Its bits may depend on its
 size, so the size is one of the settings. The numbers of experts and of epochs are not: a store
@@ -77,6 +78,7 @@ class Store:
       like: abstract variables of one expert.
       cache_bytes: the size of the cache of read items in memory.
       key: the config key of the directory, for errors.
+      verify: compare what is read with the digests of its items.
 
     Raises:
       BadInput: the directory holds experts made with other settings, which are named.
@@ -91,8 +93,9 @@ class Store:
         like: Tree,
         cache_bytes: int = 2 << 30,
         key: str = "experts.dir",
+        verify: bool = True,
     ):
-        self.key = key
+        self.key, self.verify = key, verify
         self.directory = Path(directory)
         self.settings = json.loads(json.dumps(settings))
         self.group = int(settings["group"])
@@ -145,9 +148,34 @@ class Store:
         if (group, epoch) not in self._cache:
             while len(self._cache) >= self._room:
                 self._cache.popitem(last=False)
-            self._cache[group, epoch] = checkpoints.restore(self.path(group, epoch), self._like)
+            self._cache[group, epoch] = self._restore(self.path(group, epoch), self._like)
         self._cache.move_to_end((group, epoch))
         return self._cache[group, epoch]
+
+    def _restore(self, path: Path, like: Tree) -> Tree:
+        remedy = f"delete {path.parent}, and the same command trains its nets again, to equal bits"
+        return checkpoints.restore(path, like, self.verify, remedy)
+
+    def mend(self, group: int) -> str:
+        """Delete a group whose last item is damaged; return a sentence for the user, else ''.
+
+        For nets that are a cache: whoever needs them trains them again.
+        """
+        try:
+            if (last := self.epochs(group)) >= 0:
+                self.read_group(group, last)
+        except checkpoints.Damaged as error:
+            shutil.rmtree(self.path(group, last).parent)
+            return f"{error.where}: {error.found}; its nets are trained again"
+        return ""
+
+    def note(self) -> str:
+        """Return a sentence for the user if items have no digest; else ''."""
+        items = [p for p in self.directory.glob("g*/*") if p.name.startswith(("e", "state"))]
+        if count := checkpoints.without_digest(items):
+            found = f"{self.directory}: {count} of {len(items)} items have no digest"
+            return f"{found}, so damage is not found: --mode=verify --path={self.directory} adds it"
+        return ""
 
     def read(self, expert: int, epoch: int) -> Tree:
         """Return one expert's variables after ``epoch`` epochs, as NumPy arrays."""
@@ -188,4 +216,4 @@ class Store:
 
     def read_state(self, group: int, epoch: int, like: Tree) -> Tree:
         """Return the stacked state of a group's optimiser, of the shapes of ``like``."""
-        return checkpoints.restore(self._state(group, epoch), like)
+        return self._restore(self._state(group, epoch), like)

@@ -124,7 +124,8 @@ def _teacher(word: str, config: Decoupled, data: Dataset, folder: Path | None) -
     if by_adam:
         settings["optimizer"] = recipe.optimizer
         del settings["momentum"]
-    store = None if folder is None else _store(folder, word, net, settings)
+    verify = config.verify_files
+    store = None if folder is None else _store(folder, word, net, settings, verify)
     return Teacher(word, net, frozen, recipe, settings, squeeze.epochs, store)
 
 
@@ -154,11 +155,12 @@ def trained(
     return net, store.read(0, epochs)
 
 
-def _store(folder: Path, word: str, net: Net, settings: dict[str, Any]) -> Store:
+def _store(
+    folder: Path, word: str, net: Net, settings: dict[str, Any], verify: bool = True
+) -> Store:
     like = jax.eval_shape(net.init, jax.random.key(0))
-    return Store(
-        folder / word.replace(":d", "-d").replace(":", "-w"), settings, like, key="squeeze.dir"
-    )
+    place = folder / word.replace(":d", "-d").replace(":", "-w")
+    return Store(place, settings, like, key="squeeze.dir", verify=verify)
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,7 @@ from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
+from jdd.storage import checkpoints
 from jdd.tasks.retrieval import RETRIEVAL
 from jdd.training import input_pipeline, orders, trainer
 from jdd.training.recipe import Recipe
@@ -118,7 +119,7 @@ def train(
         if all(store.epochs(g) >= epochs for g in now):
             continue
         _, own, ops = keys(seed, now, store.group)
-        carry, begin = _begin(store, run, now, seed)
+        carry, begin = _begin(store, run, now, seed, session)
         stateful = bool(jax.tree.leaves(carry["optimizer"]))
         used = over or tuple(devices[: len(now)])
         call, left = advance(run, used, fed, shared), range(begin, epochs)
@@ -157,19 +158,32 @@ def _tested(net: Net, variables: Tree, data: Dataset | PairDataset) -> dict[str,
     return {"accuracy": float(accuracy(net, variables, data.test).mean())}
 
 
-def _begin(store: Store, run: trainer.Fit, now: Sequence[int], seed: int) -> tuple[Tree, int]:
-    """Return the carry that groups resume from, and the number of their completed epochs."""
+def _begin(
+    store: Store, run: trainer.Fit, now: Sequence[int], seed: int, session: Session
+) -> tuple[Tree, int]:
+    """Return the carry that groups resume from, and the number of their completed epochs.
+
+    Groups whose last item is damaged begin again, to equal bits.
+    """
     carry = jax.jit(jax.vmap(run.init))(keys(seed, now, store.group)[0])
     begin = min(store.epochs(g) for g in now)
     stateful = bool(jax.tree.leaves(carry["optimizer"]))
-    if begin < 0 or stateful and not all(store.has_state(g, begin) for g in now):
-        _write(store, now, 0, carry)
-        return carry, 0
-    carry["variables"] = _stack([store.read_group(g, begin) for g in now])
+    if begin >= 0 and (not stateful or all(store.has_state(g, begin) for g in now)):
+        try:
+            return _stored(store, carry, now, begin, stateful), begin
+        except checkpoints.Damaged as error:
+            session.say(f"{error.where}: {error.found}; its nets are trained again")
+    _write(store, now, 0, carry)
+    return carry, 0
+
+
+def _stored(store: Store, carry: Tree, now: Sequence[int], begin: int, stateful: bool) -> Tree:
+    """Return the carry of groups after ``begin`` epochs."""
+    found = {**carry, "variables": _stack([store.read_group(g, begin) for g in now])}
     if stateful and begin:
         like = jax.tree.map(lambda x: x[: store.group], carry["optimizer"])
-        carry["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
-    return carry, begin
+        found["optimizer"] = _stack([store.read_state(g, begin, like) for g in now])
+    return found
 
 
 def _keep(

@@ -115,6 +115,9 @@ class RunContext:
             size = cast(PairConfig, self.config).towers.size
             found = _imported(path, self.config.net.name, self.data.shape, size, options)
             notes += found.notes
+        stores = [self.store] if "experts" in stage_names(self.config) else []
+        stores += [teacher.store for teacher in self.teachers if teacher.store]
+        notes += tuple(filter(None, (store.note() for store in stores)))
         return notes + (self.source.notes if self.source is not self.data else ())
 
     @property
@@ -187,7 +190,7 @@ class RunContext:
 
     def store_of(self, settings: dict[str, Any]) -> Store:
         """Return the expert store, validated against ``settings``."""
-        return Store(self.store_path, settings, self.like)
+        return Store(self.store_path, settings, self.like, verify=self.config.verify_files)
 
     @functools.cached_property
     def teachers(self) -> tuple[Teacher, ...]:

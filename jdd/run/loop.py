@@ -148,9 +148,11 @@ def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
 def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:
     """Return the newest checkpointed state of a stage and its step."""
     steps = checkpoints.Steps(session.workdir / "checkpoints" / stage)
-    carry = steps.restore(steps.latest() or 0, start(method, seed))
+    found = steps.newest(start(method, seed))
     steps.close()
-    return carry.state, int(carry.step)
+    if found is None:
+        raise FileNotFoundError(f"no checkpoint in {steps.directory}")
+    return found[1].state, int(found[1].step)
 
 
 def run(
@@ -185,9 +187,9 @@ def run(
     total = config.steps if steps is None else steps
     metrics.start(stage)  # methods without steps spend their time here
     carry = start(method, seed)
-    found = saved.latest()
+    found = saved.newest(carry, config.verify_files, session.say)
     if found is not None:
-        carry = jax.tree.map(jnp.asarray, saved.restore(found, carry))
+        carry = jax.tree.map(jnp.asarray, found[1])
     at = int(carry.step)
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)

@@ -324,6 +324,13 @@ class Common:
         resumable=True,
         sparse=True,
     )
+    verify_files: bool = option(
+        True,
+        "compare stored nets, checkpoints and pixels with their digests when they are read",
+        resumable=True,
+        later=True,
+        sparse=True,
+    )
     progress: bool = option(True, "show a progress bar on a terminal", resumable=True)
 
     @property

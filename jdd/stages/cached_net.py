@@ -95,7 +95,9 @@ def of(
     )
     place = cache.folder(context.config.data.cache_dir) / folder / fingerprint(settings)
     like = jax.eval_shape(net.init, jax.random.key(0))
-    return CachedNet(net, recipe, Store(place, settings, like, key="data.cache_dir"), epochs, rate)
+    verify = context.config.verify_files
+    store = Store(place, settings, like, key="data.cache_dir", verify=verify)
+    return CachedNet(net, recipe, store, epochs, rate)
 
 
 def trained(
@@ -112,6 +114,8 @@ def trained(
     store, key = found.store, found.store.directory.name
     known = context.recall(line).get(key)
     with locked(store.directory, session):
+        if damaged := store.mend(0):
+            session.say(damaged)
         missing = not found.trained
         if missing:
             steps = found.recipe.steps_per_epoch(data.train.size)

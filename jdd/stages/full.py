@@ -47,7 +47,8 @@ def _file(context: RunContext, net: str) -> Path:
 
 def _store(context: RunContext, net: str) -> Store:
     like = jax.eval_shape(context.make_net(net).init, jax.random.key(0))
-    return Store(_directory(context, net), _settings(context, net), like)
+    verify = context.config.verify_files
+    return Store(_directory(context, net), _settings(context, net), like, verify=verify)
 
 
 def result(context: RunContext, net: str = "") -> dict[str, Any] | None:
@@ -69,6 +70,8 @@ def trained(context: RunContext, session: Session) -> Any:
     """Return the variables of the first baseline net; retrained if the cache was cleared."""
     net = context.baseline_nets[0]
     store = _store(context, net)
+    if damaged := store.mend(0):
+        session.say(damaged)
     if store.epochs(0) < context.config.baselines.full_epochs:
         _train(context, session, net)
     return store.read(0, store.epochs(0))
@@ -82,6 +85,7 @@ def stored(context: RunContext) -> Any:
     if not context.config.baselines.full or isinstance(context.data, PairDataset):
         return None
     store = _store(context, context.baseline_nets[0])
+    store.mend(0)
     last = store.epochs(0)
     return store.read_group(0, last) if last >= context.config.baselines.full_epochs else None
 
@@ -100,6 +104,8 @@ def _train(context: RunContext, session: Session, name: str) -> None:
             found = pairs.measure_all(context, epochs, session, net)
         else:
             store = _store(context, name)
+            if damaged := store.mend(0):
+                session.say(damaged)
             train.train(
                 store, net, context.recipe(flat=False), context.config.experts.lr, context.data, 1,
                 epochs, context.config.experts.seed, session, context.devices,

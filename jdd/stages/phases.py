@@ -198,7 +198,9 @@ def _output(context: RunContext, phase: Phase, problem: Problem, seed: int) -> S
         store = _store(context, phase, training)
         return _stored(State(store.read_group(0, store.epochs(0)), {}))
     folder = _folder(context, _name(context, phase, seed))
-    found = checkpoints.read(folder / str(checkpoints.latest(folder)) / "default")["state"]
+    remedy = f"delete {folder}, and the same command makes it again"
+    path = folder / str(checkpoints.latest(folder)) / "default"
+    found = checkpoints.read(path, context.config.verify_files, remedy)["state"]
     return State(found.get("variables", {}), found.get("aux", {}))
 
 
@@ -221,7 +223,8 @@ def _stored(state: State) -> State:
 def _store(context: RunContext, phase: Phase, training: Training) -> Store:
     like = jax.eval_shape(training.net.init, jax.random.key(0))
     made = {"phase": phase.name, "basis": _basis(context, phase), "group": training.group}
-    return Store(context.workdir / phase.name, made, like)
+    place, verify = context.workdir / phase.name, context.config.verify_files
+    return Store(place, made, like, verify=verify)
 
 
 def _run(context: RunContext, session: Session, phase: Phase) -> None:

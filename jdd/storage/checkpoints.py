@@ -1,10 +1,14 @@
-"""Trees of arrays on disk: the only file that imports Orbax."""
+"""Trees of arrays on disk: the only file that imports Orbax.
+
+Each item has a digest of its arrays in its folder (``seals.py``), which is compared on reading.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,15 @@ import jax
 import numpy as np
 
 from jdd.errors import BadInput
+from jdd.storage import seals
 
 Tree = Any
+AGAIN = "delete it, and the same command makes it again"
+_ITEM = "default"  # the folder of the one item of a step
+
+
+class Damaged(BadInput):
+    """A stored tree that cannot be read, or whose arrays are not those that were written."""
 
 
 def nested(tree: Tree) -> dict[str, Any]:
@@ -60,43 +71,102 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """Write ``tree`` to ``path`` atomically (Orbax renames a finished directory into place)."""
     import orbax.checkpoint as ocp
 
+    stored, where = nested(tree), Path(path).absolute()
+    _seal(where, stored)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(Path(path).absolute(), args=ocp.args.StandardSave(nested(tree)), force=True)
+        writer.save(where, args=ocp.args.StandardSave(stored), force=True)
+
+
+def _seal(item: Path, stored: dict[str, Any]) -> None:
+    place = _sealed(item)
+    seals.record(place, "layout", seals.of_layout(stored))
+    seals.record(place, "arrays", seals.of_arrays(stored))
+
+
+def _sealed(item: Path) -> Path:
+    """Return the path that an item's digests are recorded for: of a step, that of its folder."""
+    return item.parent if item.name == _ITEM else item
 
 
 @contextlib.contextmanager
-def _readable(where: Path) -> Iterator[None]:
-    """Turn what Orbax raises for a damaged checkpoint into one line."""
+def _readable(where: Path, remedy: str) -> Iterator[None]:
+    """Turn what Orbax raises for a damaged item into one line."""
+    _without_late_callbacks()
     try:
         yield
-    except (
-        *(ValueError, KeyError, TypeError, OSError, AttributeError, NotImplementedError),
-    ) as error:
+    except BadInput:
+        raise
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # Orbax and its libraries raise many types for a damaged item
         reason = str(error).split("\n")[0][:200]
-        raise BadInput(str(where), f"unreadable checkpoint ({reason})", "delete it") from error
+        raise Damaged(str(where), f"unreadable checkpoint ({reason})", remedy) from error
 
 
-def restore(path: str | os.PathLike[str], like: Tree) -> Tree:
+def _without_late_callbacks() -> None:
+    """Let no thread print that Orbax's event loop is closed.
+
+    Orbax reads arrays concurrently and closes the loop at the first damaged one; the threads that
+    read the others then print a traceback each.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "_of_jdd", False):
+        return
+
+    def hook(found: sys.UnraisableHookArgs) -> None:
+        if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
+            before(found)
+
+    hook._of_jdd = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
+def restore(
+    path: str | os.PathLike[str], like: Tree, verify: bool = True, remedy: str = AGAIN
+) -> Tree:
     """Read the tree at ``path`` as NumPy arrays; structure, shapes and dtypes must be ``like``'s.
 
-    Raises:
-      BadInput: unreadable, or another structure, shape or dtype than ``like``.
-    """
-    import orbax.checkpoint as ocp
+    Args:
+      verify: compare the arrays with the digest of the item, if it has one.
+      remedy: what to do about a damaged item, for errors.
 
-    where = Path(path).absolute()
+    Raises:
+      BadInput: another structure, shape or dtype than ``like``.
+      Damaged: unreadable, or its arrays are not those that were written.
+    """
     wanted = _nest(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        with _readable(where):
-            # The handler's metadata: the reader's own looks for a file one folder above the step.
-            stored = reader.handler.metadata(where).tree
-            found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
-            _validate(found, wanted, where)
-            target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), wanted)
-            tree = reader.restore(where, args=ocp.args.StandardRestore(target))
+    tree = _read(Path(path).absolute(), verify, remedy, wanted)
     paths = jax.tree_util.tree_flatten_with_path(like)[0]
     leaves = [_lookup(tree, where) for where, _ in paths]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _read(
+    where: Path, verify: bool, remedy: str, wanted: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    with (
+        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
+        _readable(where, remedy),
+    ):
+        # The handler's metadata: the reader's own looks for a file one folder above the step.
+        stored = reader.handler.metadata(where).tree
+        found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
+        if verify and not seals.fits(_sealed(where), "layout", seals.of_layout(found)):
+            raise Damaged(str(where), "damaged: its shapes are not those written", remedy)
+        if wanted is not None:
+            _validate(found, wanted, where)
+        target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), stored)
+        tree = dict(reader.restore(where, args=ocp.args.StandardRestore(target)))
+    if verify and not _whole(where, tree):
+        raise Damaged(str(where), "damaged: its arrays are not those written", remedy)
+    return tree
+
+
+def _whole(where: Path, tree: dict[str, Any]) -> bool:
+    known = seals.known(_sealed(where), "arrays")
+    return not known or seals.of_arrays(tree) in known
 
 
 def _lookup(nested: dict[str, Any], where: Any) -> Any:
@@ -106,21 +176,20 @@ def _lookup(nested: dict[str, Any], where: Any) -> Any:
     return at
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read(path: str | os.PathLike[str], verify: bool = True, remedy: str = AGAIN) -> dict[str, Any]:
     """Return the tree at ``path`` in its stored form: nested dicts of NumPy arrays.
 
     Empty subtrees are not stored.
 
     Raises:
-      BadInput: the checkpoint cannot be read.
+      Damaged: unreadable, or its arrays are not those that were written.
     """
-    import orbax.checkpoint as ocp
+    return _read(Path(path).absolute(), verify, remedy)
 
-    where = Path(path).absolute()
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader, _readable(where):
-        stored = reader.handler.metadata(where).tree
-        target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), stored)
-        return dict(reader.restore(where, args=ocp.args.StandardRestore(target)))
+
+def without_digest(items: Iterable[Path]) -> int:
+    """Return how many of the items at these paths have no digest."""
+    return sum(not seals.known(_sealed(item.absolute()), "arrays") for item in items)
 
 
 def latest(directory: str | os.PathLike[str]) -> int | None:
@@ -151,11 +220,40 @@ class Steps:
         import orbax.checkpoint as ocp
 
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(nested(tree)))
+            stored = nested(tree)
+            _seal(self.directory / str(step), stored)
+            self._manager.save(step, args=ocp.args.StandardSave(stored))
 
-    def restore(self, step: int, like: Tree) -> Tree:
+    def restore(self, step: int, like: Tree, verify: bool = True) -> Tree:
         """Return the tree of ``step``; shapes and dtypes must be those of ``like``."""
-        return restore(self.directory / str(step) / "default", like)
+        remedy = f"delete {self.directory}, and the same command makes all of it again"
+        return restore(self.directory / str(step) / _ITEM, like, verify, remedy)
+
+    def newest(
+        self, like: Tree, verify: bool = True, say: Callable[[str], object] = lambda line: None
+    ) -> tuple[int, Tree] | None:
+        """Return the newest whole step and its tree, None if no step was saved.
+
+        Damaged steps after it are deleted, each with a line through ``say``.
+
+        Raises:
+          BadInput: as ``restore``; Damaged if no step is whole.
+        """
+        damaged: list[Damaged] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                tree = self.restore(step, like, verify)
+            except Damaged as error:
+                damaged.append(error)
+                continue
+            for one in damaged:
+                say(f"{one.where}: {one.found}; goes on from step {step}")
+            for after in [s for s in self._manager.all_steps() if s > step]:
+                self._manager.delete(after)
+            return step, tree
+        if damaged:
+            raise damaged[0]
+        return None
 
     def close(self) -> None:
         """Release the manager's threads."""
