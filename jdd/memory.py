@@ -8,18 +8,15 @@ that nothing that fits is refused.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import resource
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput, OutOfMemory
-from jdd.storage.files import npy_header
+from jdd.storage import npz_files
 
 UNKNOWN = sys.maxsize  # the machine states no bound
 _UNITS = (("MiB", 20), ("GiB", 30), ("TiB", 40))
@@ -162,10 +159,6 @@ def validate_file_size(path: str | os.PathLike[str], allowed: str) -> None:
         need(os.path.getsize(path), str(path), "a file of", allowed)
 
 
-# Upper bounds of the compression ratio, by method, where known.
-_RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
-
-
 def validate_npz_size(
     path: str | os.PathLike[str],
     allowed: str,
@@ -174,8 +167,7 @@ def validate_npz_size(
 ) -> None:
     """Refuse an ``.npz`` whose arrays are larger than the file can hold, or than memory.
 
-    Sizes are those of the headers; no array is read. Other defects of a file are left to its
-    reader.
+    Sizes are those of the headers; no array is read.
 
     Args:
       allowed: the remedy for a file that is larger than memory.
@@ -183,37 +175,8 @@ def validate_npz_size(
       streamed: those of them that are read a piece at a time.
 
     Raises:
-      BadInput: naming the array and both sizes.
+      BadInput: naming the array and both sizes; or the file is damaged.
     """
-    total = 0
-    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if wanted is not None and name not in wanted:
-                continue
-            with contextlib.suppress(*_UNREADABLE), archive.open(info) as file:
-                (shape, _, dtype), start = npy_header(file), file.tell()
-                claimed = math.prod(shape) * dtype.itemsize
-                held = info.file_size - start
-                if info.compress_type in _RATIOS:
-                    held = min(held, _RATIOS[info.compress_type] * info.compress_size)
-                if claimed > held and not dtype.hasobject:
-                    raise BadInput(
-                        f"{path}:{name}",
-                        f"its header says {list(shape)} {dtype}, {size(claimed)}, and the file "
-                        f"can hold {max(0, held)} bytes of it",
-                        "damaged or not what it says: write it again",
-                    )
-                total += 0 if name in streamed else claimed
-    need(total, str(path), "its arrays take", allowed)
-
-
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    found = npz_files.headers(path, allowed, wanted)
+    sizes = [h.nbytes for name, h in found.items() if h and name not in streamed]
+    need(sum(sizes), str(path), "its arrays take", allowed)

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from jdd.storage import files
+from jdd.errors import BadInput
+from jdd.storage import files, npz_files
 
 Arrays = dict[str, np.ndarray]
 _FORMAT = 1  # raised when the meaning of cached arrays changes
@@ -80,9 +80,8 @@ def fill(path: Path, write: Callable[[Path], object]) -> None:
 def read(path: Path, names: tuple[str, ...] = ()) -> Arrays | None:
     """Return the cached arrays, or None if there is no complete file with all of ``names``."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
+        arrays = npz_files.read(path, "")
+    except BadInput:  # made again
         return None
     return arrays if all(name in arrays for name in names) else None
 

@@ -27,6 +27,7 @@ import numpy as np
 from jdd import rng
 from jdd.errors import BadInput
 from jdd.schema.common import Data
+from jdd.storage import npz_files, regular
 
 CLEAN, ORDER = "clean_label", "image_order_tfds"
 # truck > automobile, bird > airplane, cat <> dog, deer > horse.
@@ -253,22 +254,19 @@ def _arrays(key: str, path: Path, wanted: Sequence[str] = ()) -> dict[str, np.nd
 
     The one of an npy has an empty name.
     """
+    allowed = "plain arrays, as numpy.savez writes them"
     try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            return {n: loaded[n] for n in loaded.files if not wanted or n in wanted}
-    except Exception as error:  # NumPy parses a damaged header as Python: any error may be raised
-        raise BadInput(
-            key, f"{path}: {error}", "plain arrays, as numpy.savez writes them"
-        ) from None
+        if path.suffix.lower() == ".npy":
+            return {"": npz_files.read_npy(path, allowed)}
+        return npz_files.read(path, allowed, wanted or None)
+    except BadInput as error:
+        raise BadInput(key, f"{error.where}: {error.found}", error.allowed) from None
 
 
 def _table(key: str, path: Path, name: str) -> np.ndarray:
     """Read numbers of a text file: one column by its name, or all."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular.read_text(path, "utf-8-sig")
         rows = [row for row in csv.reader(text.splitlines(), delimiter=_delimiter(text)) if row]
         head = rows[0] if rows and not _is_number(rows[0][0]) else []
         if name and name not in head:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from jdd import memory
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
+from jdd.storage import npz_files
 
 EXPECTED = "a set saved by jdd (.npz with images, labels, label_kind and recipe) is needed"
 
@@ -24,29 +23,11 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file, without pickle.
 
     Raises:
-      BadInput: the file is absent, empty, truncated, not an npz or holds pickled objects.
+      BadInput: the file is absent, empty, truncated, no npz or larger than memory, or holds pickled
+        objects.
     """
-    where = str(path)
-    memory.validate_npz_size(path, "a set that fits into memory is needed")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise BadInput(where, f"cannot be read ({error.strerror or error})", EXPECTED) from error
-    if not data.startswith(b"PK"):
-        raise BadInput(where, "empty file" if not data else "not an .npz file", EXPECTED)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except MemoryError:
-        raise
-    except Exception as error:
-        # NumPy parses a damaged header as Python, which raises TokenError, SyntaxError and more; a
-        # damaged zip raises NotImplementedError. In every case the file is at fault.
-        if "pickle" in str(error):
-            found = "holds pickled Python objects, which could run any code"
-        else:
-            found = f"truncated or damaged ({error})"
-        raise BadInput(where, found, EXPECTED) from error
+    memory.validate_npz_size(path, EXPECTED)
+    return npz_files.read(path, EXPECTED)
 
 
 def recipe_json(recipe: Mapping[str, Any]) -> str:

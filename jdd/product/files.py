@@ -16,6 +16,7 @@ from jdd.product.base import KINDS
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
+from jdd.storage import npz_files
 
 AnyProduct = DistilledSet | PairSet | GeneratorSet
 WEIGHTS = "generator.safetensors"  # of a generator exported as a folder
@@ -65,9 +66,8 @@ def kind(path: str | os.PathLike[str]) -> str:
     if (Path(path) / WEIGHTS).is_file():
         return "generator"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return str(archive["kind"]) if "kind" in archive.files else "images"
-    except Exception:  # NumPy raises anything for a damaged file; reading it reports the damage
+        return str(npz_files.read(path, "", ("kind",)).get("kind", "images"))
+    except BadInput:  # reading the set reports the damage
         return "images"
 
 

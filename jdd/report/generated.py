@@ -6,19 +6,20 @@ A method with generative priors as phases has the pictures and curves of these a
 from __future__ import annotations
 
 import base64
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdd.errors import BadInput
 from jdd.product.generator import GeneratorSet
 from jdd.report import plain, svg
 from jdd.report.curves import Chart
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import DASH, THIN, figure, percent, plural, size
 from jdd.report.pictures import BUDGET, Tile, tile
+from jdd.storage import npz_files
 
 LINE = "quality-"  # the beginning of the names of a prior's lines; quality-classifier is another
 FIGURES = {
@@ -168,9 +169,9 @@ def _arrays(evidence: Evidence) -> dict[str, np.ndarray] | None:
     """Return the images that the stage quality has stored; None if they are not there."""
     path = evidence.workdir / "checkpoints" / "quality.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {n: stored[n] for n in ("images", "nearest", "ratio", "labels", "paths")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        stored = npz_files.read(path, "")
+        return {n: stored[n] for n in ("images", "nearest", "ratio", "labels", "paths")}
+    except (BadInput, KeyError):
         return None
 
 

@@ -31,6 +31,7 @@ from jdd.run.session import Session
 from jdd.stages import distill_estimate, evaluate, phases, probe, samples
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
+from jdd.storage import npz_files, seals, tree_digests
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
@@ -265,7 +266,8 @@ def _in_parts(
     for part in parts:
         # Named by its content: with other parts, an image batch is made again.
         path = folder / f"{part.name}.npy"
-        if not path.exists():
+        found = _part(path, session)
+        if found is None:
             method, own = methods.make(context.config, problem, part), f"{stage}-{path.stem}"
             if part.form not in programs and method.objective is not None:
                 programs[part.form] = loop.make_step(method, seed, context.devices)
@@ -274,13 +276,14 @@ def _in_parts(
             if planned := session.temporaries.get(own):
                 context.remember("temporaries", stage, planned)
             folder.mkdir(parents=True, exist_ok=True)
-            made = np.asarray(state.variables["images"])
-            write_atomic(path, partial(_save_array, made))
+            found = np.asarray(state.variables["images"])
+            seals.record(path, "arrays", tree_digests.of_arrays({"images": found}))
+            write_atomic(path, partial(_save_array, found))
             shutil.rmtree(context.workdir / "checkpoints" / own, ignore_errors=True)
             last = session.metrics.last(own) or {}
             figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
             session.metrics.log(stage, part[-1].number + 1, **figures)
-        images.append(np.load(path))
+        images.append(found)
         if part is not parts[-1]:
             unfinished.after_part(images)
     for left in (context.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
@@ -295,6 +298,21 @@ def _forget_others(context: RunContext, seed: int) -> None:
     elif before := phases.identities(context):
         own = fingerprint([phases.settings(context), context.data.fingerprint, before])
         phases.forget_others(context, context.stage(seed), own)
+
+
+def _part(path: Path, session: Session) -> np.ndarray | None:
+    """Return a stored part; None: it is missing, or damaged and made again."""
+    if not path.exists():
+        return None
+    try:
+        found = npz_files.read_npy(path, "")
+        if seals.fits(path, "arrays", tree_digests.of_arrays({"images": found})):
+            return found
+        words = "its arrays are not those written"
+    except BadInput as error:
+        words = error.found
+    session.say(f"{path}: {words}; it is made again")
+    return None
 
 
 def _save_array(array: np.ndarray, file: BinaryIO) -> None:

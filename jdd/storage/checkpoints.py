@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.storage import seals
+from jdd.storage import seals, tree_digests
 
 Tree = Any
 AGAIN = "delete it, and the same command makes it again"
@@ -79,8 +79,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
 def _seal(item: Path, stored: dict[str, Any]) -> None:
     place = _sealed(item)
-    seals.record(place, "layout", seals.of_layout(stored))
-    seals.record(place, "arrays", seals.of_arrays(stored))
+    seals.record(place, "layout", tree_digests.of_layout(stored))
+    seals.record(place, "arrays", tree_digests.of_arrays(stored))
 
 
 def _sealed(item: Path) -> Path:
@@ -153,7 +153,7 @@ def _read(
         # The handler's metadata: the reader's own looks for a file one folder above the step.
         stored = reader.handler.metadata(where).tree
         found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
-        if verify and not seals.fits(_sealed(where), "layout", seals.of_layout(found)):
+        if verify and not seals.fits(_sealed(where), "layout", tree_digests.of_layout(found)):
             raise Damaged(str(where), "damaged: its shapes are not those written", remedy)
         if wanted is not None:
             _validate(found, wanted, where)
@@ -166,7 +166,7 @@ def _read(
 
 def _whole(where: Path, tree: dict[str, Any]) -> bool:
     known = seals.known(_sealed(where), "arrays")
-    return not known or seals.of_arrays(tree) in known
+    return not known or tree_digests.of_arrays(tree) in known
 
 
 def _lookup(nested: dict[str, Any], where: Any) -> Any:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
-
-import numpy as np
+from typing import BinaryIO
 
 from jdd.errors import BadInput
+from jdd.storage import seals
 
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
 _LINKS = 3  # links to folders on one path: folders that link to each other would multiply
@@ -56,22 +54,6 @@ def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str
     yield from below(os.fspath(top), (), 0)
 
 
-def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and dtype of a stored array; leaves ``file`` at its numbers.
-
-    Raises:
-      ValueError: the header is damaged. NumPy parses it as Python, so any error may be raised.
-    """
-    try:
-        major, _ = np.lib.format.read_magic(file)
-        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-        return read[min(major, 2)](file)
-    except (MemoryError, OSError, zlib.error):
-        raise
-    except Exception as error:
-        raise ValueError(f"damaged header ({type(error).__name__}: {error})") from error
-
-
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
     """Call ``write`` with a temporary file next to ``path``, then rename it to ``path``.
 
@@ -99,16 +81,22 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     return path
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, seal: bool = False) -> Path:
     """Write UTF-8 text with ``write_atomic``; does nothing if the file has this text already.
+
+    Args:
+      seal: record the file's digest (``seals.py``).
 
     Raises:
       BadInput: ``path`` cannot be written.
     """
-    encoded = text.encode()
+    encoded, digest = text.encode(), seals.of_bytes(text.encode())
     with contextlib.suppress(OSError):
-        if Path(path).read_bytes() == encoded:
+        same = Path(path).read_bytes() == encoded
+        if same and (not seal or digest in seals.known(Path(path), "file")):
             return Path(path)
+    if seal:
+        seals.record(Path(path), "file", digest)
     return write_atomic(path, lambda file: file.write(encoded))
 
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jdd.errors import BadInput
+from jdd.storage import npz_files
 from jdd.storage.files import write_atomic
 
 
@@ -25,9 +26,8 @@ def write(path: Path, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 def read(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     """Return the arrays; None if they are missing, truncated or made with other settings."""
     try:
-        with open(path, "rb") as file, np.load(file) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = npz_files.read(path, "")
+    except BadInput:  # made again
         return None
     return arrays if str(arrays.pop("settings", "")) == _text(settings) else None
 

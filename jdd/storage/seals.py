@@ -18,11 +18,9 @@ import contextlib
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from jdd.errors import BadInput
 
@@ -36,32 +34,6 @@ _LAST = 2  # digests of one name that then remain: of the file in place and one 
 def of_bytes(data: bytes | memoryview) -> str:
     """Return the SHA-256 of bytes as hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-def of_arrays(tree: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of nested dicts of NumPy arrays: names, types, shapes and bytes."""
-    found = hashlib.sha256()
-    for name, array in sorted(_leaves(tree, "")):
-        found.update(_line(name, array))
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
-
-
-def of_layout(tree: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the names, types and shapes of nested dicts of arrays, or of such."""
-    return of_bytes(b"".join(_line(name, like) for name, like in sorted(_leaves(tree, ""))))
-
-
-def _line(name: str, like: Any) -> bytes:
-    return f"\n{name} {np.dtype(like.dtype).str} {tuple(like.shape)}\n".encode()
-
-
-def _leaves(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}/{name}")
-        else:
-            yield f"{above}/{name}", value
 
 
 def record(path: Path, kind: Kind, digest: str) -> None:

@@ -15,7 +15,7 @@ from jdd.data.sources import pixels
 from jdd.data.sources.image_buffer import Spool
 from jdd.data.sources.request import Raw
 from jdd.errors import BadInput
-from jdd.storage.files import npy_header
+from jdd.storage import npz_files
 
 # The documented names of (images, labels), the first found is taken.
 NAMES = {
@@ -24,6 +24,7 @@ NAMES = {
     "test": (("x_test", "test_images"), ("y_test", "test_labels")),
 }
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_ALLOWED = "an .npz file: numpy.savez(path, images=..., labels=...)"
 _BYTES = 1 << 24  # of images copied to a file at a time
 
 
@@ -85,7 +86,7 @@ def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray
     """Copy the images of one array to the spool; return their places and the largest value."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            shape, _, _ = npy_header(file)
+            shape, _, _ = npz_files.npy_header(file)
             item = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
             one, first, left, high = int(np.prod(item)), -1, shape[0], 0
             while left:
@@ -101,61 +102,35 @@ def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray
     return spool.take(range(first, first + shape[0]))[0], high
 
 
-def _outline(path: Path, name: str) -> np.ndarray:
+def _outline(path: Path, name: str, header: npz_files.Header) -> np.ndarray:
     """Return an array without bytes of its own that has the stored array's shape.
 
     Raises:
       BadInput: it cannot be read a piece at a time.
     """
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        shape, fortran, dtype = npy_header(file)
-    if dtype != np.uint8 or fortran:
-        order = " in Fortran order" if fortran else ""
+    if header.dtype != np.uint8 or header.fortran:
+        order = " in Fortran order" if header.fortran else ""
         raise BadInput(
             "config.data.stream",
-            f"true, and {path}:{name} is {dtype}{order}",
+            f"true, and {path}:{name} is {header.dtype}{order}",
             "uint8 in C order can be streamed; or --config.data.stream=false",
         )
-    return np.broadcast_to(np.zeros((), np.uint8), shape)
+    return np.broadcast_to(np.zeros((), np.uint8), header.shape)
 
 
 def _load(path: Path, images: bool = True) -> dict[str, np.ndarray]:
     wanted = {name for pair in NAMES.values() for names in pair for name in names}
     outlined = {name for pair in NAMES.values() for name in pair[0]} if not images else set()
-    if path.is_dir():
-        raise BadInput(str(path), "is a folder", "give an .npz file or source=folder")
-    if path.stat().st_size == 0:
-        raise BadInput(str(path), "empty file", "give an .npz file")
-    if not zipfile.is_zipfile(path):
-        raise BadInput(
-            str(path),
-            "not an .npz file (or a truncated one)",
-            "write it with numpy.savez(path, images=..., labels=...)",
-        )
+    headers = npz_files.headers(path, _ALLOWED, wanted | {"class_names"})
     allowed = "fewer images, or uint8 with --config.data.stream=true"
     memory.validate_npz_size(path, allowed, wanted | {"class_names"}, outlined)
-    arrays, where = {}, str(path)
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            for name in data.files:
-                where = f"{path}:{name}"
-                if name in outlined:
-                    arrays[name] = _outline(path, name)
-                elif name in wanted or name == "class_names":
-                    arrays[name] = data[name]
-                else:
-                    arrays[name] = np.empty(0)  # named in an error, never read
-    except (MemoryError, BadInput):
-        raise
-    except Exception as error:  # NumPy parses a damaged header as Python: any error may be raised
-        if "pickle" in str(error).lower():
-            raise BadInput(
-                where,
-                "holds pickled Python objects, which could run code",
-                "store plain arrays of numbers (and strings for class_names)",
-            ) from None
-        raise BadInput(where, f"damaged file ({error})", "write it again") from None
-    return arrays
+    arrays = npz_files.read(path, _ALLOWED, (wanted | {"class_names"}) - outlined)
+    for name, header in headers.items():
+        if header is None:
+            arrays[name] = np.empty(0)  # named in an error, never read
+        elif name in outlined:
+            arrays[name] = _outline(path, name, header)
+    return {name: arrays[name] for name in headers}
 
 
 def _class_names(arrays: dict[str, np.ndarray], facts: Facts | None, path: Path) -> tuple[str, ...]:
