@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tempfile
 import warnings
@@ -23,6 +22,7 @@ from jdd.run import pipeline
 from jdd.run import retriever as retrievers
 from jdd.run.retriever import Retriever
 from jdd.schema.common import Common
+from jdd.storage import json_files
 from jdd.studies import study as studies
 
 __all__ = [
@@ -227,9 +227,8 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
         warnings.warn(f"{path}: {note}", stacklevel=2)
     record = Path(path).expanduser() / "result.json"
     if record.is_file():
-        try:
-            result = json.loads(record.read_text(encoding="utf-8"))
-        except ValueError:
+        result = json_files.recall(record)
+        if result is None:
             warnings.warn(f"{record}: damaged, so the set has no result", stacklevel=2)
         else:
             found = found._replace(result=result)

@@ -29,12 +29,13 @@ ROOMS: dict[str, str] = {
     "generative/diffusion": "",  # nets/priors.py samples by it
     "nets": "config/rules errors generative/diffusion",
     "specs": "augment data errors nets schema stages/registry",  # light
-    "config": "augment config/rules data errors nets schema specs stages/registry",
+    "config": "augment config/rules data errors nets schema specs stages/registry storage",
     "parallel": "data errors",
     "matching": "data errors nets parallel",
     "generative": "errors generative/diffusion matching rng",
     "product": "data errors memory nets rng storage training/recipe",
-    "run/metrics": "errors storage",
+    "run/metric_lines": "errors storage",
+    "run/metrics": "errors run/metric_lines storage",
     "run/session": "errors run/metrics",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
     "training": "augment data errors matching nets parallel run/session training/printed "
@@ -48,8 +49,8 @@ ROOMS: dict[str, str] = {
     "methods": "augment data errors evaluation generative generative/diffusion matching meta nets "
     "parallel pretrained product rng schema soft_labels specs storage training training/option "
     "training/recipe training/schedules",
-    "report": "config/rules data errors evaluation product run/metrics schema specs "
-    "stages/registry storage training/printed training/recipe training/schedules",
+    "report": "config/rules data errors evaluation product run/metric_lines run/metrics schema "
+    "specs stages/registry storage training/printed training/recipe training/schedules",
     "interop": "augment data errors evaluation matching memory nets product report rng "
     "soft_labels storage",
     "run/divergence": "config methods rng schema",
@@ -63,7 +64,7 @@ ROOMS: dict[str, str] = {
     "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage "
     "training/printed",
-    "api": "config errors interop memory product report run schema studies",
+    "api": "config errors interop memory product report run schema storage studies",
     "main": "api config errors memory run stages/registry studies",
     "__init__": "api",
     "__main__": "main",

@@ -21,6 +21,7 @@ from jdd.config.resolve import (
     replace,
     resolve,
     resolve_auto,
+    stored,
     to_json,
 )
 from jdd.config.resuming import Change, changed, validate_resume
@@ -66,6 +67,7 @@ __all__ = [
     "sentence",
     "resolve_auto",
     "stage_names",
+    "stored",
     "to_json",
     "unused",
     "validate_used",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.config import files
-from jdd.config.resolve import fill, from_json, resolve_auto
+from jdd.config.resolve import fill, resolve_auto, stored
 from jdd.config.resuming import changed
 from jdd.errors import BadInput
 from jdd.schema.common import Common
@@ -97,7 +97,7 @@ def _holds(directory: Path, config: Common) -> bool:
     if not saved.is_file():
         return False
     try:
-        old = from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
+        old = stored(saved, config.spec)
     except (BadInput, OSError):
         return False
     return not changed(old, config)[0]

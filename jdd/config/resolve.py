@@ -22,6 +22,9 @@ from jdd.schema.key import AUTO, checked, show
 from jdd.schema.pairs import EVAL, PairConfig
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
+from jdd.storage import json_files
+
+_WRITTEN = "a config.json that jdd wrote"
 
 
 class Loaded(NamedTuple):
@@ -269,6 +272,16 @@ def to_json(config: Common) -> str:
     return json.dumps(tree, indent=2) + "\n"
 
 
+def stored(path: Path, own: Spec | None = None) -> Common:
+    """Return the config of a config.json that jdd wrote; ``own`` as for ``from_json``.
+
+    Raises:
+      BadInput: as ``from_json``, or the file is not as it was written.
+    """
+    remedy = "delete it, and the command that began the run writes it again"
+    return from_json(json_files.text(path, remedy), str(path), own)
+
+
 def from_json(text: str, where: str = "config.json", own: Spec | None = None) -> Common:
     """Return the config that ``to_json`` wrote.
 
@@ -280,13 +293,13 @@ def from_json(text: str, where: str = "config.json", own: Spec | None = None) ->
       BadInput: not JSON, or not a config of this version of jdd.
     """
     try:
-        found = flat(json.loads(text))
+        found = flat(json_files.parse(text, where, _WRITTEN))
         spec = files.spec_for(str(found["method"]), own)
         filled = {name: checked(name, value, spec.keys) for name, value in found.items()}
-    except (ValueError, AttributeError, KeyError) as error:
-        raise BadInput(
-            where, f"not a saved config ({error})", "a config.json that jdd wrote"
-        ) from None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise BadInput(where, f"not a saved config ({error})", _WRITTEN) from None
     except BadInput as error:
+        if error.where == where:
+            raise BadInput(where, f"not a saved config ({error.found})", _WRITTEN) from None
         raise BadInput(f"{where}: {error.where}", error.found, error.allowed) from None
     return values.build(spec, filled)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from jdd import specs
 from jdd.config import fitting
-from jdd.config.resolve import Loaded, from_json, replace
+from jdd.config.resolve import Loaded, replace, stored
 from jdd.errors import BadInput
 from jdd.schema.common import Common
 from jdd.schema.values import flat
+from jdd.storage import json_files
 
 
 def of_run(directory: Path, overrides: Mapping[str, Any]) -> Loaded:
@@ -23,12 +23,11 @@ def of_run(directory: Path, overrides: Mapping[str, Any]) -> Loaded:
         an invalid value.
     """
     path = directory / "config.json"
-    text = path.read_text(encoding="utf-8")
-    method = _entry(text, "method")
-    if method and method not in specs.names():
+    method = (json_files.recall(path) or {}).get("method")
+    if isinstance(method, str) and method not in specs.names():
         found = f"a run of {method}, a method outside jdd"
         raise BadInput(str(path), found, "--config=FILE with it, the file that defines the method")
-    config = replace(from_json(text, str(path)), overrides)
+    config = replace(stored(path), overrides)
     given = frozenset(flat(overrides))
     return Loaded(config, given, config.method, typed=given)
 
@@ -50,27 +49,15 @@ def as_begun(config: Common, given: Collection[str], workdir: Path) -> tuple[Com
     own, path = frozenset(given), workdir / "config.json"
     if not path.exists() or not fitting.without_settings(config):
         return config, fitting.Given(own)
-    saved = from_json(path.read_text(encoding="utf-8"), str(path), config.spec)
+    saved = stored(path, config.spec)
     if saved.method != config.method:
         return config, fitting.Given(own)
     old = flat(saved)
-    stored = {name: old[name] for name in fitting.names(config) - own if name in old}
-    return replace(config, stored), fitting.Given(own | {*stored}, str(workdir))
+    begun = {name: old[name] for name in fitting.names(config) - own if name in old}
+    return replace(config, begun), fitting.Given(own | {*begun}, str(workdir))
 
 
 def command_of(directory: Path) -> str:
     """Return the command that result.json in ``directory`` records; '' if there is none."""
-    try:
-        return _entry((directory / "result.json").read_text(encoding="utf-8"), "command")
-    except OSError:
-        return ""
-
-
-def _entry(text: str, name: str) -> str:
-    """Return a text entry of a JSON object; '' if there is none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return ""
-    value = found.get(name) if isinstance(found, dict) else None
-    return value if isinstance(value, str) else ""
+    found = (json_files.recall(directory / "result.json") or {}).get("command")
+    return found if isinstance(found, str) else ""

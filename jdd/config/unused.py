@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jdd import specs
-from jdd.config.resolve import from_json, replace
+from jdd.config.resolve import replace, stored
 from jdd.errors import BadInput
 from jdd.schema import latent
 from jdd.schema.common import EXPERTS_ONLY, Common
@@ -90,5 +90,5 @@ def as_saved(config: Common, given: Collection[str], workdir: Path) -> Common:
     saved, idle = workdir / "config.json", unused(config.spec)
     if not idle or not saved.exists():
         return config
-    old = flat(from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec))
+    old = flat(stored(saved, config.spec))
     return replace(config, {n: old[n] for n in idle if n in old and n not in given})

@@ -25,6 +25,7 @@ from jdd.report.evidence import Evidence, Score
 from jdd.report.evidence import score as read_score
 from jdd.report.html import THIN, duration, size
 from jdd.report.runs import Found, Group, Run, Unlike
+from jdd.storage import json_files
 from jdd.storage.files import write_atomic
 
 KIND = "jdd comparison"  # marks a JSON file as written here
@@ -74,11 +75,7 @@ def _place(page: Path) -> Path:
 
 
 def _ours(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == KIND
+    return (json_files.recall(path) or {}).get("kind") == KIND
 
 
 def as_json(found: Found) -> dict[str, Any]:

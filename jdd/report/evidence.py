@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.product.pairs import PairSet
-from jdd.run import metrics
+from jdd.run import metric_lines, metrics
+from jdd.storage import json_files
 
 
 class Score(NamedTuple):
@@ -184,7 +184,8 @@ def gather(workdir: Path) -> Evidence:
     result = _json(workdir / "result.json", missing)
     if result is None:
         missing.append("Not evaluated yet: there is no result.json.")
-    rows = metrics.read(workdir / "metrics.jsonl")
+    rows, note = metric_lines.read(workdir / "metrics.jsonl")
+    missing += [note] if note else []
     if not rows:
         missing.append("No curves: metrics.jsonl holds no lines yet.")
     if not result and (diverged := metrics.divergence(rows)):
@@ -260,8 +261,7 @@ def _json(path: Path, missing: list[str]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        missing.append(f"{path.name} cannot be read: {error}.")
+        return json_files.read(path, "")
+    except BadInput as error:
+        missing.append(f"{path.name} cannot be read: {error.found}.")
         return {}
-    return found if isinstance(found, dict) else {}

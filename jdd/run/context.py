@@ -34,8 +34,7 @@ from jdd.schema.decoupled import Decoupled
 from jdd.schema.pairs import Lora, PairConfig, Towers
 from jdd.schema.values import section
 from jdd.stages.registry import maker
-from jdd.storage import tensors
-from jdd.storage.files import write_text
+from jdd.storage import json_files, tensors
 from jdd.training.recipe import Recipe, of_keys
 
 
@@ -266,18 +265,12 @@ class RunContext:
         known[key] = value
         path = self.workdir / "checkpoints" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(known, indent=1) + "\n"
-        write_text(path, text)
+        json_files.write(path, known)
 
     def recall(self, name: str) -> dict[str, Any]:
         """Return the value stored in ``checkpoints/<name>.json``."""
-        path = self.workdir / "checkpoints" / f"{name}.json"
-        if not path.exists():
-            return {}
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError:
-            return {}  # a truncated file: its values are measured again
+        # The values of a damaged file are measured again.
+        return json_files.recall(self.workdir / "checkpoints" / f"{name}.json") or {}
 
 
 class _Untrained:

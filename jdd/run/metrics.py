@@ -13,22 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.storage.files import write_text
+from jdd.run import metric_lines
+from jdd.storage import json_files
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the complete lines of a metrics file; a line truncated by a crash is omitted."""
-    rows: list[dict[str, Any]] = []
-    if not Path(path).exists():
-        return rows
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and "stage" in row and "step" in row:
-            rows.append(row)
-    return rows
+    """Return the whole lines of a metrics file; ``metric_lines.read`` names the others."""
+    return metric_lines.read(Path(path)).rows
 
 
 def stage_of_part(stage: str) -> str:
@@ -47,28 +38,33 @@ def divergence(rows: list[dict[str, Any]]) -> str:
 class Metrics:
     """Appends scalars to ``metrics.jsonl`` and, on request, to TensorBoard and Weights & Biases.
 
-    ``seconds`` of a line is the time its stage has run, summed over the run's sessions.
+    ``seconds`` of a line is the time its stage has run, summed over the run's sessions. ``note``:
+    what was damaged in the file of an earlier session, for the user; '' for nothing.
     """
 
     def __init__(
         self, workdir: str | os.PathLike[str], tensorboard: bool = False, wandb: bool = False
     ):
         self.path = Path(workdir) / "metrics.jsonl"
-        self._rows = read(self.path)
+        self._rows, self.note = metric_lines.read(self.path)
         self._seen = {(row["stage"], row["step"]) for row in self._rows}
         self._started: dict[str, float] = {}
         self._stopped: dict[str, float] = {}
         self._rewrite()
-        self._file = self.path.open("a", encoding="utf-8")
+        self._open()
         self._boards: list[Any] = []  # with TensorBoard's add_scalar and close
         if tensorboard:
             self._boards.append(writer()(str(Path(workdir) / "tensorboard")))
         if wandb:
             self._boards.append(_Wandb(Path(workdir)))
 
+    def _open(self) -> None:
+        self._file = self.path.open("a", encoding="utf-8")
+        self._sums = metric_lines.place(self.path).open("a", encoding="utf-8")
+
     def _rewrite(self) -> None:
         if self.path.exists():
-            write_text(self.path, "".join(_line(row) for row in self._rows))
+            metric_lines.replace(self.path, map(_line, self._rows))
 
     def start(self, stage: str) -> None:
         """Start the stage's clock at the time recorded by the last session."""
@@ -118,8 +114,11 @@ class Metrics:
         row = {"stage": stage, "step": step, "seconds": seconds, **_plain(scalars)}
         self._rows.append(row)
         self._seen.add((stage, step))
-        self._file.write(_line(row))
+        line = _line(row)
+        self._file.write(line)
         self._file.flush()
+        self._sums.write(metric_lines.sum_of(line.rstrip("\n")) + "\n")
+        self._sums.flush()
         for name, value in row.items() if self._boards else ():
             if isinstance(value, int | float) and name not in ("step", "seconds"):
                 for board in self._boards:
@@ -133,12 +132,14 @@ class Metrics:
         self._rows = remaining
         self._seen = {(row["stage"], row["step"]) for row in remaining}
         self._file.close()
+        self._sums.close()
         self._rewrite()
-        self._file = self.path.open("a", encoding="utf-8")
+        self._open()
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
+        self._sums.close()
         for board in self._boards:
             board.close()
 
@@ -208,7 +209,7 @@ class _Wandb:
                 id=self._id(),
                 resume="allow",
                 dir=str(place),
-                config=json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {},
+                config=json_files.recall(saved) or {},
                 settings=self._package.Settings(console="off", silent=True),
             )
         except Exception as error:  # of the network, the account or the server: many types
@@ -217,12 +218,11 @@ class _Wandb:
     def _id(self) -> str:
         """Return the run's id, drawn and recorded if there is none yet."""
         path = self._workdir / "checkpoints" / "wandb.json"
-        try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-        except (OSError, ValueError, KeyError, TypeError):
-            drawn = uuid.uuid4().hex[:16]
+        if isinstance(known := (json_files.recall(path) or {}).get("id"), str):
+            return known
+        drawn = uuid.uuid4().hex[:16]
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"id": drawn}) + "\n")
+        json_files.write(path, {"id": drawn}, indent=None)
         return drawn
 
     def close(self) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jdd import specs
+from jdd.errors import BadInput
 from jdd.report import plain
 from jdd.report.collapse import sentences
 from jdd.report.evidence import gather
 from jdd.report.nets import normed
 from jdd.report.plain import plural
 from jdd.run.context import RunContext
+from jdd.storage import json_files
 
 
 def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
@@ -29,8 +30,17 @@ def finish(context: RunContext, fresh: bool = True) -> dict[str, Any]:
 
 def read(directory: Path) -> dict[str, Any]:
     """Return result.json of a directory, with the final line for the user as ``summary``."""
-    text = (directory / "result.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
+    path = directory / "result.json"
+    remedy = f"--mode=report --workdir={directory} writes it again"
+    found = json_files.read(path, remedy)
+    try:
+        return _worded(found, directory)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        words = f"no result of a run ({type(error).__name__}: {error})"
+        raise BadInput(str(path), words, remedy) from error
+
+
+def _worded(found: dict[str, Any], directory: Path) -> dict[str, Any]:
     parts = [plain.protocol(found.get("protocol") or {})]
     parts += [scores(found), quality(found), normalisations(found)]
     parts += [*_collapsed(found, directory), *found.get("diagnosis", [])]

@@ -85,6 +85,8 @@ class Session:
         self._reported = (0.0, 0.0)  # the part already reported to the user
         self._signal: int | None = None
         self._bars: list[Progress] = []
+        if self.metrics.note:
+            self.say(self.metrics.note)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:

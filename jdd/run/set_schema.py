@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jdd.schema.common import Common
 from jdd.schema.key import checked, unknown
 from jdd.specs import Spec
 from jdd.specs.base import STAGES
+from jdd.storage import json_files
 
 # Keys for training students on stored labels, with their entries in ``recipe["train"]``.
 _LEARNING = {
@@ -69,10 +69,8 @@ def of_set(dset: AnyProduct, own: Spec | None, directory: Path) -> Spec:
 
 def _begun(directory: Path) -> str | None:
     """Return the method of the evaluation in a directory; None if there is none."""
-    try:
-        return str(json.loads((directory / "config.json").read_text(encoding="utf-8"))["method"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = json_files.recall(directory / "config.json") or {}
+    return str(found["method"]) if "method" in found else None
 
 
 def typed(

@@ -7,7 +7,6 @@ are recognised as runs by outputs that an evaluation does not write.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from jdd.run import metrics
 from jdd.run.context import RunContext, fingerprint
 from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
+from jdd.storage import json_files
 from jdd.storage.files import write_text
 
 SET_FILE = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
@@ -30,13 +30,8 @@ SET_FILE = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
 
 def evaluated_digest(directory: Path) -> str | None:
     """Return the digest of the set evaluated in ``directory``; None without set.json."""
-    try:
-        found = json.loads(
-            (directory / "checkpoints" / f"{SET_FILE}.json").read_text(encoding="utf-8")
-        )
-        return str(found["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = json_files.recall(directory / "checkpoints" / f"{SET_FILE}.json") or {}
+    return str(found["digest"]) if "digest" in found else None
 
 
 def holds_run(directory: Path) -> bool:
@@ -103,7 +98,7 @@ def validate(directory: Path, config: Common) -> None:
     """Refuse a directory that is not writable or contains a run of another config."""
     saved = directory / "config.json"
     if saved.exists():
-        old = configs.from_json(saved.read_text(encoding="utf-8"), str(saved), config.spec)
+        old = configs.stored(saved, config.spec)
         free = {"eval.lr"} if _without_rate(directory, old) else set[str]()
         configs.validate_resume(configs.flat(old), config, str(directory), free)
     writable("--workdir", directory)
@@ -120,4 +115,4 @@ def _without_rate(directory: Path, config: Common) -> bool:
 
 def write_config(context: RunContext) -> None:
     """Write the resolved config into the run's directory."""
-    write_text(context.workdir / "config.json", configs.to_json(context.config))
+    write_text(context.workdir / "config.json", configs.to_json(context.config), seal=True)

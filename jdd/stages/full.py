@@ -5,7 +5,6 @@ Trained once per dataset, net and recipe; stored in the cache folder and shared 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from jdd.run.session import Session, locked
 from jdd.schema.values import section
 from jdd.stages import experts, pairs
 from jdd.stages.base import Estimate, Stage
-from jdd.storage.files import write_text
+from jdd.storage import json_files
 
 
 def _directory(context: RunContext, net: str) -> Path:
@@ -59,9 +58,9 @@ def result(context: RunContext, net: str = "") -> dict[str, Any] | None:
     net = net or context.baseline_nets[0]
     if not context.config.baselines.full:
         return None
-    if _file(context, net).exists():
-        return dict(json.loads(_file(context, net).read_text(encoding="utf-8")))
-    # Without the file the cache has been cleared.
+    if found := json_files.recall(_file(context, net)):
+        return found
+    # Without the file the cache has been cleared, or it is damaged.
     stored: dict[str, Any] | None = context.recall("full").get(identity(context, net))
     return stored
 
@@ -114,7 +113,7 @@ def _train(context: RunContext, session: Session, name: str) -> None:
             last = store.read_group(0, store.epochs(0))
             value = float(accuracy(net, last, context.data.test, session)[0])
             found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
-        write_text(_file(context, name), json.dumps({**found, "net": net.name}) + "\n")
+        json_files.write(_file(context, name), {**found, "net": net.name}, indent=None)
         context.remember("full", identity(context, name), {**found, "net": net.name})
 
 

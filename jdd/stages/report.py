@@ -36,6 +36,7 @@ from jdd.stages import (
     squeeze,
 )
 from jdd.stages.base import Estimate, Stage
+from jdd.storage import json_files
 from jdd.storage.files import write_text
 from jdd.tasks import retrieval
 from jdd.tasks.base import primary
@@ -186,7 +187,7 @@ def _run(context: RunContext, session: Session) -> None:
     if limiting := diagnosis.sentences(seen):  # absent where nothing limits the result
         found["diagnosis"] = limiting
     text = json.dumps(found, indent=2) + "\n"
-    write_text(context.workdir / "result.json", text)
+    write_text(context.workdir / "result.json", text, seal=True)
     html.write(context.workdir)
 
 
@@ -196,10 +197,7 @@ def _done(context: RunContext) -> bool:
         return False
     if not distill.STAGE.done(context) or not evaluate.STAGE.done(context):
         return False
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == _fingerprint(context)
-    except (ValueError, KeyError):
-        return False
+    return (json_files.recall(path) or {}).get("fingerprint") == _fingerprint(context)
 
 
 STAGE = Stage(

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from jdd.errors import BadInput
-from jdd.storage.files import write_text
+from jdd.storage import json_files
 
 SMALL = 1 << 24  # bytes of a file that is hashed anew by every process
 MOST = 1000  # stored hashes
@@ -43,13 +43,10 @@ def _of(path: str, size: int, inode: int, times: tuple[int, int], known: Path) -
         last = list({**_read(known), name: found}.items())[-MOST:]
         with contextlib.suppress(OSError, BadInput):
             known.parent.mkdir(parents=True, exist_ok=True)
-            write_text(known, json.dumps(dict(last), indent=1) + "\n")
+            json_files.write(known, dict(last))
     return found
 
 
 def _read(known: Path) -> dict[str, str]:
     """Return the stored hashes; none of a damaged file."""
-    try:
-        return dict(json.loads(known.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    return json_files.recall(known) or {}

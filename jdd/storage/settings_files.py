@@ -6,27 +6,23 @@ if its own settings are equal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput, contrast
-from jdd.storage.files import write_text
+from jdd.storage import json_files
 
 
 def read(path: Path) -> Any:
     """Return the settings in ``path``, None if the file is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return (json_files.recall(path) or {}).get("settings")
 
 
 def write(path: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings unless the file exists."""
     if not path.exists():
-        write_text(path, json.dumps({"schema": 1, "settings": settings}, indent=1) + "\n")
+        json_files.write(path, {"schema": 1, "settings": settings})
 
 
 def validate(

@@ -14,7 +14,6 @@ are skipped; others are run, or resumed from their checkpoint.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -32,6 +31,7 @@ from jdd.report import comparison_json
 from jdd.run import pipeline
 from jdd.run import workdir as workdirs
 from jdd.run.session import locked
+from jdd.storage import json_files
 from jdd.storage.files import write_atomic
 from jdd.studies import study_cells, study_file, study_metric, study_plot, study_tables
 from jdd.studies.study_cells import Cell
@@ -116,13 +116,13 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
       BadInput: it is damaged, or not a study's.
     """
+    found = json_files.recall(path) or {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         ours = found["kind"] == KIND and all(isinstance(row["id"], str) for row in found["cells"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         ours = False
     if ours:
-        return dict(found)
+        return found
     allowed = f"move it away (finished cells are found again in {path.parent / 'cells'})"
     raise BadInput(str(path), "not a study.json that jdd wrote", allowed)
 
@@ -215,7 +215,7 @@ class _Ledger:
 
     def write(self) -> None:
         """Write study.json."""
-        _write(self.directory / "study.json", json.dumps(self.as_json(), indent=1) + "\n")
+        json_files.write(self.directory / "study.json", self.as_json())
 
 
 def _write(path: Path, text: str) -> None:
@@ -224,10 +224,7 @@ def _write(path: Path, text: str) -> None:
 
 def finished(folder: Path) -> dict[str, Any]:
     """Return the result.json of a cell, {} if there is none."""
-    try:
-        return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+    return json_files.recall(folder / "result.json") or {}
 
 
 def _advance(cell: Cell, ledger: _Ledger, directory: Path, title: str) -> None:

