@@ -22,7 +22,7 @@ import numpy as np
 from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.nets import bert
-from jdd.storage import tensors
+from jdd.storage import json_files, regular, tensors
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 WHERE = "config.text.path"
@@ -169,10 +169,11 @@ def cached(
 
 def _settings(path: Path) -> bert.Settings:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = regular.read_bytes(path)
+    except OSError as error:
         raise BadInput(str(path), f"not JSON ({error})", "the config.json of a BERT") from error
-    return _settings_of(given if isinstance(given, dict) else {}, str(path))
+    given = json_files.parse(data, str(path), "the config.json of a BERT")
+    return _settings_of(given, str(path))
 
 
 def _settings_of(given: Mapping[str, Any], where: str) -> bert.Settings:

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jdd.data.transform import Transform
+from jdd.errors import BadInput
+
+
+class RowSums:
+    """CRC-32 of each image of a file, compared when the image is first read.
+
+    Args:
+      sums: unsigned integers ``[m]``.
+      path: the file, for errors; deleting its folder makes it again.
+    """
+
+    def __init__(self, sums: np.ndarray, path: Path):
+        self._sums, self._path = sums, path
+        self._left = np.ones(len(sums), bool)
+
+    def validate(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+        """Refuse images whose bytes are not those that were written.
+
+        Args:
+          rows: integers ``[n]``.
+          pixels: uint8 ``[n, h, w, c]``.
+
+        Raises:
+          BadInput: naming the first damaged image.
+        """
+        for row, image in zip(rows, pixels, strict=True):
+            if self._left[row]:
+                if zlib.crc32(np.ascontiguousarray(image).data) != self._sums[row]:
+                    folder = self._path.parent
+                    found = f"image {row} of {len(self._sums)} is damaged"
+                    raise BadInput(str(self._path), found, f"delete {folder}: it is made again")
+                self._left[row] = False
+
+
+def sums_of(pixels: np.ndarray) -> np.ndarray:
+    """Return the CRC-32 of each image, uint32 ``[n]``."""
+    return np.array([zlib.crc32(np.ascontiguousarray(one).data) for one in pixels], np.uint32)
 
 
 class Streamed:
@@ -25,6 +64,7 @@ class Streamed:
       rows: integers ``[n]``, the rows of ``pixels`` in their order; None for all.
       transform: the map from pixels to a net's input space.
       name: identifies the content of ``pixels``.
+      sums: checksums of the images; None for none.
     """
 
     def __init__(
@@ -33,8 +73,10 @@ class Streamed:
         rows: np.ndarray | None = None,
         transform: Transform | None = None,
         name: str = "",
+        sums: RowSums | None = None,
     ):
         self._pixels, self._transform, self._name = pixels, transform, name
+        self._sums = sums
         self._rows = np.arange(len(pixels)) if rows is None else np.asarray(rows)
         self.shape = (len(self._rows), *pixels.shape[1:])
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
@@ -52,6 +94,8 @@ class Streamed:
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         pixels = np.asarray(self._pixels[rows])
+        if self._sums is not None:
+            self._sums.validate(rows, pixels)
         return pixels if self._transform is None else self._transform.forward(pixels, 255.0)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -59,11 +103,11 @@ class Streamed:
 
     def part(self, which: Any) -> Streamed:
         """Return the images that ``which`` (mask, integers or slice) selects; reads nothing."""
-        return Streamed(self._pixels, self._rows[which], self._transform, self._name)
+        return Streamed(self._pixels, self._rows[which], self._transform, self._name, self._sums)
 
     def through(self, transform: Transform) -> Streamed:
         """Return the same images in the space that ``transform`` maps pixels to."""
-        return Streamed(self._pixels, self._rows, transform, self._name)
+        return Streamed(self._pixels, self._rows, transform, self._name, self._sums)
 
     @property
     def identity(self) -> list[str]:

@@ -14,6 +14,7 @@ from jdd.errors import BadInput
 from jdd.product import preview
 from jdd.product.arrays import recipe_json
 from jdd.product.distilled_set import DistilledSet
+from jdd.storage import json_files
 from jdd.storage.files import hidden, new_folder
 
 SIDECAR = "recipe.json"
@@ -118,11 +119,8 @@ def _unwrap(members: dict[str, bytes]) -> dict[str, bytes]:
 def _sidecar(members: dict[str, bytes], path: Path) -> dict[str, Any] | None:
     if SIDECAR not in members:
         return None
-    try:
-        found = json.loads(members[SIDECAR])
-    except ValueError as error:
-        raise BadInput(f"{path}:{SIDECAR}", f"not JSON ({error})", "remove or mend it") from error
-    return found if isinstance(found, dict) and "recipe" in found else None
+    found = json_files.parse(members[SIDECAR], f"{path}:{SIDECAR}", "remove or mend it")
+    return found if "recipe" in found else None
 
 
 def _listed(listed: list[Any], files: list[str], path: Path) -> list[str]:

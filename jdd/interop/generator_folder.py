@@ -25,6 +25,7 @@ from jdd.product import generator
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import WEIGHTS
 from jdd.product.generator import GeneratorSet
+from jdd.storage import json_files, regular
 from jdd.storage.files import new_folder
 from jdd.storage.tensors import import_package
 
@@ -104,10 +105,11 @@ def read(path: Path) -> GeneratorSet:
     """
     where, package = str(path), import_package(str(path))
     try:
-        described = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        described = json_files.parse(regular.read_bytes(path / CONFIG), str(path / CONFIG), _NEEDED)
         words = {name: described[name] for name in _WORDS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError) as error:
         raise BadInput(f"{path / CONFIG}", f"no description ({error})", _NEEDED) from error
+    regular.validate(path / WEIGHTS)
     try:
         arrays: dict[str, Any] = package.numpy.load_file(path / WEIGHTS)
     except (package.SafetensorError, OSError, ValueError, TypeError) as error:

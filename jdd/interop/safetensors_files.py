@@ -9,24 +9,27 @@ import numpy as np
 from jdd.errors import BadInput
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
+from jdd.storage import regular, tree_digests
 from jdd.storage.files import write_atomic
 from jdd.storage.tensors import import_package
 
 EXPECTED = "a set exported by jdd is needed"
+_WORDS = ("recipe", "label_kind", "schema_version")
 
 
 def write(dataset: DistilledSet, path: Path) -> Path:
     save = import_package(str(path)).numpy.save
     arrays = distilled_set.to_arrays(dataset)
     # Metadata holds only text, tensors only numbers.
-    words = ("recipe", "label_kind", "schema_version")
-    metadata = {name: str(arrays.pop(name)) for name in words}
+    metadata = {name: str(arrays.pop(name)) for name in _WORDS}
+    metadata["digest"] = _digest(arrays, metadata)
     data = save(arrays, {"format": "jdd", **metadata})
     return write_atomic(path, lambda file: file.write(data))
 
 
 def read(path: Path) -> DistilledSet:
     package, where = import_package(str(path)), str(path)
+    regular.validate(path, "a .safetensors file")
     try:
         with package.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -34,6 +37,8 @@ def read(path: Path) -> DistilledSet:
     except (package.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         # AttributeError: a dtype that NumPy lacks, such as float8_e4m3fn.
         raise BadInput(where, f"not a whole safetensors file ({error})", EXPECTED) from error
+    if "digest" in metadata and metadata["digest"] != _digest(arrays, metadata):
+        raise BadInput(where, "damaged: not what was written", "export the set again")
     for name in ("recipe", "label_kind"):
         if name in metadata:
             arrays[name] = np.asarray(metadata[name])
@@ -41,3 +46,9 @@ def read(path: Path) -> DistilledSet:
     if version.isdigit():
         arrays["schema_version"] = np.asarray(int(version))
     return distilled_set.from_arrays(arrays, where)
+
+
+def _digest(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """Return the hash of tensors and metadata: the format has no checksums."""
+    words = {name: np.frombuffer(metadata.get(name, "").encode(), np.uint8) for name in _WORDS}
+    return tree_digests.of_arrays({"tensors": arrays, "metadata": words})

@@ -15,6 +15,7 @@ import numpy as np
 
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet, from_arrays, to_arrays
+from jdd.storage import regular
 from jdd.storage.files import write_atomic
 
 EXPECTED = "a tensor [n, c, h, w], {'data': [[images, labels], ...]} or jdd's own export"
@@ -259,6 +260,7 @@ def package(where: str) -> Any:
 
 def _load(path: Path) -> Any:
     torch, where = package(str(path)), str(path)
+    regular.validate(path, "a .pt file")
     try:
         damaged = _damaged(path)
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from jdd.data.transform import Transform
 from jdd.errors import BadInput
-from jdd.product import html
+from jdd.product import html, recipe_types
 from jdd.product.arrays import (
     EXPECTED,
     as_read,
@@ -27,6 +26,7 @@ from jdd.product.arrays import (
     validate_transform,
     whitening_arrays,
 )
+from jdd.storage import json_files
 from jdd.storage.files import write_atomic
 from jdd.training.recipe import protocol
 
@@ -243,11 +243,10 @@ def read_recipe(text: str, where: str) -> dict[str, Any]:
       BadInput: not JSON, or not structured like a recipe.
     """
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise BadInput(where, f"the recipe is not JSON ({error})", EXPECTED) from error
-    if not isinstance(found, dict):
-        raise BadInput(where, "the recipe is not a JSON object", EXPECTED)
+        found = json_files.parse(text, where, EXPECTED)
+    except BadInput as error:
+        raise BadInput(where, f"the recipe is {error.found}", EXPECTED) from error
+    recipe_types.validate(found, where)
     for key, default in RECIPE.items():
         if isinstance(default, dict | list) and not isinstance(
             found.get(key, default), type(default)

@@ -19,6 +19,7 @@ from jdd.errors import BadInput
 from jdd.nets import generators
 from jdd.product import arrays as plain
 from jdd.product.distilled_set import read_recipe
+from jdd.storage import json_files
 from jdd.storage.files import write_atomic
 
 Tree = Any
@@ -203,9 +204,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> GeneratorSet:
     """
     plain.require(arrays, ("generator", "recipe"), where)
     try:
-        described = json.loads(str(arrays["generator"]))
+        described = json_files.parse(str(arrays["generator"]), where, plain.EXPECTED)
         per_class = described.pop("per_class")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (BadInput, KeyError):
         raise BadInput(where, "no description of its generator", plain.EXPECTED) from None
     params = plain.nested(
         {n.removeprefix("params/"): a for n, a in arrays.items() if n.startswith("params/")}

@@ -20,6 +20,7 @@ from jdd.product.pairs import PairSet
 from jdd.run.context import make_towers, validate_weights
 from jdd.schema.pairs import Lora, Towers
 from jdd.stages import pairs as stage
+from jdd.storage import regular
 from jdd.storage.files import hidden
 
 Tree = Any
@@ -137,7 +138,7 @@ def _picture(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return one picture, float32 ``[h, w, c]`` in [0, 1]."""
     h, w, c = shape
     try:
-        data = file.read_bytes()
+        data = regular.read_bytes(file)
     except OSError as error:
         raise BadInput("pictures", f"{file}: {error.strerror}", "files that can be read") from None
     image = pixels.decode(data, str(file), c, h if h == w else 0).array

@@ -326,7 +326,7 @@ class Common:
     )
     verify_files: bool = option(
         True,
-        "compare stored nets, checkpoints and pixels with their digests when they are read",
+        "compare stored nets and checkpoints with their digests when they are read",
         resumable=True,
         later=True,
         sparse=True,

@@ -9,11 +9,11 @@ gigabytes. Two environment variables raise the limits:
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from jdd.errors import BadInput
 
@@ -29,7 +29,7 @@ _KINDS = (
 )
 
 
-def opened(path: str | os.PathLike[str], allowed: str = "a regular file") -> BinaryIO:
+def opened(path: str | os.PathLike[str], allowed: str = "a regular file") -> io.BufferedReader:
     """Open a regular file for reading, without waiting for one that is none.
 
     Raises:
@@ -41,7 +41,7 @@ def opened(path: str | os.PathLike[str], allowed: str = "a regular file") -> Bin
     if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
         os.close(handle)
         raise _other(path, mode, allowed)
-    return os.fdopen(handle, "rb")
+    return open(handle, "rb")
 
 
 def validate(path: str | os.PathLike[str], allowed: str = "a regular file") -> None:
@@ -130,12 +130,15 @@ def _limit(name: str) -> int:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """Return the path of a file that a text names, which must lie in ``folder``.
+    """Return the path of a file that a text names, relative or whole, which must lie in ``folder``.
 
     Raises:
-      BadInput: the name is absolute or goes up.
+      BadInput: the name leads elsewhere, or goes up.
     """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+    plain = PurePosixPath(name.replace("\\", "/"))
+    if plain.is_relative_to(folder.absolute().as_posix()):
+        plain = plain.relative_to(folder.absolute().as_posix())
+    parts = plain.parts
     drive = bool(parts) and parts[0][1:2] == ":"
     if not parts or parts[0] == "/" or ".." in parts or drive or "\0" in name:
         raise BadInput(where, f"{name!r:.200} lies outside {folder}", "a path inside it")

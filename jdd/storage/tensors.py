@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jdd.errors import BadInput
+from jdd.storage import regular
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -21,6 +22,7 @@ def listed(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
       BadInput: no such file, a damaged one, or safetensors is not installed.
     """
     package = import_package(str(path))
+    regular.validate(path, "a .safetensors file")
     try:
         with package.safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -76,5 +78,5 @@ def import_package(where: str) -> Any:
 
 def digest(path: Path) -> str:
     """Return a 16-hex-digit hash of a file's content."""
-    with path.expanduser().open("rb") as file:
+    with regular.opened(path.expanduser()) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

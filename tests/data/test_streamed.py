@@ -7,6 +7,7 @@ import pytest
 
 from jdd.data import Rows, Streamed, cache, load
 from jdd.data.sources.image_buffer import Spool
+from jdd.data.streamed import RowSums, sums_of
 from tests.data.tiny_sets import encode, pixels, refused, tree, write_folder, write_tar, write_zip
 
 
@@ -86,17 +87,36 @@ def test_images_are_decoded_once_and_a_broken_off_file_is_none(tmp_path, monkeyp
     assert not list(cache.folder().glob("stream-*/"))
     (path / "train/ant/0.png").write_bytes(encode(pixels(0)))
     first = load(config)
+    images = np.array(first.train.images[:])
     monkeypatch.setattr("jdd.data.sources.folder.read", None)  # decoding again would fail
     monkeypatch.setattr("jdd.data.dataset.channel_stats", None)  # as would reading it all
     assert load(config).fingerprint == first.fingerprint
     (file,) = cache.folder().glob("stream-*/pixels.u8")
-    file.write_bytes(file.read_bytes()[:-1])
-    refused(lambda: load(config), "pixels.u8", "delete")
-    file.unlink()
-    refused(lambda: load(config), "pixels.u8", "delete")
-    (tmp_path / "file").write_text("")
     monkeypatch.undo()
+    config["cache_dir"] = str(file.parents[1])
+    whole = file.read_bytes()
+    for damaged in (whole[:-1], whole[:7] + bytes([whole[7] ^ 1]) + whole[8:]):
+        file.write_bytes(damaged)
+        assert load(config).fingerprint == first.fingerprint
+        assert file.read_bytes() == whole  # made again
+    file.unlink()
+    load(config)
+    assert file.read_bytes() == whole
+    about = file.with_name("about.npz")
+    about.write_bytes(about.read_bytes()[:-40])
+    np.testing.assert_array_equal(load(config).train.images[:], images)
+    (tmp_path / "file").write_text("")
     refused(lambda: load({**config, "cache_dir": str(tmp_path / "file")}), "config.data.cache_dir")
+
+
+def test_an_image_damaged_during_a_run_is_refused_when_it_is_read(tmp_path):
+    pixels = np.arange(5 * 48, dtype=np.uint8).reshape(5, 4, 4, 3)
+    known = RowSums(sums_of(pixels), tmp_path / "stream-x/pixels.u8")
+    images = Streamed(pixels, sums=known)
+    np.testing.assert_array_equal(images[[3, 1, 3]], pixels[[3, 1, 3]])
+    pixels[2, 1, 1, 0] ^= 8
+    np.testing.assert_array_equal(images.part([0, 4])[:], pixels[[0, 4]])
+    refused(lambda: images[1:4], "pixels.u8", "image 2 of 5 is damaged", f"delete {tmp_path}")
 
 
 class Counted(np.ndarray):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from jdd.errors import BadInput
-from jdd.storage import files
+from jdd.storage import files, regular
 
 Parts = tuple[str, ...]
 _OPENERS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
@@ -65,7 +65,7 @@ _ENDINGS = {
 def other_format(path: Path) -> tuple[str, str] | None:
     """Return the name of an unsupported file format and what to convert it to; None if unknown."""
     try:
-        with open(path, "rb") as plain:
+        with regular.opened(path) as plain:
             head = plain.read(128)
             plain.seek(0)
             opener = next((o for magic, o in _OPENERS if head.startswith(magic)), None)
@@ -99,6 +99,7 @@ def walk(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
     if path.is_dir():
         yield from _walk_folder(path, wanted)
         return
+    regular.validate_no_device(path, "a folder or an archive")
     try:
         if path.stat().st_size == 0:
             raise BadInput(str(path), "empty file", "give an archive with class folders of images")
@@ -123,7 +124,7 @@ def _walk_folder(top: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
                 yield Entry((*inside, name), None, True)
             for name in names:
                 parts, file = (*inside, name), os.path.join(here, name)
-                yield Entry(parts, Path(file).read_bytes() if wanted(parts) else None)
+                yield Entry(parts, regular.read_bytes(file) if wanted(parts) else None)
     except OSError as error:
         raise BadInput(
             str(error.filename or top),
@@ -146,11 +147,13 @@ def _walk_zip(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
                 if parts:
                     yield Entry(parts, None, True)
             else:
+                if wanted(parts):
+                    regular.validate_size(f"{path}:{info.filename}", info.file_size)
                 yield Entry(parts, archive.read(info) if wanted(parts) else None)
 
 
 def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
-    with open(path, "rb") as plain:
+    with regular.opened(path) as plain:
         head = plain.read(8)
         plain.seek(0)
         opener = next((o for magic, o in _OPENERS if head.startswith(magic)), None)
@@ -167,6 +170,8 @@ def _walk_tar(path: Path, wanted: Callable[[Parts], bool]) -> Iterator[Entry]:
                     continue
                 if not info.isreg():
                     raise _outside(path, info.name, "is a link or a device")
+                # Of a member that is not wanted too: it is decompressed to reach the next one.
+                regular.validate_size(f"{path}:{info.name}", info.size)
                 content = archive.extractfile(info) if wanted(parts) else None
                 yield Entry(parts, content.read() if content else None)
         # tarfile accepts an archive that is truncated between two entries.

@@ -68,6 +68,8 @@ def _rows(text: str, where: str) -> Iterator[Row]:
     if start in ("{", "["):
         try:
             whole = json.loads(text)
+        except RecursionError:
+            raise BadInput(where, "JSON nested too deeply", f"give {_EXAMPLE}") from None
         except json.JSONDecodeError as error:
             if start == "[" or "\n" not in text.strip():
                 found = f"line {error.lineno}: no JSON ({error.msg})"
@@ -82,6 +84,8 @@ def _lines(text: str, where: str) -> Iterator[Row]:
         if line.strip():
             try:
                 entry = json.loads(line)
+            except RecursionError:
+                raise BadInput(where, f"line {i}: nested too deeply", f"give {_EXAMPLE}") from None
             except json.JSONDecodeError as error:
                 found = f"line {i}: no JSON ({error.msg})"
                 raise BadInput(where, found, f"give {_EXAMPLE}") from None

@@ -19,6 +19,7 @@ from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.image_buffer import Held
 from jdd.data.sources.request import Request
 from jdd.errors import BadInput
+from jdd.storage import regular
 from jdd.storage.files import hidden
 
 _RULES = 1  # raised when equal folders get other images
@@ -121,7 +122,7 @@ def _caption_file(request: Request, captions: str, texts: dict[str, bytes]) -> t
         if captions in texts and not path.exists():
             return f"{request.path}:{captions}", texts[captions]
         try:
-            return captions, path.read_bytes()
+            return captions, regular.read_bytes(path)
         except OSError as error:
             inside = f", or one in {request.path}: {', '.join(sorted(texts)[:4])}" if texts else ""
             raise BadInput(

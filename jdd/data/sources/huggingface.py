@@ -21,6 +21,7 @@ from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.image_buffer import ImageBuffer, Splits
 from jdd.data.sources.request import Raw, Request
 from jdd.errors import BadInput
+from jdd.storage import json_files, regular
 
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _LABELS = ("label", "labels", "class", "target", "fine_label")
@@ -106,14 +107,15 @@ def _saved(folder: Path) -> Any:
     named = _listed(
         folder / "state.json", lambda found: [str(one["filename"]) for one in found["_data_files"]]
     )
-    return _tables([folder / name for name in named], _arrow)
+    files = [regular.inside(folder, name, str(folder / "state.json")) for name in named]
+    return _tables(files, _arrow)
 
 
 def _listed(file: Path, names: Callable[[Any], list[str]]) -> list[str]:
     """Return the names that a JSON file of ``save_to_disk`` lists, at least one."""
     try:
-        found = names(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = names(json.loads(regular.read_text(file)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(str(file), f"not readable ({error})", "save it again") from None
     if not found:
         raise BadInput(str(file), "it lists none", "a dataset with images")
@@ -209,9 +211,11 @@ def _labels(table: Any, label: str) -> set[Any]:
 def _features(table: Any) -> Mapping[str, Any]:
     """Return the features in the schema's metadata; {} if it has none."""
     text = (table.schema.metadata or {}).get(b"huggingface", b"{}")
-    about = json.loads(text).get("info") or {}
-    found = about.get("features") or {}
-    return {name: f for name, f in found.items() if isinstance(f, dict)}
+    about = json_files.parse(text, "the schema's metadata", "a dataset that datasets wrote")
+    info = about.get("info")
+    found = info.get("features") if isinstance(info, dict) else None
+    held = found.items() if isinstance(found, dict) else ()
+    return {name: f for name, f in held if isinstance(f, dict)}
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -231,9 +235,10 @@ def _items(column: Any, classes: list[Any], where: str, root: Path) -> Iterator[
         value = cell.as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and value.get("path"):
-            file = (root if root.is_dir() else root.parent) / str(value["path"])
+            folder = root if root.is_dir() else root.parent
+            file = regular.inside(folder, str(value["path"]), f"{where}[{i}]")
             try:
-                data = file.read_bytes()
+                data = regular.read_bytes(file)
             except OSError as error:
                 raise BadInput(f"{where}[{i}]", f"{file}: {error.strerror}", "the image") from None
         if data is None or classes[i] is None:

@@ -27,6 +27,7 @@ from jdd.data.sources.image_buffer import Held
 from jdd.data.sources.pixels import Decoded
 from jdd.data.sources.request import Request
 from jdd.errors import BadInput
+from jdd.storage import regular
 
 _RULES = 1  # raised when equal files get other pairs
 _ROWS = 64  # rows read at a time
@@ -302,9 +303,9 @@ def _image(value: Any, root: Path, place: str) -> tuple[bytes, bool]:
         return bytes(value["bytes"]), False
     if not value.get("path"):
         return b"", False
-    file = (root if root.is_dir() else root.parent) / str(value["path"])
+    file = regular.inside(root if root.is_dir() else root.parent, str(value["path"]), place)
     try:
-        return file.read_bytes(), True
+        return regular.read_bytes(file), True
     except OSError as error:
         found = f"{file}: {error.strerror}"
         raise BadInput(place, found, "the image in the row, or at its path") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jdd.data.catalogue import CATALOGUE
 from jdd.data.sources import digits, folder, huggingface, npz, pixels, tfds_sets
 from jdd.data.sources.image_buffer import Held, Spool
 from jdd.data.sources.request import Raw, Request
-from jdd.data.streamed import Streamed
+from jdd.data.streamed import RowSums, Streamed, sums_of
 from jdd.errors import BadInput
 
 
@@ -75,20 +76,43 @@ def _streamed(request: Request) -> Raw:
                 f"{place.parent} cannot be written ({error.strerror or error})",
                 "a folder with room for the decoded images, one byte a pixel and channel",
             ) from None
-    about = cache.read(place / _ABOUT, ("shape", "train_rows", "train_labels", "class_names"))
+    if (about := _about(place)) is None:  # damaged: made again from the source
+        shutil.rmtree(place)
+        cache.fill(place, lambda part: _spool(request, path, part))
+        about = _about(place)
     if about is None:
-        raise BadInput(str(place / _ABOUT), "damaged", f"delete {place}, and it is made again")
-    shape, file = tuple(map(int, about["shape"])), place / _PIXELS
-    if not file.exists() or file.stat().st_size != math.prod(shape):
-        raise BadInput(str(file), "damaged", f"delete {place}, and it is made again")
-    pixels = np.memmap(file, np.uint8, "r", shape=shape)
+        raise BadInput(str(place), "damaged as soon as it is written", "check the disk")
+    shape, sums = tuple(map(int, about["shape"])), about.get("sums")
+    pixels = np.memmap(place / _PIXELS, np.uint8, "r", shape=shape)
+    known = None if sums is None else RowSums(sums, place / _PIXELS)
     for split in ("train", "val", "test"):
         if f"{split}_rows" in about:
             rows = about.pop(f"{split}_rows")
-            about[f"{split}_images"] = Streamed(pixels, rows, name=place.name)  # type: ignore[assignment]
+            images = Streamed(pixels, rows, name=place.name, sums=known)
+            about[f"{split}_images"] = images  # type: ignore[assignment]
     return _unpack(about)
 
 
+def _about(place: Path) -> cache.Arrays | None:
+    """Return what is stored next to the pixels; None if it, or the file of pixels, is damaged.
+
+    All pixels of a small file are compared with their checksums; of a large one each when read.
+    """
+    about = cache.read(place / _ABOUT, ("shape", "train_rows", "train_labels", "class_names"))
+    file = place / _PIXELS
+    if about is None or not file.is_file():
+        return None
+    shape, size = tuple(map(int, about["shape"])), file.stat().st_size
+    if size != math.prod(shape):
+        return None
+    if "sums" in about and size <= _SMALL:
+        pixels = np.memmap(file, np.uint8, "r", shape=shape)
+        if not np.array_equal(sums_of(pixels), about["sums"]):
+            return None
+    return about
+
+
+_SMALL = 1 << 30  # bytes of pixels that are all compared when a run starts
 _PIXELS, _ABOUT = "pixels.u8", "about.npz"  # [n, h, w, c]; the splits' rows of it, and the rest
 
 
@@ -109,6 +133,7 @@ def _spool(request: Request, path: Path, part: Path) -> None:
     spool.finish()
     about = {key.replace("_images", "_rows"): array for key, array in _pack(raw).items()}
     about["shape"] = np.array([spool.count, *spool.shape], np.int64)
+    about["sums"] = sums_of(np.memmap(part / _PIXELS, np.uint8, "r", shape=tuple(about["shape"])))
     if failure := cache.write(part / _ABOUT, about):
         raise OSError(failure)
 

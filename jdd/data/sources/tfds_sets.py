@@ -17,6 +17,7 @@ from jdd.data.sources.decoding import Item, decode_all
 from jdd.data.sources.image_buffer import ImageBuffer, Splits
 from jdd.data.sources.request import Raw, Request
 from jdd.errors import BadInput
+from jdd.storage import regular
 
 _INFO = "dataset_info.json"
 _READABLE = ("array_record", "parquet")  # formats with random access, no TensorFlow needed
@@ -137,9 +138,9 @@ def read(request: Request, prepared: Path, buffer: ImageBuffer) -> Raw:
 def _validate_info(request: Request, prepared: Path) -> None:
     file = prepared / _INFO
     try:
-        info = json.loads(file.read_text())
+        info = json.loads(regular.read_text(file))
         kind, name = info.get("fileFormat", "tfrecord"), info.get("name", "")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadInput(str(file), f"cannot be read ({error})", "prepare it again") from None
     if request.facts and name != request.facts.tfds:
         raise BadInput(
