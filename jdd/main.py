@@ -77,6 +77,10 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--set", f"given with --mode={flags.mode}", allowed)
     if flags.runs is not None and flags.mode != "compare":
         raise BadInput("--runs", f"given with --mode={flags.mode}", "--mode=compare reads it")
+    if flags.path is not None and flags.mode != "verify":
+        raise BadInput("--path", f"given with --mode={flags.mode}", "--mode=verify reads it")
+    if flags.mode == "verify":
+        return _verify(flags)
     if flags.mode == "export":
         return _export(flags)
     if flags.images is not None:
@@ -188,6 +192,19 @@ def _count(images: str | None) -> int | None:
     return int(images)
 
 
+def _verify(flags: argparse.Namespace) -> int:
+    if flags.path is None:
+        raise BadInput("--path", "missing", "--mode=verify --path=DIR")
+    from jdd.run import verify
+
+    found = verify.verify(Path(flags.path))
+    print("\n".join(verify.words(found)), flush=True)
+    if damaged := sum(one.damaged for one in found):
+        allowed = "delete them, and the command that made them makes them again"
+        raise BadInput(flags.path, f"{damaged} of {len(found)} damaged", allowed)
+    return 0
+
+
 def _compare(flags: argparse.Namespace, overrides: dict[str, str]) -> int:
     if not flags.runs:
         raise BadInput("--runs", "missing", "--mode=compare --runs=runs/a,runs/b --to=compare.html")
@@ -261,6 +278,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--to")
     parser.add_argument("--format")
     parser.add_argument("--images")
+    parser.add_argument("--path")
     parser.add_argument("--help", "-h", nargs="?", const="")  # or the help of one key
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
@@ -273,6 +291,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "to",
         "format",
         "images",
+        "path",
         "help",
         "version",
     ]
@@ -285,7 +304,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
         raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
-    for name in ("config", "workdir", "set", "runs", "to", "format", "images"):
+    for name in ("config", "workdir", "set", "runs", "to", "format", "images", "path"):
         if getattr(flags, name) == "":
             raise BadInput(f"--{name}", "empty", f"--{name}=..., or leave it out")
     return flags

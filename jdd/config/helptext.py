@@ -22,6 +22,7 @@ _FLAGS = {
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes with it",
+    "--path=DIR": "with --mode=verify: a run's directory, a store or a file",
     "--format=NAME": "with --mode=export, if not by the path: ddranking, huggingface, figures; of",
     "   ": "a generator weights: safetensors, config.json, PyTorch and Flax code",
     "--images=N": "with --mode=export of a generator to a folder of pictures: images a class",

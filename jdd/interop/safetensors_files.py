@@ -27,7 +27,28 @@ def write(dataset: DistilledSet, path: Path) -> Path:
     return write_atomic(path, lambda file: file.write(data))
 
 
+def whole(path: Path) -> bool:
+    """Return whether a file has a digest, which fits; False without one.
+
+    Raises:
+      BadInput: it cannot be read, or its digest does not fit.
+    """
+    return "digest" in _content(path)[1]
+
+
 def read(path: Path) -> DistilledSet:
+    arrays, metadata = _content(path)
+    for name in ("recipe", "label_kind"):
+        if name in metadata:
+            arrays[name] = np.asarray(metadata[name])
+    version = metadata.get("schema_version", "")
+    if version.isdigit():
+        arrays["schema_version"] = np.asarray(int(version))
+    return distilled_set.from_arrays(arrays, str(path))
+
+
+def _content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return tensors and metadata, compared with their digest if there is one."""
     package, where = import_package(str(path)), str(path)
     regular.validate(path, "a .safetensors file")
     try:
@@ -39,13 +60,7 @@ def read(path: Path) -> DistilledSet:
         raise BadInput(where, f"not a whole safetensors file ({error})", EXPECTED) from error
     if "digest" in metadata and metadata["digest"] != _digest(arrays, metadata):
         raise BadInput(where, "damaged: not what was written", "export the set again")
-    for name in ("recipe", "label_kind"):
-        if name in metadata:
-            arrays[name] = np.asarray(metadata[name])
-    version = metadata.get("schema_version", "")
-    if version.isdigit():
-        arrays["schema_version"] = np.asarray(int(version))
-    return distilled_set.from_arrays(arrays, where)
+    return arrays, metadata
 
 
 def _digest(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

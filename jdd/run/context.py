@@ -253,11 +253,14 @@ class RunContext:
 
     def load_set(self, seed: int) -> AnyProduct:
         """Return the product of a seed."""
-        return product_files.load(self.set_path(seed))
+        return stored_set(self.set_path(seed))
 
     def fixed_set(self, seed: int) -> DistilledSet:
         """Return the product of a seed, which must be a fixed set of images."""
-        return DistilledSet.load(self.set_path(seed))
+        found = stored_set(self.set_path(seed))
+        if not isinstance(found, DistilledSet):
+            raise BadInput(str(self.set_path(seed)), f"a set of kind {found.kind!r}", "images")
+        return found
 
     def remember(self, name: str, key: str, value: Any) -> None:
         """Write one JSON value to ``checkpoints/<name>.json``, atomically."""
@@ -271,6 +274,19 @@ class RunContext:
         """Return the value stored in ``checkpoints/<name>.json``."""
         # The values of a damaged file are measured again.
         return json_files.recall(self.workdir / "checkpoints" / f"{name}.json") or {}
+
+
+def stored_set(path: Path) -> AnyProduct:
+    """Return a set of a run's own directory.
+
+    Raises:
+      BadInput: it is damaged; the checkpoint next to it makes it again.
+    """
+    try:
+        return product_files.load(path)
+    except BadInput as error:
+        again = f"delete {path}, and the same command makes it again"
+        raise BadInput(error.where, error.found, again) from error
 
 
 class _Untrained:

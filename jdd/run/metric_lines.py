@@ -96,3 +96,11 @@ def replace(path: Path, lines: Iterable[str]) -> None:
     lines = list(lines)
     write_text(path, "".join(lines))
     write_text(place(path), "".join(sum_of(line.rstrip()) + "\n" for line in lines))
+
+
+def seal(path: Path) -> bool:
+    """Write the digests of a metrics file that has none; return whether it had none."""
+    if _sums(path) or not (lines := path.read_text(encoding="utf-8").splitlines()):
+        return False
+    write_text(place(path), "".join(sum_of(line) + "\n" for line in lines))
+    return True

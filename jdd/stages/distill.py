@@ -22,11 +22,10 @@ from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.evaluation import rules
 from jdd.methods import initial_set, latents
 from jdd.methods.base import Method, Problem, State, full
-from jdd.product import files as product_files
 from jdd.product import preview
 from jdd.product.files import AnyProduct
 from jdd.run import loop
-from jdd.run.context import RunContext, fingerprint
+from jdd.run.context import RunContext, fingerprint, stored_set
 from jdd.run.session import Session
 from jdd.stages import distill_estimate, evaluate, phases, probe, samples
 from jdd.stages.base import Stage
@@ -87,7 +86,7 @@ def _validate_same_data(context: RunContext) -> None:
         return
     places = [at for seed in context.seeds for at in _saved(context, seed) if at.exists()]
     for path in places:
-        recipe = product_files.load(path).recipe
+        recipe = stored_set(path).recipe
         made_from, weights = recipe.get("data_fingerprint"), recipe.get("weights_digest")
         if weights not in (None, context.weights_digest):
             found = f"other weights than those that {path} was made with"

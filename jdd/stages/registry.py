@@ -173,6 +173,7 @@ MODES: dict[str, str] = {
     "study": "run the grid of configs by seeds of --config=STUDY.py into one table and page",
     "compare": "put the runs of --runs side by side on one page, --to; runs nothing",
     "export": "write the set of --set for other programs, or its figures for papers, to --to",
+    "verify": "compare the files of --path with their digests, and add missing ones",
     "estimate": "memory and time of each stage on this machine; runs nothing long",
 }
 

@@ -72,12 +72,13 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     import orbax.checkpoint as ocp
 
     stored, where = nested(tree), Path(path).absolute()
-    _seal(where, stored)
+    seal(where, stored)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
         writer.save(where, args=ocp.args.StandardSave(stored), force=True)
 
 
-def _seal(item: Path, stored: dict[str, Any]) -> None:
+def seal(item: Path, stored: dict[str, Any]) -> None:
+    """Record the digests of an item in its stored form."""
     place = _sealed(item)
     seals.record(place, "layout", tree_digests.of_layout(stored))
     seals.record(place, "arrays", tree_digests.of_arrays(stored))
@@ -221,7 +222,7 @@ class Steps:
 
         if step not in self._manager.all_steps():
             stored = nested(tree)
-            _seal(self.directory / str(step), stored)
+            seal(self.directory / str(step), stored)
             self._manager.save(step, args=ocp.args.StandardSave(stored))
 
     def restore(self, step: int, like: Tree, verify: bool = True) -> Tree:

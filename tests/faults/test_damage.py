@@ -1,0 +1,164 @@
+"""Any file that a run leaves, cut or with a flipped bit: the run ends as an undisturbed one, or in
+one line that names it. Never another result.
+
+Of one small run each of images matched by their means, of trajectories with experts, and of
+recovered images with teachers and stored labels. ``half`` is stopped in the middle, ``whole`` is
+finished; the same command is given again after the damage. By hand, with every file, and a table:
+
+    python -m tests.faults.test_damage
+
+Not damaged are pages and pictures, which are never read.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jdd import main
+from jdd.storage import json_files, npz_files
+from tests.pins import cases
+
+CASES = ("dm", "mtt", "sre2l")
+HOW = ("flip", "cut")
+UNREAD = (".png", ".html")
+FEW = 10  # damaged files of a case in a test
+
+
+def call(folder: Path, case: str, mode: str = "all", **keys: Any) -> tuple[int, str, str]:
+    """Give a case's command in ``folder``; return exit code, stdout and stderr."""
+    every = cases.BASE | cases.CASES[case].keys | {"baselines.full": False, "runs": 1} | keys
+    argv = [f"--config={case}:toy", "--workdir=run", f"--mode={mode}"]
+    argv += [f"--config.{key}={value}" for key, value in every.items()]
+    out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main.main(argv)
+    finally:
+        os.chdir(before)
+    return code, out.getvalue(), err.getvalue()
+
+
+def figures(run: Path) -> dict[str, Any]:
+    """Return all that a run has found: the set's arrays as bytes, the figures of its result."""
+    arrays = npz_files.read(run / "distilled.npz", "")
+    result = json_files.read(run / "result.json", "")
+    named = {name: array.tobytes() for name, array in arrays.items() if name != "recipe"}
+    return named | {name: result[name] for name in ("accuracy", "baselines")}
+
+
+def originals(place: Path, case: str) -> dict[str, Path]:
+    """Make the stopped and the finished run of a case; return their folders."""
+    found = {name: place / name for name in ("half", "whole")}
+    for folder in found.values():
+        folder.mkdir()
+        cases.toy(folder / "toy.npz")
+    assert call(found["whole"], case)[0] == 0
+    if case == "sre2l":  # its parts are made, and the set is not
+        shutil.copytree(found["whole"] / "run", found["half"] / "run")
+        for name in ("distilled.npz", "result.json", "report.html"):
+            (found["half"] / "run" / name).unlink()
+        shutil.rmtree(found["half"] / "run/labels")
+    else:
+        for mode in cases.CASES[case].modes:
+            assert call(found["half"], case, mode, steps=2)[0] == 0
+    return found
+
+
+def stored(run: Path) -> Iterator[Path]:
+    """Yield the files of a run that are read again, by their paths in it."""
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and path.stat().st_size and path.suffix not in UNREAD:
+            if path.name != ".lock":
+                yield path.relative_to(run)
+
+
+def damage(path: Path, how: str, draw: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    at = draw.randrange(len(data))
+    if how == "cut":
+        del data[at:]
+    else:
+        data[at] ^= 1 << draw.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+def outcome(folder: Path, case: str, file: Path, how: str, wanted: dict[str, Any]) -> str:
+    """Damage a file of a copy and give the command again; return what came of it.
+
+    Raises:
+      AssertionError: another result, a traceback, or more than a line.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "copy"
+        shutil.copytree(folder, copy)
+        damage(copy / "run" / file, how, random.Random(f"{case} {folder.name} {file.suffix} {how}"))
+        code, out, err = call(copy, case)
+        if code:
+            assert code == 2 and err.startswith("jdd: error: ") and err.count("\n") == 1, err
+            return "one line"
+        assert err == "", err
+        assert figures(copy / "run") == wanted, f"other figures\n{out}"
+        said = any(word in out for word in ("damaged", "again", "goes on from step", "left out"))
+        return "equal, with a line" if said else "equal"
+
+
+def survey(place: Path, case: str, count: int) -> dict[str, collections.Counter[str]]:
+    """Return what came of damaged files of a case, by the kind of file; ``count`` 0: of all."""
+    found = originals(place, case)
+    wanted = figures(found["whole"] / "run")
+    jobs = [
+        (folder, file, how)
+        for folder in found.values()
+        for file in stored(folder / "run")
+        for how in HOW
+    ]
+    table = collections.defaultdict[str, collections.Counter[str]](collections.Counter)
+    for folder, file, how in random.Random(case).sample(jobs, count or len(jobs)):
+        try:
+            table[kind(file)][outcome(folder, case, file, how, wanted)] += 1
+        except Exception as error:
+            raise AssertionError(f"{case}, {folder.name}, {file}, {how}: {error}") from error
+    return dict(table)
+
+
+def kind(file: Path) -> str:
+    """Return the kind of a file, in words."""
+    if file.name in (".digests", ".metrics.sums"):
+        return "digests"
+    if "experts" in file.parts or "squeeze" in file.parts:
+        return "stored nets" if file.suffix != ".json" else "settings of a store"
+    if "labels" in file.parts:
+        return "stored labels"
+    if file.suffix == "" or any(part.isdigit() for part in file.parts):
+        return "checkpoints"
+    return file.name if file.suffix != ".npy" else "finished parts"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_damage_is_never_another_result(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "cache"))
+    found = sum(survey(tmp_path, case, FEW).values(), collections.Counter[str]())
+    assert found.total() == FEW and set(found) <= {"equal", "equal, with a line", "one line"}
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    for one in sys.argv[2:] or CASES:
+        with tempfile.TemporaryDirectory() as scratch:
+            os.environ["JDD_CACHE"] = f"{scratch}/cache"
+            for name, row in sorted(survey(Path(scratch), one, count).items()):
+                print(f"{one:8} {name:24}", dict(row), flush=True)
