@@ -61,7 +61,8 @@ ROOMS: dict[str, str] = {
     "methods nets parallel pretrained product report rng run/context run/loop run/session schema "
     "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets product report run/context "
-    "run/metrics run/session schema specs stages stages/registry storage tasks training/recipe",
+    "run/metric_lines run/metrics run/session schema specs stages stages/registry storage tasks "
+    "training/recipe",
     "studies": "config data errors memory report run run/context run/session schema specs storage "
     "training/printed",
     "api": "config errors interop memory product report run schema storage studies",
