@@ -35,8 +35,17 @@ class OutOfMemory(JddError):
     exit_code = 4
 
 
+class StorageError(JddError):
+    """A file of the run cannot be written: disk full, read-only or gone. Exit code 5.
+
+    The checkpoints made so far remain.
+    """
+
+    exit_code = 5
+
+
 class Interrupted(JddError):
-    """SIGINT or SIGTERM arrived; the checkpoint is saved. Exit code 130."""
+    """A signal or a time limit ended the run; the checkpoint is saved. Exit code 130."""
 
     exit_code = 130
 

@@ -1,8 +1,9 @@
 """The command line: flags, exit codes, one line per error.
 
 Exit codes: 0 done, 1 a cell of a study failed, 2 bad input (including an estimate that exceeds the
-memory), 3 diverged, 4 memory ran out during the run (earlier checkpoints remain valid), 130
-interrupted (the checkpoint is saved).
+memory), 3 diverged, 4 memory ran out during the run (earlier checkpoints remain valid), 5 the disk
+failed (the same), 6 an unforeseen error, whose traceback is in a file, 130 interrupted (the
+checkpoint is saved).
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import argparse
 import contextlib
 import os
 import shlex
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +25,12 @@ from jdd.config import listing
 from jdd.config.helptext import help_text
 from jdd.config.keyhelp import key_text
 from jdd.errors import BadInput, JddError, nearest
+from jdd.run import crash, output, signals
+from jdd.run.options import Options
 from jdd.stages.registry import MODES
+
+# Flags of a call that are no settings of its run.
+_PASSING = ("--max-seconds", "--profile", "--debug")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,23 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(argv)
-    except JddError as error:
-        print(f"jdd: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("jdd: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        from jdd import memory
+        code, words = _failed(error)
+        if "--debug" in argv:
+            traceback.print_exception(error)
+        print(f"jdd: error: {' '.join(words.split())}", file=sys.stderr)
+        return code
 
-        if not memory.exhausted(error):
-            raise
+
+def _failed(error: Exception) -> tuple[int, str]:
+    """Return the exit code of an error, and the line for it."""
+    if isinstance(error, JddError):
+        return error.exit_code, str(error)
+    from jdd import memory
+    from jdd.storage import failures
+
+    found: JddError | None = failures.of(error)
+    if memory.exhausted(error):
         found = memory.ran_out(error, "jdd", "a smaller input, or a machine with more memory")
-        print(f"jdd: error: {' '.join(str(found).split())}", file=sys.stderr)
-        return found.exit_code
+    if found is not None:
+        return found.exit_code, str(found)
+    return crash.EXIT_CODE, crash.line(error)
 
 
 def _run(argv: list[str]) -> int:
+    begun = time.monotonic()
     rest, overrides = split_overrides(argv)
     if rest[:1] == ["list"]:
         return _list(rest[1:])
@@ -89,9 +109,10 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
         return _compare(flags, overrides)
-    command = shlex.join(["python", "-m", "jdd.main", *argv])
+    command = shlex.join(["python", "-m", "jdd.main", *_lasting(argv)])
+    options = _options(flags, shlex.join(["python", "-m", "jdd.main", *argv]), begun)
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
-        return _study(flags, overrides, command)
+        return _study(flags, overrides, command, options)
     if flags.mode == "report" and flags.config is None and _holds_evaluation(flags.workdir):
         return _report_of_evaluation(Path(flags.workdir), overrides)
     if flags.mode == "report" and flags.config is None and _holds_config(flags.workdir):
@@ -108,8 +129,48 @@ def _run(argv: list[str]) -> int:
     # Imported late: --help and input errors do not wait for JAX.
     from jdd.run import pipeline
 
-    _print_result(pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command))
+    _print_result(pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command, options))
     return 0
+
+
+def _options(flags: argparse.Namespace, again: str, begun: float) -> Options:
+    """Return the flags that are no settings of a run.
+
+    Raises:
+      BadInput: a number that is none, or flags of a mode that runs nothing.
+    """
+    seconds, steps = 0.0, 0
+    if flags.max_seconds is not None:
+        try:
+            seconds = float(flags.max_seconds)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise BadInput("--max-seconds", repr(flags.max_seconds), "seconds above 0")
+    if flags.profile is not None:
+        if not flags.profile.isdecimal() or not int(flags.profile):
+            raise BadInput("--profile", repr(flags.profile), "steps to trace, 1 or more")
+        steps = int(flags.profile)
+    for name in ("max_seconds", "profile") if flags.mode == "estimate" else ():
+        if getattr(flags, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise BadInput(flag, "given with --mode=estimate", "a mode that runs")
+    return Options(again, seconds, begun, steps)
+
+
+def _lasting(argv: Sequence[str]) -> list[str]:
+    """Return the words of a command without the flags of this one call, which no file records."""
+    rest: list[str] = []
+    skip = False
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        if not skip and name in _PASSING:
+            skip = not equals and word != "--debug"
+            continue
+        if not skip:
+            rest.append(word)
+        skip = False
+    return rest
 
 
 def _print_result(result: Mapping[str, Any]) -> None:
@@ -226,7 +287,9 @@ def _is_study(flags: argparse.Namespace) -> bool:
     return study_file.is_study(flags.config)
 
 
-def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -> int:
+def _study(
+    flags: argparse.Namespace, overrides: dict[str, str], command: str, options: Options
+) -> int:
     from jdd.studies import study_file
 
     study_file.read(flags.config, overrides)  # input errors do not wait for JAX
@@ -237,16 +300,13 @@ def _study(flags: argparse.Namespace, overrides: dict[str, str], command: str) -
         return 0
     from jdd.studies import study
 
-    result = study.run(flags.config, flags.workdir, overrides, command)
+    result = study.run(flags.config, flags.workdir, overrides, command, options)
     print(f"\n{result['text']}\n\n{result['summary']}", flush=True)
     return 1 if result["count"]["failed"] else 0
 
 
 def _print_help(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # `--help | head`: the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -279,6 +339,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--format")
     parser.add_argument("--images")
     parser.add_argument("--path")
+    parser.add_argument("--max-seconds")
+    parser.add_argument("--profile")
+    parser.add_argument("--debug", action="store_true")
     parser.add_argument("--help", "-h", nargs="?", const="")  # or the help of one key
     parser.add_argument("--version", action="store_true")
     flags, unknown = parser.parse_known_args(argv)
@@ -292,6 +355,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "format",
         "images",
         "path",
+        "max-seconds",
+        "profile",
+        "debug",
         "help",
         "version",
     ]
@@ -312,7 +378,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def entry() -> NoReturn:
     """Console script: run and exit with the exit code."""
-    sys.exit(main())
+    output.begin()
+    code = 130  # of a signal that arrives outside ``main``
+    with crash.threads("--debug" in sys.argv[1:]), contextlib.suppress(KeyboardInterrupt):
+        ended = tuple(number for number in signals.stops() if number != signal.SIGINT)
+        with signals.handled(signals.once(), ended):
+            code = main()
+    output.end()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

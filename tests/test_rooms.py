@@ -36,7 +36,12 @@ ROOMS: dict[str, str] = {
     "product": "data errors memory nets rng storage training/recipe",
     "run/metric_lines": "errors storage",
     "run/metrics": "errors run/metric_lines storage",
-    "run/session": "errors run/metrics",
+    "run/options": "",  # light
+    "run/output": "",  # light
+    "run/signals": "",  # light
+    "run/crash": "",  # light
+    "run/profile": "",  # light
+    "run/session": "errors run/metrics run/options run/output run/profile run/signals",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
     "training": "augment data errors matching nets parallel run/session training/printed "
     "training/recipe",
@@ -54,19 +59,21 @@ ROOMS: dict[str, str] = {
     "interop": "augment data errors evaluation matching memory nets product report rng "
     "soft_labels storage",
     "run/divergence": "config methods rng schema",
-    "run/loop": "errors methods parallel rng run/divergence run/session stages/registry storage",
+    "run/loop": "errors methods parallel rng run/divergence run/metrics run/session "
+    "stages/registry storage",
     "run/context": "config data errors methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation generative matching memory "
     "methods nets parallel pretrained product report rng run/context run/loop run/session schema "
     "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets product report run/context "
-    "run/metric_lines run/metrics run/session schema specs stages stages/registry storage tasks "
-    "training/recipe",
-    "studies": "config data errors memory report run run/context run/session schema specs storage "
-    "training/printed",
+    "run/metric_lines run/metrics run/options run/session schema specs stages stages/registry "
+    "storage tasks training/recipe",
+    "studies": "config data errors memory report run run/context run/crash run/options run/session "
+    "run/signals schema specs storage training/printed",
     "api": "config errors interop memory product report run schema storage studies",
-    "main": "api config errors memory run stages/registry studies",
+    "main": "api config errors memory run run/crash run/options run/output run/signals "
+    "stages/registry storage studies",
     "__init__": "api",
     "__main__": "main",
 }

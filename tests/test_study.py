@@ -49,7 +49,7 @@ class Runs:
         self.fails: dict[tuple[str, int, int], BaseException] = {}
 
     def run(
-        self, loaded: config.Loaded, workdir: str, mode: str, set_path: None, command: str
+        self, loaded: config.Loaded, workdir: str, mode: str, set_path: None, command: str, _: Any
     ) -> dict[str, Any]:
         values = loaded.config
         key = (values.method, values.ipc, values.seed)

@@ -15,7 +15,6 @@ import jax
 from jdd import config as configs
 from jdd import data, interop, tasks
 from jdd import report as html
-from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
 from jdd.product import files as product_files
@@ -25,6 +24,7 @@ from jdd.product.files import AnyProduct
 from jdd.run import external_products, metrics, set_schema
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext, fingerprint
+from jdd.run.options import Options
 from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
 from jdd.schema.common import COMMON, FULL
@@ -44,6 +44,7 @@ from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
 from jdd.stages.label_stores import stored
+from jdd.storage import failures
 from jdd.training import recipe as recipes
 
 # Facts about a set that the user may state, by key.
@@ -63,7 +64,9 @@ STATED = {
 DEFERRED = {"eval.lr": 0.0, "space": "file"}
 
 
-def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str) -> dict[str, Any]:
+def run(
+    loaded: configs.Loaded, set_path: str, workdir: str | None, command: str, options: Options
+) -> dict[str, Any]:
     """Evaluate the set at ``set_path`` on the nets of the config; return result.json.
 
     Raises:
@@ -75,7 +78,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     own = source.is_dir() or source.suffix.lower() == ".npz"
     if own and product_files.kind(source) != "images":
         ready = external_products.prepare(interop.load(source), loaded, directory)
-        return _measure(ready, source, directory, command)
+        return _measure(ready, source, directory, command, options)
     flat = configs.flat(loaded.config)
     given = {k: flat[k] for k in loaded.explicit if k in COMMON and flat[k] != configs.AUTO}
     given.pop("method", None)
@@ -102,7 +105,7 @@ def run(loaded: configs.Loaded, set_path: str, workdir: str | None, command: str
     scores.validate(config, tasks.objective(dset.recipe)["kind"])
     protocol.validate(config, tasks.objective(dset.recipe)["kind"])
     return _measure(
-        external_products.Ready(dset, dataset, config, notes), source, directory, command
+        external_products.Ready(dset, dataset, config, notes), source, directory, command, options
     )
 
 
@@ -121,7 +124,7 @@ def rewrite_report(directory: Path) -> dict[str, Any]:
 
 
 def _measure(
-    ready: external_products.Ready, source: Path, directory: Path, command: str
+    ready: external_products.Ready, source: Path, directory: Path, command: str, options: Options
 ) -> dict[str, Any]:
     """Evaluate a product with its data and config already prepared; return result.json."""
     dset, dataset, config, notes = ready
@@ -145,13 +148,16 @@ def _measure(
         classifier.validate(context)
     protocol.validate_nets(context)
     if measures or protocol.STAGE.on(context) or not full.STAGE.done(context):
-        workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
+        workdirs.writable_cache(context)
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
-    with jax.default_matmul_precision(config.precision), locked(directory):
+    precision = jax.default_matmul_precision(config.precision)
+    with precision, locked(directory), failures.guarded(directory):
         # Another command may have run in the meantime.
         _validate_workdir(directory)
         _validate_same_set(directory, dset, set_digest, evaluation_id)
-        session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
+        session = Session(
+            directory, config.tensorboard, config.progress, wandb=config.wandb, options=options
+        )
         with session.signals():
             context.remember(workdirs.SET_FILE, "digest", set_digest)
             workdirs.write_config(context)

@@ -13,13 +13,15 @@ devices, free memory and versions of jdd and JAX. This holds because
   4. lines of ``metrics.jsonl`` for steps after the checkpoint are deleted and written again.
 
 A signal (Ctrl-C, SIGTERM) or divergence saves a checkpoint first, so no step is repeated. After a
-crash or a kill, the steps since the last multiple of ``checkpoint_every`` are repeated. Only the
+crash or a kill, the steps since the last multiple of ``checkpoint_every`` are repeated, or since
+the last save by ``checkpoint_minutes``. Only the
 keys that the config marks as resumable may change between two starts, ``steps`` among them: a run
 of 100 steps extended to 200 equals a run of 200 from the beginning. Other changes are refused.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +32,10 @@ import numpy as np
 import optax
 
 from jdd import parallel, rng
-from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.errors import BadInput, Diverged
 from jdd.methods.base import Method, Problem, State
 from jdd.run import divergence
+from jdd.run.metrics import stage_of_part
 from jdd.run.session import Progress, Session
 from jdd.stages.registry import curve
 from jdd.storage import checkpoints
@@ -200,13 +203,15 @@ def run(
         session.say(f"{stage}: step {at} of {total}{compiling}")
     bar = session.bar(total, stage, start=at)
     recent: dict[str, jax.Array] = {}
+    due = _Due(60 * config.checkpoint_minutes)
     alive = jnp.asarray(True)
     try:
         while at < total:
             if observe is not None:
                 observe(at, carry.state)
             if session.stopping:
-                raise Interrupted(f"interrupted at step {at}; the same command goes on from here")
+                raise session.interrupted(f"at step {at}")
+            session.profile.step(stage_of_part(stage))
             batch = problem.gather(method.sample(seed, at))
             carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
             session.temporaries[stage] = gradient.temporaries
@@ -214,9 +219,10 @@ def run(
             if at % config.log_every == 0 or at == total:
                 watch.ensure(recent, carry)
                 _log(session, stage, at, recent, bar)
-            if at % config.checkpoint_every == 0:
+            if at % config.checkpoint_every == 0 or due.now():
                 watch.ensure(recent, carry)
                 saved.save(at, carry)
+                due.saved()
         if recent:
             watch.ensure(recent, carry)
         if not total:
@@ -233,6 +239,19 @@ def run(
             bar.close()
             metrics.stop(stage)
     return carry.state
+
+
+class _Due:
+    """Tells when a checkpoint is due by time; never of 0 seconds."""
+
+    def __init__(self, seconds: float):
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def now(self) -> bool:
+        return 0 < self._seconds <= time.monotonic() - self._last
+
+    def saved(self) -> None:
+        self._last = time.monotonic()
 
 
 class _Watch(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 
 from jdd.errors import BadInput
 from jdd.run import metric_lines
-from jdd.storage import json_files
+from jdd.storage import failures, json_files
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -107,9 +107,15 @@ class Metrics:
         return rows[-1] if rows else None
 
     def log(self, stage: str, step: int, **scalars: Any) -> None:
-        """Write one line unless this (stage, step) exists; non-finite numbers become null."""
+        """Write one line unless this (stage, step) exists; non-finite numbers become null.
+
+        Raises:
+          StorageError: the file is gone, and with it the working directory.
+        """
         if self.has(stage, step):
             return
+        if not self.path.exists():  # else its lines would go into a deleted file
+            failures.present(self.path.parent)
         seconds = round(self.seconds(stage), 3)
         row = {"stage": stage, "step": step, "seconds": seconds, **_plain(scalars)}
         self._rows.append(row)

@@ -10,12 +10,13 @@ import jax
 
 from jdd import config as configs
 from jdd import data, methods
-from jdd.data import cache, pairs
+from jdd.data import pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import room, size
 from jdd.run import external_sets, metrics, result
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
+from jdd.run.options import Options
 from jdd.run.session import Session, clock, locked
 from jdd.schema.common import Common
 from jdd.schema.pairs import PairConfig
@@ -35,8 +36,9 @@ from jdd.stages import (
     whitening,
 )
 from jdd.stages.base import Stage, guarded, validate_memory
-from jdd.storage import checkpoints
+from jdd.storage import checkpoints, failures
 
+_NONE = Options()
 STAGES: dict[str, Stage] = {
     entry.name: registry.load(entry.module)._replace(inputs=entry.inputs)
     for entry in registry.STAGES
@@ -70,17 +72,18 @@ def run(
     mode: str = "all",
     set_path: str | None = None,
     command: str = "",
+    options: Options = _NONE,
 ) -> dict[str, Any]:
     """Run a config's stages (``mode`` 'all'), one of them, or the estimate; return result.json.
 
     Raises:
       BadInput: the user's input is invalid; nothing has been overwritten.
       Diverged, Interrupted: raised by a stage; the checkpoint is saved.
-      OutOfMemory: memory ran out; earlier checkpoints remain valid.
+      OutOfMemory, StorageError: memory ran out, or the disk; earlier checkpoints remain valid.
     """
     loaded.config.spec.register()
     if set_path is not None:
-        return external_sets.run(loaded, set_path, workdir, command)
+        return external_sets.run(loaded, set_path, workdir, command, options)
     absent = mode == "estimate" and data.absent(loaded.config.data)
     given = loaded.given
     config, notes = configs.resolve(loaded.config, absent=absent, given=given)
@@ -102,10 +105,14 @@ def run(
             validate_memory(context)
             return _estimate(context, chosen, notes)
         _validate_stages(context, chosen, mode)
-        with locked(directory):
+        if mode == "all" and _finished(context, chosen) and workdirs.obstacle(directory)[1]:
+            if config.progress:
+                print(f"{directory} is finished and read-only; its result:", flush=True)
+            return result.finish(probe.applied(context))
+        with locked(directory), failures.guarded(directory):
             _validate_holder(context, mode)  # another command may have run in the meantime
             workdirs.validate(directory, context.config)
-            return _run_stages(context, chosen, mode, notes)
+            return _run_stages(context, chosen, mode, notes, options)
 
 
 def _with_probe(context: RunContext, chosen: list[Stage]) -> list[Stage]:
@@ -220,14 +227,16 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     for stage in needed if mode != "all" else []:
         _require(stage, context, mode, chosen)
     names = {stage.name for stage in needed}
+    if names:
+        workdirs.writable("--workdir", context.workdir)
     if names - {"report"}:
         validate_memory(context)
     if "experts" in names:
         workdirs.writable("config.experts.dir", context.store_path)
     if "squeeze" in names:
         workdirs.writable("config.squeeze.dir", context.squeeze_path)
-    if names & registry.CACHED:
-        workdirs.writable("config.data.cache_dir", cache.folder(config.data.cache_dir))
+    if names & {*registry.CACHED, "scores"} or names and classifier.curved(context):
+        workdirs.writable_cache(context)
     made = [stage for stage in chosen if stage.name in STAGES["evaluate"].inputs]
     if names & {"evaluate", "scores"} and all(stage.done(context) for stage in made):
         for seed in context.seeds:
@@ -242,14 +251,16 @@ def _validate_holder(context: RunContext, mode: str) -> None:
 
 
 def _run_stages(
-    context: RunContext, chosen: list[Stage], mode: str, notes: list[str]
+    context: RunContext, chosen: list[Stage], mode: str, notes: list[str], options: Options
 ) -> dict[str, Any]:
     config, directory = context.config, context.workdir
-    session = Session(directory, config.tensorboard, config.progress, wandb=config.wandb)
+    session = Session(
+        directory, config.tensorboard, config.progress, wandb=config.wandb, options=options
+    )
     with session.signals():
         context = probe.applied(context)
         distill.update_training_settings(context)
-        if mode == "all" and not any(_needed(stage, context, chosen) for stage in chosen):
+        if mode == "all" and _finished(context, chosen):
             session.say(f"{directory} is finished; its result:")
             return result.finish(context)
         probe.begin(context)
@@ -258,6 +269,8 @@ def _run_stages(
         for line in (*notes, *context.notes):
             session.say(line)
         wanted = [s for s in chosen if mode in ("all", s.name)]
+        stepped = {*registry.MAKERS, "probe"}
+        stepped |= {phase.name for phase in configs.phases(config) if phase.kind == "method"}
         for stage in wanted:
             if not _needed(stage, context, chosen if mode == "all" else []) and mode != "report":
                 if stage.on(context):
@@ -265,6 +278,7 @@ def _run_stages(
                 elif mode == stage.name:
                     session.say(f"{stage.name}: off (--config.baselines.{stage.name}=true)")
                 continue
+            session.profile.begin(stage.name, stage.name in stepped)
             with guarded(stage.name, config, context.data):
                 stage.run(context, session)
             if stage.name == "probe":
@@ -277,6 +291,10 @@ def _run_stages(
         if measured and mode in ("all", *registry.FIGURES) and not report.STAGE.done(context):
             report.STAGE.run(context, session)
         return result.finish(context, report.STAGE.done(context))
+
+
+def _finished(context: RunContext, chosen: list[Stage]) -> bool:
+    return not any(_needed(stage, context, chosen) for stage in chosen)
 
 
 def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:

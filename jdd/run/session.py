@@ -1,4 +1,4 @@
-"""Interactive side of one run: directory lock, signals, clock and progress lines."""
+"""Interactive side of one run: directory lock, stop requests, clock and progress lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from types import FrameType
 from typing import IO, Any
 
 from jdd.errors import BadInput, Interrupted
+from jdd.run import signals
 from jdd.run.metrics import Metrics
+from jdd.run.options import Deadline, Options
+from jdd.run.output import Output
+from jdd.run.profile import Profile
 
 
 @contextlib.contextmanager
@@ -65,6 +69,9 @@ def _flock(handle: IO[str]) -> bool:
     return True
 
 
+_NONE = Options()
+
+
 class Session:
     """Services passed to every stage: metrics, stop requests and messages to the user."""
 
@@ -75,52 +82,69 @@ class Session:
         progress: bool = True,
         out: IO[str] | None = None,
         wandb: bool = False,
+        options: Options = _NONE,
     ):
         self.workdir = Path(workdir)
         self.metrics = Metrics(self.workdir, tensorboard, wandb)
         self.progress = progress
-        self.out = out or sys.stdout
+        self.out = Output(out or sys.stdout)
         self.temporaries: dict[str, int] = {}
         self._waits: dict[str, list[tuple[float, float]]] = {}
         self._reported = (0.0, 0.0)  # the part already reported to the user
+        self._options, self._deadline = options, Deadline(options)
+        self.profile = Profile(self.workdir / "profile", options.profile, self.say)
         self._signal: int | None = None
+        self._late = False
         self._bars: list[Progress] = []
         if self.metrics.note:
             self.say(self.metrics.note)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request to save and stop; a second one stops at once."""
+        """Turn SIGINT, SIGTERM and SIGHUP into a request to save and stop.
+
+        A second SIGINT stops at once: it is a person's. Schedulers repeat the others, which change
+        nothing while the run saves.
+        """
 
         def request(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
-                raise KeyboardInterrupt
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                return
             self._signal = number
             # Not print: the signal may have interrupted one.
             line = b"\n" if any(bar.drawn for bar in self._bars) else b""
-            os.write(2, line + b"stopping: saving first (again to stop at once) ...\n")
+            with contextlib.suppress(OSError):
+                os.write(2, line + b"stopping: saving first (Ctrl-C again to stop at once) ...\n")
 
-        before: dict[int, Any] = {}
-        with contextlib.suppress(ValueError):  # not the main thread (a notebook server, a test)
-            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-                before[number] = signal.signal(number, request)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.close_bars()
-            self.metrics.close()
+        with signals.handled(request):
+            try:
+                yield
+            finally:
+                self.close_bars()
+                self.profile.end()
+                self.metrics.close()
 
     @property
     def stopping(self) -> bool:
-        """Return whether a signal has requested a stop."""
-        return self._signal is not None
+        """Return whether a signal or the time limit asks to stop; read before every step."""
+        self._late = self._late or self._deadline.over()
+        return self._late or self._signal is not None
+
+    def interrupted(self, at: str = "") -> Interrupted:
+        """Return the error of a run that has saved and stops, ``at`` some step."""
+        why = f"interrupted{at and f' {at}'}"
+        if self._signal is None:
+            why = f"stopped{at and f' {at}'}, before --max-seconds={self._deadline.seconds:g} ends"
+        again = self._options.again
+        rest = f"to go on: {again}" if again else "the same command goes on from here"
+        return Interrupted(f"{why}; {rest}")
 
     def check(self) -> None:
-        """Raise Interrupted if a signal arrived; for stages with nothing left to save."""
+        """Raise Interrupted if the run is to stop; for stages with nothing left to save."""
         if self.stopping:
-            raise Interrupted("interrupted; the same command goes on from here")
+            raise self.interrupted()
 
     def wait(self, stage: str, waited: float, ran: float) -> None:
         """Record the seconds a stage's loop has waited for input, and the seconds it ran."""
@@ -172,6 +196,7 @@ class Session:
         size, timed = 1, 0
         while lo < hi:
             self.check()
+            self.profile.piece()
             started = time.perf_counter()
             to = min(hi, lo + size)
             yield lo, to
@@ -186,7 +211,7 @@ class Session:
 class Progress:
     """Progress display with the time left: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, total: int, label: str, start: int, out: IO[str], enabled: bool):
+    def __init__(self, total: int, label: str, start: int, out: Output, enabled: bool):
         self.total, self.label, self.done = total, label, start
         self.out, self.enabled = out, enabled
         self.started = self.printed = time.perf_counter()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from jdd import config as configs
+from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.evaluation import rules
 from jdd.product import files
@@ -85,23 +87,60 @@ def writable(where: str, directory: Path) -> None:
     Raises:
       BadInput: naming ``where`` it was given, and the obstacle.
     """
-    near = directory
-    while not os.path.exists(near):  # also False if a parent folder is not searchable
-        near = near.parent
-    if not near.is_dir() or not os.access(near, os.W_OK):
+    near, reason = obstacle(directory)
+    if reason:
         raise BadInput(
-            f"{where}={directory}", f"{near} cannot be written", "a folder you may write"
+            f"{where}={directory}", f"{near} cannot be written{reason}", "a folder you may write"
         )
 
 
+def writable_cache(context: RunContext) -> None:
+    """Refuse a cache folder in which the nets that runs share cannot be stored.
+
+    Raises:
+      BadInput: as ``writable``, for the folder or one of those in it.
+    """
+    folder = cache.folder(context.config.data.cache_dir)
+    for place in (
+        folder,
+        *(folder / kind for kind in ("full", "protocol-teachers", "classifiers")),
+    ):
+        writable("config.data.cache_dir", place)
+
+
+def obstacle(directory: Path) -> tuple[Path, str]:
+    """Return a folder, or the nearest one above it that exists, and why no file can be written
+    there; '' if one can. It is written, without a name: permissions alone promise nothing, as on a
+    read-only or full disk, or to root.
+    """
+    near = directory
+    while not os.path.exists(near):  # also False if a parent folder is not searchable
+        near = near.parent
+    try:
+        with tempfile.TemporaryFile(dir=near) as file:
+            file.write(b"0")
+    except OSError as error:
+        return near, f" ({error.strerror})"
+    return near, ""
+
+
+def reported(directory: Path) -> bool:
+    """Return whether a directory has the result and the report of a run, of whatever settings."""
+    return (directory / "result.json").is_file() and (directory / "report.html").is_file()
+
+
 def validate(directory: Path, config: Common) -> None:
-    """Refuse a directory that is not writable or contains a run of another config."""
+    """Refuse a directory that contains a run of another config, or is not writable.
+
+    That of a reported run may be read-only: its result is shown.
+    """
     saved = directory / "config.json"
     if saved.exists():
         old = configs.stored(saved, config.spec)
         free = {"eval.lr"} if _without_rate(directory, old) else set[str]()
         configs.validate_resume(configs.flat(old), config, str(directory), free)
-    writable("--workdir", directory)
+    if not reported(directory):
+        writable("--workdir", directory)
 
 
 def _without_rate(directory: Path, config: Common) -> bool:

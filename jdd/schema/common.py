@@ -307,6 +307,13 @@ class Common:
     # Execution of the run; apart from precision, nothing here changes its results.
     log_every: int = option(10, "steps between metrics lines", resumable=True, minimum=1)
     checkpoint_every: int = option(100, "steps between checkpoints", resumable=True, minimum=1)
+    checkpoint_minutes: float = option(
+        0.0,
+        "minutes between checkpoints, whatever the steps (0: by steps alone)",
+        resumable=True,
+        minimum=0,
+        sparse=True,
+    )
     keep: int = option(2, "checkpoints to keep", resumable=True, minimum=1)
     devices: int = option(0, "devices used (0: all)", resumable=True, minimum=0)
     precision: str = option(

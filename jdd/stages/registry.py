@@ -252,6 +252,7 @@ class Phase:
         taken |= {
             "phases",
             "cells",
+            "profile",
             "samples",
             "tensorboard",
             "wandb",

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.storage import seals, tree_digests
+from jdd.storage import failures, seals, tree_digests
 
 Tree = Any
 AGAIN = "delete it, and the same command makes it again"
@@ -68,13 +68,20 @@ def _validate(found: dict[str, Any], like: dict[str, Any], path: Path) -> None:
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
-    """Write ``tree`` to ``path`` atomically (Orbax renames a finished directory into place)."""
+    """Write ``tree`` to ``path`` atomically (Orbax renames a finished directory into place).
+
+    The folder two levels above must exist: a store of which ``path`` is one item.
+
+    Raises:
+      StorageError: the disk failed, or that folder is gone.
+    """
     import orbax.checkpoint as ocp
 
     stored, where = nested(tree), Path(path).absolute()
-    seal(where, stored)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(where, args=ocp.args.StandardSave(stored), force=True)
+    with failures.writing(where.parents[1]):
+        seal(where, stored)
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+            writer.save(where, args=ocp.args.StandardSave(stored), force=True)
 
 
 def seal(item: Path, stored: dict[str, Any]) -> None:
@@ -217,13 +224,18 @@ class Steps:
         return step
 
     def save(self, step: int, tree: Tree) -> None:
-        """Save ``tree`` as ``step``, once."""
+        """Save ``tree`` as ``step``, once.
+
+        Raises:
+          StorageError: the disk failed, or the folder is gone.
+        """
         import orbax.checkpoint as ocp
 
-        if step not in self._manager.all_steps():
-            stored = nested(tree)
-            seal(self.directory / str(step), stored)
-            self._manager.save(step, args=ocp.args.StandardSave(stored))
+        with failures.writing(self.directory):
+            if step not in self._manager.all_steps():
+                stored = nested(tree)
+                seal(self.directory / str(step), stored)
+                self._manager.save(step, args=ocp.args.StandardSave(stored))
 
     def restore(self, step: int, like: Tree, verify: bool = True) -> Tree:
         """Return the tree of ``step``; shapes and dtypes must be those of ``like``."""

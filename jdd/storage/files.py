@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jdd.errors import BadInput
-from jdd.storage import seals
+from jdd.storage import failures, seals
 
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
 _LINKS = 3  # links to folders on one path: folders that link to each other would multiply
@@ -59,6 +59,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
     Raises:
       BadInput: ``path`` cannot be written.
+      StorageError: the disk is full, or fails.
     """
     path = Path(path)
     # Same folder: the rename stays within one file system and is atomic.
@@ -70,7 +71,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        raise BadInput(
+        raise failures.full(error, path) or BadInput(
             str(path),
             f"cannot be written ({error.strerror or error})",
             "give a folder that exists and can be written to",
@@ -117,7 +118,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         os.replace(part, path)
     except OSError as error:
-        raise BadInput(
+        raise failures.full(error, path) or BadInput(
             str(path), f"cannot be written ({error.strerror or error})", "give another folder"
         ) from error
     finally:

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +26,9 @@ from typing import Any
 from jdd import __version__
 from jdd.errors import BadInput, Interrupted, JddError
 from jdd.report import comparison_json
-from jdd.run import pipeline
+from jdd.run import crash, pipeline, signals
 from jdd.run import workdir as workdirs
+from jdd.run.options import Options
 from jdd.run.session import locked
 from jdd.storage import json_files
 from jdd.storage.files import write_atomic
@@ -41,6 +40,7 @@ KIND = "jdd study"  # marks study.json as written by this file
 WAITING, RUNNING, COMPLETE, FAILED = "waiting", "running", "complete", "failed"
 _RUN_FILES = ("config.json", "result.json", "distilled.npz", "checkpoints", "metrics.jsonl")
 
+_NONE = Options()
 Row = dict[str, Any]
 
 
@@ -49,6 +49,7 @@ def run(
     workdir: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     command: str = "",
+    options: Options = _NONE,
 ) -> dict[str, Any]:
     """Run the cells of a study that are not complete; write its tables and its page.
 
@@ -57,6 +58,7 @@ def run(
       workdir: the folder of the study; None for ``runs/<name of the file>``.
       overrides: config keys of the base to change.
       command: the command line, for study.json.
+      options: what the command is asked for in addition; its time limit is that of all cells.
 
     Returns:
       The content of study.json, the table for a terminal as ``text``, and the outcome as
@@ -70,12 +72,12 @@ def run(
     directory = directory_of(study, workdir)
     cells = study_cells.make(study)
     validate_workdir(directory)
-    with _interruptible(), locked(directory):
+    with _interruptible(options), locked(directory):
         validate_workdir(directory)  # another command may have started in the meantime
         ledger = _Ledger(study, cells, directory, command)
         ledger.write()
         for number, cell in enumerate(cells, 1):
-            _advance(cell, ledger, directory, f"[{number}/{len(cells)}] {cell.name}")
+            _advance(cell, ledger, options, f"[{number}/{len(cells)}] {cell.name}")
         return _ended(study, cells, directory, ledger)
 
 
@@ -227,8 +229,9 @@ def finished(folder: Path) -> dict[str, Any]:
     return json_files.recall(folder / "result.json") or {}
 
 
-def _advance(cell: Cell, ledger: _Ledger, directory: Path, title: str) -> None:
+def _advance(cell: Cell, ledger: _Ledger, options: Options, title: str) -> None:
     """Run one cell unless it is complete; a failure is recorded and does not end the study."""
+    directory = ledger.directory
     folder = directory / "cells" / cell.id
     if ledger.state(cell) == COMPLETE:
         _say(cell, f"{title}: complete, {ledger.reached(cell)}")
@@ -239,16 +242,13 @@ def _advance(cell: Cell, ledger: _Ledger, directory: Path, title: str) -> None:
     command = f"python -m jdd.main {cell.flags} --workdir={folder}"
     try:
         link_stores(cell, directory)
-        pipeline.run(cell.loaded, str(folder), "all", None, command)
+        pipeline.run(cell.loaded, str(folder), "all", None, command, options)
     except (Interrupted, KeyboardInterrupt):
         ledger.mark(cell, WAITING, "interrupted", time.perf_counter() - begun)
         raise
     except Exception as error:  # other cells do not depend on this one
-        ours = isinstance(error, JddError)
-        found = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
+        found = " ".join((str(error) if isinstance(error, JddError) else crash.line(error)).split())
         ledger.mark(cell, FAILED, found, time.perf_counter() - begun)
-        if not ours:
-            traceback.print_exc()
         print(f"jdd: {title} failed: {found}", file=sys.stderr, flush=True)
     else:
         ledger.mark(cell, COMPLETE, seconds=time.perf_counter() - begun)
@@ -276,21 +276,19 @@ def link_stores(cell: Cell, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise Interrupted on SIGINT and SIGTERM between runs; a run handles them itself."""
+def _interruptible(options: Options) -> Iterator[None]:
+    """Raise Interrupted on the first signal between runs; a run handles them itself."""
+    came = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted("interrupted; the same command goes on from here")
+        nonlocal came
+        if not came:
+            came = True
+            again = f"to go on: {options.again}" if options.again else ""
+            raise Interrupted(f"interrupted; {again or 'the same command goes on from here'}")
 
-    before: dict[int, Any] = {}
-    with contextlib.suppress(ValueError):  # not the main thread
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            before[number] = signal.signal(number, stop)
-    try:
+    with signals.handled(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ended(study: Study, cells: Sequence[Cell], directory: Path, ledger: _Ledger) -> dict[str, Any]:
