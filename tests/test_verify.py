@@ -18,6 +18,7 @@ from tests.tiny_distilled import make
 @pytest.fixture
 def run(tmp_path):
     """One file of each kind, as runs and caches leave them."""
+    (tmp_path / "experts").mkdir()
     checkpoints.save(tmp_path / "experts/g0000/e0001", {"w": np.ones((2, 40), np.float32)})
     steps = checkpoints.Steps(tmp_path / "checkpoints/distill")
     steps.save(4, {"x": np.arange(500, dtype=np.float32)})

@@ -28,7 +28,7 @@ _FLAGS = {
     "--images=N": "with --mode=export of a generator to a folder of pictures: images a class",
     "--max-seconds=N": "save and stop before N seconds are over, exit code 130; the same command",
     "    ": "goes on",
-    "--profile=STEPS": "trace so many steps of each looped stage into WORKDIR/profile (docs/speed.md)",
+    "--profile=STEPS": "trace so many steps of each looped stage into WORKDIR/profile",
     "--debug": "show the traceback of an error, too",
     "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",
