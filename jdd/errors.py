@@ -44,6 +44,12 @@ class StorageError(JddError):
     exit_code = 5
 
 
+class PeerLost(JddError):
+    """Another process of the run has ended; this one has saved. Exit code 7."""
+
+    exit_code = 7
+
+
 class Interrupted(JddError):
     """A signal or a time limit ended the run; the checkpoint is saved. Exit code 130."""
 

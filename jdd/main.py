@@ -2,8 +2,8 @@
 
 Exit codes: 0 done, 1 a cell of a study failed, 2 bad input (including an estimate that exceeds the
 memory), 3 diverged, 4 memory ran out during the run (earlier checkpoints remain valid), 5 the disk
-failed (the same), 6 an unforeseen error, whose traceback is in a file, 130 interrupted (the
-checkpoint is saved).
+failed (the same), 6 an unforeseen error, whose traceback is in a file, 7 another process of the run
+has ended, 130 interrupted (the checkpoint is saved).
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from jdd.config.helptext import help_text
 from jdd.config.keyhelp import key_text
 from jdd.errors import BadInput, JddError, nearest
 from jdd.run import crash, output, signals
+from jdd.run import flags as flags_of
 from jdd.run.options import Options
 from jdd.stages.registry import MODES
-
-# Flags of a call that are no settings of its run.
-_PASSING = ("--max-seconds", "--profile", "--debug")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,8 +107,8 @@ def _run(argv: list[str]) -> int:
         raise BadInput("--format", f"given with --mode={flags.mode}", "--mode=export reads it")
     if flags.mode == "compare":
         return _compare(flags, overrides)
-    command = shlex.join(["python", "-m", "jdd.main", *_lasting(argv)])
-    options = _options(flags, shlex.join(["python", "-m", "jdd.main", *argv]), begun)
+    command = shlex.join(["python", "-m", "jdd.main", *flags_of.lasting(argv)])
+    options = flags_of.options(flags, shlex.join(["python", "-m", "jdd.main", *argv]), begun)
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command, options)
     if flags.mode == "report" and flags.config is None and _holds_evaluation(flags.workdir):
@@ -131,46 +129,6 @@ def _run(argv: list[str]) -> int:
 
     _print_result(pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command, options))
     return 0
-
-
-def _options(flags: argparse.Namespace, again: str, begun: float) -> Options:
-    """Return the flags that are no settings of a run.
-
-    Raises:
-      BadInput: a number that is none, or flags of a mode that runs nothing.
-    """
-    seconds, steps = 0.0, 0
-    if flags.max_seconds is not None:
-        try:
-            seconds = float(flags.max_seconds)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise BadInput("--max-seconds", repr(flags.max_seconds), "seconds above 0")
-    if flags.profile is not None:
-        if not flags.profile.isdecimal() or not int(flags.profile):
-            raise BadInput("--profile", repr(flags.profile), "steps to trace, 1 or more")
-        steps = int(flags.profile)
-    for name in ("max_seconds", "profile") if flags.mode == "estimate" else ():
-        if getattr(flags, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise BadInput(flag, "given with --mode=estimate", "a mode that runs")
-    return Options(again, seconds, begun, steps)
-
-
-def _lasting(argv: Sequence[str]) -> list[str]:
-    """Return the words of a command without the flags of this one call, which no file records."""
-    rest: list[str] = []
-    skip = False
-    for word in argv:
-        name, equals, _ = word.partition("=")
-        if not skip and name in _PASSING:
-            skip = not equals and word != "--debug"
-            continue
-        if not skip:
-            rest.append(word)
-        skip = False
-    return rest
 
 
 def _print_result(result: Mapping[str, Any]) -> None:
@@ -341,6 +299,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--path")
     parser.add_argument("--max-seconds")
     parser.add_argument("--profile")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes")
+    parser.add_argument("--process")
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--help", "-h", nargs="?", const="")  # or the help of one key
     parser.add_argument("--version", action="store_true")
@@ -357,6 +318,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "path",
         "max-seconds",
         "profile",
+        "coordinator",
+        "processes",
+        "process",
         "debug",
         "help",
         "version",
@@ -385,6 +349,8 @@ def entry() -> NoReturn:
         with signals.handled(signals.once(), ended):
             code = main()
     output.end()
+    if code and any(word.startswith("--coordinator") for word in sys.argv[1:]):
+        os._exit(code)  # not by JAX's way out, which waits for the processes that are gone
     sys.exit(code)
 
 

@@ -37,6 +37,7 @@ ROOMS: dict[str, str] = {
     "run/metric_lines": "errors storage",
     "run/metrics": "errors run/metric_lines storage",
     "run/options": "",  # light
+    "run/flags": "errors run/options",  # light
     "run/output": "",  # light
     "run/signals": "",  # light
     "run/crash": "",  # light
@@ -66,13 +67,13 @@ ROOMS: dict[str, str] = {
     "stages": "augment config config/rules data errors evaluation generative matching memory "
     "methods nets parallel pretrained product report rng run/context run/loop run/session schema "
     "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
-    "run": "config data errors evaluation interop memory methods nets product report run/context "
-    "run/metric_lines run/metrics run/options run/session schema specs stages stages/registry "
-    "storage tasks training/recipe",
+    "run": "config data errors evaluation interop memory methods nets parallel product report "
+    "run/context run/metric_lines run/metrics run/options run/session schema specs stages "
+    "stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/crash run/options run/session "
     "run/signals schema specs storage training/printed",
     "api": "config errors interop memory product report run schema storage studies",
-    "main": "api config errors memory run run/crash run/options run/output run/signals "
+    "main": "api config errors memory run run/crash run/flags run/options run/output run/signals "
     "stages/registry storage studies",
     "__init__": "api",
     "__main__": "main",

@@ -11,6 +11,7 @@ Source: DC (Zhao et al., ICLR 2021), section 4; also used by DSA, DM and MTT.
 from __future__ import annotations
 
 import functools
+import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -220,6 +221,8 @@ def test_nets(
     """
     count, n = jax.tree.leaves(labels)[0].shape[:2]
     size = min(at_once or count, count)
+    if session.divided and session.processes is not None:  # as many nets for each process
+        size = min(size, -(-count // session.processes.count))
     run = trainer.make(net, planned.recipe, n)
     total, lr = planned.length(run), planned.rates
     marks = [step for _, step in planned.tests(run)]
@@ -228,8 +231,10 @@ def test_nets(
     tested = functools.partial(
         norms.tested, test, net, planned.recipe, real=real, seed=seed, session=session
     )
-    found: list[np.ndarray] = []
+    found: dict[int, np.ndarray] = {}
     for lo in range(0, count, size):
+        if not session.mine(lo // size):
+            continue
         members = [min(i, count - 1) for i in range(lo, lo + size)]
         keys = [jnp.stack([rng.key(seed, f"{purpose}/{w}", i) for i in members]) for w in "io"]
         x = None if fresh else jax.tree.map(lambda a, m=members: jnp.asarray(a[m]), images)
@@ -262,8 +267,20 @@ def test_nets(
             # As published: a diverged net counts as one of the n, since it reflects on the set.
             session.say(f"{purpose}: a {net.name} diverged; it counts as it is")
         final = tested(trainer.evaluated(carry), x)
-        found.append(np.stack([*early, final], axis=1) if planned.test_every else final)
-    return np.concatenate(found)[:count]
+        found[lo] = np.stack([*early, final], axis=1) if planned.test_every else final
+    found = together(found, session) if session.divided else found
+    return np.concatenate([found[lo] for lo in sorted(found)])[:count]
+
+
+def together(found: dict[int, np.ndarray], session: Session) -> dict[int, np.ndarray]:
+    """Return the metrics of the nets of all processes, by the number of their first net."""
+    file = io.BytesIO()
+    np.savez(file, **{str(lo): metrics for lo, metrics in found.items()})  # type: ignore[arg-type]
+    every: dict[int, np.ndarray] = {}
+    for value in session.gather(file.getvalue()):
+        with np.load(io.BytesIO(value), allow_pickle=False) as arrays:
+            every |= {int(name): arrays[name] for name in arrays.files}
+    return every
 
 
 def trained(net: Net, planned: Plan, images: Tree, labels: Tree, seed: int) -> Tree:

@@ -116,7 +116,7 @@ def train(
     for lowest in range(0, groups, len(devices)):
         # The same groups share a program whenever the run is resumed: equal bits.
         now = list(range(groups))[lowest : lowest + len(devices)]
-        if all(store.epochs(g) >= epochs for g in now):
+        if all(store.epochs(g) >= epochs for g in now) or not session.mine(lowest // len(devices)):
             continue
         _, own, ops = keys(seed, now, store.group)
         carry, begin = _begin(store, run, now, seed, session)

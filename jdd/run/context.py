@@ -57,6 +57,9 @@ class RunContext:
         self.source: Any = data if source is None else source
         self.probing: tuple[str, ...] = ()  # keys whose rates the run probes (stages/probe.py)
         self.set_directory = workdir  # directory of the sets' stored labels and their teachers
+        self.writes = True  # False: another process of the run writes what is remembered
+        self._own: dict[str, dict[str, Any]] = {}
+        self._new: dict[str, dict[str, Any]] = {}
         self.devices: Sequence[jax.Device] = parallel.pick(config.devices)
         self.net = self.make_net(config.net.name)
 
@@ -64,6 +67,7 @@ class RunContext:
         """Return the context of the same run with another config."""
         new = RunContext(config, self.data, self.workdir, self.command, self.source)
         new.probing, new.set_directory = self.probing, self.set_directory
+        new.writes, new._own, new._new = self.writes, self._own, self._new
         return new
 
     def make_net(self, name: str) -> Net:
@@ -264,16 +268,29 @@ class RunContext:
 
     def remember(self, name: str, key: str, value: Any) -> None:
         """Write one JSON value to ``checkpoints/<name>.json``, atomically."""
+        if not self.writes:
+            for memory in (self._own, self._new):
+                memory.setdefault(name, {})[key] = json.loads(json.dumps(value))
+            return
         known = self.recall(name)
         known[key] = value
         path = self.workdir / "checkpoints" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         json_files.write(path, known)
 
+    def taken(self) -> dict[str, dict[str, Any]]:
+        """Return what a process that does not write was to remember since the last call.
+
+        It still recalls it.
+        """
+        new, self._new = self._new, {}
+        return new
+
     def recall(self, name: str) -> dict[str, Any]:
         """Return the value stored in ``checkpoints/<name>.json``."""
         # The values of a damaged file are measured again.
-        return json_files.recall(self.workdir / "checkpoints" / f"{name}.json") or {}
+        path = self.workdir / "checkpoints" / f"{name}.json"
+        return (json_files.recall(path) or {}) | self._own.get(name, {})
 
 
 def stored_set(path: Path) -> AnyProduct:

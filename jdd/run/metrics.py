@@ -40,19 +40,29 @@ class Metrics:
 
     ``seconds`` of a line is the time its stage has run, summed over the run's sessions. ``note``:
     what was damaged in the file of an earlier session, for the user; '' for nothing.
+
+    Args:
+      writes: False for a process whose lines another one writes (``taken``, ``adopt``).
     """
 
     def __init__(
-        self, workdir: str | os.PathLike[str], tensorboard: bool = False, wandb: bool = False
+        self,
+        workdir: str | os.PathLike[str],
+        tensorboard: bool = False,
+        wandb: bool = False,
+        writes: bool = True,
     ):
+        self._writes, self._new = writes, list[dict[str, Any]]()
         self.path = Path(workdir) / "metrics.jsonl"
         self._rows, self.note = metric_lines.read(self.path)
         self._seen = {(row["stage"], row["step"]) for row in self._rows}
         self._started: dict[str, float] = {}
         self._stopped: dict[str, float] = {}
+        self._boards: list[Any] = []  # with TensorBoard's add_scalar and close
+        if not writes:
+            return
         self._rewrite()
         self._open()
-        self._boards: list[Any] = []  # with TensorBoard's add_scalar and close
         if tensorboard:
             self._boards.append(writer()(str(Path(workdir) / "tensorboard")))
         if wandb:
@@ -118,8 +128,15 @@ class Metrics:
             failures.present(self.path.parent)
         seconds = round(self.seconds(stage), 3)
         row = {"stage": stage, "step": step, "seconds": seconds, **_plain(scalars)}
+        self._append(row)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        stage, step = row["stage"], row["step"]
         self._rows.append(row)
         self._seen.add((stage, step))
+        if not self._writes:
+            self._new.append(row)
+            return
         line = _line(row)
         self._file.write(line)
         self._file.flush()
@@ -130,6 +147,17 @@ class Metrics:
                 for board in self._boards:
                     board.add_scalar(f"{stage}/{name}", value, step)
 
+    def taken(self) -> list[dict[str, Any]]:
+        """Return the lines since the last call, of a process that does not write them."""
+        new, self._new = self._new, []
+        return new
+
+    def adopt(self, rows: list[dict[str, Any]]) -> None:
+        """Write lines of other processes, but for those of a (stage, step) that exists."""
+        for row in rows:
+            if not self.has(row["stage"], row["step"]):
+                self._append(row)
+
     def truncate(self, stage: str, step: int) -> None:
         """Delete the stage's lines after ``step``, from which the run resumes."""
         remaining = [r for r in self._rows if r["stage"] != stage or r["step"] <= step]
@@ -137,6 +165,8 @@ class Metrics:
             return
         self._rows = remaining
         self._seen = {(row["stage"], row["step"]) for row in remaining}
+        if not self._writes:
+            return
         self._file.close()
         self._sums.close()
         self._rewrite()
@@ -144,8 +174,9 @@ class Metrics:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
-        self._sums.close()
+        if self._writes:
+            self._file.close()
+            self._sums.close()
         for board in self._boards:
             board.close()
 

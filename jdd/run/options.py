@@ -17,12 +17,16 @@ class Options(NamedTuple):
       max_seconds: the seconds that the command may take; 0 for no limit.
       begun: when it began, by ``time.monotonic``; 0 for the start of the run.
       profile: the steps of each looped stage to trace; 0 for none.
+      coordinator, processes, process: as ``parallel.begin``; '' for a run of one process.
     """
 
     again: str = ""
     max_seconds: float = 0.0
     begun: float = 0.0
     profile: int = 0
+    coordinator: str = ""
+    processes: int | None = None
+    process: int | None = None
 
 
 class Deadline:

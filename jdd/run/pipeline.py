@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 
 from jdd import config as configs
-from jdd import data, methods
+from jdd import data, methods, parallel
 from jdd.data import pairs
 from jdd.errors import BadInput, nearest
 from jdd.memory import room, size
-from jdd.run import external_sets, metrics, result
+from jdd.run import external_sets, metrics, result, sequence
 from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.options import Options
-from jdd.run.session import Session, clock, locked
+from jdd.run.session import clock, locked
 from jdd.schema.common import Common
 from jdd.schema.pairs import PairConfig
 from jdd.stages import (
     classifier,
     contents,
     distill,
-    evaluate,
     phases,
     probe,
     protocol,
     registry,
     relabel,
-    report,
     scores,
     validation,
     whitening,
@@ -81,6 +81,7 @@ def run(
       Diverged, Interrupted: raised by a stage; the checkpoint is saved.
       OutOfMemory, StorageError: memory ran out, or the disk; earlier checkpoints remain valid.
     """
+    _processes(options)  # before any device is used
     loaded.config.spec.register()
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command, options)
@@ -105,14 +106,32 @@ def run(
             validate_memory(context)
             return _estimate(context, chosen, notes)
         _validate_stages(context, chosen, mode)
-        if mode == "all" and _finished(context, chosen) and workdirs.obstacle(directory)[1]:
+        alone = not options.coordinator
+        over = mode == "all" and sequence.finished(context, chosen)
+        if alone and over and workdirs.obstacle(directory)[1]:
             if config.progress:
                 print(f"{directory} is finished and read-only; its result:", flush=True)
             return result.finish(probe.applied(context))
-        with locked(directory), failures.guarded(directory):
+        processes = _processes(options)
+        lock = locked(directory) if processes.first else contextlib.nullcontext()
+        with _told(processes), lock, failures.guarded(directory):
             _validate_holder(context, mode)  # another command may have run in the meantime
             workdirs.validate(directory, context.config)
-            return _run_stages(context, chosen, mode, notes, options)
+            return sequence.run(context, chosen, mode, notes, options, processes)
+
+
+def _processes(options: Options) -> parallel.Processes:
+    return parallel.begin(options.coordinator, options.processes, options.process)
+
+
+@contextlib.contextmanager
+def _told(processes: parallel.Processes) -> Iterator[None]:
+    """Tell the other processes of a run when this one ends before its end."""
+    try:
+        yield
+    except BaseException as error:
+        processes.tell(str(error) or type(error).__name__)
+        raise
 
 
 def _with_probe(context: RunContext, chosen: list[Stage]) -> list[Stage]:
@@ -221,8 +240,8 @@ def _validate_stages(context: RunContext, chosen: list[Stage], mode: str) -> Non
     needed = [
         stage
         for stage in chosen
-        if (mode == "all" and _needed(stage, context, chosen))
-        or (mode == stage.name and (mode == "report" or _needed(stage, context, [])))
+        if (mode == "all" and sequence.needed(stage, context, chosen))
+        or (mode == stage.name and (mode == "report" or sequence.needed(stage, context, [])))
     ]
     for stage in needed if mode != "all" else []:
         _require(stage, context, mode, chosen)
@@ -248,61 +267,6 @@ def _validate_holder(context: RunContext, mode: str) -> None:
     if mode != "report" and workdirs.holds_external_set(context.workdir):
         found = f"{context.workdir} holds the evaluation of a set that was made elsewhere"
         raise BadInput("--workdir", found, "give --workdir=OTHER")
-
-
-def _run_stages(
-    context: RunContext, chosen: list[Stage], mode: str, notes: list[str], options: Options
-) -> dict[str, Any]:
-    config, directory = context.config, context.workdir
-    session = Session(
-        directory, config.tensorboard, config.progress, wandb=config.wandb, options=options
-    )
-    with session.signals():
-        context = probe.applied(context)
-        distill.update_training_settings(context)
-        if mode == "all" and _finished(context, chosen):
-            session.say(f"{directory} is finished; its result:")
-            return result.finish(context)
-        probe.begin(context)
-        workdirs.write_config(context)
-        contents.remember(context)
-        for line in (*notes, *context.notes):
-            session.say(line)
-        wanted = [s for s in chosen if mode in ("all", s.name)]
-        stepped = {*registry.MAKERS, "probe"}
-        stepped |= {phase.name for phase in configs.phases(config) if phase.kind == "method"}
-        for stage in wanted:
-            if not _needed(stage, context, chosen if mode == "all" else []) and mode != "report":
-                if stage.on(context):
-                    session.say(f"{stage.name}: complete")
-                elif mode == stage.name:
-                    session.say(f"{stage.name}: off (--config.baselines.{stage.name}=true)")
-                continue
-            session.profile.begin(stage.name, stage.name in stepped)
-            with guarded(stage.name, config, context.data):
-                stage.run(context, session)
-            if stage.name == "probe":
-                context = probe.applied(context)
-                workdirs.write_config(context)
-            session.metrics.stop(stage.name)
-            if waited := session.waited():
-                session.say(f"{stage.name}: {waited}")
-        measured = distill.STAGE.done(context) and evaluate.STAGE.done(context)
-        if measured and mode in ("all", *registry.FIGURES) and not report.STAGE.done(context):
-            report.STAGE.run(context, session)
-        return result.finish(context, report.STAGE.done(context))
-
-
-def _finished(context: RunContext, chosen: list[Stage]) -> bool:
-    return not any(_needed(stage, context, chosen) for stage in chosen)
-
-
-def _needed(stage: Stage, context: RunContext, chosen: list[Stage]) -> bool:
-    """Return whether a stage must run. Experts are skipped if no pending stage reads them."""
-    if stage.done(context):
-        return False
-    readers = [other for other in chosen if stage.name in other.inputs and not stage.inputs]
-    return not readers or not all(reader.done(context) for reader in readers)
 
 
 def _validate_steps(context: RunContext) -> None:

@@ -12,14 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from jdd.errors import BadInput, Interrupted
+from jdd.errors import BadInput, Interrupted, JddError, PeerLost
 from jdd.run import signals
 from jdd.run.metrics import Metrics
 from jdd.run.options import Deadline, Options
 from jdd.run.output import Output
 from jdd.run.profile import Profile
+
+if TYPE_CHECKING:  # a session of one process does not need JAX
+    from jdd.parallel.processes import Processes
 
 
 @contextlib.contextmanager
@@ -31,6 +34,11 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
       Interrupted: a signal arrived while waiting.
     """
     path = Path(directory)
+    divided = waiting is not None and waiting.divided
+    if waiting is not None and divided and not waiting.first:
+        waiting.gather()  # process 0 holds the lock for all
+        yield
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         handle: IO[str] = (path / ".lock").open("a+", encoding="utf-8")
@@ -56,6 +64,8 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
         handle.truncate()
         handle.write(f"process {os.getpid()}")
         handle.flush()
+        if waiting is not None and divided:
+            waiting.gather()
         yield
 
 
@@ -83,16 +93,19 @@ class Session:
         out: IO[str] | None = None,
         wandb: bool = False,
         options: Options = _NONE,
+        processes: Processes | None = None,
     ):
         self.workdir = Path(workdir)
-        self.metrics = Metrics(self.workdir, tensorboard, wandb)
-        self.progress = progress
+        self.processes, self.divided = processes, False
+        self.metrics = Metrics(self.workdir, tensorboard, wandb, self.first)
+        self.progress = progress and self.first
         self.out = Output(out or sys.stdout)
         self.temporaries: dict[str, int] = {}
         self._waits: dict[str, list[tuple[float, float]]] = {}
         self._reported = (0.0, 0.0)  # the part already reported to the user
         self._options, self._deadline = options, Deadline(options)
-        self.profile = Profile(self.workdir / "profile", options.profile, self.say)
+        traced = options.profile if self.first else 0
+        self.profile = Profile(self.workdir / "profile", traced, self.say)
         self._signal: int | None = None
         self._late = False
         self._bars: list[Progress] = []
@@ -130,10 +143,40 @@ class Session:
     def stopping(self) -> bool:
         """Return whether a signal or the time limit asks to stop; read before every step."""
         self._late = self._late or self._deadline.over()
-        return self._late or self._signal is not None
+        others = self.processes is not None and bool(self.processes.reason)
+        return self._late or self._signal is not None or others
 
-    def interrupted(self, at: str = "") -> Interrupted:
+    @property
+    def first(self) -> bool:
+        """Return whether this process writes what is one: the only process, or process 0."""
+        return self.processes is None or self.processes.first
+
+    def mine(self, item: int) -> bool:
+        """Return whether this process makes an item: each does, unless the stage is divided."""
+        return not self.divided or self.processes is None or self.processes.mine(item)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Do one item of a divided stage: nothing inside is divided."""
+        divided, self.divided = self.divided, False
+        try:
+            yield
+        finally:
+            self.divided = divided
+
+    def gather(self, value: bytes = b"") -> list[bytes]:
+        """Return the values of all processes; all of them call it, and wait for each other."""
+        return [value] if self.processes is None else self.processes.gather(value, self.check)
+
+    def agree(self, value: bool) -> bool:
+        """Return the value of process 0."""
+        return self.gather(b"1" if value else b"")[0] == b"1"
+
+    def interrupted(self, at: str = "") -> JddError:
         """Return the error of a run that has saved and stops, ``at`` some step."""
+        if self._signal is None and self.processes is not None and self.processes.reason:
+            again = "the same commands go on from the last checkpoint"
+            return PeerLost(f"{self.processes.reason}; {again}")
         why = f"interrupted{at and f' {at}'}"
         if self._signal is None:
             why = f"stopped{at and f' {at}'}, before --max-seconds={self._deadline.seconds:g} ends"

@@ -207,19 +207,24 @@ def _observer(
 def _run(context: RunContext, session: Session) -> None:
     if (first := initial_set.digest(context.config)) and not context.recall(_INIT_SET):
         context.remember(_INIT_SET, "digest", first)
-    for seed in context.seeds:
-        if _finished(context, seed):
-            continue
-        _forget_others(context, seed)
-        problem = phases.problem(context, seed)
-        method, steps = methods.make(context.config, problem), context.config.steps
-        if words := latents.sentence(context.config, context.data):
-            session.say(words)
-        if parts := methods.parts(context.config, problem):
-            state = _in_parts(context, method, problem, parts, seed, session)
-        else:
-            state = _at_once(context, method, problem, seed, session)
-        _save(context, _complete(context, method, state, steps, seed), seed, session)
+    for number, seed in enumerate(context.seeds):
+        if session.mine(number) and not _finished(context, seed):
+            with session.alone():
+                _make(context, seed, session)
+
+
+def _make(context: RunContext, seed: int, session: Session) -> None:
+    """Make a seed's set."""
+    _forget_others(context, seed)
+    problem = phases.problem(context, seed)
+    method, steps = methods.make(context.config, problem), context.config.steps
+    if words := latents.sentence(context.config, context.data):
+        session.say(words)
+    if parts := methods.parts(context.config, problem):
+        state = _in_parts(context, method, problem, parts, seed, session)
+    else:
+        state = _at_once(context, method, problem, seed, session)
+    _save(context, _complete(context, method, state, steps, seed), seed, session)
 
 
 def _at_once(

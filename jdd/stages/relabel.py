@@ -126,9 +126,11 @@ def _run(context: RunContext, session: Session) -> None:
     for seed in context.seeds:
         dset = context.fixed_set(seed)
         for store, images in stores(context, dset, seed, record=True):
+            made += 1
+            if not session.mine(made - 1):
+                continue
             if not store.has(epochs):
                 _label(context, store, images(), seed, session)
-            made += 1
             session.metrics.log("relabel", made, labels=store.directory.name, epochs=epochs)
 
 

@@ -33,17 +33,20 @@ def accuracies(context: RunContext) -> dict[str, float]:
 
 def _run(context: RunContext, session: Session) -> None:
     config, data = context.decoupled, context.data
-    for teacher in context.teachers:
+    for number, teacher in enumerate(context.teachers):
         stage, store = f"squeeze-{teacher.word}", teacher.store
         assert store is not None
-        if not teacher.trained:
-            with locked(store.directory, session):
+        if not teacher.trained and session.mine(number):
+            with session.alone(), locked(store.directory, session):
                 train.train(
                     store, teacher.net, teacher.recipe, teacher.rates(len(data.train.labels)), data,
                     1, teacher.epochs, config.squeeze.seed, session, context.devices,
                     stage=stage, keep_all=False, named="squeeze",
                 )  # fmt: skip
             session.metrics.stop(stage)
+    if session.divided:
+        session.gather()  # the others' teachers are there
+    for teacher in context.teachers:
         if _key(teacher) not in context.recall("squeeze"):
             found = right(teacher, data.test, session)
             context.remember("squeeze", _key(teacher), found)

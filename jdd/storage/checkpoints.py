@@ -67,6 +67,30 @@ def _validate(found: dict[str, Any], like: dict[str, Any], path: Path) -> None:
             )
 
 
+def _options() -> Any:
+    """Return Orbax's options by which each process of several writes checkpoints of its own.
+
+    Orbax lets process 0 write NumPy arrays, and the others wait for it. Here every process writes
+    other checkpoints, and is process 0 to its Orbax.
+    """
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint._src.multihost import multihost
+
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    multihost.process_index = lambda: 0
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+
+
+def _checkpointer() -> Any:
+    """Return a writer and reader of one checkpoint."""
+    import orbax.checkpoint as ocp
+
+    alone = _options()
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """Write ``tree`` to ``path`` atomically (Orbax renames a finished directory into place).
 
@@ -80,7 +104,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     stored, where = nested(tree), Path(path).absolute()
     with failures.writing(where.parents[1]):
         seal(where, stored)
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+        with _checkpointer() as writer:
             writer.save(where, args=ocp.args.StandardSave(stored), force=True)
 
 
@@ -154,10 +178,7 @@ def _read(
 ) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    with (
-        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
-        _readable(where, remedy),
-    ):
+    with _checkpointer() as reader, _readable(where, remedy):
         # The handler's metadata: the reader's own looks for a file one folder above the step.
         stored = reader.handler.metadata(where).tree
         found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
@@ -212,10 +233,14 @@ class Steps:
     def __init__(self, directory: str | os.PathLike[str], keep: int = 2):
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=max(1, keep), create=True, enable_async_checkpointing=False
-        )
         self.directory = Path(directory).absolute()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=max(1, keep),
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=_options(),
+        )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def latest(self) -> int | None:

@@ -1,0 +1,201 @@
+"""Several processes of one run, on the coordination service of ``jax.distributed``.
+
+Every process runs the same command in the same working directory. Independent items (groups of
+experts, teachers, seeds, label stores, evaluation nets) are divided: item i is that of process
+i mod P, on its own devices, by the program that one process would use. Results meet in the working
+directory, or in ``gather``. All processes call ``gather`` in the same order.
+
+A process that is gone is noticed by its heartbeat. Collective operations of XLA are not used, so no
+process can hang in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax._src import distributed  # the key-value store of the service has no public name
+
+from jdd.errors import BadInput, PeerLost
+
+BEAT, SILENT, GRACE = 2.0, 20.0, 20.0  # seconds: a heartbeat, until it counts as gone, to save in
+_PIECE = 1 << 20  # bytes of one value in the store, whose messages are at most 4 MB
+
+
+class Processes:
+    """The processes of a run, seen from process ``index`` of ``count``.
+
+    Args:
+      client: the client of the coordination service; None for a run of one process.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1, client: Any = None):
+        self.index, self.count, self._client = index, count, client
+        self._calls = 0
+        self._reason = ""
+        self._ended: Mapping[int, str] = {}
+        if client is not None:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def first(self) -> bool:
+        """Return whether this process writes what is one."""
+        return self.index == 0
+
+    def mine(self, item: int) -> bool:
+        """Return whether this process makes item ``item``."""
+        return item % self.count == self.index
+
+    @property
+    def reason(self) -> str:
+        """Return why this process has to stop, in words; '' if the others are well."""
+        return self._reason
+
+    def check(self) -> None:
+        """Raise if another process has ended.
+
+        Raises:
+          PeerLost: naming it.
+        """
+        if self._reason:
+            raise PeerLost(f"{self._reason}; the same commands go on from the last checkpoint")
+
+    def gather(self, value: bytes, check: Callable[[], None]) -> list[bytes]:
+        """Return the values of all processes, in their order; wait for them.
+
+        Args:
+          check: called while waiting; may raise.
+        """
+        if self.count == 1:
+            return [value]
+        self._calls += 1
+        pieces = [value[i : i + _PIECE] for i in range(0, len(value), _PIECE)]
+        for number, piece in enumerate(pieces):
+            self._client.key_value_set_bytes(self._key(self.index, number), piece)
+        self._client.key_value_set_bytes(self._key(self.index, "n"), str(len(pieces)).encode())
+        found = [self._of(process, check) for process in range(self.count)]
+        if self._calls > 2:  # all have read what was set two calls before: else they were not here
+            self._client.key_value_delete(f"jdd/{self._calls - 2}/{self.index}/")
+        return found
+
+    def _key(self, process: int, part: int | str) -> str:
+        return f"jdd/{self._calls}/{process}/{part}"
+
+    def _of(self, process: int, check: Callable[[], None]) -> bytes:
+        pause = 0.01
+        while (count := self._get(self._key(process, "n"))) is None:
+            check()
+            self.check()
+            time.sleep(pause)
+            pause = min(0.5, 1.5 * pause)
+        return b"".join(self._get(self._key(process, i)) or b"" for i in range(int(count)))
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._client.key_value_try_get_bytes(key))
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                self._gone(0)  # the service is in process 0
+            return None
+
+    def tell(self, reason: str) -> None:
+        """Tell the others that this process ends, and why; they save and end as well.
+
+        Process 0 then waits for them: the others cannot outlive the service, which it holds.
+        """
+        if self.count == 1:
+            return
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            words = " ".join(reason.split())[:500]
+            self._client.key_value_set(f"jdd/ended/{self.index}", words, allow_overwrite=True)
+        until = time.monotonic() + SILENT + GRACE
+        while self.first and len(self._ended) < self.count and time.monotonic() < until:
+            if "gone" in self._reason and self.count == 2:
+                return
+            time.sleep(0.2)
+        time.sleep(1.0 if self.first else 0.0)
+
+    def _watch(self) -> None:
+        """Beat, and look for the beats of the others."""
+        seen = {p: ("", time.monotonic()) for p in range(self.count) if p != self.index}
+        beat = 0
+        while True:
+            beat += 1
+            try:
+                own = f"jdd/alive/{self.index}"
+                self._client.key_value_set(own, str(beat), allow_overwrite=True)
+                alive, self._ended = self._all("alive"), self._all("ended")
+            except jax.errors.JaxRuntimeError:
+                alive = {}
+            now = time.monotonic()
+            for process, (last, since) in seen.items():
+                if process in self._ended:
+                    if not self._reason and self._ended[process]:
+                        self._stop(f"process {process} of {self.count} ended: "
+                                   f"{self._ended[process]}")  # fmt: skip
+                elif alive.get(process, last) != last:
+                    seen[process] = alive[process], now
+                elif now - since > SILENT:
+                    self._gone(process)
+            time.sleep(BEAT)
+
+    def _all(self, name: str) -> dict[int, str]:
+        pairs = self._client.key_value_dir_get(f"jdd/{name}/")
+        return {int(key.rpartition("/")[2]): value for key, value in pairs}
+
+    def _gone(self, process: int) -> None:
+        self._stop(
+            f"process {process} of {self.count} is gone (killed, or its machine has failed; "
+            f"no sign of it for {SILENT:.0f} s)"
+        )
+
+    def _stop(self, reason: str) -> None:
+        """Stop this process: at its next step, else without it."""
+        if not self._reason:
+            self._reason = reason
+            timer = threading.Timer(GRACE, self._leave)
+            timer.daemon = True
+            timer.start()
+
+    def _leave(self) -> None:
+        line = f"jdd: error: {self._reason}; the same commands go on from the last checkpoint\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())
+        os._exit(PeerLost.exit_code)
+
+
+ALONE = Processes()
+
+
+@functools.cache
+def begin(coordinator: str = "", count: int | None = None, index: int | None = None) -> Processes:
+    """Return the processes of this run; with a coordinator, connect to the others first.
+
+    Called before any device is used.
+
+    Args:
+      coordinator: HOST:PORT of process 0; 'auto': found by JAX, with count and index, from the
+        environment of Cloud TPU, SLURM, Open MPI or Kubernetes; '' for a run of one process.
+
+    Raises:
+      BadInput: JAX cannot connect them, or finds no such environment.
+    """
+    if not coordinator:
+        return ALONE
+    # SIGTERM is the run's own: it saves.
+    jax.config.update("jax_enable_preemption_service", False)
+    address = None if coordinator == "auto" else coordinator
+    try:
+        jax.distributed.initialize(address, count, index)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        allowed = "--coordinator=HOST:PORT --processes=N --process=I, or 'auto' inside such a job"
+        raise BadInput(f"--coordinator={coordinator}", reason, allowed) from error
+    state = distributed.global_state
+    return Processes(jax.process_index(), jax.process_count(), state.client)
