@@ -29,6 +29,8 @@ _FLAGS = {
     "--max-seconds=N": "save and stop before N seconds are over, exit code 130; the same command",
     "    ": "goes on",
     "--profile=STEPS": "trace so many steps of each looped stage into WORKDIR/profile",
+    "--coordinator=HOST:PORT": "several processes make one run, with --processes=N --process=I;",
+    "     ": "or auto alone inside a job of SLURM, Open MPI, Kubernetes or a TPU pod",
     "--debug": "show the traceback of an error, too",
     "--help[=KEY]": "this text; with --config=... also every key of that config; one key",
     "--version": "the version of jdd",

@@ -40,6 +40,8 @@ class Processes:
         self._calls = 0
         self._reason = ""
         self._ended: Mapping[int, str] = {}
+        self._lost: set[int] = set()
+        self._closed = False
         if client is not None:
             threading.Thread(target=self._watch, daemon=True).start()
 
@@ -115,17 +117,21 @@ class Processes:
             words = " ".join(reason.split())[:500]
             self._client.key_value_set(f"jdd/ended/{self.index}", words, allow_overwrite=True)
         until = time.monotonic() + SILENT + GRACE
-        while self.first and len(self._ended) < self.count and time.monotonic() < until:
-            if "gone" in self._reason and self.count == 2:
-                return
+        while self.first and time.monotonic() < until:
+            if len({*self._ended, *self._lost, self.index}) == self.count:
+                break
             time.sleep(0.2)
         time.sleep(1.0 if self.first else 0.0)
+
+    def close(self) -> None:
+        """End a run that all processes have finished: the others may leave from now on."""
+        self._closed = True
 
     def _watch(self) -> None:
         """Beat, and look for the beats of the others."""
         seen = {p: ("", time.monotonic()) for p in range(self.count) if p != self.index}
         beat = 0
-        while True:
+        while not self._closed:
             beat += 1
             try:
                 own = f"jdd/alive/{self.index}"
@@ -150,6 +156,7 @@ class Processes:
         return {int(key.rpartition("/")[2]): value for key, value in pairs}
 
     def _gone(self, process: int) -> None:
+        self._lost.add(process)
         self._stop(
             f"process {process} of {self.count} is gone (killed, or its machine has failed; "
             f"no sign of it for {SILENT:.0f} s)"
@@ -157,13 +164,15 @@ class Processes:
 
     def _stop(self, reason: str) -> None:
         """Stop this process: at its next step, else without it."""
-        if not self._reason:
+        if not self._reason and not self._closed:
             self._reason = reason
             timer = threading.Timer(GRACE, self._leave)
             timer.daemon = True
             timer.start()
 
     def _leave(self) -> None:
+        if self._closed:
+            return
         line = f"jdd: error: {self._reason}; the same commands go on from the last checkpoint\n"
         with contextlib.suppress(OSError):
             os.write(2, line.encode())

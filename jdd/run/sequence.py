@@ -79,6 +79,8 @@ def run(
 def _ended(context: RunContext, session: Session, fresh: bool = True) -> dict[str, Any]:
     """Return the run's result, once every process is here."""
     session.gather()
+    if session.processes is not None:
+        session.processes.close()
     return result.finish(context, fresh) if session.first else {}
 
 

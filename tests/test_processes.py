@@ -1,0 +1,254 @@
+"""Several processes of one run: what they share, equal results, and processes that are lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jdd
+from jdd import main
+from jdd.errors import PeerLost
+from jdd.evaluation import train_eval
+from jdd.parallel import processes
+from jdd.parallel.processes import ALONE, Processes
+from jdd.run import metrics
+from jdd.run.session import Session
+
+ROOT = Path(jdd.__file__).parents[1]
+
+
+class Store:
+    """Stands in for the key-value store of JAX's coordination service."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def key_value_set(self, key: str, value: Any, allow_overwrite: bool = False) -> None:
+        assert allow_overwrite or key not in self.values, f"{key} is set twice"
+        self.values[key] = value
+
+    key_value_set_bytes = key_value_set
+
+    def key_value_try_get_bytes(self, key: str) -> bytes:
+        if key not in self.values:
+            raise jax.errors.JaxRuntimeError(f"NOT_FOUND: Config key {key} not found.")
+        return bytes(self.values[key])
+
+    def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+        return [(k, v) for k, v in list(self.values.items()) if k.startswith(folder)]
+
+    def key_value_delete(self, folder: str) -> None:
+        for key in [key for key in self.values if key.startswith(folder)]:
+            del self.values[key]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make heartbeats quick; list the codes that a process would leave with."""
+    left: list[int] = []
+    for name, seconds in (("BEAT", 0.05), ("SILENT", 1.0), ("GRACE", 1.0)):
+        monkeypatch.setattr(processes, name, seconds)
+    monkeypatch.setattr(processes.os, "_exit", left.append)
+    return left
+
+
+def all_of(count: int, work: Callable[[Processes], Any]) -> list[Any]:
+    """Run ``work`` in ``count`` processes that share a store, each a thread here."""
+    store = Store()
+    every = [Processes(i, count, store) for i in range(count)]
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(work, every))
+    finally:
+        for one in every:
+            one.close()
+
+
+def test_values_of_all_processes_meet_in_order(quick: list[int]) -> None:
+    def work(own: Processes) -> list[bytes]:
+        found: list[bytes] = []
+        for call in range(5):
+            if own.index == call % 3:
+                time.sleep(0.05)  # another one is late each time
+            long = bytes([own.index]) * (processes._PIECE + 3) if call == 2 else b""
+            found = own.gather(long or f"{own.index} {call}".encode(), lambda: None)
+            if call == 2:
+                assert found == [bytes([i]) * (processes._PIECE + 3) for i in range(3)]
+        assert len([key for key in own._client.values if "/2/" in key]) < 9  # old ones are deleted
+        return found
+
+    assert all_of(3, work) == [[b"0 4", b"1 4", b"2 4"]] * 3
+    assert ALONE.gather(b"x", lambda: None) == [b"x"] and ALONE.mine(7) and ALONE.first
+    assert [[own.mine(i) for i in range(5)] for own in (Processes(0, 2), Processes(1, 2))] == [
+        [True, False, True, False, True],
+        [False, True, False, True, False],
+    ]
+
+
+def test_a_silent_process_is_named(quick: list[int], capfd: Any) -> None:
+    store = Store()
+    own = Processes(0, 2, store)
+    store.values["jdd/alive/1"] = "1"
+    with pytest.raises(PeerLost, match="process 1 of 2 is gone .*; the same commands go on"):
+        own.gather(b"", lambda: None)
+    until = time.monotonic() + 20
+    while not quick and time.monotonic() < until:
+        time.sleep(0.05)
+    own.close()
+    assert quick == [7]  # had it not come to save
+    err = capfd.readouterr().err
+    assert err.startswith("jdd: error: process 1 of 2 is gone") and err.count("\n") == 1
+
+
+def test_a_process_that_ends_tells_the_others_why(quick: list[int]) -> None:
+    def work(own: Processes) -> str:
+        if own.index == 1:
+            own.tell("config.ipc: 3;\nnot 4")
+            return ""
+        with pytest.raises(PeerLost) as caught:
+            own.gather(b"", lambda: None)
+        own.tell(str(caught.value))
+        return str(caught.value)
+
+    line = all_of(2, work)[0]
+    assert line.startswith("process 1 of 2 ended: config.ipc: 3; not 4; the same commands")
+
+
+def test_nets_of_an_evaluation_are_joined_in_order(quick: list[int], tmp_path: Path) -> None:
+    def work(own: Processes) -> list[float]:
+        session = Session(tmp_path, progress=False, processes=own)
+        session.divided = True
+        found = {lo: np.full((1, 2), lo, np.float32) for lo in range(5) if session.mine(lo)}
+        every = train_eval.together(found, session)
+        with session.alone():
+            assert session.mine(0) and session.mine(1)
+        session.metrics.close()
+        return [float(every[lo][0, 0]) for lo in sorted(every)]
+
+    assert all_of(2, work) == [[0.0, 1.0, 2.0, 3.0, 4.0]] * 2
+
+
+def test_lines_of_other_processes_are_written_by_the_first(tmp_path: Path) -> None:
+    first, other = metrics.Metrics(tmp_path), metrics.Metrics(tmp_path, writes=False)
+    other.log("distill-s1", 1, loss=2.0)
+    first.log("distill", 1, loss=1.0)
+    rows = other.taken()
+    assert len(metrics.read(tmp_path / "metrics.jsonl")) == 1 and not other.taken()
+    first.adopt(json.loads(json.dumps(rows)))
+    first.adopt(rows)  # no line twice
+    for log in (first, other):
+        log.close()
+    found = [(row["stage"], row["loss"]) for row in metrics.read(tmp_path / "metrics.jsonl")]
+    assert found == [("distill", 1.0), ("distill-s1", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--processes=2"], "--coordinator=HOST:PORT"),
+        (["--coordinator=x", "--processes=2", "--process=0"], "HOST:PORT"),
+        (["--coordinator=x:1", "--processes=2"], "--process: missing"),
+        (["--coordinator=x:1", "--processes=two", "--process=0"], "--processes: 'two'"),
+        (["--coordinator=x:1", "--processes=2", "--process=2"], "0 to 1"),
+        (["--coordinator=x:1", "--processes=0", "--process=0"], "--process"),
+        (["--coordinator=auto", "--mode=estimate"], "--mode=estimate"),
+    ],
+)
+def test_flags_that_name_no_process_are_refused(capsys: Any, flags: list[str], says: str) -> None:
+    assert main.main(flags) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+# --- real processes -----------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def words(tiny: dict[str, Any], place: Path, **more: Any) -> list[str]:
+    keys = {**tiny, "experts.count": 6, "eval.n": 3, "eval.curve": 0, "baselines.full": False}
+    flags = [f"--config.{k}={v}" for k, v in {**keys, **more}.items()]
+    return ["--config=mtt", *flags, f"--workdir={place}"]
+
+
+def two(line: list[str]) -> list[subprocess.Popen[bytes]]:
+    """Start both processes of a run."""
+    port = free_port()
+    several = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "jdd.main", *line, *several, f"--process={i}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+
+def errors(children: list[subprocess.Popen[bytes]]) -> list[str]:
+    """Wait for processes to end; return what they wrote to standard error."""
+    with ThreadPoolExecutor(2) as pool:  # both pipes are read at a time
+        found = list(pool.map(lambda child: child.communicate(timeout=280)[1], children))
+    return [err.decode() for err in found]
+
+
+@pytest.mark.slow
+def test_two_processes_leave_what_one_leaves(tiny: dict[str, Any], tmp_path: Path) -> None:
+    one, both = tmp_path / "one", tmp_path / "both"
+    keys = {"runs": 2, "steps": 3}
+    children = two(words(tiny, both, **keys))
+    found = errors(children)
+    assert [child.returncode for child in children] == [0, 0], found
+    assert main.main(words(tiny, one, **keys)) == 0
+    for name in ("distilled.npz", "distilled-s1.npz"):
+        ours, theirs = (np.load(place / name) for place in (both, one))
+        np.testing.assert_array_equal(ours["images"], theirs["images"])
+        assert ours["lr"] == theirs["lr"]
+    for name in ("checkpoints/evaluate.json", "config.json"):
+        assert (both / name).read_text() == (one / name).read_text()
+    seen = [
+        sorted((row["stage"], row["step"]) for row in metrics.read(place / "metrics.jsonl"))
+        for place in (both, one)
+    ]
+    assert seen[0] == seen[1] and len(set(seen[0])) == len(seen[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_process_that_ends_ends_the_other(
+    tiny: dict[str, Any], tmp_path: Path, number: int
+) -> None:
+    """Process 1 waits while process 0 distils; it is killed, or asked to stop."""
+    children = two(words(tiny, tmp_path, steps=10**6, checkpoint_every=10**6))
+    until = time.monotonic() + 240
+    while not any(row["stage"] == "distill" for row in metrics.read(tmp_path / "metrics.jsonl")):
+        assert all(child.poll() is None for child in children) and time.monotonic() < until
+        time.sleep(0.2)
+    begun = time.monotonic()
+    children[1].send_signal(number)
+    found = errors(children)
+    assert time.monotonic() - begun < 60
+    assert [child.returncode for child in children] == [7, -9 if number == 9 else 130], found
+    last = found[0].strip().splitlines()[-1]
+    why = "is gone (killed" if number == signal.SIGKILL else "ended: interrupted"
+    assert last.startswith(f"jdd: error: process 1 of 2 {why}"), found
+    assert last.endswith("go on from the last checkpoint") and "Traceback" not in "".join(found)
+    done = max(row["step"] for row in metrics.read(tmp_path / "metrics.jsonl"))
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints/distill").glob("[0-9]*"))
+    assert steps[-1] >= done - 1  # saved where it was
+    assert main.main([*words(tiny, tmp_path, steps=steps[-1] + 3)]) == 0  # and goes on
