@@ -59,14 +59,16 @@ ROOMS: dict[str, str] = {
     "specs stages/registry storage training/printed training/recipe training/schedules",
     "interop": "augment data errors evaluation matching memory nets product report rng "
     "soft_labels storage",
-    "run/divergence": "config methods rng schema",
-    "run/loop": "errors methods parallel rng run/divergence run/metrics run/session "
-    "stages/registry storage",
+    "run/divergence": "config errors methods rng schema",
+    "run/milestones": "methods run/divergence storage",
+    "run/loop": "errors methods parallel rng run/divergence run/metrics run/milestones run/session "
+    "schema stages/registry storage",
     "run/context": "config data errors methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
     "stages": "augment config config/rules data errors evaluation generative matching memory "
-    "methods nets parallel pretrained product report rng run/context run/loop run/session schema "
-    "soft_labels specs stages/registry storage tasks training training/recipe training/schedules",
+    "methods nets parallel pretrained product report rng run/context run/divergence run/loop "
+    "run/milestones run/session schema soft_labels specs stages/registry storage tasks training "
+    "training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets parallel product report "
     "run/context run/metric_lines run/metrics run/options run/session schema specs stages "
     "stages/registry storage tasks training/recipe",

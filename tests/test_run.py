@@ -216,7 +216,7 @@ def last_cause(place):
 
 def test_divergence_keeps_the_last_good_set(done, tiny, tmp_path, capsys):
     keys = {**tiny, "lr_lr": 1e6, "experts.dir": str(done[0] / "experts")}
-    keys |= {"log_every": 5}  # the step is logged all the same
+    keys |= {"log_every": 5, "steps_back": 0}  # the step is logged all the same
     with pytest.raises(Diverged, match="lr_lr") as caught:
         runs.run(keys, tmp_path)
     kept = DistilledSet.load(tmp_path / "distilled.npz")

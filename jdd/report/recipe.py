@@ -8,6 +8,7 @@ from typing import Any
 from jdd.data.quantise import QUALITY
 from jdd.evaluation import rules
 from jdd.product.pairs import PairSet
+from jdd.report import steps_back
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
@@ -47,6 +48,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         ("Selection", _selected(str(found["selection"])) if found.get("selection") else ""),
         ("Distilling steps", _steps(evidence)),
         ("Probed rates", _probed(found)),
+        ("Steps back", "; ".join(steps_back.sentences(evidence))),
         (evidence.examples.capitalize(), chosen if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Wrong labels", _wrong(found)),

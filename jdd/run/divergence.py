@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import optax
 from jdd import rng
 from jdd.config.changes import changes
 from jdd.config.files import stage_names
+from jdd.errors import Diverged
 from jdd.methods.base import Method, State, all_finite
 from jdd.schema.common import Common
 from jdd.schema.values import flat
@@ -41,6 +43,23 @@ class Cause(NamedTuple):
 
     what: str
     keys: tuple[str, ...]
+
+
+class StepDiverged(Diverged):
+    """An outer loop diverged.
+
+    Attributes:
+      step: the number of the step that diverged, from 1.
+      cause: what went bad.
+      first: the loss or a gradient was bad before any step was done: no outer rate is at fault.
+      good: the step of the last state known to be good, where it is not that of the checkpoint.
+    """
+
+    def __init__(
+        self, line: str, step: int, cause: Cause, first: bool = False, good: int | None = None
+    ):
+        super().__init__(line)
+        self.step, self.cause, self.first, self.good = step, cause, first, good
 
 
 def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) -> Cause:
@@ -115,21 +134,30 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
 
     None of them is in force already. Without such a rate it is another seed.
     """
-    values = flat(config)
-    if values.get("latent.lr", 0.0):  # in place of the images' rate
-        keys = tuple("latent.lr" if key == "lr_img" else key for key in keys)
-    rates = [key for key in dict.fromkeys(keys) if key != "lr_student" or hasattr(config, "unroll")]
-    given = [(name, float(values.get(name, 0) or 0)) for name in rates]
-    changed = changes(config, rates)
+    rates = positive(config, keys)
+    if not hasattr(config, "unroll"):
+        rates.pop("lr_student", None)
+    changed = changes(config, list(rates))
     found = []
-    for name, rate in given:
-        if rate > 0:
-            default = changed.get(name, (rate, rate))[1]
-            usual = isinstance(default, float | int) and 0 < default < rate
-            found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
+    for name, rate in rates.items():
+        default = changed.get(name, (rate, rate))[1]
+        usual = isinstance(default, float | int) and 0 < default < rate
+        found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
     if {"lr_img", "latent.lr"} & {*keys} and getattr(config, "pix_init", "") == "noise":
         found.append("--config.pix_init=real")
     return found or [f"--config.seed={config.seed + 1}"]
+
+
+def positive(config: Common, keys: Collection[str]) -> dict[str, float]:
+    """Return the rates of ``keys`` that a config has and that are above 0, by name.
+
+    Where latents are learned, their rate takes the place of the images'.
+    """
+    values = flat(config)
+    if values.get("latent.lr", 0.0):
+        keys = ["latent.lr" if key == "lr_img" else key for key in keys]
+    found = {name: float(values.get(name, 0) or 0) for name in dict.fromkeys(keys)}
+    return {name: rate for name, rate in found.items() if rate > 0}
 
 
 def message(
@@ -139,14 +167,18 @@ def message(
     step: int,
     found: Cause,
     saved: Path | None = None,
+    good: int | None = None,
 ) -> str:
     """Return the line for a run whose step ``step`` + 1 diverged.
 
-    ``saved`` is the file of the set of step ``step``, if the stage makes one.
+    Args:
+      saved: the file of the last good set, if the stage makes one.
+      good: the step of the last good state; None: ``step``.
     """
-    last = f"the last good state, of step {step}, is kept" if step else "no step was completed"
+    at = step if good is None else good
+    last = f"the last good state, of step {at}, is kept" if step else "no step was completed"
     if step and saved is not None:
-        last = f"the last good set, of step {step}, is {saved}"
+        last = f"the last good set, of step {at}, is {saved}"
     flags = " or ".join(remedies(config, found.keys))
     return (
         f"{stage} diverged at step {step + 1}: {found.what}; {last}. "

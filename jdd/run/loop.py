@@ -32,11 +32,13 @@ import numpy as np
 import optax
 
 from jdd import parallel, rng
-from jdd.errors import BadInput, Diverged
-from jdd.methods.base import Method, Problem, State
+from jdd.errors import BadInput
+from jdd.methods.base import Method, Problem, State, all_finite
 from jdd.run import divergence
 from jdd.run.metrics import stage_of_part
+from jdd.run.milestones import Milestones
 from jdd.run.session import Progress, Session
+from jdd.schema.common import Common
 from jdd.stages.registry import curve
 from jdd.storage import checkpoints
 
@@ -169,6 +171,7 @@ def run(
     programs: Programs | None = None,
     steps: int | None = None,
     saved_set: Path | None = None,
+    milestones: Milestones | None = None,
 ) -> State:
     """Run the outer steps of ``method`` and return the last state. Resumable, see above.
 
@@ -180,9 +183,12 @@ def run(
         ``sample``: compiled once for both.
       steps: the number of steps; None: ``config.steps``.
       saved_set: where the caller saves the last good set if the run diverges, for the message.
+      milestones: checked and saved on the way; without a checkpoint the loop starts from their
+        base.
 
     Raises:
-      Diverged: the loss or a variable left the valid range; the last good state is checkpointed.
+      StepDiverged: the loss or a variable left the valid range, or a milestone is of no use; the
+        last good state is checkpointed.
       Interrupted: a signal arrived; the state is checkpointed.
     """
     config, metrics = problem.config, session.metrics
@@ -193,6 +199,9 @@ def run(
     found = saved.newest(carry, config.verify_files, session.say)
     if found is not None:
         carry = jax.tree.map(jnp.asarray, found[1])
+    elif milestones is not None and milestones.base:
+        carry = jax.tree.map(jnp.asarray, milestones.restore(milestones.base, carry))
+        saved.save(milestones.base, carry)  # not to be resumed with fewer steps
     at = int(carry.step)
     metrics.truncate(stage, at)
     metrics.truncate(curve(stage), at)
@@ -207,6 +216,10 @@ def run(
     alive = jnp.asarray(True)
     try:
         while at < total:
+            if milestones is not None and milestones.due(at):
+                if recent:
+                    watch.ensure(recent, carry)
+                _pass(milestones, at, carry, config, stage, session, saved_set)
             if observe is not None:
                 observe(at, carry.state)
             if session.stopping:
@@ -225,6 +238,8 @@ def run(
                 due.saved()
         if recent:
             watch.ensure(recent, carry)
+        if milestones is not None and milestones.due(at):
+            _pass(milestones, at, carry, config, stage, session, saved_set)
         if not total:
             metrics.log(stage, 0)
         if observe is not None:
@@ -269,7 +284,7 @@ class _Watch(NamedTuple):
         """Log a refused step and raise; ``carry`` is the one before it.
 
         Raises:
-          Diverged: naming the step, the quantity that went bad and the keys to change.
+          StepDiverged: naming the step, the quantity that went bad and the keys to change.
         """
         if bool(recent["ok"]):
             return
@@ -281,7 +296,35 @@ class _Watch(NamedTuple):
         scalars = {name: float(value) for name, value in {"loss": loss, **measured}.items()}
         self.session.metrics.log(self.stage, step + 1, **scalars, diverged=found.what)
         workdir, saved = self.session.workdir, self.saved_set
-        raise Diverged(divergence.message(config, workdir, self.stage, step, found, saved))
+        line = divergence.message(config, workdir, self.stage, step, found, saved)
+        grads = result[1]
+        first = not step and not bool(jnp.isfinite(loss) & all_finite(grads))
+        raise divergence.StepDiverged(line, step + 1, found, first)
+
+
+def _pass(
+    milestones: Milestones,
+    at: int,
+    carry: Carry,
+    config: Common,
+    stage: str,
+    session: Session,
+    saved_set: Path | None,
+) -> None:
+    """Check the state of a milestone, and save it.
+
+    Raises:
+      StepDiverged: the state is finite and of no use.
+    """
+    found = milestones.fault(carry.state)
+    if found is None:
+        milestones.save(at, carry)
+        return
+    session.metrics.truncate(stage, at - 1)  # a step has one line: this one states the fault
+    session.metrics.log(stage, at, diverged=found.what)
+    good = milestones.before(at - 1)
+    line = divergence.message(config, session.workdir, stage, at - 1, found, saved_set, good)
+    raise divergence.StepDiverged(line, at, found, good=good)
 
 
 def _log(

@@ -280,6 +280,14 @@ class Common:
         later=True,
         sparse=True,
     )
+    steps_back: int = option(
+        3,
+        "where no settings are published for the data and IPC: how often a diverged run goes back "
+        "to an earlier state, at a third of the rates at fault, before it ends (docs/data.md)",
+        minimum=0,
+        later=True,
+        sparse=True,
+    )
     runs: int = option(1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1)
     align_corners: bool = option(True, "DSA's scale and rotate: align_corners of the sampling grid")
     space: str = option(

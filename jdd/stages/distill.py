@@ -18,7 +18,7 @@ import numpy as np
 
 from jdd import config as configs
 from jdd import methods, tasks
-from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.errors import BadInput, Interrupted
 from jdd.evaluation import rules
 from jdd.methods import initial_set, latents
 from jdd.methods.base import Method, Problem, State, full
@@ -26,8 +26,9 @@ from jdd.product import preview
 from jdd.product.files import AnyProduct
 from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint, stored_set
+from jdd.run.divergence import StepDiverged
 from jdd.run.session import Session
-from jdd.stages import distill_estimate, evaluate, phases, probe, samples
+from jdd.stages import distill_estimate, evaluate, phases, probe, samples, steps_back
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
 from jdd.storage import npz_files, seals, tree_digests
@@ -117,6 +118,8 @@ def _complete(
         recipe["labels"] = recipe["labels"] | {"store": context.store_name(seed)}
     if probed := probe.chosen(context):
         recipe["probe"] = probed
+    if back := steps_back.recorded(context, seed):
+        recipe["steps_back"] = back
     if context.config.eval.lr > 0:
         recipe["train"] = recipe["train"] | {"lr": context.config.eval.lr}
     return found.with_recipe(recipe)
@@ -223,35 +226,43 @@ def _make(context: RunContext, seed: int, session: Session) -> None:
     if parts := methods.parts(context.config, problem):
         state = _in_parts(context, method, problem, parts, seed, session)
     else:
-        state = _at_once(context, method, problem, seed, session)
+        state = _at_once(context, problem, seed, session)
     _save(context, _complete(context, method, state, steps, seed), seed, session)
 
 
-def _at_once(
-    context: RunContext, method: Method, problem: Problem, seed: int, session: Session
-) -> State:
-    """Return the state after the outer loop. If it diverges, the last good set is saved.
+def _at_once(context: RunContext, problem: Problem, seed: int, session: Session) -> State:
+    """Return the state after the outer loop. If it diverges, it steps back where that is allowed.
 
-    If it is interrupted, the set of that step is saved as an unfinished one.
+    If it ends so, the last good set is saved. If it is interrupted, the set of that step is saved
+    as an unfinished one.
     """
     stage, path = context.stage(seed), context.set_path(seed)
-    observe = _observer(context, method, seed, session)
-    try:
-        return loop.run(
-            method, problem, seed, session, context.devices, stage, observe, saved_set=path
-        )
-    except Diverged:
-        last_good, steps = loop.last(method, seed, session, stage)
-        found = _complete(context, method, last_good, steps, seed)
-        row = session.metrics.last(stage) or {}
-        record = {"step": row.get("step"), "cause": row.get("diverged")}
-        _save(context, found.with_recipe(found.recipe | {"diverged": record}), seed, session)
-        raise
-    except Interrupted:
-        state, steps = loop.last(method, seed, session, stage)
-        if steps:
-            _Unfinished(context, method, seed).save(state, steps)
-        raise
+    back = steps_back.StepsBack(context, seed, session) if steps_back.acts(context) else None
+    while True:
+        own = steps_back.at_rates_in_force(problem, back)
+        method = methods.make(own.config, own)
+        observe = _observer(context, method, seed, session)
+        milestones = None if back is None else back.milestones()
+        try:
+            return loop.run(
+                method, own, seed, session, context.devices, stage, observe,
+                saved_set=path, milestones=milestones,
+            )  # fmt: skip
+        except StepDiverged as error:
+            if back is not None and back.take(error):
+                continue
+            last = back.last_good(method, error) if back is not None else None
+            last_good, steps = last or loop.last(method, seed, session, stage)
+            found = _complete(context, method, last_good, steps, seed)
+            row = session.metrics.last(stage) or {}
+            record = {"step": row.get("step"), "cause": row.get("diverged")}
+            _save(context, found.with_recipe(found.recipe | {"diverged": record}), seed, session)
+            raise (error if back is None else back.ended(error)) from None
+        except Interrupted:
+            state, steps = loop.last(method, seed, session, stage)
+            if steps:
+                _Unfinished(context, method, seed).save(state, steps)
+            raise
 
 
 def _in_parts(

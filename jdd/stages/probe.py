@@ -7,8 +7,8 @@ from its own start: the same images, rows, snapshots and keys. Then it is judged
 
 with its images after K steps: steps that no run of T steps takes, the same for all candidates, on
 training data alone. Out are candidates whose loss or variables became infinite, that the method
-refused, or most of whose pixels are further from [0, 1] than 1. Of the others the smallest L is
-taken, or the rate nearest to the row's whose L is as good: within a part ``MARGIN`` of what the
+refused, or most of whose pixels are further from [0, 1] than ``FAR``. Of the others the smallest L
+is taken, or the rate nearest to the row's whose L is as good: within a part ``MARGIN`` of what the
 best one has gained over the start, or ``NOISE`` of L at the start. All gradients together are at
 most a tenth of the run's steps.
 
@@ -38,12 +38,14 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, clock
 from jdd.stages import distill_estimate, phases
 from jdd.stages.base import Estimate, Stage, pace
+from jdd.stages.far_images import far
 
 FACTORS = (1.0, 0.1, 10.0, 0.01)  # of the row's rate, the first to be kept if there are few steps
 JUDGED = 2  # J
 FEWEST = 2  # K, at least
 SHARE = 10  # the probe takes at most this part of a run's steps
 MARGIN, NOISE = 0.1, 0.02  # of what the best has gained, and of L at the start: no difference
+FAR = 1.0  # distance from [0, 1], in units of that range
 _FILE = "probe"  # checkpoints/probe.json
 
 
@@ -167,10 +169,9 @@ class _Prober:
             carry, ok = self._update(carry, self._gradient(carry, batch), jnp.float32(factor))
             if not bool(ok):
                 return carry.state, f"diverged at step {at + 1}"
-        data = self._problem.data.transform
         images = np.asarray(carry.state.variables["images"])
-        out = _far(images, np.asarray(data.mean), np.asarray(data.std))
-        return carry.state, "most pixels are far from any image" if out > 0.5 else ""
+        out = far(images, self._problem.data.transform, FAR)
+        return carry.state, "most pixels are far from any image" if out else ""
 
     def judge(self, state: State, total: int) -> float:
         """Return L of a state."""
@@ -184,12 +185,6 @@ class _Prober:
             batch = self._problem.gather(self._method.sample(self._seed, total + j))
             losses.append(float(self._gradient(carry, batch)[0][0]))
         return float(np.mean(losses))
-
-
-def _far(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> float:
-    """Return the share of pixels further than 1 from [0, 1]."""
-    pixels = images * std + mean
-    return float(np.mean((pixels < -1) | (pixels > 2)))
 
 
 def _run(context: RunContext, session: Session) -> None:

@@ -254,6 +254,7 @@ class Phase:
             "cells",
             "profile",
             "samples",
+            "steps_back",
             "tensorboard",
             "wandb",
         }  # folders and files of a working directory

@@ -34,6 +34,7 @@ from jdd.stages import (
     registry,
     scores,
     squeeze,
+    steps_back,
 )
 from jdd.stages.base import Estimate, Stage
 from jdd.storage import json_files
@@ -123,6 +124,7 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         **({"quality": found} if (found := quality.results(context)) else {}),
         **({"protocol": found} if (found := protocol.results(context)) else {}),
         **({"probe": found} if (found := probe.chosen(context)) else {}),
+        **({"steps_back": found} if (found := _steps_back(context)) else {}),
         "published": published_figure,
         "published_nets": across,
         "nets": evaluate.costs(context),
@@ -148,6 +150,12 @@ def _measured(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         return {"accuracy": found}
     own = {"task": task.name, "primary": primary(task)}
     return {"accuracy": {}, **own, "pairs": recipe.get("pairs"), "metrics": found}
+
+
+def _steps_back(context: RunContext) -> dict[str, Any]:
+    """Return the steps back of each seed that took some."""
+    found = {str(seed): steps_back.recorded(context, seed) for seed in context.seeds}
+    return {seed: taken for seed, taken in found.items() if taken}
 
 
 def _candidates(context: RunContext) -> dict[str, Any]:
