@@ -11,6 +11,9 @@ from jdd.schema.common import Common
 from jdd.schema.key import AUTO, show
 from jdd.schema.values import flat
 
+# Keys that decide where a run with ``stop=plateau`` ends: resumable in other runs alone.
+_OF_PLATEAU = ("steps", "eval.curve", "eval.curve_n")
+
 
 class Change(NamedTuple):
     """A key whose value differs from the saved one."""
@@ -36,6 +39,7 @@ def changed(
     old, new = flat(saved), flat(config)
     refused: list[Change] = []
     accepted: list[Change] = []
+    may_change = {*free, *_resumable(config)}
     for name in {**keys, **old}:
         default = keys[name].default if name in keys else None
         before, after = old.get(name, default), new.get(name, default)
@@ -43,10 +47,16 @@ def changed(
         # 'auto' depends on the data: it is compared again once they are loaded.
         if name not in old and before == AUTO or after in (before, AUTO):
             continue
-        may = name in free or name in keys and keys[name].resumable
+        may = name in may_change
         may |= name in keys and bool(keys[name].content) and default not in (before, after)
         (accepted if may else refused).append(Change(name, before, after))
     return refused, accepted
+
+
+def _resumable(config: Common) -> list[str]:
+    """Return the keys that may change when a run of this config is resumed."""
+    fixed = _OF_PLATEAU if config.stop == "plateau" else ()
+    return [name for name, key in config.spec.keys.items() if key.resumable and name not in fixed]
 
 
 def validate_resume(
@@ -62,7 +72,7 @@ def validate_resume(
     """
     refused, accepted = changed(saved, config, free)
     if refused:
-        keys = [name for name, key in config.spec.keys.items() if key.resumable]
+        keys = _resumable(config)
         other = f"another --workdir{_reused(refused, config, workdir)}"
         raise BadInput(
             f"--workdir={workdir}" if workdir else "--workdir",

@@ -8,7 +8,7 @@ from typing import Any
 from jdd.data.quantise import QUALITY
 from jdd.evaluation import rules
 from jdd.product.pairs import PairSet
-from jdd.report import steps_back
+from jdd.report import steps_back, stopped
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.html import number, percent
 from jdd.training.recipe import Recipe
@@ -251,6 +251,8 @@ def _steps(evidence: Evidence) -> str:
     found = evidence.recipe
     if not found.get("steps"):
         return ""
+    if ended := mapping(found, "stopped"):
+        return stopped.sentence(ended)
     return value(found, "steps") + " for each batch of images" * evidence.stored
 
 

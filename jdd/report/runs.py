@@ -35,7 +35,12 @@ class Run(NamedTuple):
 
     @property
     def late(self) -> str:
-        """Return the steps of the result in words if the config requests more; else ''."""
+        """Return the steps of the result in words if the config requests more; else ''.
+
+        A run that ended early by its own rule (``stop``) requests no more.
+        """
+        if self.evidence.result.get("stopped"):
+            return ""
         done, configured = (
             real(at.get("steps")) for at in (self.evidence.result, self.evidence.config)
         )

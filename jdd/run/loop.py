@@ -172,6 +172,7 @@ def run(
     steps: int | None = None,
     saved_set: Path | None = None,
     milestones: Milestones | None = None,
+    stop: Callable[[int], bool] | None = None,
 ) -> State:
     """Run the outer steps of ``method`` and return the last state. Resumable, see above.
 
@@ -185,6 +186,7 @@ def run(
       saved_set: where the caller saves the last good set if the run diverges, for the message.
       milestones: checked and saved on the way; without a checkpoint the loop starts from their
         base.
+      stop: called with every step after ``observe``; True ends the loop before that step runs.
 
     Raises:
       StepDiverged: the loss or a variable left the valid range, or a milestone is of no use; the
@@ -222,6 +224,8 @@ def run(
                 _pass(milestones, at, carry, config, stage, session, saved_set)
             if observe is not None:
                 observe(at, carry.state)
+            if stop is not None and stop(at):
+                break
             if session.stopping:
                 raise session.interrupted(f"at step {at}")
             session.profile.step(stage_of_part(stage))

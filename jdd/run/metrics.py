@@ -111,9 +111,13 @@ class Metrics:
         """Return whether a line of this stage and step has been written."""
         return (stage, step) in self._seen
 
+    def lines(self, stage: str) -> list[dict[str, Any]]:
+        """Return the stage's lines, in the order of writing."""
+        return [row for row in self._rows if row["stage"] == stage]
+
     def last(self, stage: str) -> dict[str, Any] | None:
         """Return the stage's newest line, or None."""
-        rows = [r for r in self._rows if r["stage"] == stage]
+        rows = self.lines(stage)
         return rows[-1] if rows else None
 
     def log(self, stage: str, step: int, **scalars: Any) -> None:

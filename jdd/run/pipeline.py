@@ -27,6 +27,7 @@ from jdd.stages import (
     contents,
     distill,
     phases,
+    plateau,
     probe,
     protocol,
     registry,
@@ -102,6 +103,7 @@ def run(
         workdirs.validate(directory, context.config)
         chosen = _with_probe(context, stages(context.config))
         _validate_mode(mode, chosen)
+        plateau.validate(context)
         if mode == "estimate":
             validate_memory(context)
             return _estimate(context, chosen, notes)

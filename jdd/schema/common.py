@@ -288,6 +288,14 @@ class Common:
         later=True,
         sparse=True,
     )
+    stop: str = option(
+        "never",
+        "end of distillation before its last step: never, or where the curve (eval.curve) on "
+        "images held out of the training data (data.val) is flat (docs/evaluate.md)",
+        choices=("never", "plateau"),
+        later=True,
+        sparse=True,
+    )
     runs: int = option(1, "synthesis runs, with seeds seed, seed+1, ...", minimum=1)
     align_corners: bool = option(True, "DSA's scale and rotate: align_corners of the sampling grid")
     space: str = option(

@@ -28,7 +28,7 @@ from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint, stored_set
 from jdd.run.divergence import StepDiverged
 from jdd.run.session import Session
-from jdd.stages import distill_estimate, evaluate, phases, probe, samples, steps_back
+from jdd.stages import distill_estimate, evaluate, phases, plateau, probe, samples, steps_back
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
 from jdd.storage import npz_files, seals, tree_digests
@@ -223,18 +223,24 @@ def _make(context: RunContext, seed: int, session: Session) -> None:
     method, steps = methods.make(context.config, problem), context.config.steps
     if words := latents.sentence(context.config, context.data):
         session.say(words)
+    ended: dict[str, Any] = {}
     if parts := methods.parts(context.config, problem):
         state = _in_parts(context, method, problem, parts, seed, session)
     else:
-        state = _at_once(context, problem, seed, session)
-    _save(context, _complete(context, method, state, steps, seed), seed, session)
+        state, ended = _at_once(context, problem, seed, session)
+    dset = _complete(context, method, state, ended.get("step", steps), seed)
+    if ended:
+        dset = dset.with_recipe(dset.recipe | {"stopped": ended})
+    _save(context, dset, seed, session)
 
 
-def _at_once(context: RunContext, problem: Problem, seed: int, session: Session) -> State:
-    """Return the state after the outer loop. If it diverges, it steps back where that is allowed.
+def _at_once(
+    context: RunContext, problem: Problem, seed: int, session: Session
+) -> tuple[State, dict[str, Any]]:
+    """Return the state after the outer loop, and why that ended early; {} if it did not.
 
-    If it ends so, the last good set is saved. If it is interrupted, the set of that step is saved
-    as an unfinished one.
+    If it diverges, it steps back where that is allowed; where it is not, the last good set is
+    saved. If it is interrupted, the set of that step is saved as an unfinished one.
     """
     stage, path = context.stage(seed), context.set_path(seed)
     back = steps_back.StepsBack(context, seed, session) if steps_back.acts(context) else None
@@ -243,11 +249,13 @@ def _at_once(context: RunContext, problem: Problem, seed: int, session: Session)
         method = methods.make(own.config, own)
         observe = _observer(context, method, seed, session)
         milestones = None if back is None else back.milestones()
+        stop = plateau.Rule(context, seed, session)
         try:
-            return loop.run(
+            state = loop.run(
                 method, own, seed, session, context.devices, stage, observe,
-                saved_set=path, milestones=milestones,
+                saved_set=path, milestones=milestones, stop=stop,
             )  # fmt: skip
+            return state, stop.ended
         except StepDiverged as error:
             if back is not None and back.take(error):
                 continue
@@ -338,7 +346,8 @@ def _finished(context: RunContext, seed: int) -> bool:
     if not context.set_path(seed).exists():
         return False
     recipe = context.load_set(seed).recipe
-    return recipe["steps"] == context.config.steps and recipe["fingerprint"] == identity(context)
+    complete = recipe["steps"] == context.config.steps or "stopped" in recipe
+    return complete and recipe["fingerprint"] == identity(context)
 
 
 def update_training_settings(context: RunContext) -> None:

@@ -255,6 +255,7 @@ class Phase:
             "profile",
             "samples",
             "steps_back",
+            "stop",
             "tensorboard",
             "wandb",
         }  # folders and files of a working directory

@@ -34,7 +34,6 @@ from jdd.stages import (
     registry,
     scores,
     squeeze,
-    steps_back,
 )
 from jdd.stages.base import Estimate, Stage
 from jdd.storage import json_files
@@ -124,7 +123,8 @@ def result(context: RunContext, session: Session) -> dict[str, Any]:
         **({"quality": found} if (found := quality.results(context)) else {}),
         **({"protocol": found} if (found := protocol.results(context)) else {}),
         **({"probe": found} if (found := probe.chosen(context)) else {}),
-        **({"steps_back": found} if (found := _steps_back(context)) else {}),
+        **_by_seed(context, "steps_back"),
+        **_by_seed(context, "stopped"),
         "published": published_figure,
         "published_nets": across,
         "nets": evaluate.costs(context),
@@ -152,10 +152,11 @@ def _measured(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return {"accuracy": {}, **own, "pairs": recipe.get("pairs"), "metrics": found}
 
 
-def _steps_back(context: RunContext) -> dict[str, Any]:
-    """Return the steps back of each seed that took some."""
-    found = {str(seed): steps_back.recorded(context, seed) for seed in context.seeds}
-    return {seed: taken for seed, taken in found.items() if taken}
+def _by_seed(context: RunContext, entry: str) -> dict[str, Any]:
+    """Return an entry of recipes by seed, of the sets that have it; {} if none has."""
+    recipes = {str(seed): context.load_set(seed).recipe for seed in context.seeds}
+    found = {seed: recipe[entry] for seed, recipe in recipes.items() if entry in recipe}
+    return {entry: found} if found else {}
 
 
 def _candidates(context: RunContext) -> dict[str, Any]:
