@@ -65,7 +65,7 @@ def test_a_healthy_run_has_no_sentence(run):
 
 
 def test_a_set_below_random_images_and_clipped(run):
-    found, place = run("far", "dm", **LEARNED | {"lr_img": 1e4})
+    found, place = run("far", "dm", **LEARNED | {"lr_img": 1e4, "steps_back": 0})
     below, clipped = check(
         found, place, "dm", "This set is below random real images: ", "The images are mostly clip"
     )
@@ -246,7 +246,7 @@ def test_a_gan_below_random_images_has_the_key_of_its_own_steps(run, method, key
 
 
 def test_the_loss_decides_what_to_try(run):
-    _, place = run("far", "dm", **LEARNED | {"lr_img": 1e4})
+    _, place = run("far", "dm", **LEARNED | {"lr_img": 1e4, "steps_back": 0})
     evidence = gather(place)
 
     def why(losses):
