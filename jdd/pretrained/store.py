@@ -116,7 +116,8 @@ class Store:
             _UNNAMED,
             kind="an expert store",
             what=f"store of trained nets {self.directory}",
-            broken=f"{again} for a run that has begun",
+            broken="delete it if this command made the store, and it is written again; else "
+            f"{again} for a run that has begun",
             other=f"give {again} to a run that has begun",
         )
 

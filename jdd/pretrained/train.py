@@ -172,7 +172,7 @@ def _begin(
         try:
             return _stored(store, carry, now, begin, stateful), begin
         except checkpoints.Damaged as error:
-            session.say(f"{error.where}: {error.found}; its nets are trained again")
+            session.warn(f"{error.where}: {error.found}; its nets are trained again")
     _write(store, now, 0, carry)
     return carry, 0
 

@@ -198,7 +198,7 @@ def run(
     total = config.steps if steps is None else steps
     metrics.start(stage)  # methods without steps spend their time here
     carry = start(method, seed)
-    found = saved.newest(carry, config.verify_files, session.say)
+    found = saved.newest(carry, config.verify_files, session.warn)
     if found is not None:
         carry = jax.tree.map(jnp.asarray, found[1])
     elif milestones is not None and milestones.base:

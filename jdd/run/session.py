@@ -110,7 +110,7 @@ class Session:
         self._late = False
         self._bars: list[Progress] = []
         if self.metrics.note:
-            self.say(self.metrics.note)
+            self.warn(self.metrics.note)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -209,9 +209,12 @@ class Session:
         return f"waited {waited:.1f} s of {clock(ran)} for its input" if ran > 0 else ""
 
     def say(self, text: str) -> None:
-        """Print one line for the user."""
-        if not self.progress:
-            return
+        """Print one line for the user, unless the progress is off."""
+        if self.progress:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Print one line for the user, also if the progress is off: of damage that was mended."""
         if any(bar.drawn for bar in self._bars):
             from tqdm import tqdm
 

@@ -21,7 +21,7 @@ from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
 from jdd.run import metrics
-from jdd.run.context import RunContext, fingerprint
+from jdd.run.context import RunContext, fingerprint, stored_set
 from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
 from jdd.storage import json_files
@@ -51,7 +51,7 @@ def holds_external_set(directory: Path) -> bool:
         return True
     if holds_run(directory) or not (directory / "distilled.npz").exists():
         return False
-    dset = DistilledSet.load(directory / "distilled.npz")
+    dset = stored_set(directory / "distilled.npz")
     return bool(dset.recipe["fingerprint"] == digest(dset))  # written before set.json was
 
 
@@ -149,7 +149,7 @@ def _without_rate(directory: Path, config: Common) -> bool:
     lr: object = config.eval.lr  # 'auto' until the config is resolved
     if lr not in (0, configs.AUTO) or not path.exists():
         return False
-    return rules.rate(files.load(path)) is None
+    return rules.rate(stored_set(path)) is None
 
 
 def write_config(context: RunContext) -> None:

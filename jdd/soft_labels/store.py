@@ -96,7 +96,8 @@ class LabelStore:
             _UNNAMED,
             kind="a label store",
             what=f"label store {self.directory}",
-            broken="give another folder for the labels",
+            broken="delete it if this command made the labels, and it is written again; else give "
+            "another folder for the labels",
             other="delete it, or name another --workdir",
         )
 

@@ -115,7 +115,7 @@ def trained(
     known = context.recall(line).get(key)
     with locked(store.directory, session):
         if damaged := store.mend(0):
-            session.say(damaged)
+            session.warn(damaged)
         missing = not found.trained
         if missing:
             steps = found.recipe.steps_per_epoch(data.train.size)

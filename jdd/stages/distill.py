@@ -334,7 +334,7 @@ def _part(path: Path, session: Session) -> np.ndarray | None:
         words = "its arrays are not those written"
     except BadInput as error:
         words = error.found
-    session.say(f"{path}: {words}; it is made again")
+    session.warn(f"{path}: {words}; it is made again")
     return None
 
 

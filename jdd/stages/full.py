@@ -70,7 +70,7 @@ def trained(context: RunContext, session: Session) -> Any:
     net = context.baseline_nets[0]
     store = _store(context, net)
     if damaged := store.mend(0):
-        session.say(damaged)
+        session.warn(damaged)
     if store.epochs(0) < context.config.baselines.full_epochs:
         _train(context, session, net)
     return store.read(0, store.epochs(0))
@@ -104,7 +104,7 @@ def _train(context: RunContext, session: Session, name: str) -> None:
         else:
             store = _store(context, name)
             if damaged := store.mend(0):
-                session.say(damaged)
+                session.warn(damaged)
             train.train(
                 store, net, context.recipe(flat=False), context.config.experts.lr, context.data, 1,
                 epochs, context.config.experts.seed, session, context.devices,
