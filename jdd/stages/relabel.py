@@ -10,8 +10,10 @@ epoch's first images, each in another view.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from jdd.stages import label_stores, labelling, squeeze
 from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
 from jdd.stages.baselines import random_sets
 from jdd.stages.costs import example
+from jdd.storage import settings_files
 from jdd.training import trainer
 
 
@@ -117,7 +120,24 @@ def _draw(context: RunContext, dset: DistilledSet, i: int) -> np.ndarray:
 
 
 def _store(context: RunContext, name: str, digest: str, count: int, seed: int) -> LabelStore:
-    return LabelStore(context.workdir / name, settings(context, digest, count, seed))
+    place, made = context.workdir / name, settings(context, digest, count, seed)
+    if not all(teacher.trained for teacher in context.teachers):
+        made |= {"teachers": _labelled_by(place, made["teachers"])}
+    return LabelStore(place, made)
+
+
+def _labelled_by(place: Path, teachers: list[Any]) -> list[Any]:
+    """Return teachers with the weights that stored labels name, if all else agrees.
+
+    Teachers that were deleted are trained again before labels are made, and compared then.
+    """
+    known = settings_files.read(place / "labels.json")
+    named = known.get("teachers") if isinstance(known, dict) else None
+    bare = [{**teacher, "weights": ""} for teacher in teachers]
+    if isinstance(named, list) and all(isinstance(one, dict) for one in named):
+        if [{**one, "weights": ""} for one in named] == json.loads(json.dumps(bare)):
+            return named
+    return teachers
 
 
 def _run(context: RunContext, session: Session) -> None:

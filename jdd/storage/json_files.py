@@ -28,7 +28,7 @@ def parse(data: bytes | str, where: str, allowed: str) -> dict[str, Any]:
     except RecursionError:
         raise BadInput(where, "JSON nested too deeply", allowed) from None
     except ValueError as error:
-        raise BadInput(where, f"no JSON ({error})", allowed) from None
+        raise BadInput(where, f"not JSON ({error})", allowed) from None
     if not isinstance(found, dict):
         raise BadInput(where, f"JSON, and no object but {type(found).__name__}", allowed)
     return found

@@ -153,7 +153,7 @@ def test_another_architecture_and_sizes_that_disagree_are_refused(changes, words
     [
         (lambda p: (p / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda p: (p / "config.json").write_text("{"), "config.json: not JSON"),
-        (lambda p: (p / "config.json").write_text("[]"), "model_type none"),
+        (lambda p: (p / "config.json").write_text("[]"), "no object but list"),
         (lambda p: (p / "tokenizer.json").write_text("{}"), "tokenizer.json: no tokenizer"),
         (lambda p: (p / "model.safetensors").write_bytes(b"x"), "not a whole safetensors file"),
     ],
