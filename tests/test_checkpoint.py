@@ -113,16 +113,16 @@ def test_the_older_whole_checkpoint_is_used_if_the_newest_is_damaged(tmp_path, c
         folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "whole", folder)
         damage(folder / file.relative_to(tmp_path / "whole"), how)
-        steps, said = checkpoints.Steps(folder), list[str]()
-        step, tree = steps.newest(like, say=said.append)
+        steps, lines = checkpoints.Steps(folder), list[str]()
+        step, tree = steps.newest(like, say=lines.append)
         steps.close()
         assert (tree["x"] == step).all() and step in (2, 4)
         if step == 2:
             older += 1
-            assert len(said) == 1 and said[0].endswith("goes on from step 2")
+            assert len(lines) == 1 and lines[0].endswith("goes on from step 2")
             assert checkpoints.latest(folder) == 2  # so that step 4 is written again
         else:
-            assert said == []
+            assert lines == []
     assert older >= 5 and capfd.readouterr().err == ""
 
 

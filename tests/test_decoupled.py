@@ -63,7 +63,7 @@ def test_a_run_leaves_teachers_images_labels_and_its_baselines(done):
     lines = [row for row in metrics.read(place / "metrics.jsonl") if row["stage"] == "evaluate"]
     assert all(0 <= row["stall"] <= 1 for row in lines)  # waited for stored labels
     assert "% waiting for input" in (place / "report.html").read_text()
-    parts = {p.name for p in (place / "checkpoints/recover-parts").iterdir()}
+    parts = {p.name for p in (place / "checkpoints/recover-parts").glob("[!.]*")}
     assert parts == {"0.npy", "1.npy"}  # two batches of one image of each class
     assert not list((place / "checkpoints").glob("recover-[0-9]*"))
 
@@ -98,7 +98,7 @@ def test_parts_of_one_form_are_compiled_once(done, tmp_path, monkeypatch):
     cut = {**keys, "ipc": 3, "image_batch": 2, "squeeze.dir": str(tmp_path / "squeeze")}
     for stage in ("squeeze", "recover"):
         runs.run(cut, tmp_path / "run", stage)
-    parts = list((tmp_path / "run/checkpoints/recover-parts").iterdir())
+    parts = list((tmp_path / "run/checkpoints/recover-parts").glob("[!.]*"))
     # Each of 3 images of two classes and of one class: six parts of two forms.
     assert len(parts) == 6 and len(made) == 2
     assert [gradient.programs for gradient, _ in made] == [1, 1]

@@ -175,7 +175,7 @@ def test_wrong_weights_are_one_line(tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(described | {"kind": "images"}))
     refused("a product of kind 'images'")
     (folder / "config.json").write_text("{")
-    refused("no description")
+    refused("not JSON")
 
 
 def test_another_datasets_generator_is_one_line(tmp_path, capsys):

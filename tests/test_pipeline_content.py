@@ -13,7 +13,7 @@ from jdd import config as configs
 from jdd import main
 from jdd.generative import stable_diffusion
 from jdd.stages import phases, pipeline_content
-from jdd.storage import digests
+from jdd.storage import digests, json_files
 from tests import runs
 from tests.methods.test_d4m import OWN
 
@@ -63,12 +63,12 @@ def test_a_large_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.write_bytes(b"1234")
     first = digests.of_file(file, known)
     assert json.loads(known.read_text()) == {next(iter(json.loads(known.read_text()))): first}
-    stored = {name: "told" for name in json.loads(known.read_text())}
-    known.write_text(json.dumps(stored))
+    stored = {name: "stored" for name in json.loads(known.read_text())}
+    json_files.write(known, stored)
     digests._of.cache_clear()
-    assert digests.of_file(file, known) == "told"  # by another process
+    assert digests.of_file(file, known) == "stored"  # by another process
     file.write_bytes(b"1235")
-    assert digests.of_file(file, known) not in (first, "told")
+    assert digests.of_file(file, known) not in (first, "stored")
     known.write_text("[")  # damaged
     digests._of.cache_clear()
     file.write_bytes(b"1234")

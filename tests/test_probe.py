@@ -17,6 +17,7 @@ from jdd.run import pipeline
 from jdd.run.context import RunContext
 from jdd.stages import phases, probe
 from jdd.stages.probe import Tried
+from jdd.storage import json_files
 from tests.pins import cases
 
 KEYS: dict[str, Any] = {
@@ -116,10 +117,10 @@ def test_a_choice_is_used_on_resume_and_may_not_change(toy: Path, tmp_path: Path
     pipeline.run(loaded(toy), str(tmp_path), mode="probe", command="test")
     path = tmp_path / "checkpoints" / "probe.json"
     text = path.read_text()
-    path.write_text(json.dumps(json.loads(text) | {"chosen": {"lr_img": 0.02}}))
+    json_files.write(path, json.loads(text) | {"chosen": {"lr_img": 0.02}})
     # As after a crash between both files: config.json has the row's rate still.
     config = read(tmp_path / "config.json") | {"lr_img": 1.0}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    json_files.write(tmp_path / "config.json", config)
     pipeline.run(loaded(toy), str(tmp_path), mode="distill", command="test")
     assert read(tmp_path / "config.json")["lr_img"] == 0.02
     with pytest.raises(BadInput, match="lr_img was 0.02, now 3"):

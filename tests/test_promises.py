@@ -114,7 +114,7 @@ def assessed(done, tmp_path_factory):
 BAD_SETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "rate": ({"train": {"lr": -0.5}}, ("learning rate -0.5", "--config.eval.lr=0.01")),
     "rate 0": ({"train": {"lr": 0}}, ("learning rate 0", "--config.eval.lr=0.01")),
-    "rate text": ({"train": {"lr": "fast"}}, ("learning rate fast",)),
+    "rate text": ({"train": {"lr": "fast"}}, ("recipe.train.lr is 'fast'",)),
     "rates": ({"train": {"lr": [0.1, -1]}}, ("--config.eval.lr=0.01",)),
     "few rates": ({"train": {"lr": [0.1], "steps": 2}}, ("2 steps, 1 rates",)),
     "no rate": ({"arrays": {"lr": None}, "train": {"lr": None}}, ("learning rate None",)),
@@ -170,7 +170,7 @@ BAD_SETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "full": ({"full": {"lr": "fast"}}, ("experts.lr", "'fast'")),
     "mean": (
         {"arrays": {"mean": None}, "normalisation": {"mean": ["a", "b", "c"]}},
-        ("mean is no list of numbers",),
+        ("recipe.normalisation.mean is ['a', 'b', 'c']", "a list of numbers"),
     ),
 }
 

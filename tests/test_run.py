@@ -23,6 +23,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import session
 from jdd.run.metrics import Metrics, read
 from jdd.stages import distill
+from jdd.storage import json_files
 from tests import runs
 from tests.test_report import Page
 
@@ -460,5 +461,5 @@ def test_a_report_is_rewritten_by_its_own_directorys_config(done, tmp_path, caps
     refused = ["--mode=report", f"--workdir={place}", "--config.lr_img=3"]
     assert main.main(refused) == 2 and "config.lr_img was" in capsys.readouterr().err
     saved = json.loads(config) | {"method": "class_means"}
-    (place / "config.json").write_text(json.dumps(saved))
+    json_files.write(place / "config.json", saved)
     assert main.main(refused[:2]) == 2 and "--config=FILE with it" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_an_interrupted_rescue_ends_with_the_same_bits(
     assert taken(tmp_path) == taken(rescued[0])
     whole = (rescued[0] / "distilled.npz").read_bytes()
     assert (tmp_path / "distilled.npz").read_bytes() == whole
-    kept, own = (sorted(p.name for p in folder(at).iterdir()) for at in (rescued[0], tmp_path))
+    kept, own = (sorted(p.name for p in folder(at).glob("[!.]*")) for at in (rescued[0], tmp_path))
     assert own == kept == ["2", "4", "8", "steps_back.json"]
 
 
@@ -296,4 +296,4 @@ def test_milestones_follow_from_the_step_alone(tmp_path: Path) -> None:
 
 
 def names(place: Path) -> list[str]:
-    return [path.name for path in place.iterdir()]
+    return [path.name for path in place.glob("[!.]*")]

@@ -11,7 +11,7 @@ import pytest
 from jdd import main
 from jdd.data.streamed import sums_of
 from jdd.run import metric_lines, verify
-from jdd.storage import checkpoints, json_files, seals, tree_digests
+from jdd.storage import checkpoints, digest_records, json_files, tree_digests
 from tests.tiny_distilled import make
 
 
@@ -29,7 +29,7 @@ def run(tmp_path):
     make().save(tmp_path / "distilled.npz")
     part = tmp_path / "checkpoints/recover-parts/0.npy"
     part.parent.mkdir()
-    seals.record(part, "arrays", tree_digests.of_arrays({"images": np.ones(9)}))
+    digest_records.record(part, "arrays", tree_digests.of_arrays({"images": np.ones(9)}))
     np.save(part, np.ones(9))
     pixels = np.arange(4 * 48, dtype=np.uint8).reshape(4, 4, 4, 3)
     (tmp_path / "stream-a").mkdir()

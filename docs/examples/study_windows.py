@@ -7,7 +7,7 @@ training once a pass (at), or through all 60 (whole).
 """
 
 # Steps of about the same time in all: docs/methods/ratbptt.md.
-STEPS = {"uniform": 200, "at": 150, "whole": 85}
+STEPS = {"uniform": 200, "at": 150, "whole": 150}
 
 
 def get_study():

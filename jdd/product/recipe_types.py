@@ -43,13 +43,13 @@ TYPES: dict[str, _Type] = {
     **dict.fromkeys(("schema", "seed", "ipc", "steps", "pairs"), WHOLE),
     **dict.fromkeys(
         ("jdd_version", "method", "title", "dataset", "whitening", "selection", "fingerprint",
-         "command", "data_fingerprint", "weights_digest", "task", "wrong_labels"),
+         "command", "data_fingerprint", "weights_digest", "task"),
         TEXT,
     ),
     **dict.fromkeys(("class_names", "captions"), TEXTS),
     **dict.fromkeys(
         ("net", "train", "augment", "normalisation", "labels", "full", "data", "text", "towers",
-         "lora", "objective", "diverged", "probe"),
+         "lora", "objective", "diverged", "probe", "wrong_labels"),
         OBJECT,
     ),
     **dict.fromkeys(("net.name", "augment.name", "augment.strategy", "labels.kind", "labels.store",

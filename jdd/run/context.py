@@ -118,10 +118,14 @@ class RunContext:
             size = cast(PairConfig, self.config).towers.size
             found = _imported(path, self.config.net.name, self.data.shape, size, options)
             notes += found.notes
+        return notes + (self.source.notes if self.source is not self.data else ())
+
+    @property
+    def store_notes(self) -> tuple[str, ...]:
+        """Sentences about the stores of this run's own experts and teachers, for the user."""
         stores = [self.store] if "experts" in stage_names(self.config) else []
         stores += [teacher.store for teacher in self.teachers if teacher.store]
-        notes += tuple(filter(None, (store.note() for store in stores)))
-        return notes + (self.source.notes if self.source is not self.data else ())
+        return tuple(filter(None, (store.note() for store in stores)))
 
     @property
     def _weights(self) -> str:

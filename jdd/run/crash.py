@@ -27,9 +27,9 @@ def line(error: BaseException) -> str:
     words = " ".join(str(error).split())
     found = f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
     path = _write("".join(traceback.format_exception(error)), places)
-    told = f"the traceback is in {path}" if path else "--debug shows the traceback"
+    named = f"the traceback is in {path}" if path else "--debug shows the traceback"
     return (
-        f"unforeseen: {found} ({_place(error)}); {told}; please report it. Checkpoints made so "
+        f"unforeseen: {found} ({_place(error)}); {named}; please report it. Checkpoints made so "
         "far are safe: once the cause is gone, the same command goes on from there"
     )
 

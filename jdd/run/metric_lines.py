@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd.errors import BadInput
-from jdd.storage import regular, seals
+from jdd.storage import digest_records, regular
 from jdd.storage.files import write_text
 
 _SHOWN = 5  # line numbers in a sentence
@@ -36,13 +36,13 @@ def read(path: Path) -> Lines:
     except (OSError, BadInput) as error:
         return Lines([], f"{path} cannot be read ({error}): its lines are left out.")
     known = Counter(_sums(path))
-    sealed = bool(known)
+    recorded = bool(known)
     found, damaged = list[tuple[int, dict[str, Any]]](), list[int]()
     for number, line in enumerate(lines, 1):
         row, digest = _row(line), sum_of(line)
-        if row is None or sealed and not known[digest] and number < len(lines):
+        if row is None or recorded and not known[digest] and number < len(lines):
             damaged.append(number)
-        elif sealed and not known[digest]:  # the last: whole if the process was killed after it
+        elif recorded and not known[digest]:  # the last: whole if the process was killed after it
             (damaged.append(number) if known.total() else found.append((number, row)))
         else:
             found.append((number, row))
@@ -71,7 +71,7 @@ def _note(path: Path, damaged: list[int], missing: int) -> str:
 
 def sum_of(line: str) -> str:
     """Return the digest of a line without its end."""
-    return seals.of_bytes(line.encode())[:_DIGITS]
+    return digest_records.of_bytes(line.encode())[:_DIGITS]
 
 
 def place(path: Path) -> Path:
@@ -98,7 +98,7 @@ def replace(path: Path, lines: Iterable[str]) -> None:
     write_text(place(path), "".join(sum_of(line.rstrip()) + "\n" for line in lines))
 
 
-def seal(path: Path) -> bool:
+def record_digests(path: Path) -> bool:
     """Write the digests of a metrics file that has none; return whether it had none."""
     if _sums(path) or not (lines := path.read_text(encoding="utf-8").splitlines()):
         return False

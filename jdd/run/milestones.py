@@ -50,12 +50,12 @@ class Milestones:
         return next((saved for saved in self.saved() if saved <= step), 0)
 
     def save(self, step: int, carry: Any) -> None:
-        """Save the carry of a milestone, once, and delete older ones than are kept."""
+        """Save the carry of a milestone, once, and delete those older than `keep` allows."""
         if step < FIRST or not self._keep or step in self.saved():
             return
         checkpoints.save(self._directory / str(step), carry)
-        kept = self.saved()
-        self._delete(lambda other: other < kept[-1])
+        remaining = self.saved()
+        self._delete(lambda other: other < remaining[-1])
 
     def restore(self, step: int, like: Any) -> Any:
         """Return the carry of a saved step."""

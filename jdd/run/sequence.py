@@ -51,7 +51,7 @@ def run(
             probe.begin(context)
             workdirs.write_config(context)
             contents.remember(context)
-        for line in (*notes, *context.notes):
+        for line in (*notes, *context.notes, *context.store_notes):
             session.say(line)
         for stage in [s for s in chosen if mode in ("all", s.name)]:
             missing = needed(stage, context, chosen if mode == "all" else [])

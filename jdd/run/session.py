@@ -178,7 +178,7 @@ class Session:
             again = "the same commands go on from the last checkpoint"
             return PeerLost(f"{self.processes.reason}; {again}")
         why = f"interrupted{at and f' {at}'}"
-        if self._signal is None:
+        if self._late and self._signal is None:
             why = f"stopped{at and f' {at}'}, before --max-seconds={self._deadline.seconds:g} ends"
         again = self._options.again
         rest = f"to go on: {again}" if again else "the same command goes on from here"

@@ -16,7 +16,7 @@ from jdd.data.streamed import sums_of
 from jdd.errors import BadInput
 from jdd.interop import safetensors_files
 from jdd.run import metric_lines
-from jdd.storage import checkpoints, files, json_files, npz_files, seals, tree_digests
+from jdd.storage import checkpoints, digest_records, files, json_files, npz_files, tree_digests
 
 WHOLE, ADDED, BARE = "whole", "added", "bare"
 
@@ -81,11 +81,11 @@ def _stored(top: Path) -> Iterator[tuple[Path, Callable[[Path], str]]]:
 
 
 def _item(path: Path) -> str:
-    sealed = not checkpoints.without_digest([path])
+    recorded = not checkpoints.without_digest([path])
     tree = checkpoints.read(path)
-    if not sealed:
-        checkpoints.seal(path, tree)
-    return WHOLE if sealed else ADDED
+    if not recorded:
+        checkpoints.record_digests(path, tree)
+    return WHOLE if recorded else ADDED
 
 
 def _npz(path: Path) -> str:
@@ -95,27 +95,27 @@ def _npz(path: Path) -> str:
 
 def _npy(path: Path) -> str:
     digest = tree_digests.of_arrays({"images": npz_files.read_npy(path, "")})
-    known = seals.known(path, "arrays")
+    known = digest_records.known(path, "arrays")
     if known and digest not in known:
         raise BadInput(str(path), "its arrays are not those written", "")
     if not known:
-        seals.record(path, "arrays", digest)
+        digest_records.record(path, "arrays", digest)
     return WHOLE if known else ADDED
 
 
 def _json(path: Path) -> str:
-    known = seals.known(path, "file")
+    known = digest_records.known(path, "file")
     text = json_files.text(path, "")
     json_files.parse(text, str(path), "")
     if not known:
-        seals.record(path, "file", seals.of_bytes(text.encode()))
+        digest_records.record(path, "file", digest_records.of_bytes(text.encode()))
     return WHOLE if known else ADDED
 
 
 def _lines(path: Path) -> str:
     if note := metric_lines.read(path).note:
         raise BadInput(str(path), note.removeprefix(f"{path}: "), "")
-    return ADDED if metric_lines.seal(path) else WHOLE
+    return ADDED if metric_lines.record_digests(path) else WHOLE
 
 
 def _safetensors(path: Path) -> str:

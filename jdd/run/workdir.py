@@ -154,4 +154,4 @@ def _without_rate(directory: Path, config: Common) -> bool:
 
 def write_config(context: RunContext) -> None:
     """Write the resolved config into the run's directory."""
-    write_text(context.workdir / "config.json", configs.to_json(context.config), seal=True)
+    write_text(context.workdir / "config.json", configs.to_json(context.config), recorded=True)

@@ -31,7 +31,7 @@ from jdd.run.session import Session
 from jdd.stages import distill_estimate, evaluate, phases, plateau, probe, samples, steps_back
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
-from jdd.storage import npz_files, seals, tree_digests
+from jdd.storage import digest_records, npz_files, tree_digests
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
@@ -300,7 +300,7 @@ def _in_parts(
                 context.remember("temporaries", stage, planned)
             folder.mkdir(parents=True, exist_ok=True)
             found = np.asarray(state.variables["images"])
-            seals.record(path, "arrays", tree_digests.of_arrays({"images": found}))
+            digest_records.record(path, "arrays", tree_digests.of_arrays({"images": found}))
             write_atomic(path, partial(_save_array, found))
             shutil.rmtree(context.workdir / "checkpoints" / own, ignore_errors=True)
             last = session.metrics.last(own) or {}
@@ -329,7 +329,7 @@ def _part(path: Path, session: Session) -> np.ndarray | None:
         return None
     try:
         found = npz_files.read_npy(path, "")
-        if seals.fits(path, "arrays", tree_digests.of_arrays({"images": found})):
+        if digest_records.fits(path, "arrays", tree_digests.of_arrays({"images": found})):
             return found
         words = "its arrays are not those written"
     except BadInput as error:

@@ -196,7 +196,7 @@ def _run(context: RunContext, session: Session) -> None:
     if limiting := diagnosis.sentences(seen):  # absent where nothing limits the result
         found["diagnosis"] = limiting
     text = json.dumps(found, indent=2) + "\n"
-    write_text(context.workdir / "result.json", text, seal=True)
+    write_text(context.workdir / "result.json", text, recorded=True)
     html.write(context.workdir)
 
 

@@ -1,6 +1,6 @@
 """Trees of arrays on disk: the only file that imports Orbax.
 
-Each item has a digest of its arrays in its folder (``seals.py``), which is compared on reading.
+Each item has a digest of its arrays in its folder (``digest_records.py``), compared on reading.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.storage import failures, seals, tree_digests
+from jdd.storage import digest_records, failures, tree_digests
 
 Tree = Any
 AGAIN = "delete it, and the same command makes it again"
@@ -103,19 +103,19 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
     stored, where = nested(tree), Path(path).absolute()
     with failures.writing(where.parents[1]):
-        seal(where, stored)
+        record_digests(where, stored)
         with _checkpointer() as writer:
             writer.save(where, args=ocp.args.StandardSave(stored), force=True)
 
 
-def seal(item: Path, stored: dict[str, Any]) -> None:
+def record_digests(item: Path, stored: dict[str, Any]) -> None:
     """Record the digests of an item in its stored form."""
-    place = _sealed(item)
-    seals.record(place, "layout", tree_digests.of_layout(stored))
-    seals.record(place, "arrays", tree_digests.of_arrays(stored))
+    place = _digest_path(item)
+    digest_records.record(place, "layout", tree_digests.of_layout(stored))
+    digest_records.record(place, "arrays", tree_digests.of_arrays(stored))
 
 
-def _sealed(item: Path) -> Path:
+def _digest_path(item: Path) -> Path:
     """Return the path that an item's digests are recorded for: of a step, that of its folder."""
     return item.parent if item.name == _ITEM else item
 
@@ -182,7 +182,9 @@ def _read(
         # The handler's metadata: the reader's own looks for a file one folder above the step.
         stored = reader.handler.metadata(where).tree
         found = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
-        if verify and not seals.fits(_sealed(where), "layout", tree_digests.of_layout(found)):
+        if verify and not digest_records.fits(
+            _digest_path(where), "layout", tree_digests.of_layout(found)
+        ):
             raise Damaged(str(where), "damaged: its shapes are not those written", remedy)
         if wanted is not None:
             _validate(found, wanted, where)
@@ -194,7 +196,7 @@ def _read(
 
 
 def _whole(where: Path, tree: dict[str, Any]) -> bool:
-    known = seals.known(_sealed(where), "arrays")
+    known = digest_records.known(_digest_path(where), "arrays")
     return not known or tree_digests.of_arrays(tree) in known
 
 
@@ -218,7 +220,7 @@ def read(path: str | os.PathLike[str], verify: bool = True, remedy: str = AGAIN)
 
 def without_digest(items: Iterable[Path]) -> int:
     """Return how many of the items at these paths have no digest."""
-    return sum(not seals.known(_sealed(item.absolute()), "arrays") for item in items)
+    return sum(not digest_records.known(_digest_path(item.absolute()), "arrays") for item in items)
 
 
 def latest(directory: str | os.PathLike[str]) -> int | None:
@@ -259,7 +261,7 @@ class Steps:
         with failures.writing(self.directory):
             if step not in self._manager.all_steps():
                 stored = nested(tree)
-                seal(self.directory / str(step), stored)
+                record_digests(self.directory / str(step), stored)
                 self._manager.save(step, args=ocp.args.StandardSave(stored))
 
     def restore(self, step: int, like: Tree, verify: bool = True) -> Tree:

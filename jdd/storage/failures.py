@@ -1,4 +1,4 @@
-"""Disks that fail during a run: recognised in any exception, and told in one line."""
+"""Disks that fail during a run: recognised in any exception, and stated in one line."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jdd.errors import BadInput
-from jdd.storage import failures, seals
+from jdd.storage import digest_records, failures
 
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
 _LINKS = 3  # links to folders on one path: folders that link to each other would multiply
@@ -82,22 +82,22 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     return path
 
 
-def write_text(path: str | os.PathLike[str], text: str, seal: bool = False) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, recorded: bool = False) -> Path:
     """Write UTF-8 text with ``write_atomic``; does nothing if the file has this text already.
 
     Args:
-      seal: record the file's digest (``seals.py``).
+      recorded: record the file's digest (``digest_records.py``).
 
     Raises:
       BadInput: ``path`` cannot be written.
     """
-    encoded, digest = text.encode(), seals.of_bytes(text.encode())
+    encoded, digest = text.encode(), digest_records.of_bytes(text.encode())
     with contextlib.suppress(OSError):
         same = Path(path).read_bytes() == encoded
-        if same and (not seal or digest in seals.known(Path(path), "file")):
+        if same and (not recorded or digest in digest_records.known(Path(path), "file")):
             return Path(path)
-    if seal:
-        seals.record(Path(path), "file", digest)
+    if recorded:
+        digest_records.record(Path(path), "file", digest)
     return write_atomic(path, lambda file: file.write(encoded))
 
 

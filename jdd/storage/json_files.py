@@ -1,6 +1,6 @@
 """JSON objects on disk: the only reader and writer of a run's state in JSON.
 
-A file has a digest next to it (``seals.py``): an edited or damaged one is not used as it is.
+A file has a digest next to it (``digest_records.py``): an edited or damaged one is not used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.storage import regular, seals
+from jdd.storage import digest_records, regular
 from jdd.storage.files import write_text
 
 
@@ -47,9 +47,9 @@ def text(path: Path, remedy: str) -> str:
         data = regular.read_bytes(path)
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror})", remedy) from error
-    if not seals.fits(path, "file", seals.of_bytes(data)):
+    if not digest_records.fits(path, "file", digest_records.of_bytes(data)):
         found = "not as it was written: damaged, or edited since"
-        raise BadInput(str(path), found, f"{remedy}; or delete {path.parent / seals.NAME}")
+        raise BadInput(str(path), found, f"{remedy}; or delete {path.parent / digest_records.NAME}")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -81,4 +81,4 @@ def write(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> Path:
     Raises:
       BadInput: ``path`` cannot be written.
     """
-    return write_text(path, json.dumps(value, indent=indent) + "\n", seal=True)
+    return write_text(path, json.dumps(value, indent=indent) + "\n", recorded=True)

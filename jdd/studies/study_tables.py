@@ -123,8 +123,8 @@ def _figure(table: Table, entry: Entry | None, between: str) -> tuple[str, str]:
     """Return a figure with its spread, and its n unless it is common to all figures."""
     if entry is None:
         return "-", ""
-    if entry.mean is None:
-        return entry.state, ""
+    if entry.mean is None:  # a complete cell that has no such figure, or one without any
+        return "-" if entry.state == "complete" else entry.state, ""
     words = study_metric.shown(entry.metric, entry.mean)
     if entry.std is not None and entry.n > 1:
         words += between + study_metric.shown(entry.metric, entry.std)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import jdd
-from jdd.errors import BadInput
+from jdd.errors import BadInput, StorageError
 from jdd.product import distilled_set, preview
 from jdd.product.distilled_set import DistilledSet
 from tests.tiny_distilled import NAMES, make
@@ -60,7 +60,7 @@ def test_saving_leaves_nothing_half_done(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", torn)
-    with pytest.raises(BadInput, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         make(ipc=3).save(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
@@ -127,7 +127,7 @@ def test_pickled_and_truncated_and_missing_files_are_refused(tmp_path):
         ({"label_kind": np.asarray("soft")}, "hard, probabilities"),
         ({"label_kind": np.asarray("logits")}, r"\[6, 3\]"),
         ({"recipe": np.asarray("{")}, "not JSON"),
-        ({"recipe": np.asarray("[]")}, "not a JSON object"),
+        ({"recipe": np.asarray("[]")}, "no object but list"),
         ({"recipe": np.asarray('{"train": 3}')}, "recipe.train"),
         ({"lr": np.asarray([0.1, 0.2])}, "lr is not one number"),
         ({"lr": np.asarray(np.inf)}, "finite"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jdd.errors import BadInput
+from jdd.errors import BadInput, StorageError
 from jdd.soft_labels import codec
 from jdd.soft_labels.store import LabelStore
 
@@ -179,7 +179,7 @@ def test_a_torn_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", torn)
     for e in (0, 1):
-        with pytest.raises(BadInput, match="No space left"):
+        with pytest.raises(StorageError, match="No space left"):
             store.write(e, *epoch(5))
     assert store.path(0).read_bytes() == before and store.epochs() == 1
     assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["e0000.npz", "labels.json"]

@@ -57,7 +57,7 @@ def record(path: Path, kind: Kind, digest: str) -> None:
 
 
 def known(path: Path, kind: Kind) -> list[str]:
-    """Return the digests recorded for ``path``, the oldest first; none if it was never sealed."""
+    """Return the digests recorded for ``path``, the oldest first; none if it has no record."""
     return [d for k, d, name in _entries(path.parent) if (k, name) == (kind, path.name)]
 
 
