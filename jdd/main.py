@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import shlex
-import signal
 import sys
 import time
 import traceback
@@ -345,9 +344,9 @@ def entry() -> NoReturn:
     output.begin()
     code = 130  # of a signal that arrives outside ``main``
     with crash.threads("--debug" in sys.argv[1:]), contextlib.suppress(KeyboardInterrupt):
-        ended = tuple(number for number in signals.stops() if number != signal.SIGINT)
-        with signals.handled(signals.once(), ended):
-            code = main()
+        signals.begin()
+        code = main()
+    signals.end()
     output.end()
     if code and any(word.startswith("--coordinator") for word in sys.argv[1:]):
         os._exit(code)  # not by JAX's way out, which waits for the processes that are gone

@@ -199,6 +199,13 @@ def test_signals_that_a_scheduler_repeats_change_nothing(tmp_path: Path) -> None
     assert code == 130 and err.count("\n") == 2 and "to go on" in err, err
 
 
+def test_a_signal_while_the_command_leaves_changes_nothing() -> None:
+    late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+    code = late + "from jdd import main; main.entry()"
+    found, _, err = ended([sys.executable, "-c", code, "--mode=nonsense"])
+    assert found == 2 and err.count("\n") == 1
+
+
 def test_below_nohup_a_closed_terminal_changes_nothing(tmp_path: Path) -> None:
     code, err = signalled(tmp_path, [signal.SIGHUP], 0.002, preexec_fn=ignoring)
     assert (code, err) == (0, "") and (tmp_path / "done").exists()

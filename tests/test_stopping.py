@@ -29,7 +29,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 TEACHERS: dict[str, Any] = {
     "net.name": "ConvNetBN", "nets": "ConvNetBN", "squeeze.nets": "ConvNetBN", "squeeze.width": 4,
-    "squeeze.epochs": 1, "squeeze.lr": 0.05, "squeeze.batch": 16, "eval.lr": 0.01,
+    "squeeze.epochs": 8, "squeeze.lr": 0.05, "squeeze.batch": 16, "eval.lr": 0.01,
     "baselines.hard": False, "relabel.bn": "eval",
 }  # fmt: skip
 # Stage: config and the keys that make this stage endless.
@@ -44,8 +44,8 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "squeeze": ("sre2l", TEACHERS | {"squeeze.epochs": LONG}),
     "recover": ("sre2l", TEACHERS | {"steps": LONG}),
     "relabel": ("sre2l", TEACHERS | {"eval.epochs": 30_000}),
-    "quality": ("gaussian", {"quality.epochs": LONG, "quality.images": 40, "quality.k": 3,
-                             "quality.width": 4}),
+    "quality": ("gaussian", {"ipc": 3, "per_class": 2, "steps": 0, "quality.epochs": LONG,
+                             "quality.images": 40, "quality.k": 3, "quality.width": 4}),
     "prior": (toy_generator.__file__, {"prior_steps": LONG, "net.name": "MLP", "nets": "MLP"}),
 }  # fmt: skip
 # Marks the begin of a stage, and is the command line otherwise.

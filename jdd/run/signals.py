@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 Handler = Callable[[int, FrameType | None], None]
+_came: set[int] = set()  # of this process, as handlers are
 
 
 def stops() -> tuple[int, ...]:
@@ -18,12 +19,17 @@ def stops() -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def handled(handler: Handler, numbers: tuple[int, ...] | None = None) -> Iterator[None]:
-    """Give the signals ``numbers``, by default ``stops()``, to ``handler``."""
+def handled(handler: Handler) -> Iterator[None]:
+    """Give the signals ``stops()`` to ``handler``; to the earlier handlers after that."""
+
+    def noted(number: int, frame: FrameType | None) -> None:
+        _came.add(number)
+        handler(number, frame)
+
     before = {}
     with contextlib.suppress(ValueError):  # not the main thread (a notebook server, a test)
-        for number in stops() if numbers is None else numbers:
-            before[number] = signal.signal(number, handler)
+        for number in stops():
+            before[number] = signal.signal(number, noted)
     try:
         yield
     finally:
@@ -32,17 +38,26 @@ def handled(handler: Handler, numbers: tuple[int, ...] | None = None) -> Iterato
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
-def once() -> Handler:
-    """Return a handler that ends a command at the first signal and takes no notice of others.
+def begin() -> None:
+    """End this command at the first SIGTERM or SIGHUP, outside a run, when nothing is to save.
 
-    Before a run and after it, when there is nothing to save. Ctrl-C has Python's own handler.
+    Ctrl-C has Python's own handler.
     """
-    came = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        if not came:
-            came = True
+        if not _came:  # else a run has been stopped by it, and the command is about to leave
+            _came.add(number)
             raise KeyboardInterrupt
 
-    return stop
+    _repeated(stop)
+
+
+def end() -> None:
+    """Take no notice of signals that are repeated while this command leaves with its exit code."""
+    _repeated(signal.SIG_IGN)
+
+
+def _repeated(handler: Handler | signal.Handlers) -> None:
+    for number in stops():
+        if number != signal.SIGINT:
+            signal.signal(number, handler)
