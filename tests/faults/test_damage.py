@@ -167,6 +167,24 @@ def kind(file: Path) -> str:
     return file.name if file.suffix != ".npy" else "finished parts"
 
 
+def test_the_older_checkpoint_leads_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "cache"))
+    for name in ("whole", "damaged"):
+        (tmp_path / name).mkdir()
+        cases.toy(tmp_path / name / "toy.npz")
+    assert call(tmp_path / "whole", "dm", "distill", steps=6)[0] == 0
+    assert call(tmp_path / "damaged", "dm", "distill", steps=4)[0] == 0
+    run = tmp_path / "damaged/run"
+    for file in (run / "checkpoints/distill/4").rglob("d/*"):
+        if file.is_file():
+            damage(file, "flip", random.Random(1))
+    code, out, err = call(tmp_path / "damaged", "dm", "distill", steps=6)
+    assert code == 0 and err == "" and out.count("goes on from step 2") == 1
+    sets = [npz_files.read(tmp_path / n / "run/distilled.npz", "") for n in ("whole", "damaged")]
+    for name in ("images", "labels"):
+        assert sets[0][name].tobytes() == sets[1][name].tobytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_damage_is_never_another_result(case, tmp_path, monkeypatch):
