@@ -170,7 +170,8 @@ def signalled(
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
         light(place, f"time.sleep({wait})"),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, **named,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
+        **{"preexec_fn": heeding, **named},
     )  # fmt: skip
     until = time.monotonic() + 60
     while not (place / "begun").exists():
@@ -180,6 +181,11 @@ def signalled(
         child.send_signal(number)
     _, err = child.communicate(timeout=120)
     return child.returncode, err.decode()
+
+
+def heeding() -> None:
+    """Heed SIGHUP in a child, also where the tests themselves run below nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def ignoring() -> None:
