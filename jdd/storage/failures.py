@@ -29,8 +29,11 @@ _CODE = re.compile(r"os_error_code='(\d+)'")  # in the messages of Orbax's write
 _PATH = re.compile(r'"(/[^"]+)"')
 
 
-def of(error: BaseException) -> StorageError | None:
-    """Return the error of a failing disk behind an exception; None if there is none."""
+def of(error: BaseException, directory: Path | None = None) -> StorageError | None:
+    """Return the error of a failing disk behind an exception; None if there is none.
+
+    ``directory`` is named where the exception names no file.
+    """
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
@@ -39,7 +42,8 @@ def of(error: BaseException) -> StorageError | None:
             return at
         code, where = _code(at)
         if code in _REMEDIES:
-            place = f"{where}: cannot be written" if where else "a file cannot be written"
+            where = where or f"a file{f' in {directory}' if directory else ''}"
+            place = f"{where}: cannot be written"
             return StorageError(f"{place} ({os.strerror(code)}); {_REMEDIES[code]}: {_SAFE}")
         at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
     return None
@@ -89,12 +93,12 @@ def guarded(directory: Path) -> Iterator[None]:
         yield
     except JddError as error:
         if isinstance(error, BadInput):
-            if error.__cause__ is not None and (found := of(error)):
+            if error.__cause__ is not None and (found := of(error, directory)):
                 raise found from error
             present(directory)
         raise
     except Exception as error:
-        if found := of(error):
+        if found := of(error, directory):
             raise found from error
         present(directory)
         error.add_note(f"working directory: {directory}")  # run/crash.py writes there
