@@ -28,10 +28,11 @@ from jdd import data, interop
 from jdd.data import label_noise
 from jdd.data.sources import caption_files
 from jdd.errors import BadInput
-from jdd.product import files
+from jdd.product import files, recipe_types
 from jdd.run import metric_lines
 from jdd.soft_labels.store import LabelStore
 from jdd.storage import json_files, tensors
+from tests.pins.left import ANY
 from tests.test_mutations import mutant
 from tests.tiny_distilled import make
 
@@ -225,6 +226,22 @@ def test_a_recipe_of_wrong_types_is_refused_or_usable(tmp_path):
         except Exception as error:
             raise AssertionError(f"recipe.{'.'.join(place)} = {value!r}: {error!r}") from error
     assert refused > 40
+
+
+def test_recipes_of_every_pinned_method_are_of_the_types():
+    pinned = json.loads((Path(__file__).parents[1] / "pins/pins.json").read_text())
+    recipes = [found["recipe"] for found in _sets(pinned)]
+    assert len(recipes) > 10
+    for recipe in recipes:
+        train = {n: v for n, v in recipe["train"].items() if n != "lr" or v != ANY}
+        recipe_types.validate(recipe | {"train": train}, "pinned")
+
+
+def _sets(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, dict):
+        return []
+    own = [value] if isinstance(value.get("recipe"), dict) else []
+    return own + [found for child in value.values() for found in _sets(child)]
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "9" * 5000, "\ud800", "[]"])
