@@ -289,7 +289,7 @@ def test_a_disk_that_fails_is_recognised(tmp_path: Path) -> None:
         with failures.guarded(tmp_path / "gone"):
             raise FileNotFoundError(errno.ENOENT, "no file", str(tmp_path / "gone" / "x"))
     with pytest.raises(KeyError) as caught, failures.guarded(tmp_path):
-        raise KeyError("nobody foresaw it")
+        raise KeyError("unforeseen")
     assert caught.value.__notes__ == [f"working directory: {tmp_path}"]
 
 

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jax._src import distributed  # the key-value store of the service has no public name
 
 from jdd.errors import BadInput, PeerLost
 
@@ -206,5 +205,7 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
         reason = str(error).strip().partition("\n")[0]
         allowed = "--coordinator=HOST:PORT --processes=N --process=I, or 'auto' inside such a job"
         raise BadInput(f"--coordinator={coordinator}", reason, allowed) from error
+    from jax._src import distributed  # the key-value store of the service has no public name
+
     state = distributed.global_state
     return Processes(jax.process_index(), jax.process_count(), state.client)

@@ -160,7 +160,7 @@ class Store:
     def mend(self, group: int) -> str:
         """Delete a group whose last item is damaged; return a sentence for the user, else ''.
 
-        For nets that are a cache: whoever needs them trains them again.
+        For nets that are a cache: they are trained again where they are needed.
         """
         try:
             if (last := self.epochs(group)) >= 0:

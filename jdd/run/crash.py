@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw: one line for the user, and a file with the traceback."""
+"""Unforeseen errors: one line for the user, and a file with the traceback."""
 
 from __future__ import annotations
 

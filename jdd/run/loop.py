@@ -14,9 +14,9 @@ devices, free memory and versions of jdd and JAX. This holds because
 
 A signal (Ctrl-C, SIGTERM) or divergence saves a checkpoint first, so no step is repeated. After a
 crash or a kill, the steps since the last multiple of ``checkpoint_every`` are repeated, or since
-the last save by ``checkpoint_minutes``. Only the
-keys that the config marks as resumable may change between two starts, ``steps`` among them: a run
-of 100 steps extended to 200 equals a run of 200 from the beginning. Other changes are refused.
+the last save by ``checkpoint_minutes``. Only the keys that the config marks as resumable may change
+between two starts, ``steps`` among them: a run of 100 steps extended to 200 equals a run of 200
+from the beginning. Other changes are refused.
 """
 
 from __future__ import annotations

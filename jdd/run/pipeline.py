@@ -116,7 +116,7 @@ def run(
             return result.finish(probe.applied(context))
         processes = _processes(options)
         lock = locked(directory) if processes.first else contextlib.nullcontext()
-        with _told(processes), lock, failures.guarded(directory):
+        with _others_informed(processes), lock, failures.guarded(directory):
             _validate_holder(context, mode)  # another command may have run in the meantime
             workdirs.validate(directory, context.config)
             return sequence.run(context, chosen, mode, notes, options, processes)
@@ -127,7 +127,7 @@ def _processes(options: Options) -> parallel.Processes:
 
 
 @contextlib.contextmanager
-def _told(processes: parallel.Processes) -> Iterator[None]:
+def _others_informed(processes: parallel.Processes) -> Iterator[None]:
     """Tell the other processes of a run when this one ends before its end."""
     try:
         yield

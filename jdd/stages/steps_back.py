@@ -15,13 +15,15 @@ takes the same ones. Published rows and jdd's own settings are never changed, si
 a failure to reproduce; sets made in parts are not covered.
 
 ``checkpoints/STAGE-milestones/steps_back.json`` is written before anything is deleted: ``taken``
-holds the steps back, ``completed`` the number of those whose outdated checkpoints are deleted.
+holds the steps back, ``completed`` the number of those whose outdated checkpoints are deleted. It
+cannot be made again: the process that makes the seed writes it, and a damaged one is refused.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,6 +42,7 @@ from jdd.run.milestones import Milestones
 from jdd.run.session import Session
 from jdd.schema.common import Common
 from jdd.stages.far_images import far
+from jdd.storage import json_files
 
 FACTOR = 3.0
 # Outer rates of learned variables. A fixed rate of the students is not among them: no earlier state
@@ -100,7 +103,7 @@ class StepsBack:
             "to": to,
             "rates": {name: [rate, rate / FACTOR] for name, rate in rates.items()},
         }
-        context.remember(_file(context, self._seed), "taken", [*taken, found])
+        _write(context, self._seed, "taken", [*taken, found])
         self._log(len(taken), found)
         self._session.say(
             f"{self._stage}: {words.sentence(found)} "
@@ -133,13 +136,12 @@ class StepsBack:
 
     def _complete(self) -> None:
         """Delete the checkpoints after the state that the last step back goes to."""
-        context, file = self._context, _file(self._context, self._seed)
-        taken = _taken(context, self._seed)
-        if context.recall(file).get("completed", 0) == len(taken):
+        context, taken = self._context, _taken(self._context, self._seed)
+        if _read(context, self._seed).get("completed", 0) == len(taken):
             return
         self.milestones().forget_after(int(taken[-1]["to"]))
         shutil.rmtree(context.workdir / "checkpoints" / self._stage, ignore_errors=True)
-        context.remember(file, "completed", len(taken))
+        _write(context, self._seed, "completed", len(taken))
 
     def _log(self, number: int, taken: Mapping[str, Any]) -> None:
         """Write a step back to the metrics, once."""
@@ -161,12 +163,25 @@ def at_rates_in_force(problem: Problem, back: StepsBack | None) -> Problem:
     return problem if back is None else problem._replace(config=back.config)
 
 
-def _file(context: RunContext, seed: int) -> str:
-    return f"{context.stage(seed)}-milestones/steps_back"
+def _file(context: RunContext, seed: int) -> Path:
+    return context.workdir / "checkpoints" / f"{context.stage(seed)}-milestones/steps_back.json"
+
+
+def _read(context: RunContext, seed: int) -> dict[str, Any]:
+    path = _file(context, seed)
+    if not path.exists():
+        return {}
+    return json_files.read(path, "begin the run anew in another --workdir")
+
+
+def _write(context: RunContext, seed: int, key: str, value: Any) -> None:
+    path, known = _file(context, seed), _read(context, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    json_files.write(path, known | {key: value})
 
 
 def _taken(context: RunContext, seed: int) -> list[dict[str, Any]]:
-    return list(context.recall(_file(context, seed)).get("taken", []))
+    return list(_read(context, seed).get("taken", []))
 
 
 def _rates(taken: list[dict[str, Any]]) -> dict[str, float]:

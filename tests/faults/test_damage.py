@@ -121,10 +121,10 @@ def outcome(folder: Path, case: str, file: Path, how: str, wanted: dict[str, Any
 def _remedied(copy: Path, case: str, line: str, wanted: dict[str, Any]) -> str:
     """Delete what a line says to delete, and give the command again."""
     where, _, rest = line.removeprefix("jdd: error: ").partition(": ")
-    told = re.search(r"delete ([^\s,;]+)", rest)
-    if told is None:
+    remedy = re.search(r"delete ([^\s,;]+)", rest)
+    if remedy is None:
         return "one line"
-    path = copy / (where if told[1].rstrip(":") == "it" else told[1])
+    path = copy / (where if remedy[1].rstrip(":") == "it" else remedy[1])
     if path.is_dir():
         shutil.rmtree(path)
     else:
