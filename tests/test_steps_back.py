@@ -15,7 +15,7 @@ import pytest
 
 from jdd import config as configs
 from jdd import methods
-from jdd.errors import Diverged, Interrupted
+from jdd.errors import BadInput, Diverged, Interrupted
 from jdd.methods.base import Method, Problem
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import loop, milestones, pipeline, session
@@ -124,6 +124,23 @@ def test_a_run_goes_on_from_the_milestone_at_a_third_of_the_rate(
             batch = problem.gather(method.sample(0, at))
             carry, _ = update(carry, gradient(carry, batch), jnp.asarray(True))
     np.testing.assert_array_equal(made.images, np.asarray(carry.state.variables["images"]))
+
+
+def test_a_damaged_record_is_refused_not_forgotten(
+    rescued: tuple[Path, dict[str, Any]],
+    toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it the run would go on from its checkpoint at the rates it began with."""
+    bounded(monkeypatch, MOST)
+    place = shutil.copytree(rescued[0], tmp_path / "run")
+    record = folder(place) / "steps_back.json"
+    for damaged in (record.read_text().replace('"to": ', '"to": 1'), "{", "[]"):
+        record.write_text(damaged)
+        with pytest.raises(BadInput, match="steps_back.json") as found:
+            run(toy, place, steps=STEPS + 2)
+        assert "begin the run anew in another --workdir" in str(found.value)
 
 
 def test_an_interrupted_rescue_ends_with_the_same_bits(
