@@ -93,7 +93,7 @@ def labels(
     else:
         matrix = transition(data, classes)
         noisy = corrupted(clean, matrix, data.noise_seed)
-        how = f"{data.noise} noise, seed {data.noise_seed}"
+        how = f"{data.noise} noise{_which(data, classes)}, seed {data.noise_seed}"
     share = float(np.mean(noisy != clean))
     if empty := sorted(set(range(classes)) - set(np.unique(noisy).tolist())):
         left = ", ".join(str(names[c]) for c in empty[:5])
@@ -150,8 +150,9 @@ def empirical(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray
 def _pairs(data: Data, classes: int) -> Mapping[int, int]:
     """Return the class that each class is taken for."""
     if not data.noise_pairs:
-        own = {"cifar10": CIFAR10_PAIRS}
-        return own.get(data.name, {c: (c + 1) % classes for c in range(classes)})
+        if data.name in ("cifar10", "cifar10_jpeg"):
+            return CIFAR10_PAIRS
+        return {c: (c + 1) % classes for c in range(classes)}
     found = {}
     for words in data.noise_pairs.split(","):
         match = re.fullmatch(r"(\d+):(\d+)", words.strip())
@@ -161,6 +162,16 @@ def _pairs(data: Data, classes: int) -> Mapping[int, int]:
             raise BadInput("config.data.noise_pairs", data.noise_pairs, allowed)
         found[pair[0]] = pair[1]
     return found
+
+
+def _which(data: Data, classes: int) -> str:
+    """Return in words what fixes T: the pairs FROM:TO, or the file."""
+    if data.noise == "matrix":
+        return f" of {Path(data.noise_matrix).name}"
+    pairs = _pairs(data, classes) if data.noise == "asymmetric" else {}
+    if len(pairs) == classes and not data.noise_pairs:
+        return " to the next class"
+    return "".join(f"{' ,'[at > 0]}{i}:{j}" for at, (i, j) in enumerate(sorted(pairs.items())))
 
 
 def _matrix(where: str, classes: int) -> np.ndarray:
@@ -174,9 +185,12 @@ def _matrix(where: str, classes: int) -> np.ndarray:
             found = f"{where}: {len(first)} and {len(second)} labels"
             raise BadInput(key, found, "two arrays of the same images")
         return empirical(first, second, classes)
-    matrix = np.asarray(_read(key, path, arrays), np.float64)
+    given = _read(key, path, arrays)
+    allowed = f"{classes} rows of {classes} numbers, or FILE:CLEAN,NOISY of two label arrays"
+    if not _are_numbers(given):
+        raise BadInput(key, f"{where}: an array of {given.dtype}", allowed)
+    matrix = np.asarray(given, np.float64)
     if matrix.shape != (classes, classes) or not np.isfinite(matrix).all():
-        allowed = f"{classes} rows of {classes} numbers, or FILE:CLEAN,NOISY of two label arrays"
         raise BadInput(key, f"{where}: an array {list(matrix.shape)}", allowed)
     if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1, atol=1e-3):
         raise BadInput(
@@ -198,13 +212,22 @@ def _given(where: str, clean: np.ndarray, classes: int) -> tuple[np.ndarray, str
     known = _arrays(key, path, (CLEAN, ORDER)) if path.suffix.lower() == ".npz" else {}
     if CLEAN not in known or np.array_equal(known[CLEAN], clean):
         return noisy, how
-    order = known.get(ORDER, np.zeros(0))
-    whole = sorted(order.tolist()) == list(range(len(clean)))
-    if whole and np.array_equal(known[CLEAN][order], clean):
-        return noisy[order], f"{how}, rows in the order of {ORDER}"
-    differ = float(np.mean(known[CLEAN] != clean)) if len(known[CLEAN]) == len(clean) else 1.0
+    stated, order = known[CLEAN], known.get(ORDER, np.zeros(0))
+    allowed = f"labels in the dataset's order, or with {ORDER} that gives it"
+    if stated.shape != clean.shape:
+        found = f"{where}: its {CLEAN} is an array {list(stated.shape)}"
+        raise BadInput(key, found, f"one label of each of the {len(clean)} training images")
+    if order.ndim == 1 and order.dtype.kind in "iu" and sorted(order) == list(range(len(clean))):
+        if np.array_equal(stated[order], clean):
+            return noisy[order], f"{how}, rows in the order of {ORDER}"
+    differ = float(np.mean(stated != clean))
     found = f"{where}: its {CLEAN} differs from the dataset's labels in {differ:.1%} of the rows"
-    raise BadInput(key, found, f"labels in the dataset's order, or with {ORDER} that gives it")
+    raise BadInput(key, found, allowed)
+
+
+def _are_numbers(found: np.ndarray) -> bool:
+    """Return whether an array has whole numbers or floats, no text, times or complex numbers."""
+    return found.dtype.kind in "iuf"
 
 
 def _split(where: str) -> tuple[Path, str]:
@@ -217,11 +240,10 @@ def _split(where: str) -> tuple[Path, str]:
 
 def _whole(found: np.ndarray, key: str, where: str, classes: int) -> np.ndarray:
     """Return labels as int32 ``[n]``."""
-    numbers = np.issubdtype(found.dtype, np.number) and found.ndim == 1 and len(found)
-    if not numbers or (found != np.floor(found)).any():
-        raise BadInput(
-            key, f"{where}: an array of {found.dtype} {list(found.shape)}", "whole numbers"
-        )
+    flat = _are_numbers(found) and found.ndim == 1 and len(found)
+    if not flat or (found != np.floor(found)).any():
+        shown = f"{where}: an array of {found.dtype} {list(found.shape)}"
+        raise BadInput(key, shown, "whole numbers, one for each image")
     if found.min() < 0 or found.max() >= classes:
         low, high = found.min(), found.max()
         raise BadInput(key, f"{where}: labels from {low:g} to {high:g}", f"0 to {classes - 1}")
@@ -273,12 +295,17 @@ def _table(key: str, path: Path, name: str) -> np.ndarray:
             raise BadInput(
                 key, f"{path}: no column {name!r}", f"one of {', '.join(head) or 'none'}"
             )
+        if len(head) > 1 and not name:
+            raise BadInput(
+                key, f"{path}: no column named", f"{path}:COLUMN, one of {', '.join(head)}"
+            )
         body = rows[1:] if head else rows
         if name:
             body = [[row[head.index(name)]] for row in body]
         found = np.asarray([[float(cell) for cell in row] for row in body])
     except (ValueError, IndexError, OSError) as error:
-        raise BadInput(key, f"{path}: {error}", "rows of numbers, all of one length") from None
+        words = str(error).partition(". The requested")[0]
+        raise BadInput(key, f"{path}: {words}", "rows of numbers, all of one length") from None
     return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
 
 

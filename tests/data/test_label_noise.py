@@ -35,6 +35,24 @@ def test_symmetric_and_asymmetric_rows():
     cifar = Data(name="cifar10", noise="asymmetric", noise_rate=0.5)
     moved = {(i, j) for i, j in np.argwhere(label_noise.transition(cifar, 10) == 0.5) if i != j}
     assert moved == {(9, 1), (2, 0), (3, 5), (5, 3), (4, 7)}
+    lossy = Data(name="cifar10_jpeg", noise="asymmetric", noise_rate=0.5)
+    np.testing.assert_array_equal(*(label_noise.transition(d, 10) for d in (cifar, lossy)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"noise": "symmetric"}, "symmetric noise, seed 0"),
+        ({"noise": "asymmetric"}, "asymmetric noise to the next class, seed 0"),
+        ({"noise": "asymmetric", "noise_pairs": "2:1,0:1"}, "asymmetric noise 0:1,2:1, seed 0"),
+        ({"noise": "asymmetric", "name": "cifar10"}, "asymmetric noise 2:0,3:5,4:7,5:3,9:1, seed"),
+    ],
+)
+def test_the_note_has_what_fixes_the_noise(keys, words):
+    data = Data(**{"name": "digits", "noise_rate": 0.2, **keys})
+    clean = np.arange(1000, dtype=np.int32) % 10
+    _, note = label_noise.labels(data, clean, 10, [str(c) for c in range(10)])
+    assert note.startswith(f"training labels: {words}") and "differ from the dataset's" in note
 
 
 def test_corrupted_labels_have_the_rows_as_frequencies():
@@ -114,17 +132,20 @@ def test_a_matrix_of_a_file_or_of_two_arrays(own, tmp_path):
     ("keys", "words"),
     [
         ({"labels": "none.npz"}, "none.npz does not exist"),
-        ({"labels": "{f}:worse"}, "a.npz: worse; .*one of long, high, half, rows"),
+        ({"labels": "{f}:worse"}, "a.npz: worse; .*one of long, high, half, rows, complex"),
         ({"labels": "{f}:long"}, "5 labels; one of each of the"),
         ({"labels": "{f}:high"}, "labels from 0 to 11; 0 to 9"),
         ({"labels": "{f}:half"}, "float64.*whole numbers"),
+        ({"labels": "{f}:complex"}, "an array of complex128 .*; whole numbers"),
         ({"labels": "{f}"}, "no array named"),
+        ({"labels": "{t}"}, "t.csv: no column named; .*t.csv:COLUMN, one of image, label"),
         ({"labels": "{f}:long", "noise": "symmetric"}, "config.data.noise: symmetric with data.la"),
         ({"noise": "symmetric"}, "config.data.noise_rate: 0 with data.noise=symmetric"),
         ({"noise_rate": 0.4}, "config.data.noise_rate: 0.4 with data.noise=none"),
         ({"noise": "matrix"}, "config.data.noise_matrix: empty with data.noise=matrix"),
         ({"noise": "matrix", "noise_matrix": "{f}:rows"}, "no probabilities"),
         ({"noise": "matrix", "noise_matrix": "{f}:long"}, r"an array \[5\]"),
+        ({"noise": "matrix", "noise_matrix": "{f}:words"}, "an array of <U1; 10 rows of 10"),
         (PAIRED | {"noise_pairs": "3:3"}, "3:3; pairs"),
         (PAIRED | {"noise_pairs": "3-4"}, "3-4; pairs"),
         (PAIRED | {"noise_rate": 1.0, "noise_pairs": "3:4"}, "is left of 3"),
@@ -134,10 +155,34 @@ def test_what_does_not_fit_is_refused(keys, words, tmp_path):
     high = np.arange(1197) % 12
     half = np.full(1197, 0.5)
     file = tmp_path / "a.npz"
-    np.savez(file, long=np.arange(5), high=high, half=half, rows=np.full((10, 10), 0.2))
-    keys = {k: v.format(f=file) if isinstance(v, str) else v for k, v in keys.items()}
+    np.savez(
+        file, long=np.arange(5), high=high, half=half, rows=np.full((10, 10), 0.2),
+        complex=high * 1j, words=np.full((10, 10), "a"),
+    )  # fmt: skip
+    (tmp_path / "t.csv").write_text("image,label\n0,1\n")
+    keys = {
+        k: v.format(f=file, t=tmp_path / "t.csv") if isinstance(v, str) else v
+        for k, v in keys.items()
+    }
     with pytest.raises(BadInput, match=words):
         load({"name": "digits", **keys})
+
+
+@pytest.mark.parametrize(
+    ("stated", "order", "words"),
+    [
+        (np.arange(5), np.arange(30), r"its clean_label is an array \[5\]; one label of each of"),
+        (np.array(3), np.array(3), r"its clean_label is an array \[\]"),
+        (np.zeros((30, 2)), np.arange(30), r"its clean_label is an array \[30, 2\]"),
+        (np.arange(30)[::-1] % 10, np.arange(30)[::-1] * 1.0, "differs .* in 100.0% of the rows"),
+        (np.arange(30)[::-1] % 10, np.arange(5), "differs .* in 100.0% of the rows"),
+    ],
+)
+def test_a_clean_label_of_another_form_is_refused(stated, order, words, tmp_path):
+    clean = np.arange(30, dtype=np.int32) % 10
+    np.savez(tmp_path / "a.npz", y=clean, clean_label=stated, image_order_tfds=order)
+    with pytest.raises(BadInput, match=f"^config.data.labels: .*{words}"):
+        label_noise.labels(asked(labels=f"{tmp_path / 'a.npz'}:y"), clean, 10, ["a"] * 10)
 
 
 def test_pickles_and_damaged_files_are_refused(tmp_path):
