@@ -23,9 +23,9 @@ ONE_OF = ("crop", "scale", "rotate")
 _ORDER = ("pad", "flip", "color", "one", "cutout")
 
 
-def names(strategy: str) -> tuple[str, ...]:
-    """Return the operations of a strategy (``strategy.parse``)."""
-    return parse(strategy, OPS, "config.augment")
+def names(strategy: str, where: str = "config.augment") -> tuple[str, ...]:
+    """Return the operations of a strategy (``strategy.parse``); ``where`` names it in errors."""
+    return parse(strategy, OPS, where)
 
 
 def _chosen(strategy: str) -> str:

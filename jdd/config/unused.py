@@ -19,6 +19,7 @@ from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
 PER_CLASS = ("ipc", "ipc_short")
+_OF_CLASSES = ("experts.balanced", "experts.cutmix", "experts.augment")  # of labelled images alone
 
 
 def unused(spec: Spec) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def unused(spec: Spec) -> tuple[str, ...]:
     if spec.name not in specs.names():
         return ()
     return (() if trained else EXPERTS_ONLY) + (
-        (*PER_CLASS, "experts.balanced") if spec.task == "retrieval" else ()
+        (*PER_CLASS, *_OF_CLASSES) if spec.task == "retrieval" else ()
     )
 
 
@@ -59,7 +60,7 @@ def validate_used(config: Common, given: Collection[str], workdir: Path | None =
             if name in PER_CLASS:
                 found = f"{config.spec.title} makes pairs, as many as config.pairs says"
                 raise BadInput(f"config.{name}", found, "--config.pairs=20 in its place")
-            if name == "experts.balanced" and config.spec.task == "retrieval":
+            if name in _OF_CLASSES and config.spec.task == "retrieval":
                 found = f"{config.spec.title} learns pairs, which have no classes"
                 raise BadInput(f"config.{name}", found, "leave it out")
             found = f"{config.spec.title} trains no experts and does not use it"

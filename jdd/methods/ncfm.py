@@ -9,18 +9,21 @@ functions of psi(A(S_c)) and psi(A(R_c)) at K frequencies t:
                         S <- AdamW step with dL_c/dS
                         psi_t <- SGD step up L_c                    (sampling_net)
     for each class c:   S <- AdamW step with d CE(f(A(S_c); theta_m^trained), c)/dS   (calibration)
-    S <- clip(S, 0, 1);   the rate is halved where mean_c L_c has not fallen for ``plateau`` times
+    S <- clip(S, 0, 1);   the rate is halved where the sum of both, a class's mean, has not fallen
+                          for ``plateau`` iterations
 
 m and l are drawn once an iteration. A step of jdd's loop is one such optimiser step, of one class:
 an iteration has C (1 + calibration) steps, in the order above. So every step of AdamW, which moves
 the images of other classes too, is as published. The images are pixels in [0, 1]; a stored image is
 decoded into factor x factor training images (``augment/formation.py``).
 
-Differs from the authors' code: the nets are trained by jdd's experts stage: at a constant rate,
-with DSA and without CutMix (theirs: steps at 2/3 and 5/6, its own augmentation, CutMix). The last
-features alone are matched, of deep nets too; MMD as the distance is left out. ``factor`` has to
-divide the sides. The sampling net's step is taken at the images, features and noise of the images'
-step. Evaluation reports the last epoch, not the best. ``docs/methods/ncfm.md`` has the rest.
+The nets are those of the experts stage, trained as published: the rate falls after 2/3 and 5/6 of
+the epochs, with the matching augmentation but its cutout, and CutMix.
+
+Differs from the authors' code: the last features alone are matched, of deep nets too; MMD as the
+distance is left out. ``factor`` has to divide the sides. The sampling net does ascend; in their
+code its two gradients cancel. Evaluation reports the last epoch, not the best.
+``docs/methods/ncfm.md`` has the rest.
 """
 
 from __future__ import annotations
@@ -65,8 +68,8 @@ def place(step: int, classes: int, calibration: int) -> Place:
 
 
 class Plateau(NamedTuple):
-    """State of ``plateau``: the direction's state, the step within an iteration, sum and smallest
-    mean of the matching losses, iterations since, and the factor of the rate.
+    """State of ``plateau``: the direction's state, the step within an iteration, sum of its losses
+    and smallest one so far, iterations since, and the factor of the rate.
     """
 
     inner: Tree
@@ -82,9 +85,9 @@ def plateau(
 ) -> optax.GradientTransformationExtraArgs:
     """Return an optimiser whose rate is halved where an iteration's mean loss stops falling.
 
-    x <- x - rate factor d. After an iteration of ``length`` steps its loss is the mean of its first
-    ``classes`` steps; after more than ``patience`` iterations without one below (1 - 1e-4) of the
-    smallest, the factor is halved. A patience of 0 leaves it at 1.
+    x <- x - rate factor d. The loss of an iteration of ``length`` steps is the sum of theirs over
+    the number of classes; after more than ``patience`` iterations without one below (1 - 1e-4) of
+    the smallest, the factor is halved. A patience of 0 leaves it at 1.
     """
 
     def init(params: Tree) -> Plateau:
@@ -97,7 +100,7 @@ def plateau(
     ) -> tuple[Tree, Plateau]:
         found, inner = direction.update(grads, state.inner, params)
         moves = jax.tree.map(lambda d: -rate * state.factor * d, found)
-        total = state.total + jnp.where(state.at < classes, value, 0)
+        total = state.total + value
         mean, ends = total / classes, state.at + 1 == length
         better = mean < state.best * (1 - THRESHOLD)
         bad = jnp.where(better, 0, state.bad + 1)

@@ -33,7 +33,10 @@ from jdd.storage import checkpoints, settings_files
 Tree = Any
 
 # Values of settings that older stores do not name.
-_UNNAMED = {"sam_rho": 0.0, "sam_alpha": 0.0, "balanced": False}
+_UNNAMED = {
+    "sam_rho": 0.0, "sam_alpha": 0.0, "balanced": False, "schedule": "constant", "augment": "",
+    "cutmix": 0.0, "epochs": 0,
+}  # fmt: skip
 
 
 def settings(

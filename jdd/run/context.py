@@ -22,7 +22,7 @@ from jdd.methods.pairs import towers as towers_of
 from jdd.nets import Net
 from jdd.nets.lora import adapted, headed
 from jdd.nets.towers import parts, two_towers
-from jdd.pretrained import imported
+from jdd.pretrained import expert_training, imported
 from jdd.pretrained import store as stores
 from jdd.pretrained.store import Store
 from jdd.pretrained.teachers import Teacher, teachers
@@ -153,7 +153,10 @@ class RunContext:
         )
         if isinstance(self.data, PairDataset):
             return recipe.replace(loss="nce")
-        recipe = recipe if flat else recipe.replace(balanced=False)
+        if flat:
+            recipe = expert_training.recipe(recipe, experts)
+        else:
+            recipe = recipe.replace(balanced=False)
         return recipe if flat and experts.sam_rho else recipe.replace(sam_rho=0.0, sam_alpha=0.0)
 
     def settings(self, group: int, flat: bool = True, net: str = "") -> dict[str, Any]:
@@ -168,6 +171,7 @@ class RunContext:
         # Included only where used, so that older stores stay valid.
         sam = {"sam_rho": recipe.sam_rho, "sam_alpha": recipe.sam_alpha} if recipe.sam_rho else {}
         own_draws = {"balanced": True} if recipe.balanced else {}
+        own_draws |= expert_training.settings(experts) if flat else {}
         made = stores.settings(
             data, net or self.config.net.name, options, experts, group,
             dsa=data.dsa, align_corners=self.config.align_corners,

@@ -244,6 +244,28 @@ class Experts:
         later=True,
         sparse=True,
     )
+    schedule: str = option(
+        "constant",
+        "experts' rate: constant, or times 0.2 after 2/3 and after 5/6 of the epochs (multistep)",
+        choices=("constant", "multistep"),
+        later=True,
+        sparse=True,
+    )
+    augment: str = option(
+        "",
+        "the experts' images are shown by these operations of IDC's kind, several a step, joined "
+        "by '_' ('': by data.dsa, one a step)",
+        later=True,
+        sparse=True,
+    )
+    cutmix: float = option(
+        0.0,
+        "chance that a step of the experts shows its batch with CutMix (0: never)",
+        minimum=0,
+        maximum=1,
+        later=True,
+        sparse=True,
+    )
 
 
 # Keys of ``experts`` that the baseline of the whole training set follows.

@@ -23,7 +23,10 @@ class Config(Common):
         Eval, batch=128, schedule="multistep", milestones=(0.2, 0.4, 0.6, 0.8), gamma=0.5,
         cutmix=0.5,
     )  # fmt: skip
-    experts: Experts = group(Experts, count=20, momentum=0.9, weight_decay=5e-4, batch=128)
+    experts: Experts = group(
+        Experts, count=20, momentum=0.9, weight_decay=5e-4, batch=128, schedule="multistep",
+        augment="color_crop", cutmix=0.5,
+    )  # fmt: skip
     steps: int = like(Common, "steps", help="distillation steps, each of one class (docs)")
     align_corners: bool = like(Common, "align_corners", default=False)
     log_every: int = like(Common, "log_every", default=100)
@@ -44,7 +47,7 @@ class Config(Common):
     optimizer: str = option(AUTO, "outer optimiser of the images", choices=("adamw", "sgd"))
     lr_img: float = option(AUTO, "learning rate of the images, as pixels in [0, 1]", minimum=0)
     img_momentum: float = option(0.5, "optimizer=sgd: momentum", minimum=0, maximum=1)
-    img_decay: float = option(5e-4, "weight decay of the images", minimum=0)
+    img_decay: float = option(AUTO, "weight decay of the images", minimum=0)
     plateau: int = option(
         500, "iterations without a smaller loss, then the rate is halved (0: never)", minimum=0
     )
@@ -60,7 +63,8 @@ class Config(Common):
 
 DEFAULTS = {
     "steps": 400000, "num_freqs": 4096, "sampling_net": False, "optimizer": "adamw",
-    "lr_img": 0.001, "batch_real": 1024, "experts.epochs": 60, "eval.epochs": 2000,
+    "lr_img": 0.001, "img_decay": 5e-4, "batch_real": 1024, "experts.epochs": 60,
+    "eval.epochs": 2000,
 }  # fmt: skip
 
 # First guesses: 100 iterations of 20 steps. Rates were not searched.
@@ -92,7 +96,8 @@ PUBLISHED = {
     ("cifar10", 10):       _row(0.718, 10),
     ("cifar10", 50):       _row(0.774, 10),
     ("cifar100", 1):       _row(0.344, 100),
-    ("cifar100", 10):      _row(0.487, 100, optimizer="sgd", lr_img=0.01),
+    ("cifar100", 10):      _row(
+        0.487, 100, optimizer="sgd", lr_img=0.01, img_decay=0.0),
     ("cifar100", 50):      _row(0.547, 100),
     ("tiny_imagenet", 1):  _row(0.182, 200),
     ("tiny_imagenet", 10): _row(0.268, 200, **{"eval.epochs": 300}),
@@ -103,9 +108,10 @@ PUBLISHED = {
 PROTOCOL = {
     "net.name": "ConvNet", "net.width": 128, "net.norm": "instance", "net.act": "relu",
     "net.pool": "avg", "pix_init": "mix", "factor": 2, "alpha": 0.5, "beta": 0.5,
-    "img_decay": 5e-4, "plateau": 500, "calibration": 1, "augment": "color_crop_cutout",
+    "plateau": 500, "calibration": 1, "augment": "color_crop_cutout",
     "data.zca": "none", "experts.count": 20, "experts.lr": 0.01, "experts.momentum": 0.9,
-    "experts.weight_decay": 5e-4, "experts.batch": 128, "eval.batch": 128, "eval.lr": 0.0,
+    "experts.weight_decay": 5e-4, "experts.batch": 128, "experts.schedule": "multistep",
+    "experts.augment": "color_crop", "experts.cutmix": 0.5, "eval.batch": 128, "eval.lr": 0.0,
     "eval.steps": 0, "eval.cutmix": 0.5,
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from jdd.data import Dataset, Split
 from jdd.data.pairs import PairDataset, PairSplit
 from jdd.nets import Net
 from jdd.parallel import planned
-from jdd.pretrained import train
+from jdd.pretrained import expert_training, train
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
 from jdd.stages.base import Estimate, Stage, pace, scaled, share, timed
@@ -42,9 +42,10 @@ def _run(context: RunContext, session: Session) -> None:
             f"experts: an epoch is one step: experts.batch={batch} takes all {images} training "
             f"images at once; --config.experts.batch={max(1, images // 10)} makes ten or more of it"
         )
+    rates = expert_training.rates(context.recipe(), config.experts, images)
     with locked(context.store.directory, session):
         train.train(
-            context.store, context.net, context.recipe(), config.experts.lr,
+            context.store, context.net, context.recipe(), rates,
             context.source, context.groups,
             config.experts.epochs, config.experts.seed, session, context.devices,
         )  # fmt: skip

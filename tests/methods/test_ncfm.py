@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -17,7 +18,9 @@ from jdd.errors import BadInput
 from jdd.evaluation import train_eval
 from jdd.methods import ncfm
 from jdd.methods.base import Problem
+from jdd.pretrained import expert_training
 from jdd.product.distilled_set import DistilledSet
+from jdd.specs.ncfm import SPEC
 from tests import runs
 
 KEYS = {
@@ -127,18 +130,61 @@ def test_the_optimiser_is_adamw_with_all_images_in_every_step():
     assert float(s.factor) == 1
 
 
-def test_the_rate_is_halved_where_the_mean_matching_loss_stays():
-    # 2 classes, 1 pass of calibration: 4 steps, of which the first two count. Patience 2.
+def test_the_published_rows_are_those_of_the_shipped_configs():
+    row = {key: found["values"] for key, found in SPEC.published.items()}
+    assert row["cifar10", 1]["steps"] == 20000 * 20 and row["cifar10", 1]["img_decay"] == 5e-4
+    sgd = row["cifar100", 10]  # their SGD has no weight decay
+    assert (sgd["optimizer"], sgd["lr_img"], sgd["img_decay"]) == ("sgd", 0.01, 0.0)
+    assert [row["tiny_imagenet", ipc]["eval.epochs"] for ipc in (1, 10, 50)] == [2000, 300, 40]
+
+
+def test_the_rate_is_halved_where_the_loss_of_an_iteration_stays():
+    # 2 classes, 1 pass of calibration: 4 steps, whose sum over 2 counts. Patience 2.
     tx = ncfm.plateau(optax.identity(), 1.0, 2, 4, 2)
     x, losses = {"images": jnp.ones(1)}, [5.0, 4.0, 4.0, 4.5, 3.99999, 3.0, 3.0, 3.0, 3.0]
     state, factors = tx.init(x), []
-    for loss in losses:
-        for own in (loss - 1, loss + 1, 1e3, -1e3):
+    for at, loss in enumerate(losses):
+        matched = loss / (2 + at % 2)  # what calibration adds counts alike
+        for own in (matched - 1, matched + 1, loss - matched - 2, loss - matched + 2):
             moves, state = tx.update(x, state, x, value=jnp.float32(own))
         factors.append(float(state.factor))
         assert float(moves["images"][0]) == -([1.0, *factors][len(factors) - 1])
     # 4.5 and what is smaller by less than 1e-4 are no new minimum: more than 2 in a row halve.
     assert factors == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_the_nets_of_the_pool_are_trained_as_published(made, tmp_path):
+    _, context, _ = made
+    recipe, experts, n = context.recipe(), context.config.experts, context.data.train.size
+    rates = expert_training.rates(recipe, experts, n)
+    assert (recipe.augment, recipe.strategy, recipe.cutmix) == ("idc", "color_crop", 0.5)
+    # Of 3 epochs both steps of the rate, after 2/3 and 5/6 rounded down, come after the second.
+    per_epoch = recipe.steps_per_epoch(n)
+    expected = np.repeat([1, 1, 0.04], per_epoch) * experts.lr
+    np.testing.assert_allclose(rates, expected)
+    long = dataclasses.replace(experts, epochs=10)
+    rates = expert_training.rates(recipe, long, n)[::per_epoch]
+    factors = np.float64([1] * 6 + [0.2] * 2 + [0.04] * 2)
+    np.testing.assert_allclose(rates, factors * long.lr)
+    own = context.settings(2)
+    assert own["schedule"] == "multistep" and own["epochs"] == 3
+    assert (own["augment"], own["cutmix"]) == ("color_crop", 0.5)
+    # The whole training set is trained plainly.
+    plain = context.recipe(flat=False)
+    assert (plain.augment, plain.strategy, plain.cutmix) == ("dsa", "color_cutout", 0.0)
+    assert not {"schedule", "augment", "cutmix", "epochs"} & set(context.settings(1, flat=False))
+
+
+def test_a_pool_trained_by_steps_of_its_rate_is_the_one_of_its_keys(tiny, tmp_path):
+    keys = {k: v for k, v in tiny.items() if k not in UNUSED} | KEYS
+    plain = {"experts.schedule": "constant", "experts.augment": "", "experts.cutmix": 0.0}
+    context = runs.context(keys | plain, tmp_path)
+    experts = context.config.experts
+    assert expert_training.rates(context.recipe(), experts, 60) == experts.lr
+    assert context.recipe() == context.recipe(flat=False)
+    assert not {"schedule", "augment", "cutmix", "epochs"} & set(context.settings(2))
+    with pytest.raises(BadInput, match="^config.experts.augment: unknown operation 'sepia'"):
+        runs.context(keys | {"experts.augment": "color_sepia"}, tmp_path / "b").settings(2)
 
 
 def test_the_sampling_net_ascends(tiny, tmp_path):
