@@ -71,6 +71,15 @@ def _by_protocol(name: str, set_row: tuple[float, float], random: tuple[float, f
     return {"protocol": found | {"rows": rows}}
 
 
+def test_an_unfinished_evaluation_of_a_set_is_called_that(tmp_path: Path) -> None:
+    place = fabricate(tmp_path / "evaluate-a", None)
+    assert "step" in runs.Run("a", runs.gather(place)).reached
+    (place / "checkpoints").mkdir()
+    (place / "checkpoints" / "set.json").write_text("{}")
+    found = runs.Run("a", runs.gather(place))
+    assert found.evaluates and found.reached == "the evaluation of a set"
+
+
 def test_sets_of_a_dataset_are_ranked_by_one_protocol(tmp_path: Path) -> None:
     """Over all IPC; a set by another teacher has a ranking of its own; equal real rows are one."""
     one = {"ConvNet": _score(0.8)}

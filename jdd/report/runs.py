@@ -54,10 +54,17 @@ class Run(NamedTuple):
         return metrics.divergence(self.evidence.rows)
 
     @property
+    def evaluates(self) -> bool:
+        """Return whether the directory is the evaluation of a set that another one made."""
+        return (self.evidence.workdir / "checkpoints" / "set.json").exists()
+
+    @property
     def reached(self) -> str:
         """Return the progress of an unfinished run, in words."""
         if self.diverged:
             return self.diverged
+        if self.evaluates:
+            return "the evaluation of a set"
         made: dict[str, float] = {}
         for row in self.evidence.rows:
             name, step = str(row["stage"]), real(row["step"])
@@ -237,8 +244,7 @@ def _group(kind: tuple[str, str, str], runs: list[Run]) -> Group:
 
 def _made(run: Run) -> dict[str, Any]:
     """Return the config that a run's set was made by; {} for the evaluation of a set."""
-    evaluation = run.evidence.workdir / "checkpoints" / "set.json"
-    return {} if evaluation.exists() else run.evidence.config
+    return {} if run.evaluates else run.evidence.config
 
 
 def _by_value(
