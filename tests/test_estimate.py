@@ -216,7 +216,7 @@ def test_experts_count_every_snapshot(tiny, tmp_path):
     context = runs.context(keys, tmp_path / "run")
     one = sum(x.nbytes for x in jax.tree.leaves(context.net.init(jax.random.key(0))))
     assert 2 * 3 * one <= foretold < 2 * 3 * one + one  # two groups of epochs 0, 1 and 2
+    context.store.create()
     context.store.write(0, 1, jax.vmap(context.net.init)(jax.random.split(jax.random.key(0), 1)))
-    assert (
-        runs.run(keys, tmp_path / "run", "estimate")["experts"]["disk_bytes"] < foretold - 1.5 * one
-    )
+    left = runs.run(keys, tmp_path / "run", "estimate")["experts"]["disk_bytes"]
+    assert 4 * one <= left < 5 * one  # epoch 2 of a group, all three of the other
