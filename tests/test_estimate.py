@@ -204,3 +204,19 @@ def test_a_nets_step_is_timed_once_for_all_its_measurements(tiny, tmp_path, monk
     assert len(calls) == 2  # one of them was ``alone``
     assert found.seconds == pytest.approx(alone * (1 + 1 + 3))  # the set, random draws, the curve
     assert "3 points of the accuracy curve" in found.note
+
+
+def test_experts_count_every_snapshot(tiny, tmp_path):
+    keys = {
+        **tiny, "method": "mtt", "ipc": 1, "steps": 1, "syn_steps": 1, "max_start_epoch": 1,
+        "expert_epochs": 1, "experts.count": 2, "experts.group": 1, "experts.epochs": 2,
+        "net.width": 8, "baselines.random": 0, "baselines.full": False,
+    }  # fmt: skip
+    foretold = runs.run(keys, tmp_path / "run", "estimate")["experts"]["disk_bytes"]
+    context = runs.context(keys, tmp_path / "run")
+    one = sum(x.nbytes for x in jax.tree.leaves(context.net.init(jax.random.key(0))))
+    assert 2 * 3 * one <= foretold < 2 * 3 * one + one  # two groups of epochs 0, 1 and 2
+    context.store.create()
+    context.store.write(0, 1, jax.vmap(context.net.init)(jax.random.split(jax.random.key(0), 1)))
+    left = runs.run(keys, tmp_path / "run", "estimate")["experts"]["disk_bytes"]
+    assert 4 * one <= left < 5 * one  # epoch 2 of a group, all three of the other

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
+from jdd import config
 from jdd.config.helptext import help_text
-from jdd.run import pipeline
+from jdd.run import pipeline, sequence
 from jdd.stages import registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,3 +67,14 @@ def test_no_module_lists_the_stages_again() -> None:
     for path in sorted((ROOT / "jdd").rglob("*.py")):
         if not path.relative_to(ROOT).as_posix().startswith(free):
             assert not several.search(path.read_text(encoding="utf-8")), path
+
+
+def test_stages_that_learn_no_images_have_a_precision_of_their_own() -> None:
+    def of(stage: str, **keys: str) -> str:
+        with sequence.precision(config.load("dim", keys).config, stage):
+            return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+
+    assert {of(stage) for stage in ("experts", "distill", "evaluate")} == {"highest"}
+    keys = {"precision": "high", "train_precision": "default"}
+    assert {of(stage, **keys) for stage in ("distill", "recover", "probe")} == {"high"}
+    assert {of(stage, **keys) for stage in ("experts", "squeeze", "evaluate")} == {"default"}

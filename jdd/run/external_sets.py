@@ -150,7 +150,7 @@ def _measure(
     if measures or protocol.STAGE.on(context) or not full.STAGE.done(context):
         workdirs.writable_cache(context)
     dset = dset.with_recipe(dset.recipe | {"fingerprint": evaluation_id, "seed": config.seed})
-    precision = jax.default_matmul_precision(config.precision)
+    precision = jax.default_matmul_precision(config.train_precision or config.precision)
     with precision, locked(directory), failures.guarded(directory):
         # Another command may have run in the meantime.
         _validate_workdir(directory)

@@ -301,7 +301,8 @@ def _estimate(context: RunContext, chosen: list[Stage], notes: list[str]) -> dic
     if whitening.held(context):
         jobs.insert(0, ("whitening", whitening.estimate))
     for name, estimate in jobs:
-        with guarded("data" if name == "whitening" else name, context.config, context.data):
+        where = "data" if name == "whitening" else name
+        with guarded(where, context.config, context.data), sequence.precision(context.config, name):
             cost = estimate(context)
         total += cost.seconds
         memory, disk = (size(n) if n else "-" for n in (cost.temporaries, cost.disk))

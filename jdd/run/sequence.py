@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+
+import jax
 
 from jdd import config as configs
 from jdd import parallel
@@ -13,6 +16,7 @@ from jdd.run import workdir as workdirs
 from jdd.run.context import RunContext
 from jdd.run.options import Options
 from jdd.run.session import Session
+from jdd.schema.common import Common
 from jdd.stages import contents, distill, evaluate, probe, registry, report
 from jdd.stages.base import Stage, guarded
 
@@ -87,12 +91,10 @@ def _ended(context: RunContext, session: Session, fresh: bool = True) -> dict[st
 def _run_stage(stage: Stage, context: RunContext, session: Session) -> None:
     """Run a stage; of several processes each does its share, or the first does all of it."""
     config, several = context.config, session.processes is not None
-    stepped = {*registry.MAKERS, "probe"}
-    stepped |= {phase.name for phase in configs.phases(config) if phase.kind == "method"}
-    session.profile.begin(stage.name, stage.name in stepped)
+    session.profile.begin(stage.name, stage.name in _stepped(config))
     session.divided = several and stage.name in DIVIDED
     if session.first or session.divided:
-        with guarded(stage.name, config, context.data):
+        with guarded(stage.name, config, context.data), precision(config, stage.name):
             stage.run(context, session)
     session.divided = False
     if not several:
@@ -106,6 +108,21 @@ def _run_stage(stage: Stage, context: RunContext, session: Session) -> None:
             for key in values.keys() - context.recall(name).keys():
                 context.remember(name, key, values[key])
     session.gather()  # all of it is on disk
+
+
+def precision(config: Common, stage: str) -> AbstractContextManager[None]:
+    """Return a context in which matrix products have a stage's precision.
+
+    ``config.precision`` where images are learned, ``config.train_precision`` elsewhere if given.
+    """
+    train = "" if stage in _stepped(config) else config.train_precision
+    return jax.default_matmul_precision(train or config.precision)
+
+
+def _stepped(config: Common) -> set[str]:
+    """Return the names of the stages that learn images or a generator, step by step."""
+    phases = {phase.name for phase in configs.phases(config) if phase.kind == "method"}
+    return {*registry.MAKERS, "probe", *phases}
 
 
 def finished(context: RunContext, chosen: Sequence[Stage]) -> bool:

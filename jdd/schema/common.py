@@ -342,7 +342,7 @@ class Common:
     scores_weight: float = option(0.5, "w of LRS", resumable=True, minimum=0, maximum=1)
     scores_gamma: float = option(0.5, "gamma of ARS", resumable=True, minimum=0, maximum=1)
     experts: Experts = group(Experts)
-    # Execution of the run; apart from precision, nothing here changes its results.
+    # Execution of the run; apart from the precisions, nothing here changes its results.
     log_every: int = option(10, "steps between metrics lines", resumable=True, minimum=1)
     checkpoint_every: int = option(100, "steps between checkpoints", resumable=True, minimum=1)
     checkpoint_minutes: float = option(
@@ -359,6 +359,13 @@ class Common:
         "precision of matrix products on GPU and TPU",
         choices=("default", "high", "highest"),
         resumable=True,
+    )
+    train_precision: str = option(
+        "",
+        "the same for stages that train or ask nets and learn no images (empty: precision)",
+        choices=("", "default", "high", "highest"),
+        resumable=True,
+        sparse=True,
     )
     tensorboard: bool = option(
         False, "write TensorBoard files too (needs jdd[tensorboard])", resumable=True

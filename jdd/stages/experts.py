@@ -116,10 +116,22 @@ def _first(split: Split | PairSplit, count: int) -> tuple[Any, Any]:
 
 def _estimate(context: RunContext) -> Estimate:
     config = context.config
-    left = [g for g in range(context.groups) if context.store.epochs(g) < config.experts.epochs]
+    done = [context.store.epochs(g) for g in range(context.groups)]
+    left = [epochs for epochs in done if epochs < config.experts.epochs]
     found = cost(context, context.store.group, config.experts.epochs, len(left))
+    found = found._replace(disk=found.disk + _snapshots(context, left))
     more = surplus(context)
     return found._replace(note=f"{found.note}; {more}") if more else found
+
+
+def _snapshots(context: RunContext, left: Sequence[int]) -> int:
+    """Return the bytes of all missing snapshots but one of each group, which ``cost`` counts.
+
+    ``left`` has the last epoch that a group has, -1 for none: epoch 0 is a snapshot too.
+    """
+    net = jax.eval_shape(context.net.init, jax.random.key(0))
+    size = context.store.group * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(net))
+    return sum(context.config.experts.epochs - last - 1 for last in left) * size
 
 
 def _done(context: RunContext) -> bool:
