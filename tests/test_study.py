@@ -566,3 +566,11 @@ def test_the_examples_resolve(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     found = study_cells.make(study_file.read(str(path), {}))
     assert len(found) == (21 if path.stem == "study_digits" else len({cell.id for cell in found}))
     assert path.stem not in config.bundled()
+
+
+def test_keys_that_never_change_are_not_in_the_table(tmp_path: Path, fake: Runs) -> None:
+    listed = [{"method": name, "ipc": 1} for name in ("random", "herding")]
+    found = table({"grid": None, "cells": listed, "rows": ["method"]}, tmp_path)
+    assert (found.rows, found.columns) == (("method",), ())
+    alone = table({"grid": None, "cells": listed[:1], "seeds": [0]}, tmp_path / "one")
+    assert (alone.rows, alone.columns) == (("method",), ("ipc",))

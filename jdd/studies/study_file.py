@@ -249,7 +249,8 @@ def _spans(study: Study, found: Mapping[str, Any]) -> tuple[tuple[str, ...], tup
         if (not study.grid or key in study.grid) and all(key in cell for cell in study.listed)
     ]
     several = [key for key, values in study.grid.items() if len(values) > 1]
-    axes = several or list(study.grid) or shared or list(study.axes)
+    varied = [key for key in shared if len({repr(cell[key]) for cell in study.listed}) > 1]
+    axes = several or list(study.grid) or varied or shared or list(study.axes)
     if "columns" not in given:
         rest = [key for key in axes if key not in given.get("rows", ())]
         wanted = rest if "rows" in given else rest[-1:] if len(rest) > 1 else []
