@@ -116,7 +116,8 @@ def precision(config: Common, stage: str) -> AbstractContextManager[None]:
     ``config.precision`` where images are learned, ``config.train_precision`` elsewhere if given.
     """
     train = "" if stage in _stepped(config) else config.train_precision
-    return jax.default_matmul_precision(train or config.precision)
+    made: AbstractContextManager[None] = jax.default_matmul_precision(train or config.precision)
+    return made
 
 
 def _stepped(config: Common) -> set[str]:
