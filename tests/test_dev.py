@@ -127,6 +127,29 @@ def test_xla_is_given_no_flag_that_it_does_not_know(monkeypatch: pytest.MonkeyPa
         exec(programs[0].replace("use_fusion", "have_fusion"), {})
 
 
+def test_a_torn_entry_of_the_shared_cache_is_compiled_again() -> None:
+    cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    shortest = "jax_persistent_cache_min_compile_time_secs"
+
+    def answer() -> float:
+        def torn_entry(x: jax.Array) -> jax.Array:
+            return x * 3 + 1
+
+        return float(jax.jit(torn_entry)(2.0))
+
+    before = getattr(jax.config, shortest)
+    jax.config.update(shortest, 0.0)
+    try:
+        assert answer() == 7
+        (entry,) = cache.glob("jit_torn_entry-*-cache")
+        entry.write_bytes(entry.read_bytes()[:20])
+        assert answer() == 7
+    finally:
+        jax.config.update(shortest, before)
+        for path in cache.glob("jit_torn_entry-*"):
+            path.unlink()
+
+
 def test_dev_py_builds_the_docs_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
     module, ran = dev(), []
 
