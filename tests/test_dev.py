@@ -9,7 +9,9 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +82,7 @@ def test_dev_py_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> N
         return 3 if "mypy" in command else 0
 
     monkeypatch.setattr(module, "set_up", lambda: None)
+    monkeypatch.setattr(module, "quick_flags", list)
     monkeypatch.setattr(module.subprocess, "call", call)
     assert module.main(["test"]) == 3
     assert [step[0] for step in ran] == ["ruff", "ruff", "mypy"]
@@ -89,6 +92,62 @@ def test_dev_py_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> N
     ran.clear()
     assert module.main(["test", "--slow", "--", "-x"]) == 0
     assert ran == [["pytest", "-x"]]
+
+
+@pytest.mark.parametrize("slow", [[], ["--slow"]])
+def test_tests_but_the_slow_ones_compile_quickly(
+    monkeypatch: pytest.MonkeyPatch, slow: list[str]
+) -> None:
+    module, flags = dev(), []
+
+    def call(command: list[str], **options: Any) -> int:
+        flags.append(options["env"].get("XLA_FLAGS"))
+        return 0
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_own=1")
+    monkeypatch.setattr(module, "set_up", lambda: None)
+    monkeypatch.setattr(module, "quick_flags", lambda: ["--xla_a=0", "--xla_b=1"])
+    monkeypatch.setattr(module.subprocess, "call", call)
+    assert module.main(["test", *slow, "--", "-x"]) == 0
+    assert flags == ["--xla_own=1" if slow else "--xla_own=1 --xla_a=0 --xla_b=1"]
+
+
+def test_xla_is_given_no_flag_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, programs = dev(), []
+
+    def call(command: list[str], **options: object) -> int:
+        programs.append(command[2])
+        return len(programs) - 1  # the option is known, then it is not
+
+    monkeypatch.setattr(module.subprocess, "call", call)
+    both = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
+    assert module.quick_flags() == both
+    assert module.quick_flags() == both[:1]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
+        exec(programs[0].replace("use_fusion", "have_fusion"), {})
+
+
+def test_a_torn_entry_of_the_shared_cache_is_compiled_again() -> None:
+    cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    shortest = "jax_persistent_cache_min_compile_time_secs"
+
+    def answer() -> float:
+        def torn_entry(x: jax.Array) -> jax.Array:
+            return x * 3 + 1
+
+        return float(jax.jit(torn_entry)(2.0))
+
+    before = getattr(jax.config, shortest)
+    jax.config.update(shortest, 0.0)
+    try:
+        assert answer() == 7
+        (entry,) = cache.glob("jit_torn_entry-*-cache")
+        entry.write_bytes(entry.read_bytes()[:20])
+        assert answer() == 7
+    finally:
+        jax.config.update(shortest, before)
+        for path in cache.glob("jit_torn_entry-*"):
+            path.unlink()
 
 
 def test_dev_py_builds_the_docs_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
