@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 
 from jdd import config as configs
 from jdd import methods
+from jdd.config import fitting, probing
+from jdd.config.nearest import Size
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
 from jdd.run.context import RunContext
+from jdd.schema.common import Common
 from jdd.stages import phases, probe
 from jdd.stages.probe import Tried
 from jdd.storage import json_files
@@ -40,7 +44,7 @@ def loaded(toy: Path, **more: Any) -> configs.Loaded:
 
 def prepared(toy: Path, place: Path, **more: Any) -> RunContext:
     found = loaded(toy, **more)
-    given = configs.Given(found.explicit)
+    given = found.explicit
     config, _ = configs.resolve(found.config, given=given)
     return pipeline.prepare(config, place, "test", given=given)
 
@@ -52,10 +56,10 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_the_cost_is_at_most_a_tenth_of_the_steps_or_nothing_is_probed() -> None:
     for steps in range(0, 3000, 7):
-        found = probe.plan(steps)
+        found = probing.plan(steps)
         assert found is None or found.calls <= steps // 10 and found.steps >= 2
-    assert probe.plan(99) is None
-    few, many = probe.plan(100), probe.plan(1250)
+    assert probing.plan(99) is None
+    few, many = probing.plan(100), probing.plan(1250)
     assert few is not None and (few.factors, few.steps) == ((1.0, 0.1), 2)
     assert many is not None and (many.factors, many.steps) == ((1.0, 0.1, 10.0, 0.01), 28)
 
@@ -141,7 +145,33 @@ def test_no_probe_where_it_is_off_or_has_nothing_to_choose(
 
 def test_published_and_tuned_settings_are_not_probed(tmp_path: Path) -> None:
     found = configs.load("dm:digits", {"net.width": 4, "ipc": 3})
-    given = configs.Given(found.explicit)
+    given = found.explicit
     config, _ = configs.resolve(found.config, given=given)
     assert pipeline.prepare(config, tmp_path, "test", given=given).probing == ()
     assert "probe" not in json.loads(configs.to_json(config))
+
+
+def test_settings_are_fitted_once_and_a_run_that_is_there_goes_on_with_its_own(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits, taken = fitting.fitted, []
+
+    def counted(config: Common, given: Collection[str], size: Size | None = None) -> Any:
+        found = fits(config, given, size)
+        taken.extend([given] if found is not None else [])
+        return found
+
+    monkeypatch.setattr(fitting, "fitted", counted)
+    pipeline.run(loaded(toy), str(tmp_path), mode="estimate", command="test")
+    out = capsys.readouterr().out
+    # Once for the run, and once without the given keys, to say which of them change something.
+    assert taken == [loaded(toy).given, ()]
+    assert out.startswith("changed from the settings fitted to toy: steps=100 (not ")
+    assert "settings: no published DM row for toy, ipc 1, so the nearest" in out
+    pipeline.run(loaded(toy), str(tmp_path), mode="probe", command="test")
+    taken.clear()
+    capsys.readouterr()
+    pipeline.run(loaded(toy), str(tmp_path), mode="estimate", command="test")
+    out = capsys.readouterr().out
+    assert f"settings: those that the run in {tmp_path} began with" in out
+    assert "so the nearest" not in out and "settings changed" not in out and taken == [()]

@@ -140,7 +140,7 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
     changed = changes(config, list(rates))
     found = []
     for name, rate in rates.items():
-        default = changed.get(name, (rate, rate))[1]
+        default = changed[name].default if name in changed else rate
         usual = isinstance(default, float | int) and 0 < default < rate
         found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
     if {"lr_img", "latent.lr"} & {*keys} and getattr(config, "pix_init", "") == "noise":

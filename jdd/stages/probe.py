@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,8 @@ import optax
 
 from jdd import config as configs
 from jdd import methods, rng
-from jdd.config import fitting
+from jdd.config import probing
+from jdd.config.probing import JUDGED, Plan, plan
 from jdd.methods import latents
 from jdd.methods.base import Method, Problem, State, all_finite
 from jdd.run import loop
@@ -40,25 +41,9 @@ from jdd.stages import distill_estimate, phases
 from jdd.stages.base import Estimate, Stage, pace
 from jdd.stages.far_images import far
 
-FACTORS = (1.0, 0.1, 10.0, 0.01)  # of the row's rate, the first to be kept if there are few steps
-JUDGED = 2  # J
-FEWEST = 2  # K, at least
-SHARE = 10  # the probe takes at most this part of a run's steps
 MARGIN, NOISE = 0.1, 0.02  # of what the best has gained, and of L at the start: no difference
 FAR = 1.0  # distance from [0, 1], in units of that range
 _FILE = "probe"  # checkpoints/probe.json
-
-
-class Plan(NamedTuple):
-    """Factors of the rate, and K, the steps of each candidate."""
-
-    factors: tuple[float, ...]
-    steps: int
-
-    @property
-    def calls(self) -> int:
-        """Gradients in all: K and J of each candidate, and J of the start."""
-        return len(self.factors) * (self.steps + JUDGED) + JUDGED
 
 
 class Tried(NamedTuple):
@@ -67,16 +52,6 @@ class Tried(NamedTuple):
     factor: float
     loss: float
     out: str = ""
-
-
-def plan(steps: int) -> Plan | None:
-    """Return the plan for a run of ``steps`` steps; None if a tenth of them is too few for two."""
-    budget = steps // SHARE
-    for count in range(len(FACTORS), 1, -1):
-        each = (budget - JUDGED) // count - JUDGED
-        if each >= FEWEST:
-            return Plan(FACTORS[:count], each)
-    return None
 
 
 def choose(tried: Sequence[Tried], start: float) -> float:
@@ -94,25 +69,21 @@ def choose(tried: Sequence[Tried], start: float) -> float:
     return min(near, key=lambda factor: (abs(math.log10(factor)), factor))
 
 
-def keys(
-    context: RunContext, given: configs.Given | None, size: configs.Size | None
-) -> tuple[str, ...]:
+def keys(context: RunContext, given: Collection[str], fitted: bool, begun: bool) -> tuple[str, ...]:
     """Return the keys whose rates a run probes; () if it does not.
 
-    A run that is there already does what it began with.
-
     Args:
-      given: keys that are set; None: none is fitted to the data.
-      size: of the loaded data.
+      given: keys that keep their values.
+      fitted: the settings are those of the nearest row.
+      begun: the run is in its directory already, and does what it began with.
     """
-    config = context.config
-    if given is None or not config.probe or latents.given(config):
-        return ()
-    if given.place:
+    if begun and context.config.probe and not latents.given(context.config):
         return tuple(context.recall(_FILE).get("keys", ()))
-    if fitting.fitted(config, given, size) is None or plan(config.steps) is None:
+    if not fitted:
         return ()
-    return tuple(name for name in config.spec.probe if name not in given.names)
+    return tuple(
+        name for name in probing.probed(context.config, context.config.steps) if name not in given
+    )
 
 
 def applied(context: RunContext) -> RunContext:
