@@ -54,14 +54,69 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+BOTH = ("lr_student", "lr_img")
+
+
 def test_the_cost_is_at_most_a_tenth_of_the_steps_or_nothing_is_probed() -> None:
-    for steps in range(0, 3000, 7):
-        found = probing.plan(steps)
-        assert found is None or found.calls <= steps // 10 and found.steps >= 2
-    assert probing.plan(99) is None
-    few, many = probing.plan(100), probing.plan(1250)
+    for keys in (BOTH[1:], BOTH, BOTH[:1]):
+        for steps in range(0, 3000, 7):
+            found = probing.plan(steps, keys)
+            assert found is None or found.calls <= steps // 10
+            assert found is None or keys == BOTH[:1] or found.steps >= 2
+    assert (
+        probing.plan(99, BOTH[1:]) is probing.plan(139, BOTH) is probing.plan(59, BOTH[:1]) is None
+    )
+    assert probing.plan(5000, ()) is None
+    few, many = (probing.plan(steps, BOTH[1:]) for steps in (100, 1250))
     assert few is not None and (few.factors, few.steps) == ((1.0, 0.1), 2)
     assert many is not None and (many.factors, many.steps) == ((1.0, 0.1, 10.0, 0.01), 28)
+    both = probing.plan(312, BOTH)
+    assert both == probing.Plan((1.0, 0.1, 10.0, 0.01), 4, (1.0, 0.1, 10.0)) and both.calls == 30
+
+
+def trajectories(toy: Path, **more: Any) -> configs.Loaded:
+    few = {"experts.count": 5, "experts.group": 5, "syn_steps": 2, "steps": 140}
+    given = {n: v for n, v in KEYS.items() if n != "batch_real"} | few | {"data.path": str(toy)}
+    return configs.load("mtt:toy", given | more)
+
+
+def test_of_trajectory_matching_the_students_rate_is_chosen_at_the_start(
+    toy: Path, tmp_path: Path
+) -> None:
+    for mode in ("experts", "probe"):
+        pipeline.run(trajectories(toy), str(tmp_path), mode=mode, command="test")
+    found = read(tmp_path / "checkpoints" / "probe.json")
+    row, tried = found["row"], found["tried"]
+    assert found["keys"] == [*BOTH] and {*found["chosen"]} == {*BOTH}
+    students = {one["lr_student"]: one["loss"] for one in tried if "lr_student" in one}
+    assert [*students] == [row["lr_student"] * f for f in (1.0, 0.1, 10.0)]
+    assert [one["lr_img"] for one in tried[3:]] == [row["lr_img"] * f for f in (1.0, 0.1)]
+    saved = read(tmp_path / "config.json")
+    assert {name: saved[name] for name in BOTH} == found["chosen"]
+
+    # The same by hand, from methods that begin at these rates.
+    given = trajectories(toy, probe=False, **row)
+    config, _ = configs.resolve(given.config, given=given.given)
+    context = pipeline.prepare(config, tmp_path, "test", given=given.given)
+    for rate, loss in students.items():
+        own = configs.replace(context.config, {"lr_student": rate})
+        problem = phases.problem(context, 0)._replace(config=own)
+        method = methods.make(own, problem)
+        prober = probe._Prober(method, problem, 0, context.devices)
+        assert prober.judge(method.init(0), own.steps) == pytest.approx(loss, rel=1e-5)
+        if rate == found["chosen"]["lr_student"]:
+            state, _ = prober.run(1.0, 2)
+            assert prober.judge(state, own.steps) == pytest.approx(tried[3]["loss"], rel=1e-5)
+
+
+def test_a_given_rate_of_students_is_not_probed_and_neither_is_one_in_few_steps(
+    toy: Path, tmp_path: Path
+) -> None:
+    for more in ({"lr_student": 0.02}, {"steps": 130}):
+        given = trajectories(toy, **more)
+        config, _ = configs.resolve(given.config, given=given.given)
+        context = pipeline.prepare(config, tmp_path, "test", given=given.given)
+        assert context.probing == ("lr_img",)
 
 
 def test_the_smallest_loss_is_chosen_and_of_close_ones_the_row_s_rate() -> None:

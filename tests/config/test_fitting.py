@@ -205,7 +205,7 @@ def test_a_key_given_to_a_typed_config_at_its_default_counts_as_given() -> None:
 
 
 def test_changed_are_keys_without_which_the_run_would_have_another_value() -> None:
-    keys = {"steps": 312, "net__width": 128, "lr_student": 0.01, "pix_init": "noise"}
+    keys = {"steps": 312, "net__width": 128, "lr_lr": 1e-7, "pix_init": "noise"}
     found = loaded("mtt", **keys)
     config, _ = settled(found)
     line = configs.sentence(config, found.explicit, SHAPES)
