@@ -130,7 +130,7 @@ def default_workdir(config: Common, spec: str | Path | None, given: Collection[s
     size = f"pairs{config.pairs}" if isinstance(config, PairConfig) else f"ipc{config.ipc}"
     plain = _path(f"{stem}-{config.data.name}-{size}-s{config.seed}")
     values, keys = flat(config), config.spec.keys
-    fitted = fitting.names(config) if fitting.without_settings(config) else frozenset()
+    fitted = fitting.names(config) if fitting.may_be_fitted(config) else frozenset()
     base = _settled(config, _plain(config, given), given)
     typed = {name: values[name] for name in keys if name in given and values[name] != AUTO}
     differing = {name for name in typed if typed[name] != base[name]}

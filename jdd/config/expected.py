@@ -56,7 +56,7 @@ def expected(loaded: Loaded) -> Expected:
     config, given = loaded.config, flat(loaded.config)
     if not config.data.name:
         return Expected(given, given, "", {})
-    if not fitting.without_settings(config):
+    if not fitting.may_be_fitted(config):
         return Expected(given, resolve_auto(config)[0], "", {})
     size = None if size_of(config.data.name) else _size(config.data)
     fit = fitting.fitted(config, loaded.given, size)

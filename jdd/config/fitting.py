@@ -67,13 +67,23 @@ class Fitted(NamedTuple):
 
 
 def without_settings(config: Common) -> bool:
-    """Return whether neither a paper nor jdd has settings for a config's dataset and IPC."""
+    """Return whether neither a paper nor jdd has settings for a config's dataset and IPC.
+
+    Of pairs jdd's own settings count, which are for any number of them.
+    """
     from jdd.data.catalogue import lookup  # needs NumPy
 
     spec, name = config.spec, config.data.name
+    if isinstance(config, PairConfig):
+        return name not in spec.starts
     facts = lookup(name)
     row = (facts.settings if facts else name, config.ipc)
-    return not (isinstance(config, PairConfig) or row in spec.published or name in spec.starts)
+    return not (row in spec.published or name in spec.starts)
+
+
+def may_be_fitted(config: Common) -> bool:
+    """Return whether settings are fitted to a config's data: images without settings."""
+    return not isinstance(config, PairConfig) and without_settings(config)
 
 
 def names(config: Common) -> frozenset[str]:
@@ -96,7 +106,7 @@ def row_of(config: Common, loaded: Size | None = None) -> tuple[Row, Size] | Non
     if known is not None and (side := config.data.size):
         known = known._replace(shape=(side, side, known.shape[2]))
     size = known or loaded
-    if size is None or not without_settings(config):
+    if size is None or not may_be_fitted(config):
         return None
     row = nearest(config.spec, size, config.ipc, config.net.name)
     return None if row is None else (row, size)

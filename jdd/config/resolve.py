@@ -138,7 +138,7 @@ def resolve(
     names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape), pairs)
     settled, notes = resolve_auto(config, shape, fit)
     unfitted = fit is None and given is not None and size is None
-    unfitted = unfitted and fitting.without_settings(config)
+    unfitted = unfitted and fitting.may_be_fitted(config)
     if unfitted:
         notes = []  # values may be others once the images are loaded, and are validated then
     settled["nets"], notes = names, notes + net_notes

@@ -45,7 +45,7 @@ def as_begun(config: Common, given: Collection[str], workdir: Path) -> Common | 
       BadInput: its config.json is not a config of this version of jdd.
     """
     path = workdir / "config.json"
-    if not path.exists() or not fitting.without_settings(config):
+    if not path.exists() or not fitting.may_be_fitted(config):
         return None
     saved = stored(path, config.spec)
     if saved.method != config.method:
