@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 
 from jdd import config as configs
 from jdd import methods
+from jdd.config import fitting, probing
+from jdd.config.nearest import Size
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import pipeline
 from jdd.run.context import RunContext
+from jdd.schema.common import Common
 from jdd.stages import phases, probe
 from jdd.stages.probe import Tried
 from jdd.storage import json_files
@@ -40,7 +44,7 @@ def loaded(toy: Path, **more: Any) -> configs.Loaded:
 
 def prepared(toy: Path, place: Path, **more: Any) -> RunContext:
     found = loaded(toy, **more)
-    given = configs.Given(found.explicit)
+    given = found.explicit
     config, _ = configs.resolve(found.config, given=given)
     return pipeline.prepare(config, place, "test", given=given)
 
@@ -50,14 +54,69 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+BOTH = ("lr_student", "lr_img")
+
+
 def test_the_cost_is_at_most_a_tenth_of_the_steps_or_nothing_is_probed() -> None:
-    for steps in range(0, 3000, 7):
-        found = probe.plan(steps)
-        assert found is None or found.calls <= steps // 10 and found.steps >= 2
-    assert probe.plan(99) is None
-    few, many = probe.plan(100), probe.plan(1250)
+    for keys in (BOTH[1:], BOTH, BOTH[:1]):
+        for steps in range(0, 3000, 7):
+            found = probing.plan(steps, keys)
+            assert found is None or found.calls <= steps // 10
+            assert found is None or keys == BOTH[:1] or found.steps >= 2
+    assert (
+        probing.plan(99, BOTH[1:]) is probing.plan(139, BOTH) is probing.plan(59, BOTH[:1]) is None
+    )
+    assert probing.plan(5000, ()) is None
+    few, many = (probing.plan(steps, BOTH[1:]) for steps in (100, 1250))
     assert few is not None and (few.factors, few.steps) == ((1.0, 0.1), 2)
     assert many is not None and (many.factors, many.steps) == ((1.0, 0.1, 10.0, 0.01), 28)
+    both = probing.plan(312, BOTH)
+    assert both == probing.Plan((1.0, 0.1, 10.0, 0.01), 4, (1.0, 0.1, 10.0)) and both.calls == 30
+
+
+def trajectories(toy: Path, **more: Any) -> configs.Loaded:
+    few = {"experts.count": 5, "experts.group": 5, "syn_steps": 2, "steps": 140}
+    given = {n: v for n, v in KEYS.items() if n != "batch_real"} | few | {"data.path": str(toy)}
+    return configs.load("mtt:toy", given | more)
+
+
+def test_of_trajectory_matching_the_students_rate_is_chosen_at_the_start(
+    toy: Path, tmp_path: Path
+) -> None:
+    for mode in ("experts", "probe"):
+        pipeline.run(trajectories(toy), str(tmp_path), mode=mode, command="test")
+    found = read(tmp_path / "checkpoints" / "probe.json")
+    row, tried = found["row"], found["tried"]
+    assert found["keys"] == [*BOTH] and {*found["chosen"]} == {*BOTH}
+    students = {one["lr_student"]: one["loss"] for one in tried if "lr_student" in one}
+    assert [*students] == [row["lr_student"] * f for f in (1.0, 0.1, 10.0)]
+    assert [one["lr_img"] for one in tried[3:]] == [row["lr_img"] * f for f in (1.0, 0.1)]
+    saved = read(tmp_path / "config.json")
+    assert {name: saved[name] for name in BOTH} == found["chosen"]
+
+    # The same by hand, from methods that begin at these rates.
+    given = trajectories(toy, probe=False, **row)
+    config, _ = configs.resolve(given.config, given=given.given)
+    context = pipeline.prepare(config, tmp_path, "test", given=given.given)
+    for rate, loss in students.items():
+        own = configs.replace(context.config, {"lr_student": rate})
+        problem = phases.problem(context, 0)._replace(config=own)
+        method = methods.make(own, problem)
+        prober = probe._Prober(method, problem, 0, context.devices)
+        assert prober.judge(method.init(0), own.steps) == pytest.approx(loss, rel=1e-5)
+        if rate == found["chosen"]["lr_student"]:
+            state, _ = prober.run(1.0, 2)
+            assert prober.judge(state, own.steps) == pytest.approx(tried[3]["loss"], rel=1e-5)
+
+
+def test_a_given_rate_of_students_is_not_probed_and_neither_is_one_in_few_steps(
+    toy: Path, tmp_path: Path
+) -> None:
+    for more in ({"lr_student": 0.02}, {"steps": 130}):
+        given = trajectories(toy, **more)
+        config, _ = configs.resolve(given.config, given=given.given)
+        context = pipeline.prepare(config, tmp_path, "test", given=given.given)
+        assert context.probing == ("lr_img",)
 
 
 def test_the_smallest_loss_is_chosen_and_of_close_ones_the_row_s_rate() -> None:
@@ -141,7 +200,33 @@ def test_no_probe_where_it_is_off_or_has_nothing_to_choose(
 
 def test_published_and_tuned_settings_are_not_probed(tmp_path: Path) -> None:
     found = configs.load("dm:digits", {"net.width": 4, "ipc": 3})
-    given = configs.Given(found.explicit)
+    given = found.explicit
     config, _ = configs.resolve(found.config, given=given)
     assert pipeline.prepare(config, tmp_path, "test", given=given).probing == ()
     assert "probe" not in json.loads(configs.to_json(config))
+
+
+def test_settings_are_fitted_once_and_a_run_that_is_there_goes_on_with_its_own(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits, taken = fitting.fitted, []
+
+    def counted(config: Common, given: Collection[str], size: Size | None = None) -> Any:
+        found = fits(config, given, size)
+        taken.extend([given] if found is not None else [])
+        return found
+
+    monkeypatch.setattr(fitting, "fitted", counted)
+    pipeline.run(loaded(toy), str(tmp_path), mode="estimate", command="test")
+    out = capsys.readouterr().out
+    # Once for the run, and once without the given keys, to say which of them change something.
+    assert taken == [loaded(toy).given, ()]
+    assert out.startswith("changed from the settings fitted to toy: steps=100 (not ")
+    assert "settings: no published DM row for toy, ipc 1, so the nearest" in out
+    pipeline.run(loaded(toy), str(tmp_path), mode="probe", command="test")
+    taken.clear()
+    capsys.readouterr()
+    pipeline.run(loaded(toy), str(tmp_path), mode="estimate", command="test")
+    out = capsys.readouterr().out
+    assert f"settings: those that the run in {tmp_path} began with" in out
+    assert "so the nearest" not in out and "settings changed" not in out and taken == [()]

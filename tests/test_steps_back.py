@@ -11,19 +11,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import jdd
 from jdd import config as configs
 from jdd import methods
+from jdd.config import fitting
 from jdd.errors import BadInput, Diverged, Interrupted
-from jdd.methods.base import Method, Problem
+from jdd.methods.base import Method, Problem, State
 from jdd.product.distilled_set import DistilledSet
+from jdd.product.pairs import PairSet
 from jdd.run import loop, milestones, pipeline, session
 from jdd.run.divergence import Cause
 from jdd.run.metrics import read
 from jdd.run.milestones import Milestones
 from jdd.schema.common import Common
 from jdd.stages import phases, steps_back
+from jdd.storage import checkpoints
+from tests.methods.test_pair_methods import TINY
 from tests.pins import cases
 from tests.test_report import Page
 
@@ -314,3 +320,75 @@ def test_milestones_follow_from_the_step_alone(tmp_path: Path) -> None:
 
 def names(place: Path) -> list[str]:
     return [path.name for path in place.glob("[!.]*")]
+
+
+def replaced(item: Path, tree: Any) -> None:
+    """Put another readable tree in the place of a saved one, whose digest stays."""
+    other = item.with_name("other")
+    checkpoints.save(other, tree)
+    shutil.rmtree(item)
+    shutil.move(other, item)
+
+
+def test_verify_files_holds_for_milestones_and_for_the_last_checkpoint(tmp_path: Path) -> None:
+    zeros, ones = ({"x": np.full(400, value, np.float32)} for value in (0, 1))
+    for verify in (True, False):
+        own = Milestones(tmp_path / f"m{verify}", 3, lambda state: None, verify=verify)
+        own.save(8, zeros)
+        replaced(tmp_path / f"m{verify}" / "8", ones)
+        if verify:
+            with pytest.raises(checkpoints.Damaged, match="arrays are not those written"):
+                own.restore(8, zeros)
+        else:
+            np.testing.assert_array_equal(own.restore(8, zeros)["x"], 1)
+
+    method = Method(  # type: ignore[call-arg]
+        init=lambda seed: State({"x": jnp.zeros(400)}, {}), sample=lambda seed, step: {},
+        objective=None, distilled=lambda state, steps: None, optimizer=optax.sgd(1.0),
+    )  # fmt: skip
+    config = configs.load("dm:toy", {"data.path": "x.npz"}).config
+    here = session.Session(tmp_path, progress=False)
+    steps = checkpoints.Steps(tmp_path / "checkpoints" / "distill")
+    carry = loop.start(method, 0)
+    steps.save(3, carry._replace(step=jnp.asarray(3, jnp.int32)))
+    steps.close()
+    moved = carry._replace(state=State({"x": jnp.ones(400)}, {}), step=jnp.asarray(3, jnp.int32))
+    replaced(tmp_path / "checkpoints" / "distill" / "3" / "default", checkpoints.nested(moved))
+    with pytest.raises(checkpoints.Damaged):
+        loop.last(method, config, 0, here, "distill")
+    unchecked = configs.replace(config, {"verify_files": False})
+    state, step = loop.last(method, unchecked, 0, here, "distill")
+    assert step == 3 and float(state.variables["x"].min()) == 1
+    here.metrics.close()
+
+
+def test_pairs_of_your_own_step_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"lr_img": 9.0, "lr_txt": 3.0, "lr_lr": 3e-3}
+    own = configs.load("vl:mine", {"data.path": "x"}).config
+    assert fitting.without_settings(own) and not fitting.may_be_fitted(own)
+    assert not fitting.without_settings(configs.load("vl:digits_captions").config)
+    make = methods.make
+
+    def made(config: Common, problem: Problem) -> Method:
+        low = configs.flat(config)["lr_img"] < rates["lr_img"]
+        return make(config, problem)._replace(valid=lambda state: jnp.asarray(low))
+
+    def pairs(place: Path, mode: str, **more: Any) -> Any:
+        keys = TINY | rates | {"experts.dir": str(tmp_path / "experts")} | more
+        loaded = configs.load("vl:digits_captions", keys)
+        return pipeline.run(loaded, str(place), mode, command="test")
+
+    plain = tmp_path / "plain"
+    pairs(plain, "experts")
+    pairs(plain, "distill", **{name: rate / 3 for name, rate in rates.items()})
+    monkeypatch.setattr(methods, "make", made)
+    monkeypatch.setattr(fitting, "without_settings", lambda config: True)
+    pairs(tmp_path / "own", "distill")
+    (found,) = taken(tmp_path / "own")
+    assert found["rates"] == {name: [rate, rate / 3] for name, rate in rates.items()}
+    assert (found["step"], found["to"]) == (1, 0)
+    one, other = (jdd.load(at / "distilled.npz") for at in (tmp_path / "own", plain))
+    assert isinstance(one, PairSet) and isinstance(other, PairSet)
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.text, other.text)
+    assert one.recipe["steps_back"]["taken"] == [found] and "steps_back" not in other.recipe

@@ -11,7 +11,7 @@ from jdd.config.files import (
     schema,
     stage_names,
 )
-from jdd.config.fitting import Given
+from jdd.config.fitting import row_of
 from jdd.config.nearest import Size
 from jdd.config.resolve import (
     Loaded,
@@ -36,7 +36,6 @@ __all__ = [
     "COMMON",
     "Change",
     "Common",
-    "Given",
     "Key",
     "Loaded",
     "Size",
@@ -66,6 +65,7 @@ __all__ = [
     "section",
     "sentence",
     "resolve_auto",
+    "row_of",
     "stage_names",
     "stored",
     "to_json",

@@ -21,7 +21,7 @@ and what a rule of the method derives. jdd's own settings keep their experts and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from jdd.config.files import stage_names
@@ -30,7 +30,7 @@ from jdd.schema.common import Common
 from jdd.schema.families import ClassMatched
 from jdd.schema.key import AUTO, checked, show
 from jdd.schema.pairs import PairConfig
-from jdd.schema.values import flat
+from jdd.schema.values import build, flat
 
 LENGTHS = ("steps", "vae.steps", "diffusion.steps", "gan_steps", "expansion_end")
 EPOCHS = ("min_start_epoch", "current_max_start_epoch", "max_start_epoch")
@@ -44,13 +44,6 @@ FITTED = (
     *("experts.count", "experts.batch", "experts.lr", "squeeze.batch"),
     *(*_OF_NETS, "squeeze.nets", "squeeze.width"),
 )
-
-
-class Given(NamedTuple):
-    """Names of the keys that keep their values, and the directory whose run had them, if any."""
-
-    names: frozenset[str]
-    place: str = ""
 
 
 class Fitted(NamedTuple):
@@ -68,15 +61,29 @@ class Fitted(NamedTuple):
     note: str
     scale: float
 
+    def applied(self, config: Common) -> Common:
+        """Return a config with these settings."""
+        return build(config.spec, flat(config) | self.replaced)
+
 
 def without_settings(config: Common) -> bool:
-    """Return whether neither a paper nor jdd has settings for a config's dataset and IPC."""
+    """Return whether neither a paper nor jdd has settings for a config's dataset and IPC.
+
+    Of pairs jdd's own settings count, which are for any number of them.
+    """
     from jdd.data.catalogue import lookup  # needs NumPy
 
     spec, name = config.spec, config.data.name
+    if isinstance(config, PairConfig):
+        return name not in spec.starts
     facts = lookup(name)
     row = (facts.settings if facts else name, config.ipc)
-    return not (isinstance(config, PairConfig) or row in spec.published or name in spec.starts)
+    return not (row in spec.published or name in spec.starts)
+
+
+def may_be_fitted(config: Common) -> bool:
+    """Return whether settings are fitted to a config's data: images without settings."""
+    return not isinstance(config, PairConfig) and without_settings(config)
 
 
 def names(config: Common) -> frozenset[str]:
@@ -88,8 +95,8 @@ def names(config: Common) -> frozenset[str]:
     return frozenset(n for n in found if n in spec.keys)
 
 
-def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted | None:
-    """Return the settings of the nearest row for a dataset without its own; None for others.
+def row_of(config: Common, loaded: Size | None = None) -> tuple[Row, Size] | None:
+    """Return the nearest row and the size that it is fitted to; None if no settings are fitted.
 
     Args:
       loaded: the size of a dataset of the user's own; None before it is loaded. A known dataset has
@@ -99,13 +106,25 @@ def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted |
     if known is not None and (side := config.data.size):
         known = known._replace(shape=(side, side, known.shape[2]))
     size = known or loaded
-    if size is None or not without_settings(config):
+    if size is None or not may_be_fitted(config):
         return None
     row = nearest(config.spec, size, config.ipc, config.net.name)
-    if row is None:
+    return None if row is None else (row, size)
+
+
+def fitted(config: Common, given: Collection[str], loaded: Size | None = None) -> Fitted | None:
+    """Return the settings of the nearest row for a dataset without its own; None for others.
+
+    Args:
+      given: names of the keys that keep their values.
+      loaded: as for ``row_of``.
+    """
+    found = row_of(config, loaded)
+    if found is None:
         return None
+    row, size = found
     schema = config.spec.keys
-    taken = _taken(config, row, size, known is not None)
+    taken = _taken(config, row, size, size_of(config.data.name) is not None)
     if _other_net(config, taken, given):
         taken = {name: value for name, value in taken.items() if name not in _OF_NETS}
     share = size.images / row.size.images
@@ -119,21 +138,23 @@ def fitted(config: Common, given: Given, loaded: Size | None = None) -> Fitted |
     anew = {*config.spec.derived} | ({*_OF_NETS} if "net.name" in values else set())
     anew = {name for name in anew if schema[name].auto and not name.startswith("data.")}
     replaced = dict.fromkeys(anew, AUTO) | values
-    replaced = {name: value for name, value in replaced.items() if name not in given.names}
+    replaced = {name: value for name, value in replaced.items() if name not in given}
     changed = {n: (taken.get(n, schema[n].default), v) for n, v in values.items() if n in fit}
     return Fitted(values, replaced, _note(config, given, row, size, changed), scale)
 
 
 def _note(
-    config: Common, given: Given, row: Row, size: Size, changed: Mapping[str, tuple[Any, Any]]
+    config: Common,
+    given: Collection[str],
+    row: Row,
+    size: Size,
+    changed: Mapping[str, tuple[Any, Any]],
 ) -> str:
-    if given.place:
-        return f"settings: those that the run in {given.place} began with"
     kind = "jdd's own settings" if row.tuned else f"the {config.spec.title} row"
     listed = ", ".join(
         f"{name} {show(old)} -> {show(new)}"
         for name, (old, new) in changed.items()
-        if old != new and name not in given.names
+        if old != new and name not in given
     )
     return (
         f"settings: no published {config.spec.title} row for {config.data.name}, ipc {config.ipc}, "
@@ -209,12 +230,14 @@ def scaled(steps: int, scale: float) -> int:
     return max(min(steps, FEWEST), round(scale * steps))
 
 
-def _epochs(values: Mapping[str, Any], own: Mapping[str, Any], given: Given) -> dict[str, int]:
+def _epochs(
+    values: Mapping[str, Any], own: Mapping[str, Any], given: Collection[str]
+) -> dict[str, int]:
     """Return start epochs in order: T- below T+, and T+ at first (0: fixed) between them."""
     if "min_start_epoch" not in values:
         return {}
     low, first, high = (
-        own[name] if name in given.names and own[name] != AUTO else values[name] for name in EPOCHS
+        own[name] if name in given and own[name] != AUTO else values[name] for name in EPOCHS
     )
     low = min(low, high - 1)
     first = min(max(first, low + 1), high) if values[EPOCHS[1]] else 0
@@ -233,7 +256,12 @@ def _batch(batch: int, images: int) -> int:
 
 
 def _experts(
-    config: Common, taken: dict[str, Any], row: Row, images: int, scale: float, given: Given
+    config: Common,
+    taken: dict[str, Any],
+    row: Row,
+    images: int,
+    scale: float,
+    given: Collection[str],
 ) -> dict[str, Any]:
     """Return the number of experts, and batches and rate of nets trained on the real images."""
     found: dict[str, Any] = {}
@@ -246,7 +274,7 @@ def _experts(
     count, lr, batch = (
         taken.get(f"experts.{n}", schema[f"experts.{n}"].default) for n in ("count", "lr", "batch")
     )
-    batch = own["experts.batch"] if "experts.batch" in given.names else _batch(batch, images)
+    batch = own["experts.batch"] if "experts.batch" in given else _batch(batch, images)
     further = min(10.0, max(1.0, _EPOCH / math.ceil(images / batch)))
     groups = max(math.ceil(5 / group), round(scale * count / group))
     found["experts.count"] = min(count, group * groups)
@@ -255,13 +283,15 @@ def _experts(
     return found
 
 
-def _other_net(config: Common, values: Mapping[str, Any], given: Given) -> bool:
+def _other_net(config: Common, values: Mapping[str, Any], given: Collection[str]) -> bool:
     """Return whether the user has given another net than that which ``values`` are of."""
     theirs = values.get("net.name", config.spec.keys["net.name"].default)
-    return "net.name" in given.names and config.net.name != theirs
+    return "net.name" in given and config.net.name != theirs
 
 
-def _nets(config: Common, taken: dict[str, Any], size: Size, given: Given) -> dict[str, Any]:
+def _nets(
+    config: Common, taken: dict[str, Any], size: Size, given: Collection[str]
+) -> dict[str, Any]:
     """Return the nets for few images: those of jdd's settings for digits, or narrower ones."""
     own = config.spec.starts.get("digits", {})
     found: dict[str, Any] = {}
@@ -269,7 +299,7 @@ def _nets(config: Common, taken: dict[str, Any], size: Size, given: Given) -> di
         listed = ["squeeze.nets", "squeeze.width"]
         listed += [] if _other_net(config, own, given) else ["net.name", "net.width"]
         found = {key: own[key] for key in listed if key in own}
-    name = config.net.name if "net.name" in given.names else (taken | found).get("net.name")
+    name = config.net.name if "net.name" in given else (taken | found).get("net.name")
     name = name or config.net.name
     if name in _SCALED and "net.width" not in taken | found and size.images < MEDIUM:
         found["net.width"] = 32 if size.images < SMALL else 64

@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Mapping
 
 from jdd import config as config_lib
+from jdd.config.expected import expected
 from jdd.config.unused import unused
-from jdd.schema.common import COMMON, Common
-from jdd.schema.key import AUTO, Key, allowed, show
+from jdd.schema.common import COMMON
+from jdd.schema.key import Key, allowed
 from jdd.stages.registry import MODES
 
 _FLAGS = {
@@ -55,7 +56,8 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
         width = max(map(len, rows)) + 2
         return "\n".join(f"  {name:<{width}}{words}" for name, words in rows.items())
 
-    config = None if spec is None and not overrides else config_lib.load(spec, overrides).config
+    loaded = None if spec is None and not overrides else config_lib.load(spec, overrides)
+    config = loaded and loaded.config
     own = {phase.name: phase.help for phase in (config_lib.phases(config) if config else ())}
     parts = [
         "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
@@ -67,12 +69,12 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
         "modes:\n" + table(MODES | own),
         "examples:\n" + _EXAMPLES,
     ]
-    if config is None:
+    if loaded is None:
         names = ", ".join(config_lib.bundled())
         text = f"bundled configs: {names}; --config=NAME --help lists the keys of one"
         parts.append(textwrap.fill(text, 100, subsequent_indent="  "))
     else:
-        parts.append(describe(config))
+        parts.append(describe(loaded))
     return "\n\n".join(parts)
 
 
@@ -101,24 +103,25 @@ _HEADINGS = {
 }
 
 
-def describe(config: Common) -> str:
-    """Return every key with its value, meaning and allowed values, for --help."""
-    values = config_lib.flat(config)
-    settled = config_lib.resolve_auto(config)[0] if config.data.name else values
+def describe(loaded: config_lib.Loaded) -> str:
+    """Return every key with its value, meaning and allowed values, for --help.
+
+    Above them stands where the settings come from, if they are fitted to the data.
+    """
+    config, found = loaded.config, expected(loaded)
     idle = unused(config.spec)
     groups: dict[str, list[str]] = {name: [] for name in _HEADINGS}
     for name, key in config.spec.keys.items():
         if name in idle:
             continue
-        value = show(values[name])
-        if values[name] == AUTO != settled[name]:
-            value = f"auto   (here: {show(settled[name])})"
         groups[_group(name, bool(idle))].append(
-            f"  --config.{name}={value}\n"
+            f"  --config.{name}={found.words(name)}\n"
             + textwrap.fill(meaning(key), 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
         )
     titles = {name: title.format(title=config.spec.title) for name, title in _HEADINGS.items()}
-    return "\n\n".join(f"{titles[n]}:\n" + "\n".join(lines) for n, lines in groups.items() if lines)
+    parts = [textwrap.fill(found.note, 100, subsequent_indent="  ")] if found.note else []
+    parts += [f"{titles[n]}:\n" + "\n".join(lines) for n, lines in groups.items() if lines]
+    return "\n\n".join(parts)
 
 
 def _group(name: str, no_experts: bool) -> str:

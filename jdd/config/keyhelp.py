@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdd import specs
+from jdd.config.expected import expected
 from jdd.config.files import unknown_key
-from jdd.config.resolve import load, resolve_auto
+from jdd.config.resolve import load
 from jdd.config.unused import having, validate_used
 from jdd.errors import BadInput
 from jdd.schema.common import FALLBACK
 from jdd.schema.key import AUTO, allowed, checked, show, unknown
-from jdd.schema.values import flat
 from jdd.specs.base import Spec
 
 
@@ -33,11 +33,11 @@ def key_text(name: str, config: str | None, overrides: Mapping[str, str]) -> str
     methods: Sequence[Spec] = having(name)
     here = None
     if config is not None:
-        loaded = load(config, overrides).config
-        validate_used(loaded, [name])
-        methods = [spec for spec in (loaded.spec,) if name in spec.keys]
-        values = resolve_auto(loaded)[0] if loaded.data.name else flat(loaded)
-        here = values.get(name)
+        loaded = load(config, overrides)
+        own = loaded.config.spec
+        validate_used(loaded.config, [name])
+        methods = [own] if name in own.keys else []
+        here = expected(loaded).here(name) if methods else None
     if not methods:
         raise _unknown(name, config, overrides)
     blocks: dict[tuple[str, str], list[Spec]] = {}  # methods that declare it alike
@@ -55,7 +55,7 @@ def key_text(name: str, config: str | None, overrides: Mapping[str, str]) -> str
         lines += [f"  {line}" for line in (*_defaults(name, alike), *_starts(name, alike))]
         parts.append("\n".join(lines))
     if here is not None:
-        parts[0] += f"\n  here: {show(here)}"
+        parts[0] += f"\n  here: {here}"
     if rows := _published(name, methods):
         parts.append("published values:\n" + "\n".join(f"  {row}" for row in rows))
     parts.append(f"set it: --config.{name}=VALUE, or --config=NAME:DATASET,{name}=VALUE")

@@ -7,7 +7,7 @@ all overrides, so that ``mtt.py:cifar10`` with ``ipc=10`` takes the row of IPC 1
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -44,10 +44,10 @@ class Loaded(NamedTuple):
     typed: frozenset[str] = frozenset()
 
     @property
-    def given(self) -> fitting.Given:
+    def given(self) -> frozenset[str]:
         """The explicit keys but those set to 'auto'."""
         values = flat(self.config)
-        return fitting.Given(frozenset(n for n in self.explicit if values.get(n) != AUTO))
+        return frozenset(n for n in self.explicit if values.get(n) != AUTO)
 
 
 def load(
@@ -109,7 +109,7 @@ def resolve(
     config: Common,
     shape: tuple[int, int, int] | None = None,
     absent: bool = False,
-    given: fitting.Given | None = None,
+    given: Collection[str] | None = None,
     size: Size | None = None,
 ) -> tuple[Common, list[str]]:
     """Return ``config`` with every 'auto' replaced, and lines that report the chosen values.
@@ -131,19 +131,16 @@ def resolve(
 
     _validate_dataset(config)
     fit = fitting.fitted(config, given, size) if given is not None else None
-    if fit is not None:
-        config = values.build(config.spec, flat(config) | fit.replaced)
+    config = config if fit is None else fit.applied(config)
     nets: object = config.nets
     words = (config.net.name,) if nets == AUTO else config.nets
     pairs = config.spec.task == "retrieval"
     names, net_notes = groups.chosen(config.net.name, words, _shape(config, shape), pairs)
     settled, notes = resolve_auto(config, shape, fit)
     unfitted = fit is None and given is not None and size is None
-    unfitted = unfitted and fitting.without_settings(config)
+    unfitted = unfitted and fitting.may_be_fitted(config)
     if unfitted:
         notes = []  # values may be others once the images are loaded, and are validated then
-    if fit is not None and given is not None and given.place:
-        notes = [fit.note]  # not the values of the row
     settled["nets"], notes = names, notes + net_notes
     if settled["data.source"] in ("npz", "folder") and not config.data.path and not absent:
         found = f"empty, and {config.data.name} comes from a {settled['data.source']} source"
@@ -174,7 +171,8 @@ def resolve_auto(
     known["nets"] = (config.net.name,)
     known["data.source"] = source_of(config.data.name, config.data.source, config.data.path)
     row = {name: checked(name, value, spec.keys) for name, value in row.items()}
-    defaults = {} if fit is None else dict(spec.defaults)  # of keys that the row has not
+    defaults = {} if fit is None else spec.defaults  # of keys that the row has not
+    defaults = {name: checked(name, value, spec.keys) for name, value in defaults.items()}
     for name, value in (FALLBACK | defaults | known | row).items():
         if settled.get(name) == AUTO and name not in spec.derived:
             settled[name] = value
@@ -189,7 +187,7 @@ def resolve_auto(
         if settled[name] != value
     ]
     notes = [f"{note}: " + ", ".join(f"{name}={show(value)}" for name, value in row.items())]
-    if differing:
+    if differing and fit is None:  # of fitted ones see ``config.changes.sentence``
         notes.append("settings changed from these: " + ", ".join(differing))
     return settled, notes
 

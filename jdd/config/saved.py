@@ -32,29 +32,26 @@ def of_run(directory: Path, overrides: Mapping[str, Any]) -> Loaded:
     return Loaded(config, given, config.method, typed=given)
 
 
-def as_begun(config: Common, given: Collection[str], workdir: Path) -> tuple[Common, fitting.Given]:
-    """Return ``config`` with the fitted settings of the run in ``workdir``, if there is one.
+def as_begun(config: Common, given: Collection[str], workdir: Path) -> Common | None:
+    """Return ``config`` with the fitted settings of the run in ``workdir``; None if none is there.
 
-    A run goes on with the settings that it began with, whatever the nearest row is now.
+    A run goes on with the settings that it began with, whatever the nearest row is now: nothing is
+    fitted to it any more.
 
     Args:
       given: keys that keep their values.
 
-    Returns:
-      The config, and the keys that keep their values from here on.
-
     Raises:
       BadInput: its config.json is not a config of this version of jdd.
     """
-    own, path = frozenset(given), workdir / "config.json"
-    if not path.exists() or not fitting.without_settings(config):
-        return config, fitting.Given(own)
+    path = workdir / "config.json"
+    if not path.exists() or not fitting.may_be_fitted(config):
+        return None
     saved = stored(path, config.spec)
     if saved.method != config.method:
-        return config, fitting.Given(own)
+        return None
     old = flat(saved)
-    begun = {name: old[name] for name in fitting.names(config) - own if name in old}
-    return replace(config, begun), fitting.Given(own | {*begun}, str(workdir))
+    return replace(config, {name: old[name] for name in fitting.names(config) - {*given}})
 
 
 def command_of(directory: Path) -> str:

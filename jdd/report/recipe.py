@@ -63,17 +63,25 @@ def _wrong(found: Mapping[str, Any]) -> str:
     return f"{counts.get('count')} of {counts.get('of')} of the chosen images" if counts else ""
 
 
+STUDENT = "lr_student"  # probed at the images of step 0
+
+
 def _probed(found: Mapping[str, Any]) -> str:
     """Return in words the rates that the run chose by a few steps at several, and the row's."""
     probe = mapping(found, "probe")
     row = mapping(probe, "row")
     chosen = {name: real(value) for name, value in mapping(probe, "chosen").items()}
     known = {name: value for name, value in chosen.items() if value is not None}
-    words = [
-        f"{name} {number(rate)}, by {value(probe, 'steps')} steps at each of "
-        f"{len(probe.get('tried') or [])} rates (the nearest row's: {value(row, name)})"
-        for name, rate in known.items()
-    ]
+    listed = probe.get("tried")
+    tried = [one for one in listed if isinstance(one, Mapping)] if listed else []
+    words = []
+    for name, rate in known.items():
+        by = "the loss at the start" if name == STUDENT else f"{value(probe, 'steps')} steps"
+        count = sum(name in one for one in tried)
+        words.append(
+            f"{name} {number(rate)}, by {by} at each of {count} rates "
+            f"(the nearest row's: {value(row, name)})"
+        )
     return "; ".join(words)
 
 

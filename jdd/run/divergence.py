@@ -96,7 +96,7 @@ def cause(method: Method, config: Common, seed: int, carry: Tree, result: Tree) 
 def _of_loss(config: Common, loss: float, state: State) -> Cause:
     """Return the cause of a loss that is not finite."""
     if not hasattr(config, "unroll"):
-        rates = ("lr_img", "lr_y", "lr_label", "match.lr", "gan.lr")
+        rates = ("lr_img", "lr_txt", "lr_y", "lr_label", "match.lr", "gan.lr")
         return Cause(f"the loss became {loss}", rates)
     keys, at = ("lr_student", *(key for name in state.variables for key in _of(name)[1])), ","
     learned, first = state.variables.get("lr"), getattr(config, "lr_student", None)
@@ -140,7 +140,7 @@ def remedies(config: Common, keys: tuple[str, ...] = _RATES) -> list[str]:
     changed = changes(config, list(rates))
     found = []
     for name, rate in rates.items():
-        default = changed.get(name, (rate, rate))[1]
+        default = changed[name].default if name in changed else rate
         usual = isinstance(default, float | int) and 0 < default < rate
         found.append(f"--config.{name}={default if usual else rate / 10:.3g}")
     if {"lr_img", "latent.lr"} & {*keys} and getattr(config, "pix_init", "") == "noise":

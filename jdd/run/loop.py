@@ -150,10 +150,12 @@ def _fold(stream: jax.Array, step: jax.Array, items: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(items)
 
 
-def last(method: Method, seed: int, session: Session, stage: str) -> tuple[State, int]:
+def last(
+    method: Method, config: Common, seed: int, session: Session, stage: str
+) -> tuple[State, int]:
     """Return the newest checkpointed state of a stage and its step."""
     steps = checkpoints.Steps(session.workdir / "checkpoints" / stage)
-    found = steps.newest(start(method, seed))
+    found = steps.newest(start(method, seed), config.verify_files, session.warn)
     steps.close()
     if found is None:
         raise FileNotFoundError(f"no checkpoint in {steps.directory}")

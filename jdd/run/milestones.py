@@ -23,14 +23,22 @@ FIRST = 16  # the first step that is saved
 class Milestones:
     """The milestones of one stage, the newest ``keep`` of them on disk.
 
+    With ``verify``, one that is read is compared with its digest.
+
     Attributes:
       base: the milestone that the run went back to last, from which it goes on; 0: step 0.
     """
 
     def __init__(
-        self, directory: Path, keep: int, fault: Callable[[State], Cause | None], base: int = 0
+        self,
+        directory: Path,
+        keep: int,
+        fault: Callable[[State], Cause | None],
+        base: int = 0,
+        verify: bool = True,
     ):
         self._directory, self._keep, self._fault, self.base = directory, keep, fault, base
+        self._verify = verify
 
     def due(self, step: int) -> bool:
         """Return whether a step is a milestone."""
@@ -60,7 +68,7 @@ class Milestones:
     def restore(self, step: int, like: Any) -> Any:
         """Return the carry of a saved step."""
         remedy = "begin the run anew in another --workdir"  # what follows was made from it
-        return checkpoints.restore(self._directory / str(step), like, remedy=remedy)
+        return checkpoints.restore(self._directory / str(step), like, self._verify, remedy)
 
     def forget_after(self, step: int) -> None:
         """Delete the milestones after ``step``, which are of rates no longer in force."""

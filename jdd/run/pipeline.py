@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,19 +87,20 @@ def run(
     if set_path is not None:
         return external_sets.run(loaded, set_path, workdir, command, options)
     absent = mode == "estimate" and data.absent(loaded.config.data)
-    given = loaded.given
+    given: frozenset[str] | None = loaded.given
     config, notes = configs.resolve(loaded.config, absent=absent, given=given)
     place = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
     directory = Path(place)
-    if line := configs.sentence(config, loaded.explicit):
-        notes = [line, *notes]
     config = configs.as_saved(config, loaded.explicit, directory)
-    config, given = configs.as_begun(config, given.names, directory)
+    if (begun := configs.as_begun(config, loaded.given, directory)) is not None:
+        config, notes, given = begun, [], None
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):
-            fit = mode != "estimate"
-            context = prepare(config, directory, command, notes, absent, fit, given)
+            fit, old = mode != "estimate", begun is not None
+            context = prepare(config, directory, command, notes, absent, fit, given, old)
+        if line := configs.sentence(context.config, loaded.explicit, _size(context.data)):
+            notes = [line, *notes]
         workdirs.validate(directory, context.config)
         chosen = _with_probe(context, stages(context.config))
         _validate_mode(mode, chosen)
@@ -151,23 +152,28 @@ def prepare(
     notes: list[str] | None = None,
     absent: bool = False,
     fit: bool = True,
-    given: configs.Given | None = None,
+    given: Collection[str] | None = None,
+    begun: bool = False,
 ) -> RunContext:
     """Load the data and run all checks that would otherwise fail later, inside a stage.
 
     Values resolved from the data are added to ``notes``. ``absent`` uses a placeholder for the
     data, and ``fit=False`` leaves the whitening unfitted: both suffice to estimate a run's cost.
     With ``given``, the keys that are set, the others are fitted to data without own settings.
+    ``begun``: ``config`` has the settings that the run in ``directory`` began with.
     """
     loaded: data.Dataset | pairs.PairDataset
-    size = None
     if config.spec.task == "retrieval":
         paired = cast(PairConfig, config)
         loaded = pairs.load(paired.data, paired.text)
     else:
         loaded = data.placeholder(config.data) if absent else data.load(config.data, fit)
-        size = configs.Size(loaded.shape, loaded.classes, loaded.train.size)
+    size = _size(loaded)
+    fitted = given is not None and configs.row_of(config, size) is not None
     config, added = configs.resolve(config, loaded.shape, absent, given, size)
+    if begun:
+        added = [line for line in added if not line.startswith("settings")]
+        added = [f"settings: those that the run in {directory} began with", *added]
     if notes is not None:
         notes += [line for line in added if line not in notes]
     if config.spec.validate_data:
@@ -181,7 +187,7 @@ def prepare(
     else:
         context = RunContext(config, loaded, directory, command, data.origin(config, loaded, fit))
         _validate_classes(config, loaded)
-        context.probing = probe.keys(context, given, size)
+        context.probing = probe.keys(context, given or (), fitted, begun)
     if fit and not absent and not workdirs.holds_external_set(directory):
         distill.validate_begun(context)  # refused before anything is written
     for name in config.nets:
@@ -195,6 +201,13 @@ def prepare(
         classifier.validate(context)
     protocol.validate_nets(context)
     return context
+
+
+def _size(loaded: data.Dataset | pairs.PairDataset) -> configs.Size | None:
+    """Return what settings are fitted to; None of pairs, to which none are."""
+    if isinstance(loaded, pairs.PairDataset):
+        return None
+    return configs.Size(loaded.shape, loaded.classes, loaded.train.size)
 
 
 def _validate_pairs(config: PairConfig, loaded: pairs.PairDataset) -> None:

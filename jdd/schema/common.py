@@ -297,8 +297,9 @@ class Common:
     steps: int = option(AUTO, "distillation steps (outer iterations)", resumable=True, minimum=0)
     probe: bool = option(
         True,
-        "where no settings are published for the data and IPC: the images' rate is chosen by a few "
-        "steps at several rates, on training data, at most a tenth of the run (docs/data.md)",
+        "where no settings are published for the data and IPC: the images' rate, and that of MTT's "
+        "students, are chosen by a few steps at several rates, on training data, at most a tenth "
+        "of the run (docs/data.md)",
         later=True,
         sparse=True,
     )

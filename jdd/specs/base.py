@@ -60,8 +60,9 @@ class Spec:
         method's own; or a function of the values that returns them.
       after_phases: keys, or prefixes ending in '.', that only the method itself reads, after its
         phases: in no phase's identity.
-      probe: keys of the rates of outer SGD that a run without published settings chooses by a few
-        steps at several of them (``stages/probe.py``).
+      probe: keys of rates that a run without published settings chooses by a few steps at several
+        of them (``stages/probe.py``): that of the images' outer SGD, and ``lr_student``, at which
+        the learned variable ``lr`` starts.
       generators: architectures of the generators that it makes and jdd does not have
         (``nets/generators.py``): name -> ``(shape, classes, latent, **options) -> Generator``, a
         function or "module:function".

@@ -126,7 +126,7 @@ def validate(values: Values) -> None:
 SPEC = Spec(
     name="datm",
     make="jdd.methods.datm:make",
-    probe=("lr_img",),
+    probe=("lr_student", "lr_img"),
     title="DATM",
     config=Config,
     protocol=PROTOCOL,

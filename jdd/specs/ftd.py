@@ -72,7 +72,7 @@ def validate(values: Values) -> None:
 SPEC = Spec(
     name="ftd",
     make="jdd.methods.ftd:make",
-    probe=("lr_img",),
+    probe=("lr_student", "lr_img"),
     title="FTD",
     config=Config,
     protocol=PROTOCOL,

@@ -199,7 +199,7 @@ def validate_data(values: Values, data: Dataset) -> None:
 SPEC = Spec(
     name="mtt",
     make="jdd.methods.mtt:make",
-    probe=("lr_img",),
+    probe=("lr_student", "lr_img"),
     title="MTT",
     config=Config,
     protocol=PROTOCOL,

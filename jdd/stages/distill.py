@@ -260,14 +260,14 @@ def _at_once(
             if back is not None and back.take(error):
                 continue
             last = back.last_good(method, error) if back is not None else None
-            last_good, steps = last or loop.last(method, seed, session, stage)
+            last_good, steps = last or loop.last(method, own.config, seed, session, stage)
             found = _complete(context, method, last_good, steps, seed)
             row = session.metrics.last(stage) or {}
             record = {"step": row.get("step"), "cause": row.get("diverged")}
             _save(context, found.with_recipe(found.recipe | {"diverged": record}), seed, session)
             raise (error if back is None else back.ended(error)) from None
         except Interrupted:
-            state, steps = loop.last(method, seed, session, stage)
+            state, steps = loop.last(method, own.config, seed, session, stage)
             if steps:
                 _Unfinished(context, method, seed).save(state, steps)
             raise

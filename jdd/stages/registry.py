@@ -63,7 +63,7 @@ STAGES: tuple[Entry, ...] = (
     ),
     Entry(
         name="probe",
-        help="data without published settings: a few steps at several rates of the images",
+        help="data without published settings: a few steps at several rates",
         module="jdd.stages.probe:STAGE",
         makes="rates",
         inputs=("experts",),

@@ -6,13 +6,15 @@ Where neither a paper nor jdd has settings for the data and IPC, a divergence is
     1. the run goes back to the last milestone (``run/milestones.py``) at most half way to the step
        that diverged; the last time, and where there is no such milestone, to step 0;
     2. the rates of learned variables that the cause names are divided by ``FACTOR``: of images or
-       latents, of labels, and of learned student rates. A learned rate that fell to 0 or below
-       names its own rate alone.
+       latents, of labels, of text vectors and similarities of pairs, and of learned student rates.
+       A learned rate that fell to 0 or below names its own rate alone.
 
 Then the run is one at the new rates from that state on. A run that diverges again after the last
 time ends as any other. A step back is a function of the seed and of the steps: an interrupted run
 takes the same ones. Published rows and jdd's own settings are never changed, since that would hide
-a failure to reproduce; sets made in parts are not covered.
+a failure to reproduce. Neither are sets made in parts, whose images move by Adam, one part after
+another, nor the phases before a set, such as those that train a generator: a part or a phase at
+other rates than the rest would be another method.
 
 ``checkpoints/STAGE-milestones/steps_back.json`` is written before anything is deleted: ``taken``
 holds the steps back, ``completed`` the number of those whose outdated checkpoints are deleted. It
@@ -47,7 +49,7 @@ from jdd.storage import json_files
 FACTOR = 3.0
 # Outer rates of learned variables. A fixed rate of the students is not among them: no earlier state
 # would be another one.
-RATES = ("lr_img", "latent.lr", "lr_lr", "lr_y", "lr_label")
+RATES = ("lr_img", "latent.lr", "lr_lr", "lr_y", "lr_label", "lr_txt", "lr_sim")
 FAR = 10.0  # finite images have diverged if most pixels are further than this from [0, 1]
 
 
@@ -82,11 +84,13 @@ class StepsBack:
 
     def milestones(self) -> Milestones:
         """Return the milestones, of which the base is that of the last step back."""
-        taken, most = _taken(self._context, self._seed), self._context.config.steps_back
+        taken, config = _taken(self._context, self._seed), self._context.config
+        most = config.steps_back
         # The last step back is to step 0, so that of one alone no milestone is needed.
         folder = self._context.workdir / "checkpoints" / f"{self._stage}-milestones"
         base = int(taken[-1]["to"]) if taken else 0
-        return Milestones(folder, most if most > 1 else 0, self._fault, base)
+        keep = most if most > 1 else 0
+        return Milestones(folder, keep, self._fault, base, config.verify_files)
 
     def take(self, error: StepDiverged) -> bool:
         """Step back after a divergence; return whether the run goes on."""
@@ -115,7 +119,8 @@ class StepsBack:
     def last_good(self, method: Method, error: StepDiverged) -> tuple[State, int]:
         """Return the last good state and its step, of a run that ends with ``error``."""
         if error.good is None:
-            return loop.last(method, self._seed, self._session, self._stage)
+            config = self._context.config
+            return loop.last(method, config, self._seed, self._session, self._stage)
         carry = loop.start(method, self._seed)
         if error.good:
             restored = self.milestones().restore(error.good, carry)

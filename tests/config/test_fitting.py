@@ -6,12 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import jdd
 from jdd import api, specs
 from jdd import config as configs
-from jdd.config import fitting, nearest
+from jdd.config import expected, fitting, nearest
+from jdd.config.helptext import help_text
+from jdd.config.keyhelp import key_text
 from jdd.config.nearest import Size
 from jdd.errors import BadInput
 from jdd.run import workdir
@@ -29,7 +33,7 @@ def loaded(method: str, data: str = "shapes", **given: Any) -> configs.Loaded:
 
 def settled(found: configs.Loaded, size: Size = SHAPES) -> tuple[Common, list[str]]:
     """Return the config of data of one's own: before they are loaded, and then."""
-    given = configs.Given(found.explicit)
+    given = found.explicit
     first, notes = configs.resolve(found.config, given=given)
     assert not any(line.startswith("settings") for line in notes)
     return configs.resolve(first, size.shape, given=given, size=size)
@@ -46,7 +50,7 @@ def test_published_rows_and_tuned_starts_are_as_they_were(method: str) -> None:
         shape = (nearest.size_of(dataset) or SHAPES).shape
         plain, notes = configs.resolve(found.config, absent=True)
         again, _ = configs.resolve(plain, shape, absent=True)
-        given = configs.Given(found.explicit)
+        given = found.explicit
         first = configs.resolve(found.config, absent=True, given=given)
         assert first == (plain, notes)
         assert configs.resolve(first[0], shape, True, given, SHAPES)[0] == again
@@ -95,7 +99,7 @@ def test_lengths_experts_and_width_are_fitted_to_few_images() -> None:
 def test_given_keys_stay_and_the_others_fit_them() -> None:
     config, notes = settled(loaded("mtt", experts__count=7, steps=40, net__width=8))
     assert (config.experts.count, config.steps, config.net.width) == (7, 40, 8)
-    assert notes[1].startswith("settings changed from these: steps=40 (not 312)")
+    assert len(notes) == 1  # what is changed is a line of its own: see below
     late, _ = settled(loaded("datm", ipc=1000, max_start_epoch=4), SHAPES._replace(images=6000))
     values = configs.flat(late)
     assert values["min_start_epoch"] < values["max_start_epoch"] == 4
@@ -111,8 +115,8 @@ def test_given_keys_stay_and_the_others_fit_them() -> None:
     assert settled(loaded("mtt"), small)[0].net.width == 32 and other.net.width == "auto"
     batched, _ = settled(loaded("mtt", experts__batch=16), SHAPES._replace(images=1000))
     assert batched.experts.lr == 0.031  # 63 steps an epoch, not 16 of 64 images
-    assert loaded("mtt", lr_img="auto", steps=3).given.names >= {"steps"}
-    assert "lr_img" not in loaded("mtt", lr_img="auto", steps=3).given.names
+    assert loaded("mtt", lr_img="auto", steps=3).given >= {"steps"}
+    assert "lr_img" not in loaded("mtt", lr_img="auto", steps=3).given
 
 
 def test_rates_and_averages_belong_to_their_number_of_steps() -> None:
@@ -150,13 +154,13 @@ def test_steps_that_follow_from_ipc_are_fitted_after_that() -> None:
 
 def test_a_known_dataset_is_fitted_before_it_is_loaded_and_keeps_that() -> None:
     found = loaded("mtt", "mnist")
-    given = configs.Given(found.explicit)
+    given = found.explicit
     first, notes = configs.resolve(found.config, given=given)
     assert "the MTT row of (cifar10, ipc 1)" in notes[0] and first.data.zca == "none"
     again = configs.resolve(first, (28, 28, 1), given=given, size=Size((28, 28, 1), 10, 59_000))
     assert again == (first, notes)
     own = loaded("mtt", "cifar10", ipc=5)
-    assert configs.resolve(own.config, given=configs.Given(own.explicit))[0].data.zca == "kornia"
+    assert configs.resolve(own.config, given=own.explicit)[0].data.zca == "kornia"
 
 
 def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
@@ -164,22 +168,23 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> N
     old, _ = configs.resolve(found.config)
     old, _ = configs.resolve(old, SHAPES.shape)  # as before there were fitted settings
     (tmp_path / "config.json").write_text(configs.to_json(old))
-    config, _ = configs.resolve(found.config, given=configs.Given(found.explicit))
-    begun, given = configs.as_begun(config, found.explicit, tmp_path)
+    config, _ = configs.resolve(found.config, given=found.explicit)
+    assert configs.as_begun(config, found.explicit, tmp_path / "none") is None
+    begun = configs.as_begun(config, found.explicit, tmp_path)
+    assert begun is not None
     workdir.validate(tmp_path, begun)
-    resumed, notes = configs.resolve(begun, SHAPES.shape, given=given, size=SHAPES)
-    assert resumed == old
-    assert notes == [f"settings: those that the run in {tmp_path} began with"]
+    assert configs.resolve(begun, SHAPES.shape, size=SHAPES)[0] == old
     white = loaded("mtt", "cifar10", ipc=5)
     before, _ = configs.resolve(white.config)  # the defaults: not whitened, as the row now is
     (tmp_path / "config.json").write_text(configs.to_json(before))
     config, _ = configs.resolve(white.config, given=white.given)
-    begun, _ = configs.as_begun(config, white.given.names, tmp_path)
+    begun = configs.as_begun(config, white.given, tmp_path)
     assert config.data.zca == "kornia" and begun == before
     (tmp_path / "config.json").write_text(configs.to_json(old))
     changed = loaded("mtt", experts__count=9, lr_img=3)
-    config, _ = configs.resolve(changed.config, given=configs.Given(changed.explicit))
-    begun, _ = configs.as_begun(config, changed.explicit, tmp_path)
+    config, _ = configs.resolve(changed.config, given=changed.explicit)
+    begun = configs.as_begun(config, changed.explicit, tmp_path)
+    assert begun is not None
     with pytest.raises(BadInput, match="lr_img was 100, now 3"):
         workdir.validate(tmp_path, begun)
 
@@ -187,7 +192,7 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> N
 def test_only_keys_that_are_listed_are_fitted() -> None:
     for method in METHODS:
         config = loaded(method, ipc=2).config
-        fit = fitting.fitted(config, configs.Given(frozenset()), SHAPES)
+        fit = fitting.fitted(config, frozenset(), SHAPES)
         if fit is not None:
             assert {*fit.replaced} <= fitting.names(config)
 
@@ -196,4 +201,98 @@ def test_a_key_given_to_a_typed_config_at_its_default_counts_as_given() -> None:
     own = {"name": "mine", "path": "x.npz"}
     config = jdd.make_config("mtt", data=own, **{"experts.lr": 0.01})
     found = api._loaded(dataclasses.replace(config, ipc=2), {"pix_init": "real"})
-    assert {"experts.lr", "pix_init", "ipc", "data.name"} <= found.given.names
+    assert {"experts.lr", "pix_init", "ipc", "data.name"} <= found.given
+
+
+def test_changed_are_keys_without_which_the_run_would_have_another_value() -> None:
+    keys = {"steps": 312, "net__width": 128, "lr_lr": 1e-7, "pix_init": "noise"}
+    found = loaded("mtt", **keys)
+    config, _ = settled(found)
+    line = configs.sentence(config, found.explicit, SHAPES)
+    assert line == (
+        "changed from the settings fitted to shapes: net.width=128 (not 32), "
+        "pix_init=noise (not real)"
+    )
+    assert configs.sentence(settled(loaded("mtt"))[0], loaded("mtt").explicit, SHAPES) == ""
+    row = loaded("mtt", lr_img=100)  # the row's own, and yet no probe chooses it
+    assert configs.sentence(settled(row)[0], row.explicit, SHAPES).endswith(
+        ": lr_img=100 (not probed from 100)"
+    )
+    off = loaded("mtt", lr_img=5, probe=False)
+    assert "lr_img=5 (not 100)" in configs.sentence(settled(off)[0], off.explicit, SHAPES)
+    known = loaded("mtt", "mnist", net__width=128, lr_img=3)  # its size is known before it is read
+    line = configs.sentence(configs.resolve(known.config, given=known.given)[0], known.explicit)
+    assert line.startswith("changed from the settings fitted to mnist: lr_img=3 (not probed from")
+    assert "net.width" not in line
+
+
+def test_a_directory_is_named_by_every_given_key_that_would_be_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fitted value follows from images that are not loaded yet."""
+    monkeypatch.chdir(tmp_path)
+    keys = {"net__width": 128, "pix_init": "noise", "steps": 7, "experts__lr": "0.01"}
+    found = loaded("mtt", **keys)
+    name = configs.default_workdir(found.config, "mtt", found.explicit)
+    plain = "runs/mtt-shapes-ipc1-s0"
+    assert name == f"{plain}-net.width_128-experts.lr_0.01-pix_init_noise"
+    assert configs.default_workdir(loaded("mtt").config, "mtt", loaded("mtt").explicit) == plain
+    # A run of these keys that began when only those that are not the method's defaults were named.
+    older = tmp_path / f"{plain}-pix_init_noise"
+    older.mkdir(parents=True)
+    (older / "config.json").write_text(configs.to_json(settled(found)[0]))
+    assert configs.default_workdir(found.config, "mtt", found.explicit) == str(
+        older.relative_to(tmp_path)
+    )
+    other = loaded("mtt", **keys | {"net__width": 64})
+    assert "net.width_64" in configs.default_workdir(other.config, "mtt", other.explicit)
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """Write ``count`` pictures of 32 x 32 in each of three class folders."""
+    draw = np.random.default_rng(0)
+    for name in ("dots", "rings", "stripes"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = draw.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_help_states_the_fitted_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "cache"))
+    given = {"data.path": str(pictures(tmp_path / "shapes", 60)), "syn_steps": "9"}
+    text = help_text("mtt:shapes", given)
+    config, notes = settled(loaded("mtt"))
+    fitted = (("steps", "auto", 312), ("experts.lr", "0.01", 0.1), ("net.width", "auto", 32))
+    for name, own, value in fitted:
+        assert configs.flat(config)[name] == value
+        assert f"--config.{name}={own}   (here: {value})" in text
+    assert "--config.lr_img=auto   (here: chosen by a probe that begins at 100)" in text
+    assert "--config.syn_steps=9\n" in text and "(here: none)" in text  # as typed; not whitened
+    joined = " ".join(text.split())
+    assert (
+        "so the nearest, the MTT row of (cifar10, ipc 1), fitted to 144 training images" in joined
+    )
+    assert "  here: 0.1\n" in key_text("experts.lr", "mtt:shapes", given)
+    short = help_text("mtt:shapes", given | {"steps": "99"})  # too few to probe
+    assert "--config.lr_img=auto   (here: 100)" in short
+
+
+@pytest.mark.parametrize("reason", ["away", "large", "unreadable"])
+def test_help_of_images_that_are_not_read_promises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "shapes"
+    if reason != "away":
+        pictures(place, 2)
+    if reason == "large":
+        monkeypatch.setattr(expected, "LARGEST", 100)
+    if reason == "unreadable":
+        (place / "dots" / "0.png").write_bytes(b"no picture")
+    text = help_text("mtt:shapes", {"data.path": str(place), "lr_img": "3"})
+    for name in ("steps", "net.width"):
+        assert f"--config.{name}=auto   (here: {expected.UNREAD})" in text
+    assert "--config.lr_img=3\n" in text and "no published" not in text
+    assert not (tmp_path / "cache").exists()

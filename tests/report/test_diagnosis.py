@@ -57,6 +57,17 @@ def check(found, place, method, *words):
     return found_words
 
 
+def _clipped_at(evidence, beyond, share):
+    """The sentence on a set of which a share of the values is so far beyond black, or white."""
+    dataset, transform = evidence.dataset, evidence.dataset.transform
+    pixels = np.full(dataset.images.size, 0.5)
+    out = pixels[: round(share * pixels.size)]
+    out[::2], out[1::2] = -beyond, 1 + beyond
+    images = (pixels.reshape(dataset.images.shape) - transform.mean) / transform.std
+    images = images.astype(np.float32)
+    return diagnosis._clipped(evidence._replace(dataset=dataset._replace(images=images)))
+
+
 def test_a_healthy_run_has_no_sentence(run):
     found, place = run("healthy", "dm", **LEARNED)
     check(found, place, "dm")
@@ -73,6 +84,11 @@ def test_a_set_below_random_images_and_clipped(run):
     assert f"{100 * own['mean']:.1f} % against {100 * random['mean']:.1f} %" in below
     assert "try --config.lr_img=1 (now 10000), with a new --workdir." in below  # dm's own rate
     assert "100.0 % of their values" in clipped
+    assert _clipped_at(gather(place), beyond=1.1, share=0.6).startswith("The images are mostly")
+    assert "60.0 % of their values" in _clipped_at(gather(place), beyond=1.1, share=0.6)
+    assert _clipped_at(gather(place), beyond=1.1, share=0.4) == ""
+    # As of sets that learned well: nearly all values beyond black or white, but not far.
+    assert _clipped_at(gather(place), beyond=0.9, share=1.0) == ""
     # The measured spreads decide: the same set within them is not below.
     evidence = gather(place)
     wide = random | {"std": random["mean"] - own["mean"]}
