@@ -19,7 +19,7 @@ import pytest
 import jdd
 from jdd import main
 from jdd.errors import BadInput, StorageError
-from jdd.run import metrics, options, output, pipeline, workdir
+from jdd.run import metrics, options, output, pipeline, session, workdir
 from jdd.storage import checkpoints, failures
 
 ROOT = Path(jdd.__file__).parents[1]
@@ -385,6 +385,20 @@ def test_a_run_whose_directory_is_deleted_ends_in_one_line(
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and f"{tmp_path / 'run'}" in err and "deleted or moved" in err
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_directory_that_is_gone_is_noticed_between_lines_of_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    made = session.Session(place, progress=False)
+    place.rename(tmp_path / "moved")
+    made.check()  # it has just been looked for
+    monkeypatch.setattr(session, "_LOOK", 0.0)
+    with pytest.raises(StorageError, match="deleted or moved"):
+        made.check()
+    made.metrics.close()
 
 
 # --- places -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,28 @@ def test_the_same_seed_gives_the_same_bytes_and_figures(run, tmp_path):
         np.testing.assert_array_equal(first.params["factors"], second.params["factors"])
     name = "metrics" if kind == "pairs" else "accuracy"
     assert result[name]["MLP"]["values"] == again[name]["MLP"]["values"]
+
+
+def test_damaged_pictures_of_quality_are_a_line_and_are_drawn_again(run, tmp_path, capsys):
+    kind, place, _ = run
+    stored = place / "checkpoints/quality.npz"
+    assert stored.exists() == (kind == "generator")
+    if not stored.exists():
+        return
+    copy = tmp_path / "copy"
+    shutil.copytree(place, copy)
+    damaged = bytearray(stored.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (copy / "checkpoints/quality.npz").write_bytes(damaged)
+    go(kind, copy, "report")
+    assert (
+        "checkpoints/quality.npz is damaged, so its pictures" in (copy / "report.html").read_text()
+    )
+    capsys.readouterr()
+    go(kind, copy)
+    assert "quality.npz: damaged; the images are drawn again" in capsys.readouterr().out
+    assert (copy / "checkpoints/quality.npz").read_bytes() == stored.read_bytes()
+    assert "is damaged" not in (copy / "report.html").read_text()
 
 
 def test_a_saved_product_is_evaluated_alone(run, tmp_path):

@@ -42,7 +42,7 @@ ROOMS: dict[str, str] = {
     "run/signals": "",  # light
     "run/crash": "",  # light
     "run/profile": "",  # light
-    "run/session": "errors run/metrics run/options run/output run/profile run/signals",
+    "run/session": "errors run/metrics run/options run/output run/profile run/signals storage",
     "soft_labels": "augment errors matching nets parallel product storage training/recipe",
     "training": "augment data errors matching nets parallel run/session training/printed "
     "training/recipe",

@@ -140,12 +140,13 @@ def train(
                     session.metrics.log(stage, done, epoch=epoch + 1, diverged=words)
                 given = stage.startswith(named) and session.workdir not in store.directory.parents
                 _finite(total, stage, epoch, float(jnp.max(rates)), named, given)
-                _keep(store, now, epoch + 1, carry, stateful, keep_all)
                 scalars = {"loss": total / steps, "epoch": epoch + 1, "groups": len(now)}
                 if epoch + 1 == epochs and now[0] == 0:
                     made = jax.device_get(carry["variables"]) if shared else carry["variables"]
                     scalars |= _tested(net, made, data)
+                # Before the nets are stored, which ends the epoch: a kill loses no line.
                 session.metrics.log(stage, done, **scalars, **session.stall(stage))
+                _keep(store, now, epoch + 1, carry, stateful, keep_all)
     bar.close()
     advance.cache_clear()  # it holds the training images on every device
 

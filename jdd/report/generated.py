@@ -47,6 +47,12 @@ class Duo(NamedTuple):
     ratio: str
 
 
+_DAMAGED = (
+    " checkpoints/quality.npz is damaged, so its pictures are left out; the same command, or "
+    "--mode=quality, makes it again."
+)
+
+
 class Alike(NamedTuple):
     """Generated images next to the nearest training images, by class."""
 
@@ -94,9 +100,10 @@ def section(evidence: Evidence) -> Generated | None:
     product = evidence.product
     storage = _storage(product) if isinstance(product, GeneratorSet) else []
     arrays = _arrays(evidence) if found else None
+    damaged = bool(found) and arrays is None and _artefact(evidence).exists()
     names = list(evidence.recipe.get("class_names") or ())
     made = Generated(
-        _note(found) if found else "",
+        _note(found) + _DAMAGED * damaged if found else "",
         _figures(found) if found else [],
         storage,
         _alike(found, arrays, names) if arrays else None,
@@ -165,11 +172,14 @@ def _storage(product: GeneratorSet) -> list[tuple[str, str]]:
     ]
 
 
+def _artefact(evidence: Evidence) -> Path:
+    return evidence.workdir / "checkpoints" / "quality.npz"
+
+
 def _arrays(evidence: Evidence) -> dict[str, np.ndarray] | None:
-    """Return the images that the stage quality has stored; None if they are not there."""
-    path = evidence.workdir / "checkpoints" / "quality.npz"
+    """Return the images that the stage quality has stored; None if missing or damaged."""
     try:
-        stored = npz_files.read(path, "")
+        stored = npz_files.read(_artefact(evidence), "")
         return {n: stored[n] for n in ("images", "nearest", "ratio", "labels", "paths")}
     except (BadInput, KeyError):
         return None

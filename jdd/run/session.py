@@ -20,6 +20,7 @@ from jdd.run.metrics import Metrics
 from jdd.run.options import Deadline, Options
 from jdd.run.output import Output
 from jdd.run.profile import Profile
+from jdd.storage import failures
 
 if TYPE_CHECKING:  # a session of one process does not need JAX
     from jdd.parallel.processes import Processes
@@ -80,6 +81,7 @@ def _flock(handle: IO[str]) -> bool:
 
 
 _NONE = Options()
+_LOOK = 2.0  # seconds after which it is looked again whether the working directory is there
 
 
 class Session:
@@ -107,7 +109,7 @@ class Session:
         traced = options.profile if self.first else 0
         self.profile = Profile(self.workdir / "profile", traced, self.say)
         self._signal: int | None = None
-        self._late = False
+        self._late, self._looked = False, time.monotonic()
         self._bars: list[Progress] = []
         if self.metrics.note:
             self.warn(self.metrics.note)
@@ -141,7 +143,14 @@ class Session:
 
     @property
     def stopping(self) -> bool:
-        """Return whether a signal or the time limit asks to stop; read before every step."""
+        """Return whether a signal or the time limit asks to stop; read before every step.
+
+        Raises:
+          StorageError: the working directory is gone.
+        """
+        if (now := time.monotonic()) - self._looked >= _LOOK:
+            self._looked = now
+            failures.present(self.workdir)
         self._late = self._late or self._deadline.over()
         others = self.processes is not None and bool(self.processes.reason)
         return self._late or self._signal is not None or others

@@ -126,15 +126,15 @@ def _complete(
 
 
 def _save(context: RunContext, dset: AnyProduct, seed: int, session: Session) -> None:
-    dset.save(context.set_path(seed))
     preview.save(dset, context.set_path(seed).with_suffix(".png"))
+    for suffix in (".npz", ".png"):
+        context.unfinished_path(seed).with_suffix(suffix).unlink(missing_ok=True)
+    dset.save(context.set_path(seed))  # last: with it the stage is complete
     if words := preview.unnamed(dset):
         session.say(f"{context.set_path(seed).stem}.png: {words}")
     if wrong := dset.recipe.get("wrong_labels"):
         count, of = wrong["count"], wrong["of"]
         session.say(f"{count} of {of} labels of the chosen images are wrong ({count / of:.0%})")
-    for suffix in (".npz", ".png"):
-        context.unfinished_path(seed).with_suffix(suffix).unlink(missing_ok=True)
 
 
 _SHARE = 50  # saving unfinished sets takes at most one part in so many of a run's time
@@ -298,14 +298,14 @@ def _in_parts(
             state = loop.run(method, problem, seed, session, context.devices, own, programs=step)
             if planned := session.temporaries.get(own):
                 context.remember("temporaries", stage, planned)
+            last = session.metrics.last(own) or {}
+            figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
+            session.metrics.log(stage, part[-1].number + 1, **figures)
             folder.mkdir(parents=True, exist_ok=True)
             found = np.asarray(state.variables["images"])
             digest_records.record(path, "arrays", tree_digests.of_arrays({"images": found}))
             write_atomic(path, partial(_save_array, found))
             shutil.rmtree(context.workdir / "checkpoints" / own, ignore_errors=True)
-            last = session.metrics.last(own) or {}
-            figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
-            session.metrics.log(stage, part[-1].number + 1, **figures)
         images.append(found)
         if part is not parts[-1]:
             unfinished.after_part(images)

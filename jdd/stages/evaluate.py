@@ -212,12 +212,11 @@ def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("evaluate")
     jobs, known = _jobs(context), context.recall("evaluate")
     for key, job in jobs.items():
-        if key not in known:
+        new = key not in known
+        if new:
             begun = time.perf_counter()
-            found = _measured(context, job, session)
+            known = known | {key: _measured(context, job, session)}
             context.remember("evaluate-seconds", key, time.perf_counter() - begun)
-            context.remember("evaluate", key, found)
-            known = context.recall("evaluate")
         order, own = list(known).index(key) + 1, context.config.net.name
         what: dict[str, Any] = {"net": job.net, "seed": job.seed}
         if job.kind != SET:
@@ -230,6 +229,8 @@ def _run(context: RunContext, session: Session) -> None:
         if job.kind == SET and job.net == own and context.data.val is None:
             stage, last = curve(context.stage(job.seed)), context.config.steps
             session.metrics.log(stage, last, **curve_point(task, known[key]), net=own)
+        if new:  # last: with it the measurement is complete
+            context.remember("evaluate", key, known[key])
 
 
 def _measured(context: RunContext, job: Job, session: Session) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def _train(context: RunContext, session: Session, name: str) -> None:
             last = store.read_group(0, store.epochs(0))
             value = float(accuracy(net, last, context.data.test, session)[0])
             found = {"mean": value, "std": None, "n": 1, "epochs": store.epochs(0)}
-        json_files.write(_file(context, name), {**found, "net": net.name}, indent=None)
         context.remember("full", identity(context, name), {**found, "net": net.name})
+        json_files.write(_file(context, name), {**found, "net": net.name}, indent=None)
 
 
 def _line(context: RunContext, net: str) -> str:

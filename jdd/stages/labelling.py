@@ -115,6 +115,7 @@ def fill(
     session: Session,
     name: str,
     fresh: Callable[[int], jax.Array] | None = None,
+    before_last: Callable[[], object] = lambda: None,
 ) -> None:
     """Write the missing epochs of a store.
 
@@ -122,6 +123,7 @@ def fill(
       n, batch: images, and images of a step.
       name: what the progress bar is called.
       fresh: returns the images of an epoch, of a generator; None: the labeller's own in all.
+      before_last: called before the last epoch is written, with which the store is complete.
     """
     store.create()
     bar = session.bar(epochs, name, start=store.epochs())
@@ -137,6 +139,8 @@ def fill(
         packed = [views.pack(view) for view, _ in found]
         stacked = {field: np.stack([one[field] for one in packed]) for field in packed[0]}
         logits = np.stack([z for _, z in found]) if store.mode == "views" else None
+        if epoch + 1 == epochs:
+            before_last()
         store.write(epoch, index, stacked, logits)
         bar.update(epoch + 1)
     bar.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,19 +118,17 @@ def _run(context: RunContext, session: Session) -> None:
     right = f"{100 * teacher.facts['accuracy']:.1f} % on the test images"
     session.say(f"protocol {context.config.eval.protocol}: teacher {teacher.net.name} {right}")
     context.remember("protocol-teacher", context.config.eval.protocol, teacher.facts)
-    keys, done = _keys(context, dset), 0
-    for row in _rows(context, dset):
+    keys = _keys(context, dset)
+    for number, row in enumerate(_rows(context, dset)):
         missing = [c for c in COLUMNS if keys[row.name, c] not in context.recall("protocol")]
         if missing:
             # Named by its key: the labels of another protocol or set are never met there.
             place = _folder(context) / f"{row.name}-{keys[row.name, 'soft']}"
             own = {column: keys[row.name, column] for column in missing}
-            _measure(context, row, dset, teacher, own, place, session)
+            _measure(context, row, dset, teacher, own, place, session, number)
+        known = context.recall("protocol")
         for column in COLUMNS:
-            found, done = context.recall("protocol")[keys[row.name, column]], done + 1
-            session.metrics.log(
-                "protocol", done, accuracy=found["mean"], n=found["n"], row=row.name, labels=column
-            )
+            _log(session, number, row, column, known[keys[row.name, column]])
     shutil.rmtree(_folder(context), ignore_errors=True)
 
 
@@ -147,8 +145,9 @@ def _measure(
     keys: dict[str, str],
     place: Path,
     session: Session,
+    number: int,
 ) -> None:
-    """Measure the columns ``keys`` of a row, each remembered under its key."""
+    """Measure the columns ``keys`` of a row, the ``number``-th, each remembered under its key."""
     protocol, seed = _protocol(context), context.seeds[0]
     found = protocol_rows.material(row, dset, context.normalised, teacher, seed)
     mode, stores = _labelled(context, row, found, teacher, place, session)
@@ -156,8 +155,18 @@ def _measure(
     for column, key in keys.items():
         planned = plan(protocol, found, context.normalised.classes, column, mode, teacher)
         accuracies = _trained(context, row, found, planned, stores, nets, teacher, column, session)
-        context.remember("protocol", key, summaries(["accuracy"], accuracies))
-    shutil.rmtree(place, ignore_errors=True)
+        figures = summaries(["accuracy"], accuracies)
+        _log(session, number, row, column, figures)
+        if column == list(keys)[-1]:
+            shutil.rmtree(place, ignore_errors=True)
+        context.remember("protocol", key, figures)  # last: with it the column is complete
+
+
+def _log(session: Session, number: int, row: Row, column: str, found: Mapping[str, Any]) -> None:
+    """Log a column of a row, the ``number``-th, unless it has been."""
+    step = number * len(COLUMNS) + list(COLUMNS).index(column) + 1
+    figures = {"accuracy": found["mean"], "n": found["n"]}
+    session.metrics.log("protocol", step, **figures, row=row.name, labels=column)
 
 
 def plan(

@@ -62,11 +62,16 @@ def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("quality")
     known = context.recall("quality")
     for at, (seed, key) in enumerate(_keys(context).items(), 1):
-        if key not in known:
-            context.remember("quality", key, _of_seed(context, seed, key, session))
-            known = context.recall("quality")
-        scalars = {k: v for k, v in known[key].items() if isinstance(v, float)}
-        session.metrics.log("quality", at, **scalars, n=known[key]["n"], seed=seed)
+        found = known.get(key) if _stored(context, seed, key) else None
+        if found is None:
+            if artefact(context, seed).exists() and key in known:
+                session.warn(f"{artefact(context, seed)}: damaged; the images are drawn again")
+                (context.workdir / "report.html").unlink(missing_ok=True)  # shows them
+            found = _of_seed(context, seed, key, session)
+        scalars = {k: v for k, v in found.items() if isinstance(v, float)}
+        session.metrics.log("quality", at, **scalars, n=found["n"], seed=seed)
+        if key not in known:  # last: with it the seed is complete
+            context.remember("quality", key, found)
 
 
 def _of_seed(context: RunContext, seed: int, key: str, session: Session) -> dict[str, Any]:
@@ -168,6 +173,11 @@ def artefact(context: RunContext, seed: int) -> Path:
     return context.workdir / "checkpoints" / f"quality{context.suffix(seed)}.npz"
 
 
+def _stored(context: RunContext, seed: int, key: str) -> bool:
+    """Return whether a seed's images for the report are there, whole, and of these settings."""
+    return npz_cache.read(artefact(context, seed), {"key": key}) is not None
+
+
 def results(context: RunContext) -> dict[str, Any] | None:
     """Return the figures as stored in result.json; None if they are off or not yet measured.
 
@@ -196,9 +206,7 @@ def _done(context: RunContext) -> bool:
     if not all(context.set_path(seed).exists() for seed in context.seeds):
         return False
     known = context.recall("quality")
-    return all(
-        key in known and artefact(context, seed).exists() for seed, key in _keys(context).items()
-    )
+    return all(key in known and _stored(context, seed, key) for seed, key in _keys(context).items())
 
 
 def _estimate(context: RunContext) -> Estimate:

@@ -149,19 +149,26 @@ def _run(context: RunContext, session: Session) -> None:
             made += 1
             if not session.mine(made - 1):
                 continue
+            line = {"labels": store.directory.name, "epochs": epochs}
+            log = partial(session.metrics.log, "relabel", made, **line)
             if not store.has(epochs):
-                _label(context, store, images(), seed, session)
-            session.metrics.log("relabel", made, labels=store.directory.name, epochs=epochs)
+                _label(context, store, images(), seed, session, log)
+            log()
 
 
 def _label(
-    context: RunContext, store: LabelStore, images: np.ndarray, seed: int, session: Session
+    context: RunContext,
+    store: LabelStore,
+    images: np.ndarray,
+    seed: int,
+    session: Session,
+    log: Callable[[], object],
 ) -> None:
     epochs, n = context.config.eval.epochs, len(images)
     batch = min(context.config.eval.batch, n)
     label = _labeller(context, context.teachers, images, batch)
     name = f"relabel {store.directory.name}"
-    labelling.fill(store, label, epochs, n, batch, seed, session, name)
+    labelling.fill(store, label, epochs, n, batch, seed, session, name, before_last=log)
 
 
 def _labeller(

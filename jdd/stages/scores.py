@@ -159,12 +159,14 @@ def _run(context: RunContext, session: Session) -> None:
     session.metrics.start("scores")
     dset, known = context.fixed_set(context.seeds[0]), context.recall("scores")
     for step, (name, key) in enumerate(_jobs(context, dset).items(), 1):
-        if key not in known:
+        here = known.get(key)
+        if here is None:
             found = _taken(context, dset, name) or _measure(context, dset, name, session)
-            context.remember("scores", key, {k: found[k] for k in ("mean", "std", "n", "values")})
-            known = context.recall("scores")
-        here = known[key]
+            here = {k: found[k] for k in ("mean", "std", "n", "values")}
         session.metrics.log("scores", step, accuracy=here["mean"], n=here["n"], what=name)
+        if key not in known:  # last: with it the accuracy is complete
+            context.remember("scores", key, here)
+            known = context.recall("scores")
 
 
 def results(context: RunContext) -> dict[str, Any] | None:

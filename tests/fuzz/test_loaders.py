@@ -37,6 +37,7 @@ from tests.test_mutations import mutant
 from tests.tiny_distilled import make
 
 FEW, MANY = 25, 600
+PICTURED = {"dataset": "own", "class_names": ("a", "b"), "transform": make().transform}
 
 
 class Kind(NamedTuple):
@@ -64,6 +65,14 @@ def _zip(path: Path) -> None:
         for name in "ab":
             for i in range(6):
                 out.writestr(f"train/{name}/{i}.png", _png())
+
+
+def _pictures(path: Path) -> None:
+    for name in "ab":
+        folder = path.parents[1] / name
+        folder.mkdir(parents=True)
+        for i in range(6):
+            (folder / f"{i}.png").write_bytes(_png())
 
 
 def _labels(path: Path) -> None:
@@ -123,6 +132,8 @@ KINDS = (
     Kind("set.safetensors", lambda p: interop.export(make(), p), interop.load),
     Kind("dataset.npz", _dataset, _load("own")),
     Kind("classes.zip", _zip, _load("own2")),
+    Kind("set/train/a/0.png", _pictures, lambda p: interop.load(p.parents[2], **PICTURED)),
+    Kind("data/train/a/0.png", _pictures, lambda p: _load("own3")(p.parents[2])),
     Kind("e0000.npz", _labels, _load_labels),
     Kind("labels.npy", lambda p: np.save(p, np.arange(9)), lambda p: label_noise._read("k", p, "")),
     Kind("labels.csv", lambda p: p.write_text("a,b\n1,2\n3,4\n"),

@@ -100,12 +100,12 @@ def _add_set(left: Left, path: Path, name: str) -> None:
     arrays["recipe"] = np.asarray(text)
     left.exact[name] = _sha(_savez(arrays)) if written else "not what np.savez writes"
     recipe = json.loads(text)
-    if "lr" in arrays or isinstance(recipe["train"]["lr"], list):  # learned, as the images are
+    if "lr" in arrays or isinstance(recipe["train"].get("lr"), list):  # learned, as the images are
         left.floats[f"{name}/recipe/lr"] = np.asarray(recipe["train"]["lr"], np.float32)
         recipe["train"]["lr"] = ANY
     left.same.setdefault("sets", {})[name] = {
         "arrays": {key: _shape(a) for key, a in arrays.items()},
-        "label_kind": str(arrays["label_kind"]),
+        "label_kind": str(arrays.get("label_kind", "")),  # '' of pairs and generators
         "recipe": recipe,
     }
     for key in ("images", "labels", "lr"):
