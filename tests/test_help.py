@@ -18,7 +18,7 @@ from jdd.errors import BadInput
 from jdd.main import main
 from jdd.nets import NAMES
 from jdd.run import workdir
-from jdd.schema.common import EXPERTS_ONLY
+from jdd.schema.experts import EXPERTS_ONLY
 
 OTHERS = ("jdd", "usage", "flags", "words", "modes", "examples")
 

@@ -20,7 +20,7 @@ from jdd.pretrained import train
 from jdd.product import distilled_set
 from jdd.product.distilled_set import DistilledSet
 from jdd.run import divergence, session, workdir
-from jdd.schema.common import EXPERTS_ONLY
+from jdd.schema.experts import EXPERTS_ONLY
 from jdd.stages import costs
 from tests import runs
 

@@ -14,7 +14,8 @@ from jdd import specs
 from jdd.config.resolve import replace, stored
 from jdd.errors import BadInput
 from jdd.schema import latent
-from jdd.schema.common import EXPERTS_ONLY, Common
+from jdd.schema.common import Common
+from jdd.schema.experts import EXPERTS_ONLY
 from jdd.schema.values import flat
 from jdd.specs.base import Spec
 

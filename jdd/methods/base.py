@@ -21,7 +21,8 @@ from jdd.methods import initial_set
 from jdd.nets import Net
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import AnyProduct
-from jdd.schema.common import FULL, Common
+from jdd.schema.common import Common
+from jdd.schema.experts import FULL
 from jdd.schema.values import section
 from jdd.training.recipe import protocol, with_eval_keys
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jdd.augment import idc
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.training.recipe import Recipe
 from jdd.training.schedules import Multistep
 

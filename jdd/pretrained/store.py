@@ -26,8 +26,8 @@ import jax
 import numpy as np
 
 from jdd.data import Dataset
-from jdd.schema.common import Experts
 from jdd.schema.decoupled import Squeeze
+from jdd.schema.experts import Experts
 from jdd.storage import checkpoints, settings_files
 
 Tree = Any

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdd import specs
-from jdd.schema.common import COMMON, EXPERTS_ONLY
+from jdd.schema.common import COMMON
+from jdd.schema.experts import EXPERTS_ONLY
 from jdd.schema.key import show
 from jdd.schema.values import flat
 

@@ -27,7 +27,8 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.options import Options
 from jdd.run.result import finish, read
 from jdd.run.session import Session, locked
-from jdd.schema.common import COMMON, FULL
+from jdd.schema.common import COMMON
+from jdd.schema.experts import FULL
 from jdd.specs import Spec
 from jdd.stages import (
     baselines,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Eval, Experts
+from jdd.schema.common import Eval
+from jdd.schema.experts import Experts
 from jdd.schema.key import AUTO, group, option
 from jdd.specs import ftd, mtt
 from jdd.specs.base import Spec, Values

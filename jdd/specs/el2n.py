@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from jdd.errors import BadInput
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.schema.key import group, option
 from jdd.specs import random
 from jdd.specs.base import STAGES, Values

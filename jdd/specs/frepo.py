@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Common, Experts, Net
+from jdd.schema.common import Common, Net
+from jdd.schema.experts import Experts
 from jdd.schema.families import Start
 from jdd.schema.key import AUTO, group, like, option
 from jdd.specs.base import Spec, Values

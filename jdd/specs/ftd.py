@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.schema.key import AUTO, group, option
 from jdd.specs import mtt
 from jdd.specs.base import Spec, Values

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Baselines, Common, Eval, Experts, Net
+from jdd.schema.common import Baselines, Common, Eval, Net
+from jdd.schema.experts import Experts
 from jdd.schema.gan import Gan
 from jdd.schema.generative import validate_product
 from jdd.schema.key import group, like

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jdd.errors import BadInput
-from jdd.schema.common import Baselines, Common, Eval, Experts, Net
+from jdd.schema.common import Baselines, Common, Eval, Net
+from jdd.schema.experts import Experts
 from jdd.schema.generative import validate_product
 from jdd.schema.key import group, like, option
 from jdd.schema.quality import Quality

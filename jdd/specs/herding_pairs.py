@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.schema.key import group
 from jdd.schema.pairs import STARTS, PairConfig
 from jdd.specs import random_pairs

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.errors import BadInput
-from jdd.schema.common import Common, Experts
+from jdd.schema.common import Common
+from jdd.schema.experts import Experts
 from jdd.schema.key import group, like
 from jdd.specs.base import Spec, Values
 

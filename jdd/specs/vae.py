@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jdd.schema.common import Baselines, Common, Eval, Experts, Net
+from jdd.schema.common import Baselines, Common, Eval, Net
+from jdd.schema.experts import Experts
 from jdd.schema.generative import Sampling, Vae, validate_generator, validate_levels
 from jdd.schema.key import group, like
 from jdd.schema.quality import Quality

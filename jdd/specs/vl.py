@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jdd.errors import BadInput
 from jdd.schema import pairs as schema
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.schema.families import Estimated
 from jdd.schema.key import AUTO, group, like, option
 from jdd.schema.pairs import PairConfig, validate_batch, validate_pairs

@@ -20,7 +20,7 @@ from jdd.pretrained import train
 from jdd.pretrained.store import Store
 from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, locked
-from jdd.schema.common import Experts
+from jdd.schema.experts import Experts
 from jdd.stages.base import Estimate
 from jdd.stages.experts import training_cost
 from jdd.training.recipe import Recipe
