@@ -379,8 +379,9 @@ def test_pairs_of_your_own_step_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return pipeline.run(loaded, str(place), mode, command="test")
 
     plain = tmp_path / "plain"
-    pairs(plain, "experts")
-    pairs(plain, "distill", **{name: rate / 3 for name, rate in rates.items()})
+    lower = {name: rate / 3 for name, rate in rates.items()}
+    pairs(plain, "experts", **lower)
+    pairs(plain, "distill", **lower)
     monkeypatch.setattr(methods, "make", made)
     monkeypatch.setattr(fitting, "without_settings", lambda config: True)
     pairs(tmp_path / "own", "distill")

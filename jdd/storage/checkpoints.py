@@ -101,6 +101,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """
     import orbax.checkpoint as ocp
 
+    _without_late_callbacks()
     stored, where = nested(tree), Path(path).absolute()
     with failures.writing(where.parents[1]):
         record_digests(where, stored)
@@ -138,8 +139,8 @@ def _readable(where: Path, remedy: str) -> Iterator[None]:
 def _without_late_callbacks() -> None:
     """Let no thread print that Orbax's event loop is closed.
 
-    Orbax reads arrays concurrently and closes the loop at the first damaged one; the threads that
-    read the others then print a traceback each.
+    Orbax reads and writes arrays concurrently and closes the loop at the first that fails; the
+    threads at work on the others then print a traceback each.
     """
     before = sys.unraisablehook
     if getattr(before, "_of_jdd", False):
@@ -235,6 +236,7 @@ class Steps:
     def __init__(self, directory: str | os.PathLike[str], keep: int = 2):
         import orbax.checkpoint as ocp
 
+        _without_late_callbacks()
         self.directory = Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(

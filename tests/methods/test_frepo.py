@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,7 +154,8 @@ def test_a_net_past_its_steps_is_replaced(made, advance):
     np.testing.assert_array_equal(renewed["count"], [0, 2, 4, 6])
     found = member(renewed, 0)
     fresh = pool.net.init(jax.random.split(key, 3)[0])
-    jax.tree.map(np.testing.assert_array_equal, found["variables"], fresh)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, found["variables"], fresh)  # compiled and not
     assert float(found["adam"]["t"]) == 0 and not any(map(np.any, jax.tree.leaves(found["adam"])))
     assert float(member(kept, 0)["adam"]["t"]) == 1
 

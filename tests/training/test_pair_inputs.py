@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,8 @@ def test_an_index_of_images_trains_as_copies_do(batch):
     text = draw.normal(size=(len(OF), 6)).astype(np.float32)
     copied = trained(batch, {"image": images[OF], "text": text})
     indexed = trained(batch, {"image": images, "text": text, "of": OF})
-    jax.tree.map(np.testing.assert_array_equal, copied, indexed)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, copied, indexed)  # two programs
     other = trained(batch, {"image": images, "text": text, "of": OF[::-1]})
     assert not np.array_equal(copied[1], other[1])
 
