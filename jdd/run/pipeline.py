@@ -95,6 +95,7 @@ def run(
         notes = [line, *notes]
     config = configs.as_saved(config, loaded.explicit, directory)
     config, given = configs.as_begun(config, given.names, directory)
+    workdirs.pull_stores(config, options.coordinator)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):

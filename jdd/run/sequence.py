@@ -15,6 +15,7 @@ from jdd.run.options import Options
 from jdd.run.session import Session
 from jdd.stages import contents, distill, evaluate, probe, registry, report
 from jdd.stages.base import Stage, guarded
+from jdd.storage import remote
 
 # Stages whose items are divided over processes; process 0 runs the others.
 DIVIDED = ("experts", "squeeze", *registry.MAKERS, "relabel", "evaluate")
@@ -67,6 +68,7 @@ def run(
                 if session.first:
                     workdirs.write_config(context)
             session.metrics.stop(stage.name)
+            remote.push()
             if waited := session.waited():
                 session.say(f"{stage.name}: {waited}")
         measured = distill.STAGE.done(context) and evaluate.STAGE.done(context)

@@ -16,6 +16,7 @@ from jdd.run.session import Session
 from jdd.soft_labels import codec, maps
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
+from jdd.storage import remote
 
 Tree = Any
 
@@ -138,5 +139,6 @@ def fill(
         stacked = {field: np.stack([one[field] for one in packed]) for field in packed[0]}
         logits = np.stack([z for _, z in found]) if store.mode == "views" else None
         store.write(epoch, index, stacked, logits)
+        remote.checkpointed()
         bar.update(epoch + 1)
     bar.close()
