@@ -199,7 +199,7 @@ def study(
 
     Args:
       grid: a study file, or the dict that its ``get_study()`` returns (docs/studies.md).
-      workdir: the study's directory; None for ``runs/<name of the file>``.
+      workdir: the study's directory, or its URL; None for ``runs/<name of the file>``.
       **overrides: config keys of the study's base, as in ``distill``.
 
     Returns:
@@ -211,6 +211,8 @@ def study(
       Interrupted: the running cell has saved its checkpoint.
     """
     found = grid if isinstance(grid, Mapping) else os.fspath(grid)
+    if workdir is not None:
+        workdir = remote.working(workdir, cache.folder(str(overrides.get("data.cache_dir", ""))))
     return studies.run(found, workdir, overrides, "jdd.study(...)")
 
 

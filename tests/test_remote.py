@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,7 +208,9 @@ def test_two_commands_that_start_in_the_same_moment(tmp_path: Path) -> None:
 def test_a_stale_lock_is_taken_over_and_its_owner_writes_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(remote_lease.Lost, match=r"belongs to (process \d+|nobody)"):
+    with pytest.raises(
+        remote_lease.Lost, match="has taken it over and pushed; this command writes nothing"
+    ):
         with command(tmp_path / "a") as slept:
             fill(slept, OLD)
             remote.push()
@@ -218,10 +221,45 @@ def test_a_stale_lock_is_taken_over_and_its_owner_writes_nothing_more(
                     assert files(directory) == OLD
                     fill(directory, NEW)
             fill(slept, {"late": b"late"})
-    assert re.search(rf"{URL}: the lock of process \d+ on .* is taken over", capsys.readouterr().out)
+    assert re.search(
+        rf"{URL}: the lock of process \d+ on .* is taken over", capsys.readouterr().out
+    )
     assert at_names() == NEW == seen(tmp_path / "c")
     with command(tmp_path / "a") as directory:
         assert files(directory) == NEW
+
+
+def test_a_lock_that_is_another_s_is_found_before_and_after_the_data(tmp_path: Path) -> None:
+    other = json.dumps({"id": "x", "host": "other", "process": 7, "time": 1e12}).encode()
+    for moment in ("b/run/.jdd/manifest.json", "b/run/log.jsonl"):
+        url = f"{URL}-{moment[-4:]}"
+        moment = moment.replace("b/run", f"b/run-{moment[-4:]}")
+
+        def taken(verb: str, name: str, moment: str = moment, url: str = url) -> None:
+            if name == moment:
+                buckets.hooks.clear()
+                remote.Objects(url).write(remote_lease.NAME, other)
+
+        with pytest.raises(remote_lease.Lost, match="process 7 on other has taken it over"):
+            with command(tmp_path / "a", url) as directory:
+                fill(directory, OLD)
+                buckets.hooks.append(taken)
+        assert remote_manifest.read(remote.Objects(url)) is None
+
+
+def test_a_lock_is_renewed_while_its_owner_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_lease, "BEAT", 0.01)
+    with command(tmp_path / "a") as directory:
+        lease = remote._HELD[directory]._lease
+        first = lease.owner()
+        for _ in range(1000):
+            if lease.owner() != first:
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail("it is never renewed")
 
 
 def test_a_command_that_was_killed_is_no_owner_on_its_machine(tmp_path: Path) -> None:
@@ -339,7 +377,7 @@ def test_a_hostile_or_damaged_manifest_is_one_line(tmp_path: Path, kind: str) ->
     top = remote.Objects(URL)
     top.write(remote_manifest.NAME, HOSTILE[kind])
     top.write("a", b"a" * 10**6)
-    for call in (remote.working, seen):
+    for call in (remote.working, remote.reading):
         with pytest.raises(BadInput) as caught:
             call(URL, tmp_path / "m" / "cache")
         assert "\n" not in str(caught.value) and str(caught.value).startswith(URL[:9])
@@ -365,7 +403,9 @@ def test_urls_that_nothing_opens(
         err = capsys.readouterr().err
         assert words in err and err.count("\n") == 1
     with pytest.raises(SystemExit):
-        sys.exit(main.main([f"--workdir={url}", "--coordinator=h:1", "--processes=2", "--process=0"]))
+        sys.exit(
+            main.main([f"--workdir={url}", "--coordinator=h:1", "--processes=2", "--process=0"])
+        )
     assert "a folder that all processes see" in capsys.readouterr().err
 
 
@@ -376,9 +416,7 @@ def test_the_packages_below_epath(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     memory = fsspec.filesystem("memory")
     monkeypatch.setattr("etils.epath.gpath._is_tf_installed", lambda: False)
-    monkeypatch.setattr(
-        type(backend.fsspec_backend), "_get_filesystem", lambda self, name: memory
-    )
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: memory)
     url = "gs://bucket-of-a-test/run"
     with command(tmp_path / "a", url) as directory:
         fill(directory, OLD)
@@ -390,10 +428,12 @@ def test_the_packages_below_epath(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_folder_that_epath_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store with folders, which are made where they are missing."""
-    from etils.epath import PosixGPath, register
+    from etils.epath import gpath, register
 
     monkeypatch.setitem(
-        register._URI_PREFIXES_TO_CLS, "disk://", lambda url: PosixGPath(url.removeprefix("disk:/"))
+        register._URI_PREFIXES_TO_CLS,
+        "disk://",
+        lambda url: gpath.PosixGPath(url.removeprefix("disk:/")),
     )
     url = f"disk:/{tmp_path}/mount/run"
     with command(tmp_path / "a", url) as directory:

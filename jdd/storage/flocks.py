@@ -7,7 +7,7 @@ import fcntl
 from typing import IO
 
 
-def acquired(file: IO[str], shared: bool = False) -> bool:
+def acquired(file: IO[str] | int, shared: bool = False) -> bool:
     """Try to lock a file; return whether it succeeded. True on file systems without locks."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -113,9 +113,13 @@ class Mirror:
             if base == "":
                 self._validate_outside()
             elif any(remote_pull.files(self.directory)):
+                state = "is incomplete" if base is None else "does"
+                rest = (
+                    "" if base is None else f"; to go on from it, give a copy of {self.directory}"
+                )
                 raise BadInput(
-                    self.url, f"holds nothing, and its local copy {self.directory} does",
-                    f"delete {self.place} to begin anew; to go on from it, give it as --workdir",
+                    self.url, f"holds nothing, and its local copy {self.directory} {state}",
+                    f"delete {self.place} to begin anew{rest}",
                 )  # fmt: skip
             return None
         if found.id == base and parts is None:
@@ -233,7 +237,7 @@ class Mirror:
 
 
 _HELD: dict[Path, Mirror] = {}  # what this process mirrors, as the locks of files are of a process
-_READ: dict[Path, IO[str]] = {}  # open locks of the copies that this process reads
+_READ: dict[Path, int] = {}  # open locks of the copies that this process reads
 
 
 def checkpointed() -> None:
@@ -309,9 +313,8 @@ def reading(
 def _copied(mirror: Mirror, parts: Callable[[str], bool], say: Say) -> Path:
     handle = _READ.get(mirror.directory)
     if handle is None:
-        with mirror.opened():
-            handle = (mirror.directory / ".lock").open("a+", encoding="utf-8")
-        _READ[mirror.directory] = handle
+        with mirror.opened() as file:
+            handle = _READ[mirror.directory] = os.dup(file.fileno())
     if flocks.acquired(handle):
         mirror.pull(lambda line: None, parts)
     else:
@@ -328,7 +331,7 @@ def refuse_several(where: str, url: str) -> NoReturn:
       BadInput: naming what to give in its place.
     """
     found = f"{url}, and --coordinator"
-    raise BadInput(where, found, "a folder that all processes see: a mount of the bucket")
+    raise BadInput(where, found, "a folder that all processes see, such as one of NFS or Filestore")
 
 
 def of(directory: str | os.PathLike[str]) -> Mirror | None:

@@ -99,7 +99,8 @@ class Lease:
         """
         found = self.owner()
         if found is None or found.id != self.id:
-            raise Lost(self._objects.url, str(found) if found else "nobody: it was deleted")
+            what = f"{found} has taken it over" if found else "the lock of this command was deleted"
+            raise Lost(self._objects.url, what)
 
     def begin(self) -> None:
         """Renew the lock from a thread until ``end``."""
@@ -127,12 +128,10 @@ class Lease:
 
 
 class Lost(StorageError):
-    """Another command has taken the lock over, or somebody has deleted it. Exit code 5."""
+    """Another command has taken the lock over, or it was deleted. Exit code 5."""
 
-    def __init__(self, url: str, owner: str):
-        super().__init__(
-            f"{url}: the lock of this command now belongs to {owner}; nothing more is written there"
-        )
+    def __init__(self, url: str, what: str):
+        super().__init__(f"{url}: {what}; this command writes nothing more there")
 
 
 def _seen(age: float) -> str:

@@ -100,7 +100,7 @@ class Push:
         if found is not None and found.id == self._next:
             self._at, self._unsettled = found, True
         elif (found.id if found else "") != self._at.id:
-            raise Lost(self._objects.url, "another command, which has pushed")
+            raise Lost(self._objects.url, "another command has taken it over and pushed")
         self._next = ""
 
     def _entry(self, name: str, path: Path) -> Entry | None:
