@@ -19,6 +19,7 @@ from jdd.run.metrics import read
 from jdd.storage import checkpoints, remote, remote_lease, remote_manifest
 from tests import buckets
 from tests.test_stopping import words
+from tests.test_study import GRID, Runs
 
 URL = "bucket://b/run"
 RUN: dict[str, Any] = {"steps": 4, "batch_real": 8, "eval.epochs": 2, "eval.lr": 0.01}
@@ -151,3 +152,35 @@ def test_runs_of_two_machines_share_experts_at_a_url(
     shutil.rmtree(tmp_path / "b")
     assert main.main([*keys, f"--workdir={tmp_path / 'b1'}", "--mode=experts"]) == 0
     assert not trained
+
+
+def test_a_study_at_a_url_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in for the pipeline that writes the result of a cell."""
+    fake, url = Runs(), "bucket://b/study"
+    monkeypatch.setattr("jdd.studies.study.pipeline.run", fake.run)
+    monkeypatch.setattr("jdd.studies.study.comparison_json.write", lambda *words: None)
+    last = ("herding", 2, 0)
+    fake.fails = {last: Interrupted("now")}
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "a"))
+    with pytest.raises(Interrupted):
+        jdd.study(GRID, url)
+    assert sum(name.endswith("result.json") for name in listed(url)) == 6
+    before, fake.calls, fake.fails = len(fake.calls), [], {}
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "b"))
+    assert jdd.study(GRID, url)["count"]["complete"] == 8
+    assert (before, fake.calls) == (7, [last, ("herding", 2, 1)])
+    assert {"table.csv", "study.json"} <= listed(url)
+
+
+def test_a_study_whose_url_another_command_takes_over_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Runs()
+    monkeypatch.setattr("jdd.studies.study.pipeline.run", fake.run)
+    monkeypatch.setenv("JDD_CACHE", str(tmp_path / "a"))
+    fake.fails = {("random", 1, 1): remote_lease.Lost("bucket://b/study", "taken")}
+    with pytest.raises(remote_lease.Lost):
+        jdd.study(GRID, "bucket://b/study")
+    assert len(fake.calls) == 2  # no further cell is begun
