@@ -113,8 +113,8 @@ def test_a_run_at_a_url_equals_a_local_one(
              read(at / "metrics.jsonl")] for at in (local, place)]  # fmt: skip
     assert rows[0] == rows[1]
     assert (local / "config.json").read_bytes() == (place / "config.json").read_bytes()
-    kept = {name for name in listed() if name.startswith("checkpoints/distill/")}
-    assert {name.split("/")[2] for name in kept if name.count("/") > 2} == {"2", "4"}
+    steps = {name for name in listed() if name.startswith("checkpoints/distill/")}
+    assert {name.split("/")[2] for name in steps if name.count("/") > 2} == {"2", "4"}
 
     # It is finished, on a machine that has never seen it; and is read without its checkpoints.
     monkeypatch.setenv("JDD_CACHE", str(tmp_path / "d"))
