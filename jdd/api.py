@@ -12,6 +12,7 @@ from typing import Any
 
 from jdd import config as configs
 from jdd import interop, memory
+from jdd.data import cache
 from jdd.errors import BadInput
 from jdd.product import files
 from jdd.product.distilled_set import DistilledSet
@@ -22,7 +23,7 @@ from jdd.run import pipeline
 from jdd.run import retriever as retrievers
 from jdd.run.retriever import Retriever
 from jdd.schema.common import Common
-from jdd.storage import json_files
+from jdd.storage import json_files, remote
 from jdd.studies import study as studies
 
 __all__ = [
@@ -69,7 +70,7 @@ def distill(
     Args:
       config: a config file with its argument, as in ``--config``: 'mtt:cifar10,ipc=10'; or a config
         of ``make_config``, whose method is fixed.
-      workdir: the run's working directory; None for its default under ``runs/``.
+      workdir: the run's working directory, or its URL; None for its default under ``runs/``.
       **overrides: config keys; nested ones as dicts, ``data={"path": "x.zip"}``, or with dotted
         names, ``**{"data.path": "x.zip"}``.
 
@@ -84,10 +85,11 @@ def distill(
     config = str(config) if isinstance(config, Path) else config
     loaded = _loaded(config, overrides)
     configs.resolve(loaded.config, given=loaded.given)  # an error comes before anything else
-    place = Path(workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed))
+    to = workdir or configs.default_workdir(loaded.config, loaded.spec, loaded.typed)
+    place = remote.working(to, cache.folder(loaded.config.data.cache_dir))
     configs.validate_used(loaded.config, loaded.explicit, place)
     name, given = (config, overrides) if isinstance(config, str) else _changed(loaded.config)
-    found = pipeline.run(loaded, str(place), command=_call("distill", name, place, given))
+    found = pipeline.run(loaded, str(place), command=_call("distill", name, to, given))
     if loaded.config.progress:
         for line in (found.get("table"), found.get("summary")):
             if line:
@@ -119,7 +121,7 @@ def _changed(config: Common) -> tuple[str, dict[str, Any]]:
     return config.method, named | {n: v for n, v in values if v != plain[n]}
 
 
-def _call(name: str, first: str, place: Path, overrides: dict[str, Any]) -> str:
+def _call(name: str, first: str, place: str | Path, overrides: dict[str, Any]) -> str:
     rest = f", **{overrides!r}" if overrides else ""
     return f"jdd.{name}({first!r}, {str(place)!r}{rest})"
 
@@ -133,8 +135,9 @@ def evaluate(
     """Train fresh nets on a set and return the content of ``result.json``.
 
     Args:
-      dset: a set, or the path of one in any format that ``load`` reads, such as a run's folder.
-      workdir: the evaluation's working directory; None for a temporary one.
+      dset: a set, or the path of one in any format that ``load`` reads, such as a run's folder or
+        its URL.
+      workdir: the evaluation's working directory, or its URL; None for a temporary one.
       config: a config file, as in ``--config``, for a set of a method defined there.
       **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
         ``eval={"n": 10}``.
@@ -150,11 +153,13 @@ def evaluate(
     if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies next to it")
     with tempfile.TemporaryDirectory() as scratch:
-        saved = Path(scratch) / "distilled.npz"
-        path = saved if isinstance(dset, AnyProduct) else files.set_path(dset)
+        saved, folder = Path(scratch) / "distilled.npz", cache.folder(loaded.config.data.cache_dir)
+        if not isinstance(dset, AnyProduct):
+            dset = files.set_path(remote.reading(dset, folder))
+        path = saved if isinstance(dset, AnyProduct) else dset
         if isinstance(dset, AnyProduct):
             dset.save(path)
-        place = str(workdir or Path(scratch) / "evaluation")
+        place = str(remote.working(workdir or Path(scratch) / "evaluation", folder))
         return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(path)!r})")
 
 
@@ -164,7 +169,8 @@ def compare(
     """Compare finished runs on the page ``to``; write their figures as JSON next to it.
 
     Args:
-      runs: working directories or globs of them; a string may list several, separated by commas.
+      runs: working directories, their URLs, or globs of directories; a string may list several,
+        separated by commas.
       to: the HTML page.
 
     Returns:
@@ -174,7 +180,14 @@ def compare(
       BadInput: a folder is missing, is not a run or is named twice; no run is finished; ``to``
         cannot be written.
     """
-    return comparison_json.write(runs, to)
+    words = [word.strip() for word in runs.split(",")] if isinstance(runs, str) else runs
+    local = [os.fspath(word) for word in words]
+    return comparison_json.write([_figures(word) for word in local], to)
+
+
+def _figures(run: str) -> str:
+    """Return a run's folder, or a local copy of what its figures need of the one at a URL."""
+    return str(remote.reading(run, cache.folder(), "figures")) if remote.is_url(run) else run
 
 
 def study(
@@ -186,7 +199,7 @@ def study(
 
     Args:
       grid: a study file, or the dict that its ``get_study()`` returns (docs/studies.md).
-      workdir: the study's directory; None for ``runs/<name of the file>``.
+      workdir: the study's directory, or its URL; None for ``runs/<name of the file>``.
       **overrides: config keys of the study's base, as in ``distill``.
 
     Returns:
@@ -198,6 +211,8 @@ def study(
       Interrupted: the running cell has saved its checkpoint.
     """
     found = grid if isinstance(grid, Mapping) else os.fspath(grid)
+    if workdir is not None:
+        workdir = remote.working(workdir, cache.folder(str(overrides.get("data.cache_dir", ""))))
     return studies.run(found, workdir, overrides, "jdd.study(...)")
 
 
@@ -205,7 +220,7 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
-      path: the file, a run's folder, or a folder or archive of class folders.
+      path: the file, a run's folder or its URL, or a folder or archive of class folders.
       config: a config file, as in ``--config``, of a method outside jdd whose generators the file
         may contain. The file itself never names code to run.
       **known: facts that the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``,
@@ -221,6 +236,7 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
     """
     if config is not None:
         configs.load(config, of_set=True).config.spec.register()
+    path = remote.reading(path, cache.folder())
     with memory.guarded(f"reading {path}", lambda: "a smaller set, or a machine with more memory"):
         found = interop.load(path, **known)
     for note in found.notes:  # assumptions about a foreign set
@@ -274,6 +290,8 @@ def export_figures(dset: AnyProduct | str | Path, path: str | Path) -> interop.W
     Raises:
       BadInput: as ``load`` and ``jdd.interop.write_figures``.
     """
+    if not isinstance(dset, AnyProduct):
+        dset = remote.reading(dset, cache.folder())
     product = dset if isinstance(dset, AnyProduct) else load(dset)
     if not isinstance(product, DistilledSet | PairSet):
         found = f"a product of kind {product.kind!r}"
@@ -321,6 +339,8 @@ def torch_dataset(
       BadInput: PyTorch is missing; the set is not a fixed set of images; its stored labels are
         missing, of other images, or given by teachers in the student's step.
     """
+    if not isinstance(dset, AnyProduct):
+        dset = remote.reading(dset, cache.folder())
     product = dset if isinstance(dset, AnyProduct) else load(dset)
     if not isinstance(product, DistilledSet):
         found = f"a product of kind {product.kind!r}"

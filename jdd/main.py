@@ -28,6 +28,7 @@ from jdd.run import crash, output, signals
 from jdd.run import flags as flags_of
 from jdd.run.options import Options
 from jdd.stages.registry import MODES
+from jdd.storage import remote
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,6 +109,7 @@ def _run(argv: list[str]) -> int:
         return _compare(flags, overrides)
     command = shlex.join(["python", "-m", "jdd.main", *flags_of.lasting(argv)])
     options = flags_of.options(flags, shlex.join(["python", "-m", "jdd.main", *argv]), begun)
+    _localise(flags, overrides)
     if flags.mode == "study" or flags.mode == "estimate" and _is_study(flags):
         return _study(flags, overrides, command, options)
     if flags.mode == "report" and flags.config is None and _holds_evaluation(flags.workdir):
@@ -128,6 +130,19 @@ def _run(argv: list[str]) -> int:
 
     _print_result(pipeline.run(loaded, flags.workdir, flags.mode, flags.set, command, options))
     return 0
+
+
+def _localise(flags: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Replace URLs by local directories with the state that is there."""
+    if not (remote.is_url(flags.workdir) or remote.is_url(flags.set)):
+        return
+    from jdd.data import cache
+
+    folder = cache.folder(overrides.get("data.cache_dir", ""))
+    if flags.workdir is not None:
+        flags.workdir = str(remote.working(flags.workdir, folder))
+    if flags.set is not None:
+        flags.set = str(remote.reading(flags.set, folder))
 
 
 def _print_result(result: Mapping[str, Any]) -> None:
@@ -215,7 +230,7 @@ def _verify(flags: argparse.Namespace) -> int:
         raise BadInput("--path", "missing", "--mode=verify --path=DIR")
     from jdd.run import verify
 
-    found = verify.verify(Path(flags.path))
+    found = verify.verify(flags.path)
     print("\n".join(verify.words(found)), flush=True)
     if damaged := sum(one.damaged for one in found):
         allowed = "delete them, and the command that made them makes them again"

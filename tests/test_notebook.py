@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -71,6 +72,18 @@ def test_jax_is_that_of_the_device(device, monkeypatch, capsys):
     names = {"shutil": shutil, "os": os, "sys": sys, "Path": Path, "SMOKE": True}
     exec(CELLS[1], names)
     assert names["JAX"] == {"gpu": "jax[cuda13]", "tpu": "jax[tpu]", "cpu": "jax"}[device]
+
+
+def test_a_bucket_takes_the_place_of_drive(monkeypatch):
+    colab = types.ModuleType("google.colab")
+    signed: list[str] = []
+    colab.__dict__["auth"] = types.SimpleNamespace(authenticate_user=lambda: signed.append("in"))
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setattr("subprocess.run", lambda words, check: signed.append(words[-1]))
+    names: dict[str, Any] = {"Path": Path, "sys": sys, "subprocess": subprocess, "SMOKE": False}
+    exec(CELLS[2].replace('BUCKET = ""', 'BUCKET = "gs://b/jdd-runs"'), names)
+    assert names["WORKDIR"] == "gs://b/jdd-runs/c10" and signed == ["in", "gcsfs"]
 
 
 def test_cells_are_plain_python() -> None:

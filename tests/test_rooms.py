@@ -37,7 +37,7 @@ ROOMS: dict[str, str] = {
     "run/metric_lines": "errors storage",
     "run/metrics": "errors run/metric_lines storage",
     "run/options": "",  # light
-    "run/flags": "errors run/options",  # light
+    "run/flags": "errors run/options storage",  # light
     "run/output": "",  # light
     "run/signals": "",  # light
     "run/crash": "",  # light
@@ -74,9 +74,9 @@ ROOMS: dict[str, str] = {
     "stages/registry storage tasks training/recipe",
     "studies": "config data errors memory report run run/context run/crash run/options run/session "
     "run/signals schema specs storage training/printed",
-    "api": "config errors interop memory product report run schema storage studies",
-    "main": "api config errors memory run run/crash run/flags run/options run/output run/signals "
-    "stages/registry storage studies",
+    "api": "config data errors interop memory product report run schema storage studies",
+    "main": "api config data errors memory run run/crash run/flags run/options run/output "
+    "run/signals stages/registry storage studies",
     "__init__": "api",
     "__main__": "main",
 }

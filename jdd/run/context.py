@@ -14,7 +14,7 @@ import jax
 
 from jdd import nets, parallel, rng
 from jdd.config.files import stage_names
-from jdd.data import Dataset, load
+from jdd.data import Dataset, cache, load
 from jdd.data.pairs import PairDataset
 from jdd.errors import BadInput
 from jdd.methods.base import Problem, net_options
@@ -34,7 +34,7 @@ from jdd.schema.decoupled import Decoupled
 from jdd.schema.pairs import Lora, PairConfig, Towers
 from jdd.schema.values import section
 from jdd.stages.registry import maker
-from jdd.storage import json_files, tensors
+from jdd.storage import json_files, remote, tensors
 from jdd.training.recipe import Recipe, of_keys
 
 
@@ -192,7 +192,11 @@ class RunContext:
     @property
     def store_path(self) -> Path:
         """The path of the expert store."""
-        return Path(self.config.experts.dir or self.workdir / "experts")
+        return self._local(self.config.experts.dir or self.workdir / "experts")
+
+    def _local(self, path: str | Path) -> Path:
+        """Return a path, or the local directory of a URL."""
+        return remote.local(path, cache.folder(self.config.data.cache_dir))
 
     @functools.cached_property
     def store(self) -> Store:
@@ -214,7 +218,7 @@ class RunContext:
     def squeeze_path(self) -> Path:
         """The directory of the teachers. For an external set it is next to the set."""
         own = self.decoupled.squeeze.dir if "squeeze" in stage_names(self.config) else ""
-        return Path(own or self.set_directory / "squeeze")
+        return self._local(own or self.set_directory / "squeeze")
 
     @property
     def groups(self) -> int:

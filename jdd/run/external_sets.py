@@ -45,7 +45,7 @@ from jdd.stages.base import guarded, validate_memory
 from jdd.stages.label_stores import labels as labels_of
 from jdd.stages.label_stores import random as labels_of_random
 from jdd.stages.label_stores import stored
-from jdd.storage import failures
+from jdd.storage import failures, remote
 from jdd.training import recipe as recipes
 
 # Facts about a set that the user may state, by key.
@@ -129,6 +129,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Evaluate a product with its data and config already prepared; return result.json."""
     dset, dataset, config, notes = ready
+    workdirs.pull_stores(config)
     where = f"--set={source}"
     context = RunContext(config, dataset, directory, command)
     context.set_directory = source.resolve().parent
@@ -177,6 +178,7 @@ def _measure(
                 if not stage.done(context):
                     with guarded(stage.name, config, dataset):
                         stage.run(context, session)
+                    remote.push()
             report.STAGE.run(context, session)
             return finish(context)
 

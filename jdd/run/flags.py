@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jdd.errors import BadInput
 from jdd.run.options import Options
+from jdd.storage import remote
 
 _PASSING = ("--max-seconds", "--profile", "--coordinator", "--processes", "--process", "--debug")
 
@@ -51,6 +52,8 @@ def _several(flags: argparse.Namespace) -> tuple[str, int | None, int | None]:
     if flags.set is not None or flags.mode in ("study", "estimate"):
         found = f"given with --mode={flags.mode}, which runs in one process"
         raise BadInput("--coordinator", found, "a run, without --set")
+    if remote.is_url(flags.workdir):
+        remote.refuse_several("--workdir", flags.workdir)
     if where == "auto":
         return where, None, None
     host, colon, port = where.rpartition(":")

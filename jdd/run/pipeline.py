@@ -94,6 +94,7 @@ def run(
     config = configs.as_saved(config, loaded.explicit, directory)
     if (begun := configs.as_begun(config, loaded.given, directory)) is not None:
         config, notes, given = begun, [], None
+    workdirs.pull_stores(config, options.coordinator)
     workdirs.validate(directory, config)
     with jax.default_matmul_precision(config.precision):
         with guarded("data", config):

@@ -19,6 +19,7 @@ from jdd.run.session import Session
 from jdd.schema.common import Common
 from jdd.stages import contents, distill, evaluate, probe, registry, report
 from jdd.stages.base import Stage, guarded
+from jdd.storage import remote
 
 # Stages whose items are divided over processes; process 0 runs the others.
 DIVIDED = ("experts", "squeeze", *registry.MAKERS, "relabel", "evaluate")
@@ -71,6 +72,7 @@ def run(
                 if session.first:
                     workdirs.write_config(context)
             session.metrics.stop(stage.name)
+            remote.push()
             if waited := session.waited():
                 session.say(f"{stage.name}: {waited}")
         measured = distill.STAGE.done(context) and evaluate.STAGE.done(context)

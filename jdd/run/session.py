@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import signal
 import sys
@@ -20,7 +18,7 @@ from jdd.run.metrics import Metrics
 from jdd.run.options import Deadline, Options
 from jdd.run.output import Output
 from jdd.run.profile import Profile
-from jdd.storage import failures
+from jdd.storage import failures, flocks, remote
 
 if TYPE_CHECKING:  # a session of one process does not need JAX
     from jdd.parallel.processes import Processes
@@ -30,8 +28,11 @@ if TYPE_CHECKING:  # a session of one process does not need JAX
 def locked(directory: str | os.PathLike[str], waiting: Session | None = None) -> Iterator[None]:
     """Hold the directory's lock. If another run holds it, raise, or wait with ``waiting``.
 
+    Of a copy of a URL the lock of the URL too, and what is written is pushed there.
+
     Raises:
       BadInput: the directory cannot be written, or another run holds the lock.
+      StorageError: what was written could not be pushed.
       Interrupted: a signal arrived while waiting.
     """
     path = Path(directory)
@@ -48,16 +49,14 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
             str(directory), f"cannot be written ({error.strerror})", "a directory you may write"
         ) from error
     with handle:
-        announced = False
-        while not _flock(handle):
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
+        announced, mirror = False, remote.of(path)
+        where = mirror.url if mirror else str(directory)
+        while holder := _holder(handle, mirror):
             if waiting is None:
-                raise BadInput(
-                    str(directory), f"in use by {holder}", "wait for it, or give another --workdir"
-                )
+                allowed = mirror.remedy if mirror else "wait for it, or give another --workdir"
+                raise BadInput(where, f"in use by {holder}", allowed)
             if not announced:
-                waiting.say(f"{directory} is in use by {holder}: waiting for it ...")
+                waiting.say(f"{where} is in use by {holder}: waiting for it ...")
             announced = True
             waiting.check()
             time.sleep(1)
@@ -67,17 +66,16 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
         handle.flush()
         if waiting is not None and divided:
             waiting.gather()
-        yield
+        with mirror.held() if mirror else contextlib.nullcontext():
+            yield
 
 
-def _flock(handle: IO[str]) -> bool:
-    """Return whether the lock was acquired; True on file systems without locks."""
-    try:
-        # The kernel releases the lock when the process ends: there are no stale locks.
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True
+def _holder(handle: IO[str], mirror: remote.Mirror | None) -> str:
+    """Return who has the lock of a directory, or of the URL it is a copy of; '' for this run."""
+    if not flocks.acquired(handle):
+        handle.seek(0)
+        return handle.read().strip() or "another process"
+    return mirror.claim() if mirror else ""
 
 
 _NONE = Options()

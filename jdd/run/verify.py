@@ -12,11 +12,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jdd.data import cache
 from jdd.data.streamed import sums_of
 from jdd.errors import BadInput
 from jdd.interop import safetensors_files
 from jdd.run import metric_lines
-from jdd.storage import checkpoints, digest_records, files, json_files, npz_files, tree_digests
+from jdd.storage import (
+    checkpoints,
+    digest_records,
+    files,
+    json_files,
+    npz_files,
+    remote,
+    tree_digests,
+)
 
 WHOLE, ADDED, BARE = "whole", "added", "bare"
 
@@ -33,15 +42,17 @@ class Found(NamedTuple):
         return self.state not in (WHOLE, ADDED, BARE)
 
 
-def verify(path: Path) -> list[Found]:
-    """Return the state of everything at ``path`` that jdd stores, sorted by path.
+def verify(place: str | Path) -> list[Found]:
+    """Return the state of everything at ``place`` that jdd stores, sorted by path.
 
+    Of a URL that of a local copy, whose files are compared with the digests of their manifest.
     Digests are added to what has none and can be read; whether that is as it was written is not
     known.
 
     Raises:
-      BadInput: there is nothing at ``path``, or nothing that jdd stores.
+      BadInput: there is nothing at ``place``, or nothing that jdd stores.
     """
+    path = remote.reading(place, cache.folder(), "all")
     if not path.exists():
         raise BadInput("--path", f"{path} does not exist", "a run's directory, a store or a file")
     found = [Found(place, _state(check, place)) for place, check in _stored(path)]

@@ -24,7 +24,7 @@ from jdd.run import metrics
 from jdd.run.context import RunContext, fingerprint, stored_set
 from jdd.schema.common import Common
 from jdd.stages.registry import BUILDERS, MAKERS
-from jdd.storage import json_files
+from jdd.storage import json_files, remote
 from jdd.storage.files import write_text
 
 SET_FILE = "set"  # checkpoints/set.json, as ``RunContext.remember`` writes it
@@ -79,6 +79,21 @@ def holds_products(directory: Path) -> bool:
     return any(
         row["stage"].startswith(BUILDERS) for row in metrics.read(directory / "metrics.jsonl")
     )
+
+
+def pull_stores(config: Common, coordinator: str = "") -> None:
+    """Pull the stores of nets that are given as URLs.
+
+    Raises:
+      BadInput: a URL in a run of several processes, or as ``remote.working``.
+    """
+    keys = configs.flat(config)
+    for key in ("experts.dir", "squeeze.dir"):
+        place = str(keys.get(key, ""))
+        if remote.is_url(place):
+            if coordinator:
+                remote.refuse_several(f"config.{key}", place)
+            remote.working(place, cache.folder(config.data.cache_dir))
 
 
 def writable(where: str, directory: Path) -> None:

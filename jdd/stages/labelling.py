@@ -16,6 +16,7 @@ from jdd.run.session import Session
 from jdd.soft_labels import codec, maps
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
+from jdd.storage import remote
 
 Tree = Any
 
@@ -142,5 +143,6 @@ def fill(
         if epoch + 1 == epochs:
             before_last()
         store.write(epoch, index, stacked, logits)
+        remote.checkpointed()
         bar.update(epoch + 1)
     bar.close()

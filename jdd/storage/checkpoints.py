@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.storage import digest_records, failures, tree_digests
+from jdd.storage import digest_records, failures, remote, tree_digests
 
 Tree = Any
 AGAIN = "delete it, and the same command makes it again"
@@ -107,6 +107,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         record_digests(where, stored)
         with _checkpointer() as writer:
             writer.save(where, args=ocp.args.StandardSave(stored), force=True)
+    remote.checkpointed()
 
 
 def record_digests(item: Path, stored: dict[str, Any]) -> None:
@@ -265,6 +266,7 @@ class Steps:
                 stored = nested(tree)
                 record_digests(self.directory / str(step), stored)
                 self._manager.save(step, args=ocp.args.StandardSave(stored))
+        remote.checkpointed()
 
     def restore(self, step: int, like: Tree, verify: bool = True) -> Tree:
         """Return the tree of ``step``; shapes and dtypes must be those of ``like``."""

@@ -32,6 +32,7 @@ from jdd.run.options import Options
 from jdd.run.session import locked
 from jdd.storage import json_files
 from jdd.storage.files import write_atomic
+from jdd.storage.remote_lease import Lost
 from jdd.studies import study_cells, study_file, study_metric, study_plot, study_tables
 from jdd.studies.study_cells import Cell
 from jdd.studies.study_file import Study
@@ -243,7 +244,7 @@ def _advance(cell: Cell, ledger: _Ledger, options: Options, title: str) -> None:
     try:
         link_stores(cell, directory)
         pipeline.run(cell.loaded, str(folder), "all", None, command, options)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, Lost):
         ledger.mark(cell, WAITING, "interrupted", time.perf_counter() - begun)
         raise
     except Exception as error:  # other cells do not depend on this one
