@@ -35,5 +35,6 @@ def get_study():
         },
         "cells": [{**cell, "ipc": ipc} for ipc in (1, 10) for cell in CELLS],
         "rows": ["ipc", "config", "factor", "sampling_net"],
+        "columns": [],
         "metric": ["accuracy", "baselines.random", "seconds"],
     }

@@ -139,7 +139,7 @@ def _differs(whole: tiny_runs.Undisturbed, folder: Path, without: str = "") -> s
     pair = [dict(whole.left), tiny_runs.traces(folder / "run")]
     for one in pair if without else []:
         one["rows"] = {k: row for k, row in one["rows"].items() if not k.startswith(without)}
-        del one["bits"]["config.json"]
+        one["bits"] = {k: bits for k, bits in one["bits"].items() if k != "config.json"}
     return tiny_runs.difference(*pair)
 
 
