@@ -4,12 +4,8 @@
 
 On the digits: sets distilled with ConvNetBN by trajectories alone, by both terms and by statistics
 alone, at two weights; three nets trained on each, two of which have batch norm and are tested by
-running statistics, by those of the set, of real training images, and of test batches. On CIFAR-10,
-narrow (not yet run):
-
-    python -m jdd.main --mode=study --config=docs/examples/study_batch_norm.py \\
-        --config.config=mtt:cifar10 --config.lr_img=1000 --config.net.width=64 \\
-        --config.steps=1000 --workdir=runs/study_batch_norm_cifar10
+running statistics, by those of the set, of real training images, and of test batches.
+``study_cifar10_batch_norm.py`` has four of these rows on CIFAR-10.
 """
 
 # bn.param 0 leaves trajectories out, bn.weight 0 statistics; whose statistics: bn.source.
