@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,9 @@ def test_the_smallest_loss_is_chosen_and_of_close_ones_the_row_s_rate() -> None:
             for f, loss in zip(factors, losses, strict=True)
         ]
         return probe.choose(tried, start=2.0)
+
+    lost = [Tried(1.0, 0.0, "not finite"), Tried(0.1, 1.0), Tried(0.01, 1.0)]
+    assert probe.choose(lost, start=math.nan) == probe.choose(lost, start=math.inf) == 0.1
 
     assert chosen(1.9, 1.0, 1.9, 3.0) == 0.1
     assert chosen(2.0, 1.9, 1.05, 1.0) == 1.0  # within a tenth of what the best has gained

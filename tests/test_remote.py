@@ -328,6 +328,36 @@ def test_a_manifest_whose_answer_was_lost_is_adopted(tmp_path: Path) -> None:
     assert seen(tmp_path / "b") == at_names() == NEW | {"more": b"more"}
 
 
+def test_work_after_a_lost_answer_is_not_pulled_over(tmp_path: Path) -> None:
+    """The manifest is there, and the network stayed down to the end of the command."""
+    pushed(tmp_path / "a", OLD)
+    written = remote_manifest.write
+
+    def lost(objects: remote.Objects, manifest: remote.Manifest) -> None:
+        written(objects, manifest)
+        buckets.hooks.append(down)
+        objects.read("any")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(remote_manifest, "write", lost)
+        with command(tmp_path / "a") as directory:
+            fill(directory, NEW)
+            remote.push()
+            fill(directory, NEW | {"more": b"more"})
+    buckets.hooks.clear()
+    with command(tmp_path / "a") as directory:
+        assert files(directory) == NEW | {"more": b"more"}
+    assert seen(tmp_path / "b") == NEW | {"more": b"more"}
+
+
+def test_a_copy_for_reading_is_no_working_directory(tmp_path: Path) -> None:
+    pushed(tmp_path / "a", OLD | {"checkpoints/2/x": b"x"})
+    copy = remote.reading(URL, tmp_path / "b")
+    with pytest.raises(BadInput, match=f"only read.*--workdir={URL}"):
+        remote.of(copy)
+    assert "checkpoints/2/x" in at_names()
+
+
 def test_an_emptied_bucket_is_no_reason_to_delete_the_local_copy(tmp_path: Path) -> None:
     pushed(tmp_path / "a", OLD)
     for path in (tmp_path / "bucket").iterdir():

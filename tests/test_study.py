@@ -574,3 +574,13 @@ def test_keys_that_never_change_are_not_in_the_table(tmp_path: Path, fake: Runs)
     assert (found.rows, found.columns) == (("method",), ())
     alone = table({"grid": None, "cells": listed[:1], "seeds": [0]}, tmp_path / "one")
     assert (alone.rows, alone.columns) == (("method",), ("ipc",))
+
+
+def test_a_schedule_that_ends_with_the_last_epoch_has_a_store_of_its_own() -> None:
+    def stores(**keys: Any) -> dict[str, str]:
+        return study_cells.stores(config.load("ncfm:digits", keys).config)
+
+    epochs = [{"experts.epochs": count} for count in (6, 7)]
+    assert stores(**epochs[0]) != stores(**epochs[1])
+    plain = {"experts.schedule": "constant"}
+    assert stores(**plain, **epochs[0]) == stores(**plain, **epochs[1])

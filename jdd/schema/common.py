@@ -306,7 +306,7 @@ class Common:
     )
     train_precision: str = option(
         "",
-        "the same for stages that train or ask nets and learn no images (empty: precision)",
+        "the same for all stages but those that learn images or a generator (empty: precision)",
         choices=("", "default", "high", "highest"),
         resumable=True,
         sparse=True,

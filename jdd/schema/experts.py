@@ -9,15 +9,14 @@ from jdd.schema.key import AUTO, keys_of, option
 
 @dataclass(frozen=True)
 class Experts:
-    """Nets trained on real images, whose trajectories are matched."""
+    """Nets trained on real images, whose snapshots methods read."""
 
-    # Nets trained on real images, whose trajectories are matched.
     dir: str = option("", "expert store, shared between runs ('': experts/ in the workdir)")
     count: int = option(100, "expert trajectories", minimum=1)
     epochs: int = option(
         AUTO, "epochs each expert is trained (auto: as many as are read)", minimum=1
     )
-    lr: float = option(0.01, "expert learning rate (SGD, constant)", above=0)
+    lr: float = option(0.01, "expert learning rate (SGD)", above=0)
     momentum: float = option(0.0, "expert momentum", minimum=0, maximum=1)
     weight_decay: float = option(0.0, "expert weight decay", minimum=0)
     sam_rho: float = option(

@@ -9,7 +9,7 @@ steps that no run of T steps takes, the same for all candidates, on training dat
 
 1. The students' rate: L of the images of step 0, trained on at each rate. Trajectory matching
    states in units of the expert's own way how far students get, so that losses at several rates
-   compare. The rate is learned from there, in steps that are small beside a factor of 10.
+   compare. The rate is learned from there, in steps that are small compared with a factor of 10.
 2. The images' rate, at the chosen rate of the students: every candidate takes the same first K
    steps of the method from its own start: the same images, rows, snapshots and keys. Then its
    images are judged.
@@ -72,7 +72,8 @@ def choose(tried: Sequence[Tried], start: float) -> float:
     if not left:
         return min(one.factor for one in tried)
     best = min(one.loss for one in left)
-    most = best + max(MARGIN * (start - best), NOISE * abs(start))
+    gain = max(MARGIN * (start - best), NOISE * abs(start)) if math.isfinite(start) else 0.0
+    most = best + gain
     near = [one.factor for one in left if one.loss <= most]
     return min(near, key=lambda factor: (abs(math.log10(factor)), factor))
 
@@ -278,7 +279,7 @@ def _listed(found: Plan, name: str, row: float) -> str:
 def _record(context: RunContext, choices: Sequence[Choice], of: Plan) -> None:
     found = {
         "row": {one.name: one.row for one in choices},
-        "start": choices[0].start,
+        "start": choices[0].start if math.isfinite(choices[0].start) else None,
         "steps": of.steps,
         "tried": [
             {one.name: each.factor * one.row}

@@ -64,8 +64,9 @@ def _run(context: RunContext, session: Session) -> None:
     for at, (seed, key) in enumerate(_keys(context).items(), 1):
         found = known.get(key) if _stored(context, seed, key) else None
         if found is None:
-            if artefact(context, seed).exists() and key in known:
-                session.warn(f"{artefact(context, seed)}: damaged; the images are drawn again")
+            if (file := artefact(context, seed)).exists() and key in known:
+                what = "damaged, or of other settings; the images are drawn again"
+                session.warn(f"{file}: {what}")
                 (context.workdir / "report.html").unlink(missing_ok=True)  # shows them
             found = _of_seed(context, seed, key, session)
         scalars = {k: v for k, v in found.items() if isinstance(v, float)}

@@ -122,9 +122,10 @@ class Mirror:
                     f"delete {self.place} to begin anew{rest}",
                 )  # fmt: skip
             return None
-        if found.id == base and parts is None:
+        if parts is None and found.id in (base, self._recall("next")):  # its own last push
+            self._remember(base=found.id)
             return found
-        self._remember(base=None)
+        self._remember(base=None, next=None)
         found, line = remote_pull.pull(
             self.objects, found, self.directory, self.place, parts or (lambda name: True)
         )
@@ -212,12 +213,16 @@ class Mirror:
         assert self._push is not None
         begun = time.monotonic()
         try:
-            if made := self._push.push(self._lease.validate):
+            if made := self._push.push(self._lease.validate, self._begun):
                 self._remember(base=made.id)
                 self._push.settle()
         finally:
             now = time.monotonic()
             self._due = now + max(EVERY, _SHARE * (now - begun))
+
+    def _begun(self, made: str) -> None:
+        """Remember the state that is about to become valid: the answer of the place may be lost."""
+        self._remember(next=made)
 
     def push(self, due: bool = False) -> None:
         """Push what has changed; with ``due``, only if the last push was long enough ago.
@@ -344,5 +349,8 @@ def of(directory: str | os.PathLike[str]) -> Mirror | None:
             url = (json_files.recall(place.parent / "mirror.json") or {}).get("url")
             mirror = Mirror(url, place.parent.parent) if is_url(url) else None
             if mirror is not None and mirror.directory.absolute() == place:
+                if mirror.place.parent.name in _PARTS:
+                    found = f"a copy of {url} that is only read"
+                    raise BadInput(str(directory), found, f"--workdir={url}")
                 return mirror
     return None

@@ -34,11 +34,12 @@ class Push:
         self._unsettled = before is not None
         self._stamps: dict[str, tuple[Stamp, Entry]] = {}
 
-    def push(self, validate: Callable[[], None]) -> Manifest | None:
+    def push(self, validate: Callable[[], None], begin: Callable[[str], object]) -> Manifest | None:
         """Push what has changed; return the new state, None if nothing has.
 
         Args:
           validate: refuses if another command has the lock of the URL.
+          begin: called with the new state's id before its manifest is written.
 
         Raises:
           Lost: another command has pushed, or has the lock. Unreachable: the place does not answer.
@@ -69,6 +70,7 @@ class Push:
         manifest = Manifest(made, here, staged, gone)
         validate()
         self._next = made
+        begin(made)
         remote_manifest.write(self._objects, manifest)
         self._at, self._next, self._unsettled = manifest, "", True
         return manifest
@@ -100,7 +102,8 @@ class Push:
         if found is not None and found.id == self._next:
             self._at, self._unsettled = found, True
         elif (found.id if found else "") != self._at.id:
-            raise Lost(self._objects.url, "another command has taken it over and pushed")
+            what = "another command has taken it over and pushed"
+            raise Lost(self._objects.url, what if found else "its manifest was deleted")
         self._next = ""
 
     def _entry(self, name: str, path: Path) -> Entry | None:

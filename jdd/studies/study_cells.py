@@ -212,6 +212,8 @@ def stores(config: ConfigDict) -> dict[str, str]:
             continue
         keys = [key for key in flat if key.startswith(f"{stage}.") and key not in excluded[stage]]
         if stage == "experts":
+            if flat["experts.schedule"] != "constant":  # it ends with the last epoch
+                keys.append("experts.epochs")
             keys += ["align_corners", *(key for key in flat if key.startswith("net."))]
         found[stage] = fingerprint(_stated([*data, *source, *keys], flat, schema))
     return found
