@@ -8,7 +8,7 @@ views, students and number of epochs for all. The study's ``compare.html`` ranks
 
 METHODS = (
     "random", "herding", "kcenter", "el2n", "dd", "dc", "dsa", "dm", "mtt", "tesla", "ftd", "datm",
-    "frepo", "ratbptt", "sre2l", "rded", "gvbsm", "cda", "edc", "d4m",
+    "frepo", "ratbptt", "sre2l", "rded", "gvbsm", "cda", "edc", "d4m", "ncfm",
 )  # fmt: skip
 
 

@@ -216,7 +216,7 @@ def allowed(key: Key) -> str:
     """Return the allowed values of ``key`` in words."""
     words = _TYPE_WORDS[key.type]
     if key.choices:
-        words = "one of " + ", ".join(key.choices)
+        words = "one of " + ", ".join(name or "'' (empty)" for name in key.choices)
     elif key.minimum is not None and key.maximum is not None:
         words += f" from {key.minimum:g} to {key.maximum:g}"
     elif key.minimum is not None:
