@@ -79,8 +79,9 @@ def store(place: Path, whole: tiny_runs.Undisturbed, draw: random.Random) -> Tri
         time.sleep(wait)
     ends = [tiny_runs.ended(*pair) for pair in zip(children, folders, strict=True)]
     assert [(end.code, end.err) for end in ends] == [(0, "")] * 2, ends
-    # The nets of the store are trained by one of the runs, which has the lines about them.
-    found = [_differs(whole, folder, without="experts") for folder in folders]
+    # The nets of the store and of the cache are trained by one of the runs, which has the lines
+    # about them; the results of both have their figures.
+    found = [_differs(whole, folder, without=("experts", "full")) for folder in folders]
     return Tried("store", f"{wait:.2f} s apart", "", "; ".join(filter(None, found)))
 
 
@@ -134,12 +135,14 @@ def _line(found: tiny_runs.Ended, code: int) -> str:
     return found.err.removeprefix("jdd: error: ").rstrip("\n")
 
 
-def _differs(whole: tiny_runs.Undisturbed, folder: Path, without: str = "") -> str:
-    """Return what a run that has ended leaves otherwise; ``without``: but for lines of a stage."""
+def _differs(whole: tiny_runs.Undisturbed, folder: Path, without: tuple[str, ...] = ()) -> str:
+    """Return what a run that has ended leaves otherwise; ``without``: but for lines of stages."""
     pair = [dict(whole.left), tiny_runs.traces(folder / "run")]
     for one in pair if without else []:
         one["rows"] = {k: row for k, row in one["rows"].items() if not k.startswith(without)}
         one["bits"] = {k: bits for k, bits in one["bits"].items() if k != "config.json"}
+        one["files"] = [name for name in one["files"] if name != "checkpoints/full.json"]
+        one["figures"] = {k: v for k, v in one["figures"].items() if k != "full.json"}
     return tiny_runs.difference(*pair)
 
 
