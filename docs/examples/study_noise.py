@@ -24,6 +24,9 @@ METHODS = (
     {"config": "dm:digits"},
     {"config": "dc:digits"},
     {"config": "mtt:digits"},
+    {"config": "dsa:digits"},
+    {"config": "datm:digits"},
+    {"config": "sre2l:digits"},
 )
 
 
