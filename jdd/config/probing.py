@@ -12,7 +12,7 @@ from jdd.schema.common import Common
 from jdd.schema.latent import NONE
 from jdd.schema.values import flat
 
-FACTORS = (1.0, 0.1, 10.0, 0.01)  # of the row's rate, the first to be kept if there are few steps
+FACTORS = (1.0, 0.1, 10.0, 0.01)  # of the row's rate, with few steps the first ones alone
 STUDENT, STUDENT_FACTORS = "lr_student", (1.0, 0.1, 10.0)
 JUDGED = 2  # steps that a candidate is judged by
 FEWEST = 2  # steps of each candidate for the images' rate, at least
