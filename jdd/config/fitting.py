@@ -9,6 +9,7 @@ methods that read a batch of every class in a step s = n / N, as many passes ove
     experts.count                     s times, in whole groups, at least 5
     ema of FTD                        of as long a part of the run: to the power of 1 / s
     experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
+    batch_real of DC, DSA, DM         at most a quarter of a class, in powers of two, at least 8
     experts.lr                        times 196 / (steps of an epoch), from 1 to 10: an epoch goes
                                       as far as one of 50,000 images in batches of 256
     net.width of ConvNet, FRePoNet    a half below 20,000 images, a quarter below 5,000
@@ -41,7 +42,7 @@ _SCALED = ("ConvNet", "ConvNetBN", "FRePoNet")  # nets whose width is fitted
 _OF_NETS = ("net.name", "net.width", "net.depth", "net.norm", "net.init", "nets")
 # Keys that are fitted, in addition to those of rows.
 FITTED = (
-    *("experts.count", "experts.batch", "experts.lr", "squeeze.batch"),
+    *("experts.count", "experts.batch", "experts.lr", "squeeze.batch", "batch_real"),
     *(*_OF_NETS, "squeeze.nets", "squeeze.width"),
 )
 
@@ -132,6 +133,9 @@ def fitted(config: Common, given: Collection[str], loaded: Size | None = None) -
     scale = min(1.0, max(1 / 16, share))
     fit = _lengths(taken, scale) | _bounded(taken, config.ipc, size.classes)
     fit |= _experts(config, taken, row, size.images, scale, given)
+    if isinstance(config, ClassMatched):
+        whole = taken.get("batch_real", schema["batch_real"].default)
+        fit["batch_real"] = min(whole, max(8, _power(size.images / size.classes / 4)))
     fit |= _nets(config, taken, size, given)
     fit |= _epochs(taken | fit, flat(config), given)
     values = {name: checked(name, value, schema) for name, value in (taken | fit).items()}
@@ -252,7 +256,12 @@ def _bounded(taken: Mapping[str, Any], ipc: int, classes: int) -> dict[str, int]
 
 def _batch(batch: int, images: int) -> int:
     """Return a batch of which an epoch has about eight or more."""
-    return min(batch, max(16, 1 << max(0, (images // 8).bit_length() - 1)))
+    return min(batch, max(16, _power(images / 8)))
+
+
+def _power(most: float) -> int:
+    """Return the largest power of two up to ``most``, at least 1."""
+    return 1 << max(0, int(most).bit_length() - 1)
 
 
 def _experts(

@@ -131,6 +131,16 @@ class Transform(NamedTuple):
             x = rows.reshape(x.shape)
         return x * self.std.astype(np.float32) + self.mean.astype(np.float32)
 
+    def beyond(self, x: np.ndarray, distance: float) -> float:
+        """Return the share of pixel values further than ``distance`` from [0, 1].
+
+        Args:
+          x: [n, h, w, c] in the net's input space.
+          distance: in units of the range from black to white.
+        """
+        pixels = self.inverse(x)
+        return float(np.mean((pixels < -distance) | (pixels > 1 + distance)))
+
     def _rows(self, images: np.ndarray) -> np.ndarray:
         rows = images.reshape(len(images), -1)
         if self.zca_mean is None or rows.shape[1] != self.zca_mean.size:

@@ -241,8 +241,7 @@ def _clipped(evidence: Evidence) -> str:
     dataset = evidence.dataset
     if dataset is None or evidence.chosen or dataset.transform.kind == "kip":
         return ""  # kip: every image had a brightness of its own, which is not known any more
-    pixels = dataset.transform.inverse(dataset.images)
-    share = float(np.mean((pixels < -1) | (pixels > 2)))
+    share = dataset.transform.beyond(dataset.images, 1)
     if share <= CLIPPED:
         return ""
     return (

@@ -47,7 +47,6 @@ from jdd.run.context import RunContext, fingerprint
 from jdd.run.session import Session, clock
 from jdd.stages import distill_estimate, phases
 from jdd.stages.base import Estimate, Stage, pace
-from jdd.stages.far_images import far
 
 MARGIN, NOISE = 0.1, 0.02  # of what the best has gained, and of L at the start: no difference
 FAR = 1.0  # distance from [0, 1], in units of that range
@@ -184,7 +183,7 @@ class _Prober:
             if not bool(ok):
                 return carry.state, f"diverged at step {at + 1}"
         images = np.asarray(carry.state.variables["images"])
-        out = far(images, self._problem.data.transform, FAR)
+        out = self._problem.data.transform.beyond(images, FAR) > 0.5
         return carry.state, "most pixels are far from any image" if out else ""
 
     def judge(self, state: State, total: int) -> float:

@@ -43,7 +43,6 @@ from jdd.run.divergence import Cause, StepDiverged, positive
 from jdd.run.milestones import Milestones
 from jdd.run.session import Session
 from jdd.schema.common import Common
-from jdd.stages.far_images import far
 from jdd.storage import json_files
 
 FACTOR = 3.0
@@ -158,7 +157,7 @@ class StepsBack:
     def _fault(self, state: State) -> Cause | None:
         images = state.variables.get("images")
         transform = self._context.data.transform
-        if images is None or not far(np.asarray(images), transform, FAR):
+        if images is None or transform.beyond(np.asarray(images), FAR) <= 0.5:
             return None
         return Cause("most pixels are far from any picture", ("lr_img",))
 

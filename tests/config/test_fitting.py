@@ -96,6 +96,17 @@ def test_lengths_experts_and_width_are_fitted_to_few_images() -> None:
     assert configs.flat(some)["max_start_epoch"] == 10
 
 
+def test_real_batches_are_at_most_a_quarter_of_a_class() -> None:
+    def batch(classes: int, images: int, method: str = "dm", **given: Any) -> int:
+        found, _ = settled(loaded(method, **given), Size((32, 32, 3), classes, images))
+        return int(configs.flat(found)["batch_real"])
+
+    assert (batch(10, 50_000), batch(10, 2000), batch(3, 144), batch(40, 1600)) == (256, 32, 8, 8)
+    assert (batch(6, 635, "dc"), batch(6, 635, "dsa"), batch(10, 2000, batch_real=200)) == (
+        16, 16, 200,
+    )  # fmt: skip
+
+
 def test_given_keys_stay_and_the_others_fit_them() -> None:
     config, notes = settled(loaded("mtt", experts__count=7, steps=40, net__width=8))
     assert (config.experts.count, config.steps, config.net.width) == (7, 40, 8)
