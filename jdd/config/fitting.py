@@ -1,13 +1,17 @@
 """Settings of a dataset without published ones: those of the nearest row, fitted to its size.
 
-With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1; of the
-methods that read a batch of every class in a step s = n / N, as many passes over the images:
+With n training images, N those of the row's dataset, and s = sqrt(n / N), from 1/16 to 1:
 
     steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's; of
-                                      rows of more than 100,000, those and rates of the defaults
+                                      rows of more than 100,000, those and rates of the defaults.
+                                      Methods that unroll training or match by class: n / N times,
+                                      from 1/40, as many passes over the images
+    lr_img of RaT-BPTT                times the row's steps over the fitted ones: Adam moves images
+                                      as far
     start epochs                      s times the row's, the last one at least 5 or the row's
-    experts.count                     s times, in whole groups, at least 5
-    ema of FTD                        of as long a part of the run: to the power of 1 / s
+    experts.count, epochs of DATM's   s times, at least 5, in whole groups; at least 10
+    ema of FTD                        of as long a part of the run: to the power of the row's steps
+                                      over the fitted ones
     experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
     batch_real of DC, DSA, DM         at most a quarter of a class, in powers of two, at least 8
     experts.lr                        times 196 / (steps of an epoch), from 1 to 10: an epoch goes
@@ -28,7 +32,7 @@ from typing import Any, NamedTuple
 from jdd.config.files import stage_names
 from jdd.config.nearest import Row, Size, nearest, size_of
 from jdd.schema.common import Common
-from jdd.schema.families import ClassMatched
+from jdd.schema.families import ClassMatched, Unrolled
 from jdd.schema.key import AUTO, checked, show
 from jdd.schema.pairs import PairConfig
 from jdd.schema.values import build, flat
@@ -42,7 +46,8 @@ _SCALED = ("ConvNet", "ConvNetBN", "FRePoNet")  # nets whose width is fitted
 _OF_NETS = ("net.name", "net.width", "net.depth", "net.norm", "net.init", "nets")
 # Keys that are fitted, in addition to those of rows.
 FITTED = (
-    *("experts.count", "experts.batch", "experts.lr", "squeeze.batch", "batch_real"),
+    *("experts.count", "experts.epochs", "experts.batch", "experts.lr", "squeeze.batch"),
+    "batch_real",
     *(*_OF_NETS, "squeeze.nets", "squeeze.width"),
 )
 
@@ -129,15 +134,18 @@ def fitted(config: Common, given: Collection[str], loaded: Size | None = None) -
     if _other_net(config, taken, given):
         taken = {name: value for name, value in taken.items() if name not in _OF_NETS}
     share = size.images / row.size.images
-    share = share if isinstance(config, ClassMatched) else math.sqrt(share)
-    scale = min(1.0, max(1 / 16, share))
-    fit = _lengths(taken, scale) | _bounded(taken, config.ipc, size.classes)
-    fit |= _experts(config, taken, row, size.images, scale, given)
+    root = min(1.0, max(1 / 16, math.sqrt(share)))
+    stepwise = isinstance(config, (ClassMatched, Unrolled))
+    scale = min(1.0, max(1 / 40, share)) if stepwise else root
+    fit = _lengths(taken, scale) | _starts(taken, root) | _bounded(taken, config.ipc, size.classes)
+    fit |= _experts(config, taken | fit, row, size.images, root, given)
+    if stepwise and "lr_img" not in config.spec.probe and "lr_img" in taken:
+        fit["lr_img"] = _as_far(taken, _settled("steps", taken | fit, config, given))
     if isinstance(config, ClassMatched):
         whole = taken.get("batch_real", schema["batch_real"].default)
         fit["batch_real"] = min(whole, max(8, _power(size.images / size.classes / 4)))
     fit |= _nets(config, taken, size, given)
-    fit |= _epochs(taken | fit, flat(config), given)
+    fit |= _epochs(taken | fit, config, given)
     values = {name: checked(name, value, schema) for name, value in (taken | fit).items()}
     anew = {*config.spec.derived} | ({*_OF_NETS} if "net.name" in values else set())
     anew = {name for name in anew if schema[name].auto and not name.startswith("data.")}
@@ -173,7 +181,7 @@ def _taken(config: Common, row: Row, size: Size, known: bool) -> dict[str, Any]:
     Images of the user's own are loaded by then: their ``data.*`` are settled.
     """
     spec, apart = config.spec, ("experts.sam_rho", "experts.sam_alpha")
-    derived = {*spec.derived} - {*LENGTHS}
+    derived = {*spec.derived} - {*LENGTHS} - ({"experts.epochs"} if row.tuned else set())
     found = {
         name: value
         for name, value in row.values.items()
@@ -219,13 +227,30 @@ def _lengths(taken: Mapping[str, Any], scale: float) -> dict[str, Any]:
         if steps := taken.get(name, 0):
             least = 1 if name == "expansion_end" else min(steps, FEWEST)
             found[name] = max(least, round(scale * steps))
+    if taken.get("ema") and "steps" in found:  # of as long a part of the run
+        share = found["steps"] / taken["steps"]
+        found["ema"] = float(f"{taken['ema'] ** (1 / share):.6g}")
+    return found
+
+
+def _settled(name: str, values: Mapping[str, Any], config: Common, given: Collection[str]) -> Any:
+    """Return the given value of a key, else that of ``values``."""
+    own = flat(config)[name]
+    return own if name in given and own != AUTO else values[name]
+
+
+def _as_far(taken: Mapping[str, Any], steps: int) -> float:
+    """Return the rate at which Adam moves images as far in ``steps`` as in the row's."""
+    longer = min(40.0, max(1.0, taken["steps"] / max(1, steps)))
+    return float(f"{taken['lr_img'] * longer:.2g}")
+
+
+def _starts(taken: Mapping[str, Any], scale: float) -> dict[str, int]:
+    found = {}
     for name in EPOCHS:
         if taken.get(name, 0):
             least = min(taken[name], 5) if name == "max_start_epoch" else 0
             found[name] = max(least, round(scale * taken[name]))
-    if taken.get("ema") and "steps" in found:  # of as long a part of the run
-        share = found["steps"] / taken["steps"]
-        found["ema"] = float(f"{taken['ema'] ** (1 / share):.6g}")
     return found
 
 
@@ -234,15 +259,11 @@ def scaled(steps: int, scale: float) -> int:
     return max(min(steps, FEWEST), round(scale * steps))
 
 
-def _epochs(
-    values: Mapping[str, Any], own: Mapping[str, Any], given: Collection[str]
-) -> dict[str, int]:
+def _epochs(values: Mapping[str, Any], config: Common, given: Collection[str]) -> dict[str, int]:
     """Return start epochs in order: T- below T+, and T+ at first (0: fixed) between them."""
     if "min_start_epoch" not in values:
         return {}
-    low, first, high = (
-        own[name] if name in given and own[name] != AUTO else values[name] for name in EPOCHS
-    )
+    low, first, high = (_settled(name, values, config, given) for name in EPOCHS)
     low = min(low, high - 1)
     first = min(max(first, low + 1), high) if values[EPOCHS[1]] else 0
     return {EPOCHS[0]: low, EPOCHS[1]: first}
@@ -289,6 +310,10 @@ def _experts(
     found["experts.count"] = min(count, group * groups)
     found["experts.batch"] = batch
     found["experts.lr"] = float(f"{lr * further:.2g}")
+    if (rule := config.spec.derived.get("experts.epochs")) and "max_start_epoch" in taken:
+        values = {name: _settled(name, taken, config, given) for name in taken}
+        whole, read = rule(values), values["max_start_epoch"] - 1 + values["expert_epochs"]
+        found["experts.epochs"] = max(read, min(whole, max(10, round(scale * whole))))
     return found
 
 

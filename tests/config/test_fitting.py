@@ -83,17 +83,32 @@ def test_the_nearest_row_is_by_size_channels_classes_and_ipc() -> None:
 def test_lengths_experts_and_width_are_fitted_to_few_images() -> None:
     config, notes = settled(loaded("mtt"))
     values = configs.flat(config)
-    assert (values["steps"], values["experts.count"], values["experts.epochs"]) == (312, 5, 3)
+    assert (values["steps"], values["experts.count"], values["experts.epochs"]) == (250, 5, 3)
     assert (values["experts.batch"], values["experts.lr"], values["net.width"]) == (16, 0.1, 32)
     assert (values["lr_img"], values["syn_steps"], values["data.zca"]) == (100.0, 50, "none")
     assert "the MTT row of (cifar10, ipc 1), fitted to 144 training images" in notes[0]
-    assert "steps 5000 -> 312, experts.count 100 -> 5" in notes[0] and len(notes) == 1
+    assert "steps 5000 -> 250, experts.count 100 -> 5" in notes[0] and len(notes) == 1
     many, _ = settled(loaded("mtt"), Size((32, 32, 3), 10, 50_000))
     assert (many.steps, many.experts.count, many.net.width) == (5000, 100, 128)
     assert (many.experts.batch, many.experts.lr) == (256, 0.01)
     some, _ = settled(loaded("mtt", ipc=10), Size((32, 32, 3), 10, 12_500))
-    assert (some.steps, some.experts.count, some.net.width) == (2500, 50, 64)
+    assert (some.steps, some.experts.count, some.net.width) == (1250, 50, 64)
     assert configs.flat(some)["max_start_epoch"] == 10
+
+
+def test_adam_moves_images_as_far_and_datm_has_experts_that_fit() -> None:
+    config, _ = settled(loaded("ratbptt"))  # the row: 12,000 steps at 0.001
+    values = configs.flat(config)
+    assert (values["steps"], values["lr_img"]) == (300, 0.04)
+    given, _ = settled(loaded("ratbptt", steps=3000))
+    assert configs.flat(given)["lr_img"] == 0.004
+    assert configs.flat(settled(loaded("ratbptt", steps=20_000))[0])["lr_img"] == 0.001
+    config, notes = settled(loaded("datm"))
+    assert config.experts.epochs == 10 and "experts.epochs auto -> 10" in notes[0]
+    read, _ = settled(loaded("datm", max_start_epoch=30))
+    assert read.experts.epochs == 31
+    grey, _ = settled(loaded("datm"), Size((8, 8, 1), 10, 400))
+    assert (grey.experts.epochs, grey.experts.count) == (10, 5)  # jdd's own settings keep theirs
 
 
 def test_real_batches_are_at_most_a_quarter_of_a_class() -> None:
@@ -132,7 +147,7 @@ def test_given_keys_stay_and_the_others_fit_them() -> None:
 
 def test_rates_and_averages_belong_to_their_number_of_steps() -> None:
     config, _ = settled(loaded("ftd"))
-    assert configs.flat(config)["ema"] == pytest.approx(0.9999 ** (5000 / 312), abs=1e-6)
+    assert configs.flat(config)["ema"] == pytest.approx(0.9999 ** (5000 / 250), abs=1e-6)
     sgd, _ = settled(loaded("ncfm", ipc=10), Size((32, 32, 3), 100, 40_000))
     values = configs.flat(sgd)
     assert (values["optimizer"], values["lr_img"]) == ("sgd", 0.01)
@@ -216,7 +231,7 @@ def test_a_key_given_to_a_typed_config_at_its_default_counts_as_given() -> None:
 
 
 def test_changed_are_keys_without_which_the_run_would_have_another_value() -> None:
-    keys = {"steps": 312, "net__width": 128, "lr_lr": 1e-7, "pix_init": "noise"}
+    keys = {"steps": 250, "net__width": 128, "lr_lr": 1e-7, "pix_init": "noise"}
     found = loaded("mtt", **keys)
     config, _ = settled(found)
     line = configs.sentence(config, found.explicit, SHAPES)
@@ -275,7 +290,7 @@ def test_help_states_the_fitted_values(tmp_path: Path, monkeypatch: pytest.Monke
     given = {"data.path": str(pictures(tmp_path / "shapes", 60)), "syn_steps": "9"}
     text = help_text("mtt:shapes", given)
     config, notes = settled(loaded("mtt"))
-    fitted = (("steps", "auto", 312), ("experts.lr", "0.01", 0.1), ("net.width", "auto", 32))
+    fitted = (("steps", "auto", 250), ("experts.lr", "0.01", 0.1), ("net.width", "auto", 32))
     for name, own, value in fitted:
         assert configs.flat(config)[name] == value
         assert f"--config.{name}={own}   (here: {value})" in text
