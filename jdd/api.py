@@ -23,7 +23,7 @@ from jdd.run import pipeline
 from jdd.run import retriever as retrievers
 from jdd.run.retriever import Retriever
 from jdd.schema.common import Common
-from jdd.storage import json_files, remote
+from jdd.storage import json_files, remote, zoo
 from jdd.studies import study as studies
 
 __all__ = [
@@ -187,6 +187,8 @@ def compare(
 
 def _figures(run: str) -> str:
     """Return a run's folder, or a local copy of what its figures need of the one at a URL."""
+    if zoo.is_name(run):
+        return str(zoo.local(run))
     return str(remote.reading(run, cache.folder(), "figures")) if remote.is_url(run) else run
 
 
@@ -241,7 +243,7 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
         found = interop.load(path, **known)
     for note in found.notes:  # assumptions about a foreign set
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    record = Path(path).expanduser() / "result.json"
+    record = zoo.local(path).expanduser() / "result.json"
     if record.is_file():
         result = json_files.recall(record)
         if result is None:
