@@ -3,8 +3,9 @@
     python docs/zoo.py                  # the page, from what is in sets/
     python docs/zoo.py RUN [RUN ...]    # adds the set of each run first, or replaces it
 
-A set is named METHOD-DATASET-ipcN. Paths of the machine that made it are cut to their last part;
-apart from that every file is as the run wrote it. Nothing is written if a run is refused.
+A set is named METHOD-DATASET-ipcN. Paths of the machine that made it are cut to their last part,
+and the matrix of a whitening is left out; apart from that every file is as the run wrote it.
+Nothing is written if a run is refused.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd.data.catalogue import Facts, lookup
+from jdd.data.whitening_fit import left_out
 from jdd.errors import BadInput
 from jdd.product import files, preview
 from jdd.product.arrays import recipe_json
+from jdd.product.distilled_set import DistilledSet
 from jdd.report import html, plain
 from jdd.report.evidence import Evidence, Score, gather
 from jdd.report.headline import method
@@ -41,11 +44,11 @@ _DIGEST = "set"  # text of a picture: SHA-256 of the file that it shows
 
 
 class New(NamedTuple):
-    """A set to be written: its name, the bytes of its files by name, and its picture."""
+    """A set to be written: its name, the bytes of its files by name, and what its run made."""
 
     name: str
     files: dict[str, bytes]
-    picture: bytes
+    product: files.AnyProduct
 
 
 def read(run: Path) -> New:
@@ -64,7 +67,7 @@ def read(run: Path) -> New:
         parts = ", ".join(f"{part} {plain_size(len(data))}" for part, data in found.items())
         raise BadInput(str(run), f"{plain_size(total)} ({parts})", f"{plain_size(LARGEST)} at most")
     assert evidence.product is not None
-    return New(name, found, _picture(evidence.product, found[SET]))
+    return New(name, found, evidence.product)
 
 
 def _finished(run: Path) -> Evidence:
@@ -111,15 +114,19 @@ def _facts(evidence: Evidence) -> Facts:
 
 
 def _product(run: Path, evidence: Evidence) -> bytes:
-    """Return the bytes of a run's set, whose recipe holds no path of the machine."""
+    """Return the bytes of a run's set, without paths of the machine and the whitening's matrix."""
     product = evidence.product
     assert product is not None
     text = recipe_json(product.recipe)
-    if without_paths(text) == text:
+    whitened = isinstance(product, DistilledSet) and product.transform.whitens
+    if without_paths(text) == text and not whitened:
         return (run / SET).read_bytes()
-    recipe = json_files.parse(without_paths(text), str(run / SET), "")
+    changed = product.with_recipe(json_files.parse(without_paths(text), str(run / SET), ""))
+    if isinstance(changed, DistilledSet) and whitened:
+        old = changed.transform
+        changed = changed._replace(transform=left_out(old.kind, changed.images.shape[1:], old))
     with tempfile.TemporaryDirectory() as scratch:
-        return product.with_recipe(recipe).save(Path(scratch) / SET).read_bytes()
+        return changed.save(Path(scratch) / SET).read_bytes()
 
 
 def without_paths(text: str) -> str:
@@ -153,12 +160,12 @@ def shows(picture: Path, data: bytes) -> bool:
 
 def write(new: New) -> None:
     """Write a set and its picture in place of one of the same name."""
-    folder = SETS / new.name
+    folder, picture = SETS / new.name, _picture(new.product, new.files[SET])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     PICTURES.mkdir(parents=True, exist_ok=True)
     targets = {folder / name: data for name, data in new.files.items()}
-    for path, data in (targets | {PICTURES / f"{new.name}.png": new.picture}).items():
+    for path, data in (targets | {PICTURES / f"{new.name}.png": picture}).items():
         write_atomic(path, lambda file, data=data: file.write(data))
 
 

@@ -16,9 +16,16 @@ import numpy as np
 import pytest
 
 import jdd
-from jdd import main
+from jdd import data, main
 from jdd.data.catalogue import CATALOGUE, Facts
+from jdd.data.transform import NAMES
+from jdd.data.whitening_fit import left_out
 from jdd.errors import BadInput
+from jdd.evaluation.space import in_space_of
+from jdd.methods import initial_set
+from jdd.product import distilled_set
+from jdd.product.distilled_set import DistilledSet
+from jdd.run import external_sets
 from jdd.storage import zoo
 from tests.test_repository import ROOT, script
 
@@ -159,6 +166,62 @@ def test_a_run_is_added_without_the_paths_of_its_machine(
     assert [path.name for path in PAGE.PICTURES.iterdir()] == [f"{DIGITS}.png"]
     text = PAGE.PAGE.read_text()
     assert text.startswith(f"# The zoo\n\n{PAGE.MARK}\n\n| set |") and f"## {DIGITS}" in text
+
+
+def whitened(folder: Path, real: str, count: int) -> DistilledSet:
+    """Return a whitened set of three of the images in a new file ``real``, with its recipe."""
+    draw = np.random.default_rng(count)
+    arrays = {"x_train": draw.integers(0, 256, (count, 4, 4, 3), np.uint8)}
+    arrays |= {"x_test": arrays["x_train"][:6], "y_train": np.arange(count) % 3}
+    np.savez(folder / real, **arrays, y_test=np.arange(6) % 3)
+    keys = {"name": "toy", "path": str(folder / real), "source": "npz", "zca": "kornia"}
+    dataset = data.load(keys)
+    recipe = distilled_set.make_recipe(
+        **{"dataset": "toy", "class_names": dataset.class_names, "data": keys},
+        whitening=NAMES["kornia"],
+        data_fingerprint=dataset.fingerprint,
+    )
+    images = dataset.train.images[:3]
+    return DistilledSet(images, np.arange(3), "hard", 0.1, recipe, dataset.transform)
+
+
+def test_a_whitening_that_is_left_out_is_fitted_to_the_real_images(tmp_path: Path) -> None:
+    whole, other = whitened(tmp_path, "a.npz", 60), whitened(tmp_path, "b.npz", 66)
+    bare = whole._replace(transform=left_out("kornia", (4, 4, 3), whole.transform))
+    path = bare.save(tmp_path / "set.npz")
+    found, dataset = external_sets._read(path, {}, {})
+    assert np.array_equal(found.transform.zca_matrix, whole.transform.zca_matrix)
+    assert found.notes == () and in_space_of(found, dataset.test, dataset) is dataset.test
+    keys = {"data.path": str(tmp_path / "b.npz")}
+    found, _ = external_sets._read(path, {}, keys)
+    assert np.array_equal(found.transform.zca_matrix, other.transform.zca_matrix)
+    assert "not those that it was made from" in found.notes[0]
+    # As images to start from: those of the same data are in the same space, others are refused.
+    config = jdd.make_config("dm:toy", data={"path": str(tmp_path / "a.npz")}, init_set=str(path))
+    assert np.array_equal(initial_set.read(config, dataset), whole.images)
+    with pytest.raises(BadInput, match="left out of its file"):
+        initial_set.read(config, data.load(dict(whole.recipe["data"], zca="none")))
+
+
+def test_the_matrix_of_a_whitening_is_not_added(tmp_path: Path) -> None:
+    run, white = tmp_path / "run", whitened(tmp_path, "a.npz", 60).transform
+    shutil.copytree(PAGE.SETS / DIGITS, run)
+    dset = jdd.load(run)
+    recipe = dset.recipe | {"whitening": NAMES["kornia"]}
+    images = np.zeros((10, 4, 4, 3), np.float32)
+    dset._replace(images=images, recipe=recipe, transform=white).save(run / PAGE.SET)
+    new = PAGE.read(run)
+    assert new.product.transform.fitted  # its picture shows pixels
+    (tmp_path / "set.npz").write_bytes(new.files[PAGE.SET])
+    added = jdd.load(tmp_path / "set.npz")
+    assert not added.transform.fitted and np.array_equal(added.images, images)
+    assert added.recipe == jdd.load(run).recipe
+    (tmp_path / "added").mkdir()
+    for name, content in new.files.items():
+        (tmp_path / "added" / name).write_bytes(content)
+    jdd.compare([str(run), str(tmp_path / "added")], tmp_path / "compare.html")
+    page = (tmp_path / "compare.html").read_text()
+    assert "leave out the whitening: added." in page
 
 
 # The wheel.

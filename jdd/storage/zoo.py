@@ -5,7 +5,8 @@
     sets/NAME/config.json     every key of the run
     sets/NAME/metrics.jsonl   its curves
 
-Each file is as the run wrote it. All are only read: an installed jdd may be read-only.
+Each file is as the run wrote it, but for the matrix of a whitening, which is left out. They are
+only read: an installed jdd may be read-only.
 """
 
 from __future__ import annotations
