@@ -207,9 +207,9 @@ def _section(evidence: Evidence) -> str:
         "dataset": f"{facts.name}, {shape}, {facts.classes} classes",
         "method": f"{_method(evidence)}, {result['steps']} steps, seed {result['seed']}",
         **{f"accuracy, {net}": _words(score) for net, score in evidence.scores.items()},
-        "random real images": _words(evidence.baseline("random")),
-        "whole training set": _words(evidence.baseline("full")),
-        "published": _words(evidence.baseline("published")),
+        "random real images": _words(evidence.baseline("random"), "not measured"),
+        "whole training set": _words(evidence.baseline("full"), "not measured"),
+        "published": _words(evidence.baseline("published"), "none"),
         "made on": f"{result['device']}, jdd {versions.get('jdd')}, "
         f"commit {versions.get('commit', 'unknown')}, JAX {versions.get('jax')}",
         "licence of the data": facts.licence,
@@ -243,10 +243,10 @@ def _cell(score: Score | None) -> str:
     return figure + (f" ({score.n})" if score.n else "")
 
 
-def _words(score: Score | None) -> str:
-    """Return an accuracy with its n and its epochs in words."""
+def _words(score: Score | None, absent: str = "") -> str:
+    """Return an accuracy with its n and its epochs in words; ``absent`` if there is none."""
     if score is None:
-        return "none"
+        return absent
     figure, _, n = _cell(score).partition(" (")
     known = [f"n = {n.rstrip(')')}"] if n else []
     known += [f"{score.about['epochs']} epochs"] if "epochs" in score.about else []
