@@ -4,8 +4,8 @@
     python docs/zoo.py RUN [RUN ...]    # adds the set of each run first, or replaces it
 
 A set is named METHOD-DATASET-ipcN. Paths of the machine that made it are cut to their last part,
-and the matrix of a whitening is left out; apart from that every file is as the run wrote it.
-Nothing is written if a run is refused.
+its recipe finds the data by its name, and the matrix of a whitening is left out; apart from that
+every file is as the run wrote it. Nothing is written if a run is refused.
 """
 
 from __future__ import annotations
@@ -117,16 +117,24 @@ def _product(run: Path, evidence: Evidence) -> bytes:
     """Return the bytes of a run's set, without paths of the machine and the whitening's matrix."""
     product = evidence.product
     assert product is not None
-    text = recipe_json(product.recipe)
+    recipe = portable(product.recipe)
     whitened = isinstance(product, DistilledSet) and product.transform.whitens
-    if without_paths(text) == text and not whitened:
+    if recipe == product.recipe and not whitened:
         return (run / SET).read_bytes()
-    changed = product.with_recipe(json_files.parse(without_paths(text), str(run / SET), ""))
+    changed = product.with_recipe(recipe)
     if isinstance(changed, DistilledSet) and whitened:
         old = changed.transform
         changed = changed._replace(transform=left_out(old.kind, changed.images.shape[1:], old))
     with tempfile.TemporaryDirectory() as scratch:
         return changed.save(Path(scratch) / SET).read_bytes()
+
+
+def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without paths of a machine, whose data is found by its name."""
+    found = json_files.parse(without_paths(recipe_json(recipe)), "recipe", "")
+    if (found.get("data") or {}).get("path"):
+        found["data"] |= {"path": "", "source": "auto"}
+    return found
 
 
 def without_paths(text: str) -> str:
