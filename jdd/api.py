@@ -23,7 +23,7 @@ from jdd.run import pipeline
 from jdd.run import retriever as retrievers
 from jdd.run.retriever import Retriever
 from jdd.schema.common import Common
-from jdd.storage import json_files, remote
+from jdd.storage import json_files, remote, zoo
 from jdd.studies import study as studies
 
 __all__ = [
@@ -135,8 +135,8 @@ def evaluate(
     """Train fresh nets on a set and return the content of ``result.json``.
 
     Args:
-      dset: a set, or the path of one in any format that ``load`` reads, such as a run's folder or
-        its URL.
+      dset: a set, or the path of one in any format that ``load`` reads, such as a run's folder,
+        its URL, or ``zoo:NAME``.
       workdir: the evaluation's working directory, or its URL; None for a temporary one.
       config: a config file, as in ``--config``, for a set of a method defined there.
       **overrides: keys of the set's method, such as ``nets=["ConvNet", "AlexNet"]`` or
@@ -153,14 +153,13 @@ def evaluate(
     if isinstance(dset, AnyProduct) and dset.recipe["train"]["order"] == "stored":
         raise BadInput("dset", "a set of stored labels", "its path: labels/ lies next to it")
     with tempfile.TemporaryDirectory() as scratch:
-        saved, folder = Path(scratch) / "distilled.npz", cache.folder(loaded.config.data.cache_dir)
-        if not isinstance(dset, AnyProduct):
-            dset = files.set_path(remote.reading(dset, folder))
-        path = saved if isinstance(dset, AnyProduct) else dset
+        folder = cache.folder(loaded.config.data.cache_dir)
+        given = Path(scratch) / "distilled.npz" if isinstance(dset, AnyProduct) else dset
         if isinstance(dset, AnyProduct):
-            dset.save(path)
+            dset.save(given)
+        path = files.set_path(remote.reading(given, folder))
         place = str(remote.working(workdir or Path(scratch) / "evaluation", folder))
-        return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(path)!r})")
+        return pipeline.run(loaded, place, "evaluate", str(path), f"jdd.evaluate({str(given)!r})")
 
 
 def compare(
@@ -187,6 +186,8 @@ def compare(
 
 def _figures(run: str) -> str:
     """Return a run's folder, or a local copy of what its figures need of the one at a URL."""
+    if zoo.is_name(run):
+        return str(zoo.local(run))
     return str(remote.reading(run, cache.folder(), "figures")) if remote.is_url(run) else run
 
 
@@ -220,7 +221,8 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
     """Load a distilled set: jdd's .npz, .safetensors or .pt, others' .pt tensors, image folders.
 
     Args:
-      path: the file, a run's folder or its URL, or a folder or archive of class folders.
+      path: the file, a run's folder or its URL, a folder or archive of class folders, or
+        ``zoo:NAME``, a set that comes with jdd.
       config: a config file, as in ``--config``, of a method outside jdd whose generators the file
         may contain. The file itself never names code to run.
       **known: facts that the file does not contain: ``dataset``, ``zca``, ``lr``, ``epochs``,
@@ -241,7 +243,7 @@ def load(path: str | Path, config: str | None = None, **known: Any) -> AnyProduc
         found = interop.load(path, **known)
     for note in found.notes:  # assumptions about a foreign set
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    record = Path(path).expanduser() / "result.json"
+    record = zoo.local(path).expanduser() / "result.json"
     if record.is_file():
         result = json_files.recall(record)
         if result is None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from jdd import config as config_lib
-from jdd.config import COMMON, files, load, published, resolve
+from jdd.config import COMMON, load, published, resolve
 from jdd.config.keyhelp import key_text
 from jdd.errors import BadInput
 from jdd.schema.key import AUTO, Key, coerce, show
+from jdd.storage import shipped
 
 
 def refused(call, *words):
@@ -441,16 +442,15 @@ def test_changed_keys_are_one_line():
     assert config_lib.sentence(load(None).config, load(None).explicit) == ""
 
 
-def test_configs_ship_inside_the_package():
+def test_configs_and_sets_ship_inside_the_package():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"configs": "jdd/configs"}
+    assert wheel["force-include"] == {"configs": "jdd/configs", "sets": "jdd/sets"}
     assert {"mtt", "quickstart"} <= set(config_lib.bundled())
 
 
-def test_packaged_configs_come_before_the_checkout(tmp_path, monkeypatch):
+def test_packaged_folders_come_before_the_checkout(tmp_path, monkeypatch):
     (tmp_path / "jdd" / "configs").mkdir(parents=True)
-    monkeypatch.setattr(files, "__file__", str(tmp_path / "jdd" / "config" / "files.py"))
-    assert config_lib.config_dir() == tmp_path / "jdd" / "configs"
-    (tmp_path / "jdd" / "configs").rmdir()
-    assert config_lib.config_dir() == tmp_path / "configs"
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "jdd" / "storage" / "shipped.py"))
+    assert shipped.folder("configs") == tmp_path / "jdd" / "configs"
+    assert shipped.folder("sets") == tmp_path / "sets"

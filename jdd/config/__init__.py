@@ -5,7 +5,6 @@ from __future__ import annotations
 from jdd.config.changes import changes, default_workdir, sentence
 from jdd.config.files import (
     bundled,
-    config_dir,
     from_arg,
     phases,
     schema,
@@ -47,7 +46,6 @@ __all__ = [
     "changes",
     "command_of",
     "validate_resume",
-    "config_dir",
     "default_workdir",
     "fill",
     "flat",

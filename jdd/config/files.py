@@ -23,6 +23,7 @@ from jdd.schema.python_file import broken, execute
 from jdd.schema.values import flat, is_mapping, nested
 from jdd.specs.base import Spec, validate_spec
 from jdd.stages.registry import Phase
+from jdd.storage import shipped
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -31,16 +32,9 @@ QUICKSTART = "quickstart"
 _EXAMPLE = "for example --config=configs/mtt.py:cifar10,ipc=10"
 
 
-def config_dir() -> Path:
-    """Return the folder of the bundled configs: in the package, or next to it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
 def bundled() -> dict[str, Path]:
     """Return the bundled config files by name. A method without a file is run by its spec."""
-    files = {path.stem: path for path in config_dir().glob("[!_]*.py")}
+    files = {path.stem: path for path in shipped.folder("configs").glob("[!_]*.py")}
     own = {name: specs.FOLDER / f"{name}.py" for name in specs.names()}
     return dict(sorted((own | files).items()))
 

@@ -19,7 +19,7 @@ _FLAGS = {
     "--mode=MODE": "what to do (default: all)",
     "--workdir=DIR": "where the run lives; the same command again resumes it",
     " ": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>, then the changed keys)",
-    "--set=PATH": "with --mode=evaluate: a distilled.npz, a .pt tensor or a folder of images",
+    "--set=PATH": "with --mode=evaluate: a distilled.npz, zoo:NAME, a .pt file, a folder of images",
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes with it",
@@ -38,7 +38,7 @@ _FLAGS = {
 }
 _WORDS = {
     "help KEY": "what a key is: type, allowed values, default of each method, published values",
-    "list methods": "one line each; or list datasets, list nets, list configs",
+    "list methods": "one line each; or list datasets, list nets, list configs, list sets",
 }
 _EXAMPLES = """\
   jdd                                             # the quick start: digits, no download

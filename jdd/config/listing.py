@@ -1,16 +1,18 @@
-"""The lines of ``jdd list methods|datasets|nets|configs``."""
+"""The lines of ``jdd list methods|datasets|nets|configs|sets``."""
 
 from __future__ import annotations
 
 import ast
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jdd import specs
 from jdd.config import files
 from jdd.errors import BadInput, nearest
+from jdd.storage import json_files, zoo
 
 # The first line of each list: what it lists, and how a name of it is given.
 _HEADS = {
@@ -18,6 +20,7 @@ _HEADS = {
     "datasets": "datasets by name: jdd --config=METHOD:DATASET",
     "nets": "nets by name: --config.net.name=NET, and --config.nets=NET,NET to test a set",
     "configs": "files of settings: jdd --config=FILE[:DATASET]; one for each method, and {others}",
+    "sets": "distilled sets that come with jdd: jdd.load(SET), jdd --mode=evaluate --set=SET",
 }
 _NARROWEST = 60
 
@@ -84,9 +87,29 @@ def _nets() -> dict[str, str]:
     return describe()
 
 
+def _sets() -> dict[str, str]:
+    return {f"{zoo.PREFIX}{name}": _measured(folder) for name, folder in zoo.sets().items()}
+
+
+def _measured(folder: Path) -> str:
+    """Return the measured result of a set of the zoo in words."""
+    found = json_files.read(folder / "result.json", "install jdd anew")
+    net, score = next(iter((found.get("metrics") or found["accuracy"]).items()))
+    random = (found.get("baselines") or {}).get("random")
+    words = f"{specs.title(found['method'])} on {found['dataset']}: {_percent(score)}"
+    words += f" ({net}, n={score['n']})"
+    return words + (f", random real images {_percent(random)}" if random else "")
+
+
+def _percent(score: Mapping[str, Any]) -> str:
+    spread = f" ± {100 * score['std']:.1f}" if score["n"] > 1 else ""
+    return f"{100 * score['mean']:.1f}{spread} %"
+
+
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "methods": _methods,
     "datasets": _datasets,
     "nets": _nets,
     "configs": _configs,
+    "sets": _sets,
 }

@@ -15,7 +15,8 @@ class Facts(NamedTuple):
 
     ``mean`` and ``std`` are per channel, of pixels in [0, 1]; empty: computed from the training
     split. ``class_names`` may be empty: taken from the source. ``sizes`` are the published numbers
-    of training and test images.
+    of training and test images. ``licence`` states the terms of the images, and who states them;
+    they apply to sets made from them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Facts(NamedTuple):
     settings: str
     split: str
     sizes: tuple[int, int]
+    licence: str
     note: str = ""
     lossless: bool = True
 
@@ -50,6 +52,8 @@ _CIFAR100 = tuple(
     spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
 )
+_KRIZHEVSKY = "none stated; the authors ask to cite Krizhevsky, 2009"
+_IMAGENET_TERMS = "ImageNet's terms: non-commercial research and education"
 _PUBLISHED = "the published training and test split"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -71,6 +75,7 @@ _TABLE = (
         settings="digits",
         split="fixed and stratified: within each class, in file order, every fifth image is test",
         sizes=(1442, 355),
+        licence="CC BY 4.0 (UCI Machine Learning Repository)",
     ),
     Facts(
         name="mnist",
@@ -85,6 +90,7 @@ _TABLE = (
         settings="mnist",
         split=_PUBLISHED,
         sizes=(60000, 10000),
+        licence="CC BY-SA 3.0 (as documented by Keras)",
     ),
     Facts(
         name="fashion_mnist",
@@ -99,6 +105,7 @@ _TABLE = (
         settings="fashion_mnist",
         split=_PUBLISHED,
         sizes=(60000, 10000),
+        licence="MIT (the authors' repository)",
     ),
     Facts(
         name="svhn",
@@ -113,6 +120,7 @@ _TABLE = (
         settings="svhn",
         split=f"{_PUBLISHED}, without the extra images",
         sizes=(73257, 26032),
+        licence="non-commercial use only (the authors' page)",
     ),
     Facts(
         name="cifar10",
@@ -127,6 +135,7 @@ _TABLE = (
         settings="cifar10",
         split=_PUBLISHED,
         sizes=(50000, 10000),
+        licence=_KRIZHEVSKY,
     ),
     Facts(
         name="cifar10_jpeg",
@@ -141,6 +150,7 @@ _TABLE = (
         settings="cifar10",
         split=_PUBLISHED,
         sizes=(50000, 10000),
+        licence=_KRIZHEVSKY,
         note="a lossy JPEG copy of CIFAR-10: its numbers are not CIFAR-10's",
         lossless=False,
     ),
@@ -157,6 +167,7 @@ _TABLE = (
         settings="cifar100",
         split=f"{_PUBLISHED}, fine labels",
         sizes=(50000, 10000),
+        licence=_KRIZHEVSKY,
     ),
     Facts(
         name="tiny_imagenet",
@@ -171,6 +182,7 @@ _TABLE = (
         settings="tiny_imagenet",
         split="the published training images; the validation images are the test split",
         sizes=(100000, 10000),
+        licence=_IMAGENET_TERMS,
         lossless=False,
     ),
     Facts(
@@ -186,6 +198,7 @@ _TABLE = (
         settings="tiny_imagenet",
         split="400 training images a class; the validation images are the test split",
         sizes=(40000, 5000),
+        licence=_IMAGENET_TERMS,
         note="a subset of Tiny-ImageNet (100 of 200 classes, 400 of 500 training images each): "
         "its numbers are not Tiny-ImageNet's",
         lossless=False,
@@ -203,6 +216,7 @@ _TABLE = (
         settings="imagenet",
         split="the published training images; the validation images are the test split",
         sizes=(1281167, 50000),
+        licence=_IMAGENET_TERMS,
         note="images are squeezed to the square that data.size=224 asks for, where published "
         "numbers are of test images cut out of the middle",
         lossless=False,

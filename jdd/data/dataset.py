@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,15 +21,13 @@ from jdd.data.transform import (
     Transform,
     channel_stats,
     chunks,
-    fit_frepo_zca,
-    fit_kip_zca,
-    fit_zca,
     normalisation,
     unfitted,
     validate_whitening,
     whitening,
     whitening_kind,
 )
+from jdd.data.whitening_fit import FITS
 from jdd.errors import BadInput
 from jdd.schema.common import Data
 
@@ -309,13 +307,6 @@ def _digest(images: Any, labels: np.ndarray, cache_dir: str) -> str:
     return digest.hexdigest()
 
 
-_FITS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
-    "kornia": lambda images, scale, first: fit_zca(images, scale),
-    "kip": lambda images, scale, first: fit_kip_zca(images, scale),
-    "frepo": fit_frepo_zca,
-}
-
-
 def _transform(
     request: Request, train: Any, scale: float, zca: str, digests: list[str], fit: bool
 ) -> tuple[Transform, tuple[str, ...]]:
@@ -335,7 +326,7 @@ def _transform(
         validate_whitening(zca, train.shape[1:])
         if not fit:
             return unfitted(zca, train.shape[1:], first), ()
-        arrays = dict(zip(names, _FITS[zca](train, scale, first), strict=True))
+        arrays = dict(zip(names, FITS[zca](train, scale, first), strict=True))
         note = cache.write(file, arrays)
     mean, matrix, inverse = arrays["mean"], arrays["matrix"], arrays["inverse"]
     fitted = whitening(mean, matrix, inverse, train.shape[-1], arrays.get("image"), first)

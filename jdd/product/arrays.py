@@ -107,8 +107,10 @@ def transform_arrays(transform: Transform) -> dict[str, np.ndarray]:
 
 
 def whitening_arrays(transform: Transform) -> dict[str, np.ndarray]:
-    """Return the arrays of a whitening, {} if there is none; without its implied inverse."""
-    if transform.zca_matrix is None:
+    """Return the arrays of a whitening, {} if there is none, or none but its kind; without its
+    implied inverse.
+    """
+    if transform.zca_matrix is None or not transform.fitted:
         return {}
     names = ("zca_mean", "zca_matrix", "zca_image")
     found = {name: getattr(transform, name) for name in names}
@@ -144,6 +146,8 @@ def validate_transform(transform: Transform, shape: tuple[int, ...], where: str)
         values = np.asarray(getattr(transform, name))
         if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
             raise BadInput(where, f"{name} is {values.tolist()}", "finite numbers, std above 0")
+    if not transform.fitted:
+        return
     if (transform.zca_matrix is None) != (transform.zca_mean is None):
         raise BadInput(where, "half of a whitening", "zca_mean and zca_matrix, or neither")
     for name in ("zca_mean", "zca_matrix", "zca_image"):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdd.data.transform import Transform
+from jdd.data.whitening_fit import fit, kind_of, left_out
 from jdd.errors import BadInput
 from jdd.product import html, recipe_types
 from jdd.product.arrays import (
@@ -30,7 +31,7 @@ from jdd.storage import json_files
 from jdd.storage.files import write_atomic
 from jdd.training.recipe import protocol
 
-SCHEMA = 2  # the newest readable schema; for the written one see ``to_arrays``
+SCHEMA = 3  # the newest readable schema; for the written one see ``to_arrays``
 # Plausibility limits. Numbers of a set stay below the first: learned images and logits reach tens
 # or hundreds, whitening gains 1300 (KIP's, of 224 x 224 pixels). A rate below the second has no
 # effect in float32. The third is 1 over the smallest std that a channel is divided by.
@@ -101,8 +102,8 @@ class DistilledSet(NamedTuple):
         return (
             f"DistilledSet of {recipe['dataset'] or 'an unnamed dataset'} by {made}: "
             f"{n} image{'s' * (n != 1)} of {h}x{w}x{c}, {len(recipe['class_names'])} classes\n"
-            f"  {self.label_kind} labels{learned}, {self.transform.kind} whitening, "
-            f"net {recipe['net']['name']}"
+            f"  {self.label_kind} labels{learned}, {self.transform.kind} whitening"
+            f"{'' if self.transform.fitted else ' (left out)'}, net {recipe['net']['name']}"
         ).replace("none whitening", "no whitening")
 
     def _repr_html_(self) -> str:
@@ -141,6 +142,14 @@ class DistilledSet(NamedTuple):
         """Return the same set with another recipe."""
         return self._replace(recipe=recipe)
 
+    def fitted(self, pixels: np.ndarray, scale: float = 1.0) -> DistilledSet:
+        """Return the set with the whitening that its file leaves out, fitted to real images.
+
+        Args:
+          pixels: all training images that the set was made from, [n, h, w, c], 0 to ``scale``.
+        """
+        return self._replace(transform=fit(self.transform, pixels, scale))
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the set as ``.npz`` of plain arrays, atomically; equal sets give equal bytes.
 
@@ -178,11 +187,12 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def to_arrays(dataset: DistilledSet) -> dict[str, np.ndarray]:
     """Return the set as named plain arrays; text (recipe, label kind) becomes string arrays.
 
-    A set without weights is of schema 1, one with weights of schema 2.
+    A set without weights is of schema 1, one with weights of schema 2, and one whose whitening is
+    left out of schema 3.
     """
-    weighted = dataset.weights is not None
+    version = 1 if dataset.weights is None else 2
     arrays = {
-        "schema_version": np.asarray(SCHEMA if weighted else 1, np.int32),
+        "schema_version": np.asarray(version if dataset.transform.fitted else SCHEMA, np.int32),
         "images": np.ascontiguousarray(dataset.images, np.float32),
         "labels": np.asarray(
             dataset.labels, np.int32 if dataset.label_kind == "hard" else np.float32
@@ -223,7 +233,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> DistilledSet:
     require(arrays, ("images", "labels", "label_kind", "recipe"), where)
     recipe = read_recipe(str(arrays["recipe"]), where)
     lr = scalar(arrays, "lr", where) if "lr" in arrays else None
-    transform = transform_of(arrays, recipe, where)
+    transform, kind = transform_of(arrays, recipe, where), kind_of(recipe["whitening"])
+    if kind != "none" and not any(name.startswith("zca_") for name in arrays):
+        transform = left_out(kind, arrays["images"].shape[1:], transform)
     dataset = DistilledSet(
         np.asarray(arrays["images"]),
         np.asarray(arrays["labels"]),
@@ -328,8 +340,8 @@ def plausible(dataset: DistilledSet, where: str) -> DistilledSet:
         "images": (dataset.images, max(LARGEST, steep)),
         "labels": (None if dataset.label_kind == "hard" else dataset.labels, LARGEST),
     }
-    fields = ("mean", "std", "zca_mean", "zca_matrix", "zca_image")
-    limits |= {name: (getattr(transform, name), LARGEST) for name in fields}
+    whitening = ("zca_mean", "zca_matrix", "zca_image") if transform.fitted else ()
+    limits |= {name: (getattr(transform, name), LARGEST) for name in ("mean", "std", *whitening)}
     for name, (values, limit) in limits.items():
         if values is None:
             continue

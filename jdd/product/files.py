@@ -16,7 +16,7 @@ from jdd.product.base import KINDS
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.generator import GeneratorSet
 from jdd.product.pairs import PairSet
-from jdd.storage import npz_files
+from jdd.storage import npz_files, zoo
 
 AnyProduct = DistilledSet | PairSet | GeneratorSet
 WEIGHTS = "generator.safetensors"  # of a generator exported as a folder
@@ -25,12 +25,12 @@ WEIGHTS = "generator.safetensors"  # of a generator exported as a folder
 def set_path(path: str | os.PathLike[str]) -> Path:
     """Return the file of a set: ``path`` itself, or ``distilled.npz`` of a folder that has one.
 
-    Such a folder is that of a run, or an export for Hugging Face.
+    Such a folder is that of a run, an export for Hugging Face, or ``zoo:NAME``.
 
     Raises:
-      BadInput: the folder is that of a run that has no set yet.
+      BadInput: the folder is that of a run that has no set yet; the zoo has no such set.
     """
-    found = Path(path)
+    found = zoo.local(path)
     if (found / "distilled.npz").is_file():
         return found / "distilled.npz"
     if (found / "config.json").is_file() and not (found / WEIGHTS).is_file():

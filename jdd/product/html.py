@@ -63,8 +63,10 @@ def gallery(
         left_out.append(f"{len(shown)} of {present} classes")
     if most > EACH:
         left_out.append(f"at most {EACH} images of each")
-    note = f"<div>Shown: {', '.join(left_out)}.</div>" if left_out else ""
+    if not transform.fitted:  # which pixels they are is not known
+        shown, left_out = [], ["no image, as the whitening is not in the file"]
     figures = "".join(_figure(name, images[group], transform) for name, group in shown)
+    note = f"<div>Shown: {', '.join(left_out)}.</div>" if left_out else ""
     words = html.escape(caption).replace("\n", "<br>")
     return f"<div><div>{words}</div>{figures}{note}</div>"
 

@@ -32,22 +32,25 @@ def grid(runs: Sequence[Run], net: str, room: int) -> Grid | None:
     """Return a few images per class of every run, columns aligned by class; or its first pairs."""
     if any(isinstance(run.evidence.product, PairSet) for run in runs):
         return _pairs(runs, net, room)
-    sets = [run.evidence.dataset for run in runs if run.evidence.dataset is not None]
-    if not sets:
+    found = [(run, run.evidence.dataset) for run in runs]
+    shown = [(run, one) for run, one in found if one is not None and one.transform.fitted]
+    if not shown:
         return None
+    sets = [dataset for _, dataset in shown]
     tiles = max(1, room // max(dataset.images[0].size for dataset in sets))
     names = sets[0].class_names[: max(1, min(CLASSES, tiles))]
     most = max(len(one) for dataset in sets for one in preview.by_class(dataset))
     each = max(1, min(EACH, most, tiles // len(names)))
     rows = []
-    for run in runs:
-        if run.evidence.dataset is not None:
-            stacks = columns(run.evidence.dataset, names, each)
-            rows.append((method(run.evidence) or "a set", _about(run, net), stacks))
+    for run, dataset in shown:
+        stacks = columns(dataset, names, each)
+        rows.append((method(run.evidence) or "a set", _about(run, net), stacks))
     note = (
         f"The same classes of each set, {plural(each, 'image')} of each; normalisation and "
         "whitening undone, values beyond black and white cut off."
     )
+    if hidden := [run.name for run, one in found if one is not None and not one.transform.fitted]:
+        note += f" Not shown, as their files leave out the whitening: {', '.join(hidden)}."
     return Grid(note, "smooth" if pictures.smooth(sets[0]) else "", names, rows)
 
 

@@ -227,8 +227,19 @@ def _read(
         dataset = data.load(_data({"dataset": given["data.name"], "data": {}}, given))
         known = known | {"transform": dataset.transform}
         return _named(_loaded(source, **known), source, known, dataset), dataset
-    dataset = data.load(_data(dset.recipe, given))
-    return _named(dset, source, known, dataset), dataset
+    if dset.transform.fitted:
+        dataset = data.load(_data(dset.recipe, given))
+        return _named(dset, source, known, dataset), dataset
+    dataset = data.load(_data(dset.recipe, {**given, "data.zca": dset.transform.kind}))
+    return _fitted(_named(dset, source, known, dataset), dataset), dataset
+
+
+def _fitted(dset: DistilledSet, dataset: data.Dataset) -> DistilledSet:
+    """Return a set with the whitening that its file leaves out, as fitted to the real images."""
+    same = dset.recipe.get("data_fingerprint") == dataset.fingerprint
+    words = "its whitening is fitted to these images, which are not those that it was made from"
+    notes = dset.notes if same else (*dset.notes, words)
+    return dset._replace(transform=dataset.transform, notes=notes)
 
 
 def _named(

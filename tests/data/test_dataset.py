@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jdd.data import DEFAULTS, Transform, load, load_raw
-from jdd.data.dataset import _FITS
+from jdd.data.whitening_fit import FITS
 from jdd.errors import BadInput
 from tests.data.tiny_sets import refused, tree, write_folder, write_zip
 from tests.tiny_classes import write
@@ -57,7 +57,7 @@ def test_zca_is_fitted_on_train_and_cached(monkeypatch):
     np.testing.assert_allclose(
         first.transform.inverse(first.train.images), raw.splits["train"][0] / 16, atol=1e-4
     )
-    monkeypatch.setattr("jdd.data.dataset.fit_zca", None)  # a second fit would fail
+    monkeypatch.setattr("jdd.data.whitening_fit.fit_zca", None)  # a second fit would fail
     second = load({"name": "digits", "zca": True})
     assert np.array_equal(first.test.images, second.test.images)
     assert first.fingerprint == second.fingerprint
@@ -70,7 +70,7 @@ def test_frepo_whitening_normalises_first_and_is_cached(monkeypatch):
         assert np.array_equal(getattr(first.transform, name), getattr(plain.transform, name))
     pixels = plain.transform.inverse(plain.test.images)
     np.testing.assert_allclose(first.transform.inverse(first.test.images), pixels, atol=1e-4)
-    monkeypatch.setitem(_FITS, "frepo", None)  # a second fit would fail
+    monkeypatch.setitem(FITS, "frepo", None)  # a second fit would fail
     second = load({"name": "digits", "zca": "frepo"})
     assert np.array_equal(second.train.images, first.train.images)
 
@@ -79,7 +79,7 @@ def test_kip_whitening_is_cached_apart(monkeypatch):
     first = load({"name": "digits", "zca": "kip"})
     assert first.transform.kind == "kip"
     assert load({"name": "digits", "zca": True}).transform.kind == "kornia"
-    monkeypatch.setattr("jdd.data.dataset.fit_kip_zca", None)  # a second fit would fail
+    monkeypatch.setattr("jdd.data.whitening_fit.fit_kip_zca", None)  # a second fit would fail
     second = load({"name": "digits", "zca": "kip"})
     assert np.array_equal(first.test.images, second.test.images)
     with pytest.raises(BadInput, match="none, kornia, kip, frepo"):

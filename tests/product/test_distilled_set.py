@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import jdd
+from jdd.data.whitening_fit import left_out
 from jdd.errors import BadInput, StorageError
 from jdd.product import distilled_set, preview
 from jdd.product.distilled_set import DistilledSet
@@ -34,6 +35,30 @@ def test_load_returns_what_was_saved(tmp_path, kind, zca):
     pixels = found.transform.inverse(found.images)
     np.testing.assert_allclose(pixels, saved.transform.inverse(saved.images), atol=1e-5)
     assert list(found.classes_of_images) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("zca", ["kornia", "kip", "frepo"])
+def test_a_whitening_that_is_left_out_is_fitted_again(tmp_path, zca):
+    whole = make(zca=zca)
+    bare = whole._replace(transform=left_out(zca, whole.images.shape[1:], whole.transform))
+    path = bare.save(tmp_path / "a.npz")
+    with np.load(path) as z:
+        assert not [name for name in z if name.startswith("zca")] and z["schema_version"] == 3
+    found = DistilledSet.load(path)
+    assert found.save(tmp_path / "b.npz").read_bytes() == path.read_bytes()
+    np.testing.assert_array_equal(found.images, whole.images)
+    assert found.transform.kind == zca and f"{zca} whitening (left out)" in repr(found)
+    assert "no image" in found._repr_html_() and "<img" not in found._repr_html_()
+    for refused in (found.transform.forward, found.transform.inverse):
+        with pytest.raises(BadInput, match="left out of its file; dset.fitted"):
+            refused(found.images)
+    draw = np.random.default_rng(0)
+    draw.uniform(size=whole.images.shape)
+    real = draw.uniform(0, 1, (200, *whole.images.shape[1:])).astype(np.float32)  # as in ``make``
+    again = found.fitted(real).transform
+    assert again.kind == zca
+    np.testing.assert_array_equal(again.zca_matrix, whole.transform.zca_matrix)
+    np.testing.assert_array_equal(again.forward(real), whole.transform.forward(real))
 
 
 def test_the_file_is_read_with_numpy_alone(tmp_path):

@@ -145,7 +145,7 @@ def test_what_contradicts_itself_is_refused(tmp_path, product, words):
     "changes, words",
     [
         ({"kind": np.asarray("sound")}, "kind 'sound'"),
-        ({"schema_version": np.asarray(3)}, "install a newer one"),
+        ({"schema_version": np.asarray(4)}, "install a newer one"),
         ({"text_embeddings": None}, "has no array text_embeddings"),
         ({"similarity/L": None}, "has no array similarity/L"),
         ({"rates/image": np.asarray("fast")}, "not one number"),
