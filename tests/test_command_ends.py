@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ import jdd
 from jdd import main
 from jdd.errors import BadInput, StorageError
 from jdd.run import metrics, options, output, pipeline, session, workdir
-from jdd.storage import checkpoints, failures
+from jdd.stages import steps_back
+from jdd.storage import checkpoints, digest_records, failures
+from tests import runs
 
 ROOT = Path(jdd.__file__).parents[1]
 # No net is trained on real images and one is on the set: a process that takes a few seconds.
@@ -399,6 +401,38 @@ def test_a_directory_that_is_gone_is_noticed_between_lines_of_metrics(
     with pytest.raises(StorageError, match="deleted or moved"):
         made.check()
     made.metrics.close()
+
+
+def test_nothing_makes_a_directory_anew_that_is_gone(tiny: dict[str, Any], tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    context = runs.context(tiny, place)
+    place.mkdir()
+    made = session.Session(place, progress=False)
+    shutil.rmtree(place)
+
+    def lock() -> None:
+        with session.locked(place / "experts", made):
+            pass
+
+    writers: list[Callable[[], object]] = [
+        lock,
+        lambda: context.remember("evaluate", "key", 1),
+        lambda: steps_back._write(context, 0, "taken", []),
+        lambda: checkpoints.Steps(place / "checkpoints/distill"),
+        lambda: checkpoints.save(place / "experts/g0000/e0000", {}),
+        lambda: failures.folder(place / "samples/distill", place),
+    ]
+    for write in writers:
+        with pytest.raises(StorageError, match="deleted or moved"):
+            write()
+    with pytest.raises(BadInput, match="cannot be written"):
+        digest_records.record(place / "result.json", "file", "0")
+    assert not place.exists()
+    made.metrics.close()
+    place.mkdir()
+    context.remember("evaluate", "key", 1)
+    assert context.recall("evaluate") == {"key": 1}
+    assert failures.folder(place / "samples/distill", place).is_dir()
 
 
 # --- places -------------------------------------------------------------------------------------

@@ -152,6 +152,8 @@ def test_labels_of_a_generator_are_of_the_images_of_their_epoch(teacher, tmp_pat
     store = LabelStore(tmp_path / "labels", settings)
 
     class Quiet:
+        workdir = tmp_path
+
         def check(self): ...
 
         def bar(self, *args, **more):

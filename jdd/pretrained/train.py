@@ -27,7 +27,7 @@ from jdd.evaluation.accuracy import accuracy
 from jdd.nets import Net
 from jdd.pretrained.store import Store
 from jdd.run.session import Session
-from jdd.storage import checkpoints
+from jdd.storage import checkpoints, failures
 from jdd.tasks.retrieval import RETRIEVAL
 from jdd.training import input_pipeline, orders, trainer
 from jdd.training.recipe import Recipe
@@ -93,6 +93,7 @@ def train(
       Diverged: the loss of an epoch is not finite; that epoch is not stored.
       Interrupted: a signal arrived; complete epochs are stored.
     """
+    failures.present(session.workdir)  # the store may be in it
     store.create()
     rates = jnp.asarray(lr, jnp.float32)
     last = session.metrics.last(stage)

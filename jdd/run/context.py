@@ -34,7 +34,7 @@ from jdd.schema.decoupled import Decoupled
 from jdd.schema.pairs import Lora, PairConfig, Towers
 from jdd.schema.values import section
 from jdd.stages.registry import maker
-from jdd.storage import json_files, remote, tensors
+from jdd.storage import failures, json_files, remote, tensors
 from jdd.training.recipe import Recipe, of_keys
 
 
@@ -272,29 +272,27 @@ class RunContext:
         return stored_set(self.set_path(seed))
 
     def fixed_set(self, seed: int) -> DistilledSet:
-        """Return the product of a seed, which must be a fixed set of images."""
-        found = stored_set(self.set_path(seed))
+        """Return the product of a seed if it is a fixed set of images."""
+        found = self.load_set(seed)
         if not isinstance(found, DistilledSet):
             raise BadInput(str(self.set_path(seed)), f"a set of kind {found.kind!r}", "images")
         return found
 
     def remember(self, name: str, key: str, value: Any) -> None:
-        """Write one JSON value to ``checkpoints/<name>.json``, atomically."""
+        """Write one JSON value to ``checkpoints/<name>.json``, atomically.
+
+        Raises:
+          StorageError: the working directory is gone.
+        """
         if not self.writes:
             for memory in (self._own, self._new):
                 memory.setdefault(name, {})[key] = json.loads(json.dumps(value))
             return
-        known = self.recall(name)
-        known[key] = value
-        path = self.workdir / "checkpoints" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        json_files.write(path, known)
+        path = failures.folder(self.workdir / "checkpoints", self.workdir) / f"{name}.json"
+        json_files.write(path, self.recall(name) | {key: value})
 
     def taken(self) -> dict[str, dict[str, Any]]:
-        """Return what a process that does not write was to remember since the last call.
-
-        It still recalls it.
-        """
+        """Return what a process that does not write was to remember since the last call."""
         new, self._new = self._new, {}
         return new
 

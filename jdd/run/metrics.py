@@ -262,7 +262,7 @@ class _Wandb:
         if isinstance(known := (json_files.recall(path) or {}).get("id"), str):
             return known
         drawn = uuid.uuid4().hex[:16]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        failures.folder(path.parent, self._workdir)
         json_files.write(path, {"id": drawn}, indent=None)
         return drawn
 

@@ -63,6 +63,8 @@ class Profile:
         import jax
 
         stage, self._running = self._running, ""
+        if not self._directory.parent.is_dir():
+            return  # deleted or moved: the trace would make it anew
         traced = min(self._units[stage] - WARM, self._count)
         jax.profiler.stop_trace()
         self._say(f"{stage}: trace of {traced} steps in {self._directory / stage}")

@@ -32,7 +32,7 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
 
     Raises:
       BadInput: the directory cannot be written, or another run holds the lock.
-      StorageError: what was written could not be pushed.
+      StorageError: what was written could not be pushed, or the working directory is gone.
       Interrupted: a signal arrived while waiting.
     """
     path = Path(directory)
@@ -41,6 +41,8 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
         waiting.gather()  # process 0 holds the lock for all
         yield
         return
+    if waiting is not None:  # a store's lock: it may be in the working directory
+        failures.present(waiting.workdir)
     try:
         path.mkdir(parents=True, exist_ok=True)
         handle: IO[str] = (path / ".lock").open("a+", encoding="utf-8")

@@ -31,7 +31,7 @@ from jdd.run.session import Session
 from jdd.stages import distill_estimate, evaluate, phases, plateau, probe, samples, steps_back
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
-from jdd.storage import digest_records, npz_files, tree_digests
+from jdd.storage import digest_records, failures, npz_files, tree_digests
 from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
@@ -301,7 +301,7 @@ def _in_parts(
             last = session.metrics.last(own) or {}
             figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
             session.metrics.log(stage, part[-1].number + 1, **figures)
-            folder.mkdir(parents=True, exist_ok=True)
+            failures.folder(folder, context.workdir)
             found = np.asarray(state.variables["images"])
             digest_records.record(path, "arrays", tree_digests.of_arrays({"images": found}))
             write_atomic(path, partial(_save_array, found))

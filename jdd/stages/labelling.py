@@ -16,7 +16,7 @@ from jdd.run.session import Session
 from jdd.soft_labels import codec, maps
 from jdd.soft_labels import teacher as labeller
 from jdd.soft_labels.store import LabelStore
-from jdd.storage import remote
+from jdd.storage import failures, remote
 
 Tree = Any
 
@@ -126,6 +126,7 @@ def fill(
       fresh: returns the images of an epoch, of a generator; None: the labeller's own in all.
       before_last: called before the last epoch is written, with which the store is complete.
     """
+    failures.folder(store.directory, session.workdir)
     store.create()
     bar = session.bar(epochs, name, start=store.epochs())
     if not store.has_images():

@@ -36,6 +36,7 @@ from jdd.run.session import Session
 from jdd.stages import classifier
 from jdd.stages.base import Estimate, pace, timed
 from jdd.stages.classifier import Classifier, Real
+from jdd.storage import failures
 from jdd.storage.files import write_atomic
 
 FOLDER = "samples"
@@ -204,7 +205,7 @@ class _Observer:
 
     def _write(self, at: int, prefix: str, picture: bytes) -> None:
         """Write a picture, and delete those that are too old."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        failures.folder(self._folder, self._context.workdir)
 
         def write(file: BinaryIO) -> None:
             file.write(picture)

@@ -43,7 +43,7 @@ from jdd.run.divergence import Cause, StepDiverged, positive
 from jdd.run.milestones import Milestones
 from jdd.run.session import Session
 from jdd.schema.common import Common
-from jdd.storage import json_files
+from jdd.storage import failures, json_files
 
 FACTOR = 3.0
 # Outer rates of learned variables. A fixed rate of the students is not among them: no earlier state
@@ -180,7 +180,7 @@ def _read(context: RunContext, seed: int) -> dict[str, Any]:
 
 def _write(context: RunContext, seed: int, key: str, value: Any) -> None:
     path, known = _file(context, seed), _read(context, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    failures.folder(path.parent, context.workdir)
     json_files.write(path, known | {key: value})
 
 

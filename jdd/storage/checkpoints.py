@@ -104,6 +104,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     _without_late_callbacks()
     stored, where = nested(tree), Path(path).absolute()
     with failures.writing(where.parents[1]):
+        failures.folder(where.parent, where.parents[1])
         record_digests(where, stored)
         with _checkpointer() as writer:
             writer.save(where, args=ocp.args.StandardSave(stored), force=True)
@@ -232,14 +233,20 @@ def latest(directory: str | os.PathLike[str]) -> int | None:
 
 
 class Steps:
-    """Checkpoints of one run by step number, the latest ``keep`` of them."""
+    """Checkpoints of one run by step number, the latest ``keep`` of them.
+
+    The folder two levels above must exist: the working directory.
+
+    Raises:
+      StorageError: that folder is gone.
+    """
 
     def __init__(self, directory: str | os.PathLike[str], keep: int = 2):
         import orbax.checkpoint as ocp
 
         _without_late_callbacks()
         self.directory = Path(directory).absolute()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        failures.folder(self.directory, self.directory.parents[1])
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max(1, keep),
             create=False,

@@ -40,13 +40,12 @@ def record(path: Path, kind: Kind, digest: str) -> None:
     """Append the digest of ``path``, which is about to be written.
 
     Raises:
-      BadInput: the folder cannot be written.
+      BadInput: the folder cannot be written, or is not there.
     """
     place, entry = path.parent / NAME, (kind, digest, path.name)
     # The line break before: a process may have been killed while it appended.
     text = ("\n" + _text([entry])).encode()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "ab") as file:
             before = file.tell()
             file.write(text)

@@ -81,6 +81,27 @@ def present(directory: Path) -> None:
         )
 
 
+def folder(path: Path, inside: Path) -> Path:
+    """Make the folder ``path`` below ``inside``, a directory that is there; return ``path``.
+
+    A working directory is made once, when its lock is taken; all that is written below it later is
+    in folders that this makes.
+
+    Raises:
+      StorageError: ``inside`` is gone; it is not made anew.
+    """
+    present(inside)
+    at = inside
+    for name in path.relative_to(inside).parts:
+        at /= name
+        try:
+            at.mkdir(exist_ok=True)  # without the folders above it
+        except FileNotFoundError:
+            present(inside)
+            raise
+    return path
+
+
 @contextlib.contextmanager
 def guarded(directory: Path) -> Iterator[None]:
     """Turn what a failing disk raises in a run into one line.
