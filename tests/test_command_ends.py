@@ -435,6 +435,35 @@ def test_nothing_makes_a_directory_anew_that_is_gone(tiny: dict[str, Any], tmp_p
     assert failures.folder(place / "samples/distill", place).is_dir()
 
 
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    dead, own, alive = (f".{{}}.{pid}.part" for pid in (ended.pid, os.getpid(), other.pid))
+    removed = [
+        tmp_path / dead.format("result.json"),
+        tmp_path / "checkpoints" / own.format("evaluate.json"),
+        tmp_path / "labels" / dead.format("e0001.npz"),
+        tmp_path / "labels" / f".digests.{ended.pid}.part",
+        tmp_path / dead.format("pictures") / "0.png",
+        tmp_path / f".x.{10**30}.part",
+    ]
+    left = [
+        tmp_path / "result.json",
+        tmp_path / alive.format("distilled.npz"),
+        tmp_path / alive.format("export") / "0.png",
+        tmp_path / f"mine.{ended.pid}.part",
+        tmp_path / "checkpoints" / ".a.b.part",
+    ]
+    for path in (*removed, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    with session.locked(tmp_path):
+        found = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    other.communicate(b"\n")
+    assert found == set(left)
+
+
 # --- places -------------------------------------------------------------------------------------
 
 ELSEWHERE = Path("/proc/jdd-cache")  # nobody can write there, root included

@@ -18,7 +18,7 @@ from jdd.run.metrics import Metrics
 from jdd.run.options import Deadline, Options
 from jdd.run.output import Output
 from jdd.run.profile import Profile
-from jdd.storage import failures, flocks, remote
+from jdd.storage import failures, files, flocks, remote
 
 if TYPE_CHECKING:  # a session of one process does not need JAX
     from jdd.parallel.processes import Processes
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # a session of one process does not need JAX
 def locked(directory: str | os.PathLike[str], waiting: Session | None = None) -> Iterator[None]:
     """Hold the directory's lock. If another run holds it, raise, or wait with ``waiting``.
 
-    Of a copy of a URL the lock of the URL too, and what is written is pushed there.
+    Of a copy of a URL the lock of the URL too, and what is written is pushed there. What killed
+    processes have left half written is removed first.
 
     Raises:
       BadInput: the directory cannot be written, or another run holds the lock.
@@ -66,6 +67,7 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
         handle.truncate()
         handle.write(f"process {os.getpid()}")
         handle.flush()
+        files.remove_parts(path)
         if waiting is not None and divided:
             waiting.gather()
         with mirror.held() if mirror else contextlib.nullcontext():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from jdd.errors import BadInput
 from jdd.storage import digest_records, failures
 
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
+_PART = re.compile(r"\..+\.(\d+)\.part")  # of this module, and of digest_records
 _LINKS = 3  # links to folders on one path: folders that link to each other would multiply
 
 
@@ -80,6 +82,40 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         with contextlib.suppress(OSError):  # no such folder, no part
             part.unlink(missing_ok=True)
     return path
+
+
+def remove_parts(directory: Path) -> None:
+    """Remove temporary files and folders below ``directory`` of processes that were killed.
+
+    The caller has the lock of the directory and writes nothing there yet: a part of its own number
+    is of an earlier process. Parts of a number that is in use here are left: they may be of an
+    export, which takes no lock. Links to folders are not followed.
+    """
+    for here, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            found = _PART.fullmatch(name)
+            if found is None or _runs(int(found[1])):
+                continue
+            path = Path(here, name)
+            if name in folders and not path.is_symlink():
+                folders.remove(name)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _runs(number: int) -> bool:
+    """Return whether another process of this machine has this number."""
+    if number == os.getpid():
+        return False
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str, recorded: bool = False) -> Path:
