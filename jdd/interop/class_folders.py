@@ -93,6 +93,7 @@ def write(dataset: DistilledSet, path: Path) -> Path:
             "files": files,
             "labels": dataset.labels.tolist(),
         }
+        sidecar["digest"] = json_files.digest(sidecar)
         (part / SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
     return path
 
@@ -120,7 +121,12 @@ def _sidecar(members: dict[str, bytes], path: Path) -> dict[str, Any] | None:
     if SIDECAR not in members:
         return None
     found = json_files.parse(members[SIDECAR], f"{path}:{SIDECAR}", "remove or mend it")
-    return found if "recipe" in found else None
+    if "recipe" not in found:
+        return None
+    if "digest" in found and found.pop("digest") != json_files.digest(found):
+        edited = f"export the set again; if {SIDECAR} was edited, delete its digest"
+        raise BadInput(f"{path}:{SIDECAR}", "damaged: not what was written", edited)
+    return found
 
 
 def _listed(listed: list[Any], files: list[str], path: Path) -> list[str]:

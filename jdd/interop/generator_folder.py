@@ -25,7 +25,7 @@ from jdd.product import generator
 from jdd.product.distilled_set import DistilledSet
 from jdd.product.files import WEIGHTS
 from jdd.product.generator import GeneratorSet
-from jdd.storage import json_files, regular
+from jdd.storage import json_files, regular, tree_digests
 from jdd.storage.files import new_folder
 from jdd.storage.tensors import import_package
 
@@ -81,6 +81,7 @@ def write(product: GeneratorSet, path: Path) -> Path:
     }
     with new_folder(path) as part:
         found = {n: np.array(a, order="C") for n, a in arrays.items()}
+        described["digest"] = _digest(described, found)
         (part / WEIGHTS).write_bytes(save(found))
         (part / EXAMPLE).write_bytes(save(example(product)))
         (part / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
@@ -115,7 +116,17 @@ def read(path: Path) -> GeneratorSet:
     except (package.SafetensorError, OSError, ValueError, TypeError) as error:
         found = f"not a whole safetensors file ({error})"
         raise BadInput(f"{path / WEIGHTS}", found, _NEEDED) from error
-    return generator.from_arrays(_as_arrays(words, where) | arrays, where)
+    product = generator.from_arrays(_as_arrays(words, where) | arrays, where)
+    if "digest" in described and described.pop("digest") != _digest(described, arrays):
+        edited = f"export it again; if {CONFIG} was edited, delete its digest"
+        raise BadInput(where, "damaged: not what was written", edited)
+    return product
+
+
+def _digest(described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the hash of a description and of the weights: the formats have no checksums."""
+    words = np.frombuffer(json_files.digest(described).encode(), np.uint8)
+    return tree_digests.of_arrays({"words": words, "tensors": dict(arrays)})
 
 
 def _as_arrays(words: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:

@@ -161,7 +161,11 @@ def _measure(
             directory, config.tensorboard, config.progress, wandb=config.wandb, options=options
         )
         with session.signals():
+            before = context.recall(workdirs.SET_FILE).get("data", dataset.fingerprint)
             context.remember(workdirs.SET_FILE, "digest", set_digest)
+            context.remember(workdirs.SET_FILE, "data", dataset.fingerprint)
+            if before != dataset.fingerprint:
+                session.warn("the real images have changed since the last command: measured anew")
             workdirs.write_config(context)
             made_from = dset.recipe.get("data_fingerprint")
             if made_from and made_from != dataset.fingerprint and not dset.transform.whitens:

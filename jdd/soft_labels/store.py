@@ -33,7 +33,7 @@ import numpy as np
 from jdd.errors import BadInput
 from jdd.product.arrays import read_npz
 from jdd.soft_labels import codec, modes
-from jdd.storage import failures, settings_files
+from jdd.storage import failures, settings_files, zips
 from jdd.storage.files import write_atomic
 
 AGAIN = "delete it, and its labels are made again"
@@ -268,7 +268,7 @@ class LabelStore:
 def _whole(path: Path, needed: Sequence[str]) -> bool:
     """True if a file has the directory at its end, which a truncated one lacks."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zips.opened(path) as archive:
             return {f"{name}.npy" for name in needed} <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False

@@ -79,12 +79,13 @@ def validate_begun(context: RunContext) -> None:
 
 
 def _validate_same_data(context: RunContext) -> None:
-    """Refuse data or pretrained weights other than those of the sets in the directory.
+    """Refuse data or weights other than those of the sets and checkpoints in the directory.
 
     What is recovered, or made in phases, is made anew from other data (``_forget_others``).
     """
     if context.maker == "recover" or configs.phases(context.config):
         return
+    those = "those images again, or another --workdir"
     places = [at for seed in context.seeds for at in _saved(context, seed) if at.exists()]
     for path in places:
         recipe = stored_set(path).recipe
@@ -94,7 +95,9 @@ def _validate_same_data(context: RunContext) -> None:
             raise BadInput("config.towers.weights", found, "those weights, or another --workdir")
         if made_from not in (None, "", context.data.fingerprint):
             found = f"other real images than those that {path} was made from"
-            raise BadInput("config.data", found, "those images again, or another --workdir")
+            raise BadInput("config.data", found, those)
+    for name in filter(partial(phases.began_otherwise, context), map(context.stage, context.seeds)):
+        raise BadInput("config.data", f"other real images or weights than {name} began with", those)
 
 
 def _saved(context: RunContext, seed: int) -> tuple[Path, Path]:
@@ -321,6 +324,8 @@ def _forget_others(context: RunContext, seed: int) -> None:
     elif before := phases.identities(context):
         own = fingerprint([phases.settings(context), context.data.fingerprint, before])
         phases.forget_others(context, context.stage(seed), own)
+    else:
+        phases.begin(context, context.stage(seed))
 
 
 def _part(path: Path, session: Session) -> np.ndarray | None:

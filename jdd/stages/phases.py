@@ -40,6 +40,8 @@ from jdd.stages.registry import APART, Phase
 from jdd.storage import checkpoints
 from jdd.training.recipe import Recipe
 
+_BEGUN = ".begun"  # in checkpoints: the data of each stage without an identity
+
 
 class Training(NamedTuple):
     """A net that a phase trains on the real images.
@@ -275,6 +277,22 @@ def _train(context: RunContext, session: Session, phase: Phase, training: Traini
 def _forget_others(context: RunContext, phase: Phase, name: str) -> None:
     """Delete output of another phase of this name, such as one of other data at the same path."""
     forget_others(context, name, _basis(context, phase), (context.workdir / phase.name,))
+
+
+def begin(context: RunContext, name: str) -> None:
+    """Record the real images and weights that the checkpoints of ``name`` are made from."""
+    context.remember(_BEGUN, name, _sources(context))
+
+
+def began_otherwise(context: RunContext, name: str) -> bool:
+    """Return whether there are checkpoints of ``name`` from other real images or weights."""
+    sources = _sources(context)
+    other = context.recall(_BEGUN).get(name, sources) != sources
+    return other and _folder(context, name).is_dir()
+
+
+def _sources(context: RunContext) -> list[str | None]:
+    return [context.data.fingerprint, context.weights_digest]
 
 
 def forget_others(context: RunContext, name: str, own: str, folders: Sequence[Path] = ()) -> None:

@@ -82,3 +82,8 @@ def write(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> Path:
       BadInput: ``path`` cannot be written.
     """
     return write_text(path, json.dumps(value, indent=indent) + "\n", recorded=True)
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Return the hash of an object's values, however its text is laid out."""
+    return digest_records.of_bytes(json.dumps(value, sort_keys=True).encode())

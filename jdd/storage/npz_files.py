@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from jdd.errors import BadInput
-from jdd.storage import regular
+from jdd.storage import regular, zips
 
 # Upper bounds of the compression ratio, by method, where known.
 _RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
@@ -110,7 +110,7 @@ class _opened:
             if head != b"PK":
                 what = "not an .npz file" if head else "empty file"
                 raise BadInput(where, what, self._expected)
-            archive = zipfile.ZipFile(self._file)
+            archive = zips.opened(self._file)
             names = [_name(info) for info in archive.infolist()]
             if len(names) != len(set(names)):
                 raise BadInput(where, "damaged: an array is there twice", self._expected)

@@ -19,12 +19,12 @@ def test_the_command_of_a_tiny_run_is_accepted(name: str, tmp_path: Path) -> Non
     config.validate_used(loaded.config, loaded.explicit, tmp_path)
 
 
-def test_every_method_is_killed_and_every_stage_but_the_protocol() -> None:
+def test_every_method_and_every_stage_is_killed() -> None:
     found = set[str]()
     for name in tiny_runs.NAMES:
         flags, overrides = main.split_overrides(tiny_runs.arguments(name))
         loaded = config.load(flags[0].removeprefix("--config="), overrides)
         found |= {*config.stage_names(loaded.config)}
     assert set(specs.names()) <= set(tiny_runs.NAMES)
-    assert set(registry.NAMES) - found == {"probe", "protocol"}  # the probe is no stage of a config
+    assert set(registry.NAMES) - found == {"probe"}  # the probe is no stage of a config
     assert {run for run, _ in test_full_disk.KINDS.values()} <= set(tiny_runs.NAMES)

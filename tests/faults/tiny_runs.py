@@ -49,10 +49,12 @@ OWN: dict[str, Keys] = {
         if not key.startswith("experts.")
     },
 }
-# Stages that no method's own case has.
+# Stages and forms of labels that no method's own case has.
 MORE: dict[str, tuple[str, Keys]] = {
     "probe": ("dm", {"steps": 100, "lr_img": None, "log_every": 20, "checkpoint_every": 30}),
     "scores": ("dm", {"scores": True, "runs": 1}),
+    "protocol": ("random", {"eval.protocol": "common-small", "runs": 1, "baselines.full": False}),
+    **{f"labels-{mode}": ("rded", {"relabel.mode": mode}) for mode in ("static", "map")},
 }
 NAMES = (*specs.names(), *MORE)
 MEASURED = ("peak_memory_bytes", "versions")  # of a result: the memory and the checkout
@@ -69,16 +71,22 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def arguments(name: str) -> list[str]:
-    """Return the words of a run's command, after the program's name."""
+def keys(name: str) -> tuple[str, Keys]:
+    """Return the config of a run, as --config names it, and its keys."""
     method, more = MORE.get(name, (name, {}))
     own = cases.CASES[method].keys if method in cases.CASES else OWN[method]
     paired = specs.get(method).task == "retrieval"
     base = {"progress": False, "devices": 1} if paired else cases.BASE
     data = "digits_captions" if paired else "toy"
-    keys = {k: v for k, v in {**base, **own, **more}.items() if k in config.schema(method)}
-    words = [f"--config.{k}={v}" for k, v in keys.items() if v is not None]
-    return [f"--config={method}:{data}", "--workdir=run", *words]
+    known = config.schema(method)
+    found = {k: v for k, v in {**base, **own, **more}.items() if k in known and v is not None}
+    return f"{method}:{data}", found
+
+
+def arguments(name: str) -> list[str]:
+    """Return the words of a run's command, after the program's name."""
+    spec, found = keys(name)
+    return [f"--config={spec}", "--workdir=run", *(f"--config.{k}={v}" for k, v in found.items())]
 
 
 def folder(place: Path) -> Path:
@@ -163,9 +171,9 @@ def traces(run: Path) -> dict[str, Any]:
         "files": found.same["files"],
         "left over": sorted(path.name for path in parts),
         "bits": found.exact,
-        "figures": _timeless(remembered),
-        "rows": {f"{row['stage']} {row['step']}": _timeless(_rounded(row)) for row in rows},
-        "result": _timeless({k: v for k, v in result.items() if k not in MEASURED}),
+        "figures": timeless(remembered),
+        "rows": {f"{row['stage']} {row['step']}": timeless(_rounded(row)) for row in rows},
+        "result": timeless({k: v for k, v in result.items() if k not in MEASURED}),
     }
 
 
@@ -176,11 +184,12 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {EPOCH if k == "loss" and "epoch" in row else k: v for k, v in row.items()}
 
 
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
+    """Return figures without times."""
     if isinstance(value, dict):
         timed = ("seconds", "stall", "waited")
-        return {k: _timeless(v) for k, v in value.items() if k not in timed}
-    return [_timeless(one) for one in value] if isinstance(value, list) else value
+        return {k: timeless(v) for k, v in value.items() if k not in timed}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def difference(a: Any, b: Any, where: str = "") -> str:

@@ -15,7 +15,7 @@ from jdd.data.sources import pixels
 from jdd.data.sources.image_buffer import Spool
 from jdd.data.sources.request import Raw
 from jdd.errors import BadInput
-from jdd.storage import npz_files
+from jdd.storage import npz_files, zips
 
 # The documented names of (images, labels), the first found is taken.
 NAMES = {
@@ -85,7 +85,7 @@ def read(path: Path, facts: Facts | None, spool: Spool | None = None, size: int 
 def _spooled(path: Path, name: str, spool: Spool, size: int) -> tuple[np.ndarray, int]:
     """Copy the images of one array to the spool; return their places and the largest value."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        with zips.opened(path) as archive, archive.open(f"{name}.npy") as file:
             shape, _, _ = npz_files.npy_header(file)
             item = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
             one, first, left, high = int(np.prod(item)), -1, shape[0], 0

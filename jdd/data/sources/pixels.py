@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd.data.sources import depth
+from jdd.data.sources import depth, png
 from jdd.errors import BadInput
 
 # Raised when decoding changes (docs/data.md), so that cached pixels are decoded again.
@@ -84,6 +84,8 @@ def decode(data: bytes, where: str, channels: int | None, size: int) -> Decoded:
         # Pillow rotates a TIFF while loading it and does not record that.
         turn = _orientation(image) if image.format == "TIFF" else 1
         image.load()
+        if image.format == "PNG" and not png.whole(data):
+            raise ValueError("a checksum of its pixels does not fit")
     except (*_ERRORS, Image.DecompressionBombError) as error:
         raise _unreadable(data, where, error) from None
     if image.mode.split(";")[0] in _DEEP:
