@@ -54,7 +54,17 @@ MORE: dict[str, tuple[str, Keys]] = {
     "probe": ("dm", {"steps": 100, "lr_img": None, "log_every": 20, "checkpoint_every": 30}),
     "scores": ("dm", {"scores": True, "runs": 1}),
     "protocol": ("random", {"eval.protocol": "common-small", "runs": 1, "baselines.full": False}),
-    **{f"labels-{mode}": ("rded", {"relabel.mode": mode}) for mode in ("static", "map")},
+    "labels-static": ("rded", {"relabel.mode": "static"}),
+    "labels-map": (
+        "rded",
+        {
+            "relabel.mode": "map",
+            "relabel.k": 2,
+            "squeeze.nets": "WRN16_2",
+            "squeeze.batch": 4,
+            "squeeze.lr": 0.05,
+        },
+    ),
 }
 NAMES = (*specs.names(), *MORE)
 MEASURED = ("peak_memory_bytes", "versions")  # of a result: the memory and the checkout
