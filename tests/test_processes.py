@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from jdd.errors import PeerLost
 from jdd.evaluation import train_eval
 from jdd.parallel import processes
 from jdd.parallel.processes import ALONE, Processes
+from jdd.parallel.relay import Relay
 from jdd.run import metrics
 from jdd.run.session import Session
 
@@ -110,6 +112,52 @@ def test_a_silent_process_is_named(quick: list[int], capfd: Any) -> None:
     assert quick == [7]  # had it not come to save
     err = capfd.readouterr().err
     assert err.startswith("jdd: error: process 1 of 2 is gone") and err.count("\n") == 1
+
+
+def test_a_service_that_does_not_answer_is_process_0_gone(quick: list[int]) -> None:
+    """The machine of process 0 failed: calls hang, and no other process is heard of either."""
+    store, lost, answers = Store(), threading.Event(), Store.key_value_dir_get
+
+    def hangs(folder: str) -> list[tuple[str, str]]:
+        if lost.is_set():
+            time.sleep(5)
+        return answers(store, folder)
+
+    store.key_value_dir_get = hangs  # type: ignore[method-assign]
+    every = [Processes(i, 3, store) for i in range(3)]
+    time.sleep(0.3)
+    lost.set()
+    until = time.monotonic() + 4
+    while not every[1].reason and time.monotonic() < until:
+        time.sleep(0.05)
+    for one in every:
+        one.close()
+    assert every[1].reason.startswith("process 0 of 3 is gone")
+
+
+def test_a_relay_holds_a_connection_whose_far_end_is_lost() -> None:
+    lost = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        relay = Relay(f"127.0.0.1:{service.getsockname()[1]}")
+        host, port = relay.address.split(":")
+        for held in (False, True):
+            if held:
+                relay.hold(lost.set)
+            near = socket.create_connection((host, int(port)), timeout=5)
+            far, _ = service.accept()
+            near.sendall(b"asked")
+            assert far.recv(5) == b"asked"
+            far.sendall(b"said")
+            assert near.recv(4) == b"said"
+            far.close()
+            if held:
+                assert lost.wait(5)
+                near.settimeout(0.2)
+                with pytest.raises(TimeoutError):  # open, and silent
+                    near.recv(1)
+            else:
+                assert near.recv(1) == b"" and not lost.is_set()  # JAX's client tries again
+            near.close()
 
 
 def test_a_process_that_ends_tells_the_others_why(quick: list[int]) -> None:
@@ -229,26 +277,46 @@ def test_two_processes_leave_what_one_leaves(tiny: dict[str, Any], tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("killed", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGKILL)]
+)
 def test_one_process_that_ends_ends_the_other(
-    tiny: dict[str, Any], tmp_path: Path, number: int
+    tiny: dict[str, Any], tmp_path: Path, killed: int, number: int
 ) -> None:
-    """Process 1 waits while process 0 distils; it is killed, or asked to stop."""
-    children = two(words(tiny, tmp_path, steps=10**6, checkpoint_every=10**6))
-    until = time.monotonic() + 240
-    while not any(row["stage"] == "distill" for row in metrics.read(tmp_path / "metrics.jsonl")):
-        assert all(child.poll() is None for child in children) and time.monotonic() < until
-        time.sleep(0.2)
+    """Process 1 waits while process 0 distils; one is killed, or asked to stop."""
+    children = two(words(tiny, tmp_path, steps=10**6, checkpoint_every=20))
+    distils(children, tmp_path, 30)
     begun = time.monotonic()
-    children[1].send_signal(number)
+    children[killed].send_signal(number)
     found = errors(children)
     assert time.monotonic() - begun < 60
-    assert [child.returncode for child in children] == [7, -9 if number == 9 else 130], found
-    last = found[0].strip().splitlines()[-1]
+    codes = [child.returncode for child in children]
+    assert codes[killed] == (-9 if number == signal.SIGKILL else 130) and codes[1 - killed] == 7
+    last = found[1 - killed].strip().splitlines()[-1]
     why = "is gone (killed" if number == signal.SIGKILL else "ended: interrupted"
-    assert last.startswith(f"jdd: error: process 1 of 2 {why}"), found
+    assert last.startswith(f"jdd: error: process {killed} of 2 {why}"), found
     assert last.endswith("go on from the last checkpoint") and "Traceback" not in "".join(found)
+    if killed == 0:
+        assert found[1].count("\n") == 1, found[1]  # that line alone
     done = max(row["step"] for row in metrics.read(tmp_path / "metrics.jsonl"))
     steps = sorted(int(path.name) for path in (tmp_path / "checkpoints/distill").glob("[0-9]*"))
-    assert steps[-1] >= done - 1  # saved where it was
-    assert main.main([*words(tiny, tmp_path, steps=steps[-1] + 3)]) == 0  # and goes on
+    assert steps[-1] >= (done - 1 if killed else done // 20 * 20)  # saved where it was
+    total = steps[-1] + 3
+    again = two(words(tiny, tmp_path, steps=total))  # and goes on
+    found = errors(again)
+    assert [child.returncode for child in again] == [0, 0], found
+    if killed == 0:
+        assert main.main(words(tiny, tmp_path / "one", steps=total)) == 0
+        ours, theirs = (np.load(at / "distilled.npz") for at in (tmp_path, tmp_path / "one"))
+        np.testing.assert_array_equal(ours["images"], theirs["images"])
+
+
+def distils(children: list[subprocess.Popen[bytes]], place: Path, steps: int) -> None:
+    """Wait for a step of distillation."""
+    until = time.monotonic() + 240
+    while not any(
+        row["stage"] == "distill" and row["step"] >= steps
+        for row in metrics.read(place / "metrics.jsonl")
+    ):
+        assert all(child.poll() is None for child in children) and time.monotonic() < until
+        time.sleep(0.2)

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from jdd.errors import BadInput, PeerLost
+from jdd.parallel.relay import relayed
 
 BEAT, SILENT, GRACE = 2.0, 20.0, 20.0  # seconds: a heartbeat, until it counts as gone, to save in
 _PIECE = 1 << 20  # bytes of one value in the store, whose messages are at most 4 MB
@@ -39,10 +40,13 @@ class Processes:
         self._calls = 0
         self._reason = ""
         self._ended: Mapping[int, str] = {}
+        self._alive: Mapping[int, str] = {}
         self._lost: set[int] = set()
-        self._closed = False
+        self._closed = self._asking = False
+        self._answered = time.monotonic()
         if client is not None:
-            threading.Thread(target=self._watch, daemon=True).start()
+            for work in (self._beat, self._watch):
+                threading.Thread(target=work, daemon=True).start()
 
     @property
     def first(self) -> bool:
@@ -98,12 +102,15 @@ class Processes:
         return b"".join(self._get(self._key(process, i)) or b"" for i in range(int(count)))
 
     def _get(self, key: str) -> bytes | None:
+        self._asking = True
         try:
             return bytes(self._client.key_value_try_get_bytes(key))
         except jax.errors.JaxRuntimeError as error:
             if "NOT_FOUND" not in str(error):
                 self._gone(0)  # the service is in process 0
             return None
+        finally:
+            self._asking = False
 
     def tell(self, reason: str) -> None:
         """Tell the others that this process ends, and why; they save and end as well.
@@ -126,39 +133,49 @@ class Processes:
         """End a run that all processes have finished: the others may leave from now on."""
         self._closed = True
 
-    def _watch(self) -> None:
-        """Beat, and look for the beats of the others."""
-        seen = {p: ("", time.monotonic()) for p in range(self.count) if p != self.index}
+    def _beat(self) -> None:
+        """Send heartbeats, and read those of the others. A call may hang if the service is lost."""
         beat = 0
         while not self._closed:
             beat += 1
-            try:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
                 own = f"jdd/alive/{self.index}"
                 self._client.key_value_set(own, str(beat), allow_overwrite=True)
-                alive, self._ended = self._all("alive"), self._all("ended")
-            except jax.errors.JaxRuntimeError:
-                alive = {}
+                self._alive, self._ended = self._all("alive"), self._all("ended")
+                self._answered = time.monotonic()
+            time.sleep(BEAT)
+
+    def _watch(self) -> None:
+        """Look for processes that have ended, or that no heartbeat comes from."""
+        seen = {p: ("", time.monotonic()) for p in range(self.count) if p != self.index}
+        while not self._closed:
             now = time.monotonic()
             for process, (last, since) in seen.items():
                 if process in self._ended:
                     if not self._reason and self._ended[process]:
                         self._stop(f"process {process} of {self.count} ended: "
                                    f"{self._ended[process]}")  # fmt: skip
-                elif alive.get(process, last) != last:
-                    seen[process] = alive[process], now
-                elif now - since > SILENT:
-                    self._gone(process)
+                elif self._alive.get(process, last) != last:
+                    seen[process] = self._alive[process], now
+                elif now - since > SILENT and (process == 0 or now - self._answered < SILENT / 2):
+                    self._gone(process)  # if the service does not answer: process 0, which has it
+            if 0 in self._lost and self._asking:  # in a call that will not return
+                self._leave()
             time.sleep(BEAT)
 
     def _all(self, name: str) -> dict[int, str]:
         pairs = self._client.key_value_dir_get(f"jdd/{name}/")
         return {int(key.rpartition("/")[2]): value for key, value in pairs}
 
-    def _gone(self, process: int) -> None:
+    def disconnected(self) -> None:
+        """Stop this process: its connection to process 0 has ended, and with it the service."""
+        self._gone(0, "its connection has ended")
+
+    def _gone(self, process: int, sign: str = "") -> None:
         self._lost.add(process)
         self._stop(
             f"process {process} of {self.count} is gone (killed, or its machine has failed; "
-            f"no sign of it for {SILENT:.0f} s)"
+            f"{sign or f'no sign of it for {SILENT:.0f} s'})"
         )
 
     def _stop(self, reason: str) -> None:
@@ -200,7 +217,8 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
     jax.config.update("jax_enable_preemption_service", False)
     address = None if coordinator == "auto" else coordinator
     try:
-        jax.distributed.initialize(address, count, index)
+        with relayed() as relays:
+            jax.distributed.initialize(address, count, index)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         allowed = "--coordinator=HOST:PORT --processes=N --process=I, or 'auto' inside such a job"
@@ -208,4 +226,7 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
     from jax._src import distributed  # the key-value store of the service has no public name
 
     state = distributed.global_state
-    return Processes(jax.process_index(), jax.process_count(), state.client)
+    found = Processes(state.process_id, state.num_processes, state.client)
+    for relay in relays:
+        relay.hold(found.disconnected)
+    return found
