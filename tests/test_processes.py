@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +15,6 @@ import jax
 import numpy as np
 import pytest
 
-import jdd
 from jdd import main
 from jdd.errors import PeerLost
 from jdd.evaluation import train_eval
@@ -27,8 +23,6 @@ from jdd.parallel.processes import ALONE, Processes
 from jdd.parallel.relay import Relay
 from jdd.run import metrics
 from jdd.run.session import Session
-
-ROOT = Path(jdd.__file__).parents[1]
 
 
 class Store:
@@ -160,6 +154,45 @@ def test_a_relay_holds_a_connection_whose_far_end_is_lost() -> None:
             near.close()
 
 
+def test_no_process_hangs_in_a_program_with_one_that_is_lost(quick: list[int]) -> None:
+    """The program of several devices hangs, or fails at once as gloo's do."""
+    for fails in (False, True):
+        store, left = Store(), threading.Event()
+        own = Processes(1, 2, store)
+        assert own.attended(lambda: 3) == 3
+        store.values["jdd/alive/0"] = "1"  # and no more
+
+        def work(left: threading.Event = left, fails: bool = fails) -> None:
+            if fails:
+                raise ValueError("Gloo all-reduce failed")
+            left.wait(20)
+
+        with pytest.raises(PeerLost, match="process 0 of 2 is gone"):
+            own.attended(work)
+        left.set()
+        own.close()
+    alone = Processes()
+    with pytest.raises(KeyError):  # any other error is itself
+        alone.attended(lambda: {}[0])
+
+
+def test_orders_of_process_0_are_followed_once(quick: list[int]) -> None:
+    store = Store()
+    first, other = Processes(0, 2, store), Processes(1, 2, store)
+    assert other.ordered() is None
+    for order in (b'{"step": 0}', b""):
+        first.order(order)
+        assert other.ordered() == order and other.ordered() is None
+    assert not other.leaderless
+    first.announce("its end")
+    until = time.monotonic() + 5
+    while not (other.leaderless and other.reason) and time.monotonic() < until:
+        time.sleep(0.02)
+    first.close()
+    other.close()
+    assert other.leaderless and "its end" in other.reason
+
+
 def test_a_process_that_ends_tells_the_others_why(quick: list[int]) -> None:
     def work(own: Processes) -> str:
         if own.index == 1:
@@ -218,105 +251,3 @@ def test_flags_that_name_no_process_are_refused(capsys: Any, flags: list[str], s
     assert main.main(flags) == 2
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1
-
-
-# --- real processes -----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def words(tiny: dict[str, Any], place: Path, **more: Any) -> list[str]:
-    keys = {**tiny, "experts.count": 6, "eval.n": 3, "eval.curve": 0, "baselines.full": False}
-    flags = [f"--config.{k}={v}" for k, v in {**keys, **more}.items()]
-    return ["--config=mtt", *flags, f"--workdir={place}"]
-
-
-def two(line: list[str]) -> list[subprocess.Popen[bytes]]:
-    """Start both processes of a run."""
-    port = free_port()
-    several = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "jdd.main", *line, *several, f"--process={i}"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]  # fmt: skip
-
-
-def errors(children: list[subprocess.Popen[bytes]]) -> list[str]:
-    """Wait for processes to end; return what they wrote to standard error."""
-    with ThreadPoolExecutor(2) as pool:  # both pipes are read at a time
-        found = list(pool.map(lambda child: child.communicate(timeout=280)[1], children))
-    return [err.decode() for err in found]
-
-
-@pytest.mark.slow
-def test_two_processes_leave_what_one_leaves(tiny: dict[str, Any], tmp_path: Path) -> None:
-    one, both = tmp_path / "one", tmp_path / "both"
-    keys = {"runs": 2, "steps": 3}
-    children = two(words(tiny, both, **keys))
-    found = errors(children)
-    assert [child.returncode for child in children] == [0, 0], found
-    assert main.main(words(tiny, one, **keys)) == 0
-    for name in ("distilled.npz", "distilled-s1.npz"):
-        ours, theirs = (np.load(place / name) for place in (both, one))
-        np.testing.assert_array_equal(ours["images"], theirs["images"])
-        assert ours["lr"] == theirs["lr"]
-    for name in ("checkpoints/evaluate.json", "config.json"):
-        assert (both / name).read_text() == (one / name).read_text()
-    seen = [
-        sorted((row["stage"], row["step"]) for row in metrics.read(place / "metrics.jsonl"))
-        for place in (both, one)
-    ]
-    assert seen[0] == seen[1] and len(set(seen[0])) == len(seen[0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("killed", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGKILL)]
-)
-def test_one_process_that_ends_ends_the_other(
-    tiny: dict[str, Any], tmp_path: Path, killed: int, number: int
-) -> None:
-    """Process 1 waits while process 0 distils; one is killed, or asked to stop."""
-    children = two(words(tiny, tmp_path, steps=10**6, checkpoint_every=20))
-    distils(children, tmp_path, 30)
-    begun = time.monotonic()
-    children[killed].send_signal(number)
-    found = errors(children)
-    assert time.monotonic() - begun < 60
-    codes = [child.returncode for child in children]
-    assert codes[killed] == (-9 if number == signal.SIGKILL else 130) and codes[1 - killed] == 7
-    last = found[1 - killed].strip().splitlines()[-1]
-    why = "is gone (killed" if number == signal.SIGKILL else "ended: interrupted"
-    assert last.startswith(f"jdd: error: process {killed} of 2 {why}"), found
-    assert last.endswith("go on from the last checkpoint") and "Traceback" not in "".join(found)
-    if killed == 0:
-        assert found[1].count("\n") == 1, found[1]  # that line alone
-    done = max(row["step"] for row in metrics.read(tmp_path / "metrics.jsonl"))
-    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints/distill").glob("[0-9]*"))
-    assert steps[-1] >= (done - 1 if killed else done // 20 * 20)  # saved where it was
-    total = steps[-1] + 3
-    again = two(words(tiny, tmp_path, steps=total))  # and goes on
-    found = errors(again)
-    assert [child.returncode for child in again] == [0, 0], found
-    if killed == 0:
-        assert main.main(words(tiny, tmp_path / "one", steps=total)) == 0
-        ours, theirs = (np.load(at / "distilled.npz") for at in (tmp_path, tmp_path / "one"))
-        np.testing.assert_array_equal(ours["images"], theirs["images"])
-
-
-def distils(children: list[subprocess.Popen[bytes]], place: Path, steps: int) -> None:
-    """Wait for a step of distillation."""
-    until = time.monotonic() + 240
-    while not any(
-        row["stage"] == "distill" and row["step"] >= steps
-        for row in metrics.read(place / "metrics.jsonl")
-    ):
-        assert all(child.poll() is None for child in children) and time.monotonic() < until
-        time.sleep(0.2)
