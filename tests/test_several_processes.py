@@ -60,7 +60,7 @@ def started(line: Sequence[str], **environment: str) -> Child:
 def errors(children: list[Child]) -> list[str]:
     """Wait for processes to end; return what they wrote to standard error."""
     with ThreadPoolExecutor(len(children)) as pool:  # all pipes are read at a time
-        found = list(pool.map(lambda child: child.communicate(timeout=280)[1], children))
+        found = list(pool.map(lambda child: child.communicate(timeout=560)[1], children))
     return [err.decode() for err in found]
 
 

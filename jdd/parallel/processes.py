@@ -273,8 +273,8 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
     """
     if not coordinator:
         return ALONE
-    # SIGTERM is the run's own: it saves.
-    jax.config.update("jax_enable_preemption_service", False)
+    with contextlib.suppress(AttributeError):  # JAX 0.8.0 has no such option
+        jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the run's: it saves
     address = None if coordinator == "auto" else coordinator
     # With explicit flags a job's variables do not count: SLURM's would leave one device visible.
     detection = None if address is None else "deactivate"
