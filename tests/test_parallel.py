@@ -221,3 +221,19 @@ def test_heaps_are_few_unless_the_person_says_how_many(said):
 def test_too_many_devices():
     with pytest.raises(BadInput, match="config.devices"):
         parallel.pick(1000)
+
+
+@pytest.mark.parametrize("items", [2, 3, 5])
+def test_processes_have_their_own_items_of_a_batch(items, monkeypatch):
+    """Joined they are the padded batch of one process."""
+    rows = Rows(np.arange(20.0).reshape(10, 2), np.arange(items)[:, None])
+    mean = parallel.MeanGradient(objective, jax.devices()[:2])
+    given = (rows, np.arange(items), 2, -(-items // 2))
+    whole = mean._own(*given)
+    halves = []
+    for at in range(2):
+        monkeypatch.setattr(gradient.across, "own", lambda _, at=at: slice(at, at + 1))
+        halves.append(mean._own(*given))
+    for ours, first, second in zip(whole, *halves, strict=True):
+        np.testing.assert_array_equal(np.concatenate([first, second]), ours)
+    assert sum(whole[-1]) == items

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +15,14 @@ import jax
 import numpy as np
 import pytest
 
-import jdd
 from jdd import main
 from jdd.errors import PeerLost
 from jdd.evaluation import train_eval
 from jdd.parallel import processes
 from jdd.parallel.processes import ALONE, Processes
+from jdd.parallel.relay import Relay
 from jdd.run import metrics
 from jdd.run.session import Session
-
-ROOT = Path(jdd.__file__).parents[1]
 
 
 class Store:
@@ -112,6 +108,91 @@ def test_a_silent_process_is_named(quick: list[int], capfd: Any) -> None:
     assert err.startswith("jdd: error: process 1 of 2 is gone") and err.count("\n") == 1
 
 
+def test_a_service_that_does_not_answer_is_process_0_gone(quick: list[int]) -> None:
+    """The machine of process 0 failed: calls hang, and no other process is heard of either."""
+    store, lost, answers = Store(), threading.Event(), Store.key_value_dir_get
+
+    def hangs(folder: str) -> list[tuple[str, str]]:
+        if lost.is_set():
+            time.sleep(5)
+        return answers(store, folder)
+
+    store.key_value_dir_get = hangs  # type: ignore[method-assign]
+    every = [Processes(i, 3, store) for i in range(3)]
+    time.sleep(0.3)
+    lost.set()
+    until = time.monotonic() + 4
+    while not every[1].reason and time.monotonic() < until:
+        time.sleep(0.05)
+    for one in every:
+        one.close()
+    assert every[1].reason.startswith("process 0 of 3 is gone")
+
+
+def test_a_relay_holds_a_connection_whose_far_end_is_lost() -> None:
+    lost = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        relay = Relay(f"127.0.0.1:{service.getsockname()[1]}")
+        host, port = relay.address.split(":")
+        for held in (False, True):
+            if held:
+                relay.hold(lost.set)
+            near = socket.create_connection((host, int(port)), timeout=5)
+            far, _ = service.accept()
+            near.sendall(b"asked")
+            assert far.recv(5) == b"asked"
+            far.sendall(b"answer")
+            assert near.recv(6) == b"answer"
+            far.close()
+            if held:
+                assert lost.wait(5)
+                near.settimeout(0.2)
+                with pytest.raises(TimeoutError):  # open, and silent
+                    near.recv(1)
+            else:
+                assert near.recv(1) == b"" and not lost.is_set()  # JAX's client tries again
+            near.close()
+
+
+def test_no_process_hangs_in_a_program_with_one_that_is_lost(quick: list[int]) -> None:
+    """The program of several devices hangs, or fails at once as gloo's do."""
+    for fails in (False, True):
+        store, left = Store(), threading.Event()
+        own = Processes(1, 2, store)
+        assert own.attended(lambda: 3) == 3
+        store.values["jdd/alive/0"] = "1"  # and no more
+
+        def work(left: threading.Event = left, fails: bool = fails) -> None:
+            if fails:
+                raise ValueError("Gloo all-reduce failed")
+            left.wait(20)
+
+        with pytest.raises(PeerLost, match="process 0 of 2 is gone"):
+            own.attended(work)
+        left.set()
+        own.close()
+    alone = Processes()
+    with pytest.raises(KeyError):  # any other error is itself
+        alone.attended(lambda: {}[0])
+
+
+def test_orders_of_process_0_are_followed_once(quick: list[int]) -> None:
+    store = Store()
+    first, other = Processes(0, 2, store), Processes(1, 2, store)
+    assert other.ordered() is None
+    for order in (b'{"step": 0}', b""):
+        first.order(order)
+        assert other.ordered() == order and other.ordered() is None
+    assert not other.leaderless
+    first.announce("its end")
+    until = time.monotonic() + 5
+    while not (other.leaderless and other.reason) and time.monotonic() < until:
+        time.sleep(0.02)
+    first.close()
+    other.close()
+    assert other.leaderless and "its end" in other.reason
+
+
 def test_a_process_that_ends_tells_the_others_why(quick: list[int]) -> None:
     def work(own: Processes) -> str:
         if own.index == 1:
@@ -170,85 +251,3 @@ def test_flags_that_name_no_process_are_refused(capsys: Any, flags: list[str], s
     assert main.main(flags) == 2
     err = capsys.readouterr().err
     assert says in err and err.count("\n") == 1
-
-
-# --- real processes -----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def words(tiny: dict[str, Any], place: Path, **more: Any) -> list[str]:
-    keys = {**tiny, "experts.count": 6, "eval.n": 3, "eval.curve": 0, "baselines.full": False}
-    flags = [f"--config.{k}={v}" for k, v in {**keys, **more}.items()]
-    return ["--config=mtt", *flags, f"--workdir={place}"]
-
-
-def two(line: list[str]) -> list[subprocess.Popen[bytes]]:
-    """Start both processes of a run."""
-    port = free_port()
-    several = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "jdd.main", *line, *several, f"--process={i}"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]  # fmt: skip
-
-
-def errors(children: list[subprocess.Popen[bytes]]) -> list[str]:
-    """Wait for processes to end; return what they wrote to standard error."""
-    with ThreadPoolExecutor(2) as pool:  # both pipes are read at a time
-        found = list(pool.map(lambda child: child.communicate(timeout=280)[1], children))
-    return [err.decode() for err in found]
-
-
-@pytest.mark.slow
-def test_two_processes_leave_what_one_leaves(tiny: dict[str, Any], tmp_path: Path) -> None:
-    one, both = tmp_path / "one", tmp_path / "both"
-    keys = {"runs": 2, "steps": 3}
-    children = two(words(tiny, both, **keys))
-    found = errors(children)
-    assert [child.returncode for child in children] == [0, 0], found
-    assert main.main(words(tiny, one, **keys)) == 0
-    for name in ("distilled.npz", "distilled-s1.npz"):
-        ours, theirs = (np.load(place / name) for place in (both, one))
-        np.testing.assert_array_equal(ours["images"], theirs["images"])
-        assert ours["lr"] == theirs["lr"]
-    for name in ("checkpoints/evaluate.json", "config.json"):
-        assert (both / name).read_text() == (one / name).read_text()
-    seen = [
-        sorted((row["stage"], row["step"]) for row in metrics.read(place / "metrics.jsonl"))
-        for place in (both, one)
-    ]
-    assert seen[0] == seen[1] and len(set(seen[0])) == len(seen[0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_one_process_that_ends_ends_the_other(
-    tiny: dict[str, Any], tmp_path: Path, number: int
-) -> None:
-    """Process 1 waits while process 0 distils; it is killed, or asked to stop."""
-    children = two(words(tiny, tmp_path, steps=10**6, checkpoint_every=10**6))
-    until = time.monotonic() + 240
-    while not any(row["stage"] == "distill" for row in metrics.read(tmp_path / "metrics.jsonl")):
-        assert all(child.poll() is None for child in children) and time.monotonic() < until
-        time.sleep(0.2)
-    begun = time.monotonic()
-    children[1].send_signal(number)
-    found = errors(children)
-    assert time.monotonic() - begun < 60
-    assert [child.returncode for child in children] == [7, -9 if number == 9 else 130], found
-    last = found[0].strip().splitlines()[-1]
-    why = "is gone (killed" if number == signal.SIGKILL else "ended: interrupted"
-    assert last.startswith(f"jdd: error: process 1 of 2 {why}"), found
-    assert last.endswith("go on from the last checkpoint") and "Traceback" not in "".join(found)
-    done = max(row["step"] for row in metrics.read(tmp_path / "metrics.jsonl"))
-    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints/distill").glob("[0-9]*"))
-    assert steps[-1] >= done - 1  # saved where it was
-    assert main.main([*words(tiny, tmp_path, steps=steps[-1] + 3)]) == 0  # and goes on

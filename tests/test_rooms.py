@@ -65,10 +65,11 @@ ROOMS: dict[str, str] = {
     "schema stages/registry storage",
     "run/context": "config data errors methods nets parallel pretrained product rng schema "
     "stages/registry storage training/recipe",
+    "run/team": "errors methods parallel run/loop run/session",
     "stages": "augment config config/rules data errors evaluation generative matching memory "
     "methods nets parallel pretrained product report rng run/context run/divergence run/loop "
-    "run/milestones run/session schema soft_labels specs stages/registry storage tasks training "
-    "training/recipe training/schedules",
+    "run/milestones run/session run/team schema soft_labels specs stages/registry storage tasks "
+    "training training/recipe training/schedules",
     "run": "config data errors evaluation interop memory methods nets parallel product report "
     "run/context run/metric_lines run/metrics run/options run/session schema specs stages "
     "stages/registry storage tasks training/recipe",

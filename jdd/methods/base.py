@@ -56,7 +56,8 @@ class Problem(NamedTuple):
 
     ``teachers`` are the ``pretrained.teachers.Teacher``s of methods that squeeze the dataset.
     ``phases`` holds the outputs of the method's own finished phases, by name
-    (``jdd.stages.registry.Phase``).
+    (``jdd.stages.registry.Phase``). ``sharing`` is the number of devices that share a step; 0:
+    those of this process.
     """
 
     data: Dataset
@@ -65,6 +66,7 @@ class Problem(NamedTuple):
     config: Common
     teachers: tuple[Any, ...] = ()
     phases: Mapping[str, State] = MappingProxyType({})
+    sharing: int = 0
 
     def gather(self, indices: dict[str, Any]) -> dict[str, Any]:
         """Replace a step's indices by the arrays they select, items on axis 0.

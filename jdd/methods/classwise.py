@@ -108,7 +108,8 @@ class Classwise:
             self.groups, self.group_weight = groups(at_once, self.classes)
         else:
             k = fitting(self.net, images, memory(devices) // 2)
-            self.groups, self.group_weight = groups(k, self.classes, len(devices))
+            count = problem.sharing or len(devices)
+            self.groups, self.group_weight = groups(k, self.classes, count)
         self.by_class = class_indices(data.train.labels, self.classes)
         self.strategy = data.dsa if augmented else ""
 

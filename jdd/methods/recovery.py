@@ -94,7 +94,7 @@ def parts(config: Recover, problem: Problem) -> list[Part]:
         alike = [batch for batch in every if batch.rows.shape == shape]
         one_each = max(1, config.image_batch // alike[0].size)
         one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else one_each
-        at_once = config.batches_at_once or one_each * len(devices)
+        at_once = config.batches_at_once or one_each * (problem.sharing or len(devices))
         found += [Part(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
     return found
 

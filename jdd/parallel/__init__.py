@@ -8,6 +8,7 @@ batches instead (``batch.py``).
 
 from __future__ import annotations
 
+from jdd.parallel.across import everyone
 from jdd.parallel.batch import everywhere, over_batch, shared_out
 from jdd.parallel.devices import memory, pick, temporaries, threads
 from jdd.parallel.gradient import MeanGradient
@@ -15,5 +16,5 @@ from jdd.parallel.processes import ALONE, Processes, begin
 from jdd.parallel.spread import planned, spread
 
 __all__ = ["ALONE", "Processes", "begin"]
-__all__ += ["MeanGradient", "everywhere", "memory", "over_batch", "pick", "planned"]
+__all__ += ["MeanGradient", "everyone", "everywhere", "memory", "over_batch", "pick", "planned"]
 __all__ += ["shared_out", "spread", "temporaries", "threads"]

@@ -32,6 +32,19 @@ def pick(count: int = 0) -> list[jax.Device]:
     return devices[: count or None]
 
 
+def per_process(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+    """Return the devices of each process that has some of ``devices``, process 0 first."""
+    found: dict[int, list[jax.Device]] = {}
+    for one in sorted(devices, key=lambda one: (one.process_index, one.id)):
+        found.setdefault(one.process_index, []).append(one)
+    return list(found.values())
+
+
+def spans(devices: Sequence[jax.Device]) -> bool:
+    """Return whether some of ``devices`` belong to another process."""
+    return any(one.process_index != jax.process_index() for one in devices)
+
+
 def memory(devices: Sequence[jax.Device]) -> int:
     """Return the bytes JAX may use on each of ``devices``; ``ASSUMED`` where not reported."""
     limits = [int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices]
@@ -64,10 +77,9 @@ def join(tree: Tree, length: int) -> Tree:
     )
 
 
-def layout(devices: Sequence[jax.Device]) -> Callable[[Tree, bool], Tree]:
-    """Return ``f(tree, split)``, which places arrays as a program over all devices takes them."""
-    places = {split: sharding(devices, split) for split in (True, False)}
-    return lambda tree, split: jax.device_put(tree, places[split])
+def place(tree: Tree, devices: Sequence[jax.Device], split: bool) -> Tree:
+    """Return arrays as a program over ``devices`` takes them: ``split`` on axis 0 or replicated."""
+    return jax.device_put(tree, sharding(devices, split))
 
 
 def once(lay: Callable[[Tree], Tree]) -> Callable[[int, Tree], Tree]:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.data.rows import Rows
-from jdd.parallel import over_devices
-from jdd.parallel.devices import compiled, layout, pad, split, temporaries, threads
+from jdd.parallel import across, over_devices, processes
+from jdd.parallel.devices import compiled, pad, place, spans, split, temporaries, threads
 from jdd.parallel.parts import summed, zeros
 
 Tree = Any
@@ -31,6 +31,8 @@ class MeanGradient:
     single CPU device each thread reads one item; elsewhere a round has as many items as fit into
     ``ROUND`` bytes per device, at least one, and the host reads the next round meanwhile. Across
     devices the sums are reduced by one psum per round. 1 device and N devices agree up to rounding.
+    Devices of several processes: each of these calls this with the same arguments, and reads and
+    computes the items of its own devices.
     ``temporaries`` is the memory XLA plans for the programs in use at a time, in bytes.
 
     Args:
@@ -52,6 +54,7 @@ class MeanGradient:
         self._devices, self._simple, self._merged = list(devices), simple, merged
         self._programs: dict[int, Any] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._placed: dict[tuple[int, int], tuple[Any, Any]] = {}
         self.temporaries = 0
 
     def __call__(self, variables: Tree, aux: Tree, batch: Tree, keys: Tree) -> Tree:
@@ -63,32 +66,63 @@ class MeanGradient:
         size = rounds[0].stop
         shared = (variables, aux)
         if use > 1:
-            shared = layout(self._devices[:use])(shared, False)
+            shared = self._shared(shared, use)
         total: Tree = None
         for part in rounds:
             # Read while the previous round runs; placed on the devices when that is done.
             mine = (batch, keys) if len(rounds) == 1 else _slice((batch, keys), part)
-            here = _read(mine[0]), mine[1]
+            own = self._own(mine[0], mine[1], use, -(-size // use))
             jax.block_until_ready(total)
-            mean = self._round(shared, *here, items, use, size)
+            mean = self._round(shared, own, mine[1].shape[0], items, use)
             total = mean if total is None else _add(total, mean)
         return total
 
+    def _shared(self, tree: Tree, use: int) -> Tree:
+        """Return replicated arrays; over several processes those that are the same as before."""
+        devices = self._devices[:use]
+        if not spans(devices):
+            return _place(tree, devices, False)
+        leaves, form = jax.tree.flatten(tree)
+        for i, leaf in enumerate(leaves):
+            known = self._placed.get((use, i))
+            if known is None or known[0] is not leaf:
+                self._placed[use, i] = leaf, _place(leaf, devices, False)
+        return jax.tree.unflatten(form, [self._placed[use, i][1] for i in range(len(leaves))])
+
+    def _positions(self, use: int) -> slice:
+        """Return the positions of this process's devices among the first ``use``."""
+        return across.own(self._devices[:use]) if use > 1 else slice(0, 1)
+
+    def _own(self, batch: Tree, keys: Tree, use: int, each: int) -> Tree:
+        """Return batch, keys and weights of this process's items, ``each`` for a device.
+
+        They are padded by copies of the last item, of weight 0.
+        """
+        count, over = keys.shape[0], self._positions(use)
+        lo, hi = over.start * each, over.stop * each
+        if lo or hi < count:
+            batch, keys = _slice((batch, keys), slice(min(lo, count - 1), min(hi, count)))
+        weight = (np.arange(lo, hi) < count).astype(np.float32)
+        return (*pad((_read(batch), keys), hi - lo), weight)
+
     def _round(
-        self, shared: tuple[Tree, Tree], batch: Tree, keys: Tree, items: int, use: int, size: int
+        self, shared: tuple[Tree, Tree], own: Tree, count: int, items: int, use: int
     ) -> Tree:
-        """Return the contribution of some ``items``, padded to ``size``, to the mean."""
-        count = keys.shape[0]
-        to = -(-size // use) * use
-        weight = (np.arange(to) < count).astype(np.float32)
-        own = (*pad((batch, keys), to), weight)
+        """Return the contribution of ``count`` of the ``items`` to the mean."""
+        over, to = self._positions(use), own[-1].shape[0]
         if use > 1:
-            own = layout(self._devices[:use])(split(own, use), True)
+            own = _place(split(own, over.stop - over.start), self._devices[:use], True)
         if to not in self._programs:
             mapped = self._across(use) if use > 1 else jax.jit(self._mean)
             self._programs[to] = compiled(mapped.lower((*shared, *own)), self._simple)
             self.temporaries = temporaries(self._programs[to])
-        mean = self._programs[to]((*shared, *own))
+        program = self._programs[to]
+        if use > 1 and spans(self._devices[:use]):
+            mean = processes.attended(
+                lambda: jax.block_until_ready(across.here(program((*shared, *own))))
+            )
+        else:
+            mean = program((*shared, *own))
         # A round of the whole batch gives the mean; others give their share of it.
         return mean if count == items else _portion(mean, *map(jnp.asarray, (count, items)))
 
@@ -159,6 +193,10 @@ class MeanGradient:
             return jnp.sum(own * x, axis=0)
 
         return jax.tree.map(total, found)
+
+
+def _place(tree: Tree, devices: Sequence[jax.Device], split: bool) -> Tree:
+    return (across.place if spans(devices) else place)(tree, devices, split)
 
 
 def _slice(tree: Tree, i: int | slice) -> Tree:

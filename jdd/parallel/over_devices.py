@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jdd.parallel.devices import mesh
+from jdd.parallel.devices import mesh, spans
 
 Tree = Any
 Function = Callable[[tuple[Tree, ...]], Tree]
@@ -38,9 +38,10 @@ def items(fn: Function, own: Sequence[bool], devices: Sequence[jax.Device]) -> A
 def mean(fn: Function, own: Sequence[bool], devices: Sequence[jax.Device]) -> Any:
     """Return a program as ``items`` does, of a ``fn`` whose results are reduced over ``AXIS``.
 
-    They are therefore equal on all devices, and returned once.
+    They are therefore equal on all devices, and returned once. Over the devices of several
+    processes the form is "jit", whose arguments may be arrays over all of them.
     """
-    return FORMS[FORM](fn, own, devices, True)
+    return FORMS["jit" if spans(devices) else FORM](fn, own, devices, True)
 
 
 def _pmap(fn: Function, own: Sequence[bool], devices: Sequence[jax.Device], reduced: bool) -> Any:

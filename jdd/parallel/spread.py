@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jdd.parallel import over_devices
 from jdd.parallel.devices import (
     join,
-    layout,
     memory_only,
     once,
     pad,
+    place,
     split,
     temporaries,
     threads,
@@ -64,18 +64,18 @@ def _across(
     """Return ``mapped`` over equal parts of the items, one part per device."""
     own = [axis is not None for axis in in_axes]
     across = over_devices.items(lambda args: mapped(*args), own, devices)
-    lay = layout(devices)
-    replicated = once(lambda tree: lay(tree, False))
+    replicated = once(lambda tree: place(tree, devices, False))
 
     def call(*args: Tree) -> Tree:
         length = _length(args, [0 if axis == 0 else None for axis in in_axes])
         to = -(-length // len(devices)) * len(devices)
         ready = []
-        for place, (a, axis) in enumerate(zip(args, in_axes, strict=True)):
+        for at, (a, axis) in enumerate(zip(args, in_axes, strict=True)):
             if axis is None:
-                ready.append(replicated(place, a))
+                ready.append(replicated(at, a))
             else:
-                ready.append(lay(split(pad(a, to), len(devices)) if axis == 0 else a, True))
+                mine = split(pad(a, to), len(devices)) if axis == 0 else a
+                ready.append(place(mine, devices, True))
         return join(across(tuple(ready)), length)
 
     return call

@@ -175,6 +175,7 @@ def run(
     saved_set: Path | None = None,
     milestones: Milestones | None = None,
     stop: Callable[[int], bool] | None = None,
+    lead: Callable[[int, Tree, Carry], None] | None = None,
 ) -> State:
     """Run the outer steps of ``method`` and return the last state. Resumable, see above.
 
@@ -189,6 +190,7 @@ def run(
       milestones: checked and saved on the way; without a checkpoint the loop starts from their
         base.
       stop: called with every step after ``observe``; True ends the loop before that step runs.
+      lead: called with a step, its indices and the carry before its gradient is computed.
 
     Raises:
       StepDiverged: the loss or a variable left the valid range, or a milestone is of no use; the
@@ -211,7 +213,14 @@ def run(
     metrics.truncate(curve(stage), at)
     if at < total:
         gradient, update = programs or make_step(method, seed, devices)
-        watch = _Watch(method, problem, seed, stage, session, gradient, saved_set)
+
+        def result(step: int, carry: Carry) -> Tree:
+            indices = method.sample(seed, step)
+            if lead is not None:
+                lead(step, indices, carry)
+            return gradient(carry, problem.gather(indices))
+
+        watch = _Watch(method, problem, seed, stage, session, result, saved_set)
         compiling = ", compiling ..." if not gradient.programs else ""
         session.say(f"{stage}: step {at} of {total}{compiling}")
     bar = session.bar(total, stage, start=at)
@@ -231,8 +240,7 @@ def run(
             if session.stopping:
                 raise session.interrupted(f"at step {at}")
             session.profile.step(stage_of_part(stage))
-            batch = problem.gather(method.sample(seed, at))
-            carry, recent = update(carry, gradient(carry, batch), recent.get("ok", alive))
+            carry, recent = update(carry, result(at, carry), recent.get("ok", alive))
             session.temporaries[stage] = gradient.temporaries
             at += 1
             if at % config.log_every == 0 or at == total:
@@ -283,7 +291,7 @@ class _Watch(NamedTuple):
     seed: int
     stage: str
     session: Session
-    gradient: Callable[..., Tree]
+    result: Callable[[int, Carry], Tree]
     saved_set: Path | None
 
     def ensure(self, recent: dict[str, jax.Array], carry: Carry) -> None:
@@ -296,7 +304,7 @@ class _Watch(NamedTuple):
             return
         config, step = self.problem.config, int(carry.step)
         # Steps since then have changed nothing: the refused one is computed again.
-        result = self.gradient(carry, self.problem.gather(self.method.sample(self.seed, step)))
+        result = self.result(step, carry)
         (loss, (_, measured)), _ = result
         found = divergence.cause(self.method, config, self.seed, carry, result)
         scalars = {name: float(value) for name, value in {"loss": loss, **measured}.items()}

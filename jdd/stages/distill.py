@@ -7,12 +7,10 @@ part are stored in ``checkpoints/<stage>-parts``, and its checkpoints are delete
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +26,20 @@ from jdd.run import loop
 from jdd.run.context import RunContext, fingerprint, stored_set
 from jdd.run.divergence import StepDiverged
 from jdd.run.session import Session
-from jdd.stages import distill_estimate, evaluate, phases, plateau, probe, samples, steps_back
+from jdd.run.team import Team
+from jdd.stages import (
+    distill_estimate,
+    evaluate,
+    in_parts,
+    phases,
+    plateau,
+    probe,
+    samples,
+    shared_steps,
+    steps_back,
+)
 from jdd.stages.base import Stage
 from jdd.stages.registry import curve
-from jdd.storage import digest_records, failures, npz_files, tree_digests
-from jdd.storage.files import write_atomic
 from jdd.tasks.base import curve_point
 
 # checkpoints/init_set.json: the digest of the set that the run's images began as.
@@ -96,8 +103,10 @@ def _validate_same_data(context: RunContext) -> None:
         if made_from not in (None, "", context.data.fingerprint):
             found = f"other real images than those that {path} was made from"
             raise BadInput("config.data", found, those)
-    for name in filter(partial(phases.began_otherwise, context), map(context.stage, context.seeds)):
-        raise BadInput("config.data", f"other real images or weights than {name} began with", those)
+    for name in map(context.stage, context.seeds):
+        if phases.began_otherwise(context, name):
+            found = f"other real images or weights than {name} began with"
+            raise BadInput("config.data", found, those)
 
 
 def _saved(context: RunContext, seed: int) -> tuple[Path, Path]:
@@ -213,24 +222,30 @@ def _observer(
 def _run(context: RunContext, session: Session) -> None:
     if (first := initial_set.digest(context.config)) and not context.recall(_INIT_SET):
         context.remember(_INIT_SET, "digest", first)
+    team = shared_steps.team(context, session)
+    if team.several and not session.first:
+        shared_steps.follow(context, session, team)
+        return
     for number, seed in enumerate(context.seeds):
-        if session.mine(number) and not _finished(context, seed):
+        if (team.several or session.mine(number)) and not _finished(context, seed):
             with session.alone():
-                _make(context, seed, session)
+                _make(context, seed, session, team)
+    team.end()
 
 
-def _make(context: RunContext, seed: int, session: Session) -> None:
+def _make(context: RunContext, seed: int, session: Session, team: Team) -> None:
     """Make a seed's set."""
     _forget_others(context, seed)
-    problem = phases.problem(context, seed)
+    problem = shared_steps.problem(context, seed, team)
     method, steps = methods.make(context.config, problem), context.config.steps
     if words := latents.sentence(context.config, context.data):
         session.say(words)
     ended: dict[str, Any] = {}
     if parts := methods.parts(context.config, problem):
-        state = _in_parts(context, method, problem, parts, seed, session)
+        unfinished = _Unfinished(context, method, seed)
+        state = in_parts.made(context, problem, parts, seed, session, team, unfinished.after_part)
     else:
-        state, ended = _at_once(context, problem, seed, session)
+        state, ended = _at_once(context, problem, seed, session, team)
     dset = _complete(context, method, state, ended.get("step", steps), seed)
     if ended:
         dset = dset.with_recipe(dset.recipe | {"stopped": ended})
@@ -238,7 +253,7 @@ def _make(context: RunContext, seed: int, session: Session) -> None:
 
 
 def _at_once(
-    context: RunContext, problem: Problem, seed: int, session: Session
+    context: RunContext, problem: Problem, seed: int, session: Session, team: Team
 ) -> tuple[State, dict[str, Any]]:
     """Return the state after the outer loop, and why that ended early; {} if it did not.
 
@@ -253,10 +268,11 @@ def _at_once(
         observe = _observer(context, method, seed, session)
         milestones = None if back is None else back.milestones()
         stop = plateau.Rule(context, seed, session)
+        lead = team.lead({"seed": seed, "rates": {} if back is None else back.rates})
         try:
             state = loop.run(
-                method, own, seed, session, context.devices, stage, observe,
-                saved_set=path, milestones=milestones, stop=stop,
+                method, own, seed, session, team.devices, stage, observe,
+                saved_set=path, milestones=milestones, stop=stop, lead=lead,
             )  # fmt: skip
             return state, stop.ended
         except StepDiverged as error:
@@ -276,47 +292,6 @@ def _at_once(
             raise
 
 
-def _in_parts(
-    context: RunContext,
-    whole: Method,
-    problem: Problem,
-    parts: Sequence[Any],
-    seed: int,
-    session: Session,
-) -> State:
-    """Return the state of the whole set, of method ``whole``; its parts are made sequentially."""
-    stage, unfinished = context.stage(seed), _Unfinished(context, whole, seed)
-    folder, images = context.workdir / "checkpoints" / f"{stage}-parts", []
-    programs: dict[tuple[int, ...], loop.Programs] = {}
-    session.metrics.start(stage)
-    for part in parts:
-        # Named by its content: with other parts, an image batch is made again.
-        path = folder / f"{part.name}.npy"
-        found = _part(path, session)
-        if found is None:
-            method, own = methods.make(context.config, problem, part), f"{stage}-{path.stem}"
-            if part.form not in programs and method.objective is not None:
-                programs[part.form] = loop.make_step(method, seed, context.devices)
-            step = programs.get(part.form)
-            state = loop.run(method, problem, seed, session, context.devices, own, programs=step)
-            if planned := session.temporaries.get(own):
-                context.remember("temporaries", stage, planned)
-            last = session.metrics.last(own) or {}
-            figures = {k: v for k, v in last.items() if k not in ("stage", "step", "seconds")}
-            session.metrics.log(stage, part[-1].number + 1, **figures)
-            failures.folder(folder, context.workdir)
-            found = np.asarray(state.variables["images"])
-            digest_records.record(path, "arrays", tree_digests.of_arrays({"images": found}))
-            write_atomic(path, partial(_save_array, found))
-            shutil.rmtree(context.workdir / "checkpoints" / own, ignore_errors=True)
-        images.append(found)
-        if part is not parts[-1]:
-            unfinished.after_part(images)
-    for left in (context.workdir / "checkpoints").glob(f"{stage}-[0-9]*"):
-        shutil.rmtree(left)  # parts of another partition: batches_at_once has changed
-    return State({"images": np.concatenate(images)}, {})
-
-
 def _forget_others(context: RunContext, seed: int) -> None:
     """Delete partial output of another set: of other data at the same path, or of other phases."""
     if context.maker == "recover":
@@ -326,25 +301,6 @@ def _forget_others(context: RunContext, seed: int) -> None:
         phases.forget_others(context, context.stage(seed), own)
     else:
         phases.begin(context, context.stage(seed))
-
-
-def _part(path: Path, session: Session) -> np.ndarray | None:
-    """Return a stored part; None: it is missing, or damaged and made again."""
-    if not path.exists():
-        return None
-    try:
-        found = npz_files.read_npy(path, "")
-        if digest_records.fits(path, "arrays", tree_digests.of_arrays({"images": found})):
-            return found
-        words = "its arrays are not those written"
-    except BadInput as error:
-        words = error.found
-    session.warn(f"{path}: {words}; it is made again")
-    return None
-
-
-def _save_array(array: np.ndarray, file: BinaryIO) -> None:
-    np.save(file, array)
 
 
 def _finished(context: RunContext, seed: int) -> bool:

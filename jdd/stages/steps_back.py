@@ -78,8 +78,13 @@ class StepsBack:
     @property
     def config(self) -> Common:
         """The run's config with the rates in force."""
-        rates = _rates(_taken(self._context, self._seed))
+        rates = self.rates
         return configs.replace(self._context.config, rates) if rates else self._context.config
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates in force of those that have changed, by key."""
+        return _rates(_taken(self._context, self._seed))
 
     def milestones(self) -> Milestones:
         """Return the milestones, of which the base is that of the last step back."""
