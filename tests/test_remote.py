@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -460,11 +461,18 @@ def test_a_folder_that_epath_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A store with folders, which are made where they are missing."""
     from etils.epath import gpath, register
 
-    monkeypatch.setitem(
-        register._URI_PREFIXES_TO_CLS,
-        "disk://",
-        lambda url: gpath.PosixGPath(url.removeprefix("disk:/")),
-    )
+    def local(parts: tuple[str | os.PathLike[str], ...]) -> list[str]:
+        return [os.fspath(part).removeprefix("disk:/") for part in parts]
+
+    class Disk(gpath.PosixGPath):
+        def __new__(cls, *parts: str | os.PathLike[str]) -> Disk:
+            return super().__new__(cls, *local(parts))
+
+        def __init__(self, *parts: str | os.PathLike[str]) -> None:
+            if sys.version_info >= (3, 12):  # there the path is set here
+                super().__init__(*local(parts))
+
+    monkeypatch.setitem(register._URI_PREFIXES_TO_CLS, "disk://", Disk)
     url = f"disk:/{tmp_path}/mount/run"
     with command(tmp_path / "a", url) as directory:
         fill(directory, OLD)

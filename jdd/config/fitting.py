@@ -4,14 +4,15 @@ With n training images, N those of the row's dataset, and s = sqrt(n / N), from 
 
     steps, and the steps of priors    s times the row's, at least 250 or, if fewer, the row's; of
                                       rows of more than 100,000, those and rates of the defaults.
-                                      Methods that unroll training or match by class: n / N times,
-                                      from 1/40, as many passes over the images
-    lr_img of RaT-BPTT                times the row's steps over the fitted ones: Adam moves images
-                                      as far
+                                      Methods whose rate of images is probed (DC, DSA, DM, MTT, FTD,
+                                      TESLA, DATM) or Adam's (RaT-BPTT): n / N times, from 1/40, as
+                                      many passes over the images
+    lr_img of RaT-BPTT                times the row's steps over the run's, from 1 to 40: Adam moves
+                                      the images as far
     start epochs                      s times the row's, the last one at least 5 or the row's
     experts.count, epochs of DATM's   s times, at least 5, in whole groups; at least 10
     ema of FTD                        of as long a part of the run: to the power of the row's steps
-                                      over the fitted ones
+                                      over the run's
     experts.batch, squeeze.batch      at most n / 8, in powers of two, at least 16
     batch_real of DC, DSA, DM         at most a quarter of a class, in powers of two, at least 8
     experts.lr                        times 196 / (steps of an epoch), from 1 to 10: an epoch goes
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 from jdd.config.files import stage_names
 from jdd.config.nearest import Row, Size, nearest, size_of
 from jdd.schema.common import Common
-from jdd.schema.families import ClassMatched, Unrolled
+from jdd.schema.families import ClassMatched
 from jdd.schema.key import AUTO, checked, show
 from jdd.schema.pairs import PairConfig
 from jdd.schema.values import build, flat
@@ -135,12 +136,14 @@ def fitted(config: Common, given: Collection[str], loaded: Size | None = None) -
         taken = {name: value for name, value in taken.items() if name not in _OF_NETS}
     share = size.images / row.size.images
     root = min(1.0, max(1 / 16, math.sqrt(share)))
-    stepwise = isinstance(config, (ClassMatched, Unrolled))
-    scale = min(1.0, max(1 / 40, share)) if stepwise else root
+    spec = config.spec
+    scale = min(1.0, max(1 / 40, share)) if spec.probe or spec.adaptive else root
     fit = _lengths(taken, scale) | _starts(taken, root) | _bounded(taken, config.ipc, size.classes)
+    if "steps" in taken:
+        steps = _settled("steps", taken | fit, config, given)
+        fit |= _by_steps(taken, taken["steps"] / max(1, steps), spec.adaptive)
     fit |= _experts(config, taken | fit, row, size.images, root, given)
-    if stepwise and "lr_img" not in config.spec.probe and "lr_img" in taken:
-        fit["lr_img"] = _as_far(taken, _settled("steps", taken | fit, config, given))
+    fit |= _expert_epochs(config, taken | fit, row, root, given)
     if isinstance(config, ClassMatched):
         whole = taken.get("batch_real", schema["batch_real"].default)
         fit["batch_real"] = min(whole, max(8, _power(size.images / size.classes / 4)))
@@ -227,9 +230,6 @@ def _lengths(taken: Mapping[str, Any], scale: float) -> dict[str, Any]:
         if steps := taken.get(name, 0):
             least = 1 if name == "expansion_end" else min(steps, FEWEST)
             found[name] = max(least, round(scale * steps))
-    if taken.get("ema") and "steps" in found:  # of as long a part of the run
-        share = found["steps"] / taken["steps"]
-        found["ema"] = float(f"{taken['ema'] ** (1 / share):.6g}")
     return found
 
 
@@ -239,10 +239,15 @@ def _settled(name: str, values: Mapping[str, Any], config: Common, given: Collec
     return own if name in given and own != AUTO else values[name]
 
 
-def _as_far(taken: Mapping[str, Any], steps: int) -> float:
-    """Return the rate at which Adam moves images as far in ``steps`` as in the row's."""
-    longer = min(40.0, max(1.0, taken["steps"] / max(1, steps)))
-    return float(f"{taken['lr_img'] * longer:.2g}")
+def _by_steps(taken: Mapping[str, Any], ratio: float, adaptive: Collection[str]) -> dict[str, Any]:
+    """Return what goes by the row's steps over the run's: the average's decay, Adam's rates."""
+    found = {}
+    if taken.get("ema"):  # of as long a part of the run
+        found["ema"] = float(f"{taken['ema'] ** max(1.0, ratio):.6g}")
+    for name in adaptive:  # the images may move as far
+        if name in taken:
+            found[name] = float(f"{taken[name] * min(40.0, max(1.0, ratio)):.2g}")
+    return found
 
 
 def _starts(taken: Mapping[str, Any], scale: float) -> dict[str, int]:
@@ -310,11 +315,22 @@ def _experts(
     found["experts.count"] = min(count, group * groups)
     found["experts.batch"] = batch
     found["experts.lr"] = float(f"{lr * further:.2g}")
-    if (rule := config.spec.derived.get("experts.epochs")) and "max_start_epoch" in taken:
-        values = {name: _settled(name, taken, config, given) for name in taken}
-        whole, read = rule(values), values["max_start_epoch"] - 1 + values["expert_epochs"]
-        found["experts.epochs"] = max(read, min(whole, max(10, round(scale * whole))))
     return found
+
+
+def _expert_epochs(
+    config: Common, taken: dict[str, Any], row: Row, scale: float, given: Collection[str]
+) -> dict[str, int]:
+    """Return the epochs of experts of which a part is read, at least those."""
+    rule = config.spec.derived.get("experts.epochs")
+    if rule is None or "max_start_epoch" not in taken:
+        return {}
+    values = {name: _settled(name, taken, config, given) for name in taken}
+    read = values["max_start_epoch"] - 1 + values["expert_epochs"]
+    own = taken.get("experts.epochs") if row.tuned else None
+    whole = rule(values)
+    fit = own or min(whole, max(10, round(scale * whole)))
+    return {"experts.epochs": max(read, fit)}
 
 
 def _other_net(config: Common, values: Mapping[str, Any], given: Collection[str]) -> bool:

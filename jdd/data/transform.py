@@ -21,6 +21,7 @@ from jdd import memory
 from jdd.errors import BadInput
 
 ZCA_EPS = 0.1
+MOST = 0.5  # share of a set's values beyond a distance (``Transform.beyond``) that is most of them
 KINDS = ("none", "kornia", "kip", "frepo")
 # Their names in a set's recipe.
 NAMES = {"none": "none"} | {kind: f"{kind}_zca eps={ZCA_EPS}" for kind in KINDS[1:]}

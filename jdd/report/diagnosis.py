@@ -14,6 +14,7 @@ import numpy as np
 
 from jdd import specs
 from jdd.data.catalogue import lookup
+from jdd.data.transform import MOST
 from jdd.report.evidence import Evidence, mapping, real
 from jdd.report.headline import article
 from jdd.report.training import scalars
@@ -27,11 +28,11 @@ NEAR_GAIN = 0.1  # what it is above chance, in parts of what is left to 100 %
 FAR_BELOW = 0.5  # their gain over chance, in parts of that of the whole-set baseline
 FELL, GREW = 0.01, 10.0  # a learned rate, in multiples of its start
 IMBALANCE = 10  # images of the largest class over those of the smallest
-# Share of a set's values that are further beyond black or white than the range between them. Of 41
-# sets of 15 methods at jdd's own settings (37 of digits, 4 of CIFAR-10), 8 had most values beyond
+# A set is clipped if most values are further beyond black or white than the range between them. Of
+# 41 sets of 15 methods at jdd's own settings (37 of digits, 4 of CIFAR-10), 8 had most values beyond
 # black or white, up to 0.89, but at most 0.38 that far; at a far too large rate all are. The probe
 # leaves out rates by the same line (``stages/probe.py``).
-CLIPPED = 0.5
+CLIPPED = 1.0  # distance from [0, 1]
 MIRRORED = 0.5  # gain over chance of mirrored images, in parts of that of upright ones
 TRIED = 3  # values of a probe, at least, for one of them to be an end
 STANDARD_ERRORS = 2  # by which mirrored images are worse, at least
@@ -241,8 +242,8 @@ def _clipped(evidence: Evidence) -> str:
     dataset = evidence.dataset
     if dataset is None or evidence.chosen or dataset.transform.kind == "kip":
         return ""  # kip: every image had a brightness of its own, which is not known any more
-    share = dataset.transform.beyond(dataset.images, 1)
-    if share <= CLIPPED:
+    share = dataset.transform.beyond(dataset.images, CLIPPED)
+    if share <= MOST:
         return ""
     return (
         f"The images are mostly clipped: {_percent(share)} of their values are further beyond "

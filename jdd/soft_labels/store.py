@@ -33,7 +33,7 @@ import numpy as np
 from jdd.errors import BadInput
 from jdd.product.arrays import read_npz
 from jdd.soft_labels import codec, modes
-from jdd.storage import failures, settings_files, zips
+from jdd.storage import settings_files, zips
 from jdd.storage.files import write_atomic
 
 AGAIN = "delete it, and its labels are made again"
@@ -103,7 +103,7 @@ class LabelStore:
 
     def create(self) -> None:
         """Write the settings file, or check the existing one."""
-        failures.folder(self.directory, self.directory.parent)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._validate()  # another run may have written it in the meantime
         settings_files.write(self.directory / "labels.json", self.settings)
 

@@ -63,6 +63,8 @@ class Spec:
       probe: keys of rates that a run without published settings chooses by a few steps at several
         of them (``stages/probe.py``): that of the images' outer SGD, and ``lr_student``, at which
         the learned variable ``lr`` starts.
+      adaptive: keys of Adam's rates of images: their steps do not follow the size of the gradient,
+        so that fitted settings scale them against the number of steps.
       generators: architectures of the generators that it makes and jdd does not have
         (``nets/generators.py``): name -> ``(shape, classes, latent, **options) -> Generator``, a
         function or "module:function".
@@ -85,6 +87,7 @@ class Spec:
     stages: Stages | Callable[[Any], Stages] = STAGES
     after_phases: tuple[str, ...] = ()
     probe: tuple[str, ...] = ()
+    adaptive: tuple[str, ...] = ()
     generators: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     folder: str = field(default="", repr=False, compare=False)  # of its file, if external
 
@@ -191,6 +194,8 @@ def _validate_tables(spec: Spec, keys: Mapping[str, Key], where: str) -> None:
             raise BadInput(f"{where}: SPEC.generators", f"{name!r}: {value!r}", allowed)
     for name in spec.probe:
         _validate_name(name, keys, f"{where}: SPEC.probe")
+    for name in spec.adaptive:
+        _validate_name(name, keys, f"{where}: SPEC.adaptive")
     for name in spec.derived:
         _validate_name(name, keys, f"{where}: SPEC.derived")
     tables = {"defaults": spec.defaults, "protocol": spec.protocol}

@@ -185,6 +185,7 @@ SPEC = Spec(
     name="ratbptt",
     make="jdd.methods.ratbptt:make",
     title="RaT-BPTT",
+    adaptive=("lr_img",),
     config=Config,
     stages=STAGES,
     protocol=PROTOCOL,

@@ -40,6 +40,7 @@ from jdd import config as configs
 from jdd import methods, rng
 from jdd.config import probing
 from jdd.config.probing import JUDGED, STUDENT, Plan, plan
+from jdd.data.transform import MOST
 from jdd.methods import latents
 from jdd.methods.base import Method, Problem, State, all_finite
 from jdd.run import loop
@@ -183,7 +184,7 @@ class _Prober:
             if not bool(ok):
                 return carry.state, f"diverged at step {at + 1}"
         images = np.asarray(carry.state.variables["images"])
-        out = self._problem.data.transform.beyond(images, FAR) > 0.5
+        out = self._problem.data.transform.beyond(images, FAR) > MOST
         return carry.state, "most pixels are far from any image" if out else ""
 
     def judge(self, state: State, total: int) -> float:

@@ -34,6 +34,7 @@ import numpy as np
 
 from jdd import config as configs
 from jdd.config import fitting
+from jdd.data.transform import MOST
 from jdd.errors import Diverged
 from jdd.methods.base import Method, Problem, State
 from jdd.report import steps_back as words
@@ -162,7 +163,7 @@ class StepsBack:
     def _fault(self, state: State) -> Cause | None:
         images = state.variables.get("images")
         transform = self._context.data.transform
-        if images is None or transform.beyond(np.asarray(images), FAR) <= 0.5:
+        if images is None or transform.beyond(np.asarray(images), FAR) <= MOST:
             return None
         return Cause("most pixels are far from any picture", ("lr_img",))
 

@@ -109,6 +109,15 @@ def test_adam_moves_images_as_far_and_datm_has_experts_that_fit() -> None:
     assert read.experts.epochs == 31
     grey, _ = settled(loaded("datm"), Size((8, 8, 1), 10, 400))
     assert (grey.experts.epochs, grey.experts.count) == (10, 5)  # jdd's own settings keep theirs
+    late, _ = settled(loaded("datm", max_start_epoch=30), Size((8, 8, 1), 10, 400))
+    assert late.experts.epochs == 31
+    long, _ = settled(loaded("ftd", steps=5000))
+    assert configs.flat(long)["ema"] == 0.9999
+    lenet = loaded("dd", ipc=10, net__name="LeNet")
+    first, _ = settled(lenet, Size((28, 28, 1), 10, 60_000))
+    fewer, _ = settled(lenet, Size((28, 28, 1), 10, 600))
+    assert fewer.steps == round(first.steps / 10)  # by the root: its rates are not probed
+    assert configs.flat(fewer)["lr_img"] == configs.flat(first)["lr_img"]
 
 
 def test_real_batches_are_at_most_a_quarter_of_a_class() -> None:
