@@ -29,9 +29,9 @@ FAR_BELOW = 0.5  # their gain over chance, in parts of that of the whole-set bas
 FELL, GREW = 0.01, 10.0  # a learned rate, in multiples of its start
 IMBALANCE = 10  # images of the largest class over those of the smallest
 # A set is clipped if most values are further beyond black or white than the range between them. Of
-# 41 sets of 15 methods at jdd's own settings (37 of digits, 4 of CIFAR-10), 8 had most values beyond
-# black or white, up to 0.89, but at most 0.38 that far; at a far too large rate all are. The probe
-# leaves out rates by the same line (``stages/probe.py``).
+# 41 sets of 15 methods at jdd's own settings (37 of digits, 4 of CIFAR-10), 8 had most values
+# beyond black or white, up to 0.89, but at most 0.38 that far; at a far too large rate all are. The
+# probe leaves out rates by the same line (``stages/probe.py``).
 CLIPPED = 1.0  # distance from [0, 1]
 MIRRORED = 0.5  # gain over chance of mirrored images, in parts of that of upright ones
 TRIED = 3  # values of a probe, at least, for one of them to be an end
