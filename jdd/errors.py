@@ -45,7 +45,11 @@ class StorageError(JddError):
 
 
 class PeerLost(JddError):
-    """Another process of the run has ended; this one has saved. Exit code 7."""
+    """Another process of the run has ended. Exit code 7.
+
+    Raised where this process can save first. One that cannot reach such a place in time leaves
+    with the same code, without saving (``parallel.Processes``).
+    """
 
     exit_code = 7
 

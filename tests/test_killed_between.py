@@ -19,7 +19,7 @@ from jdd.product.distilled_set import DistilledSet
 from jdd.run import metrics
 from jdd.run.context import RunContext
 from jdd.soft_labels.store import LabelStore
-from jdd.stages import distill
+from jdd.stages import in_parts
 from tests.pins import cases
 
 KEYS: dict[str, Any] = {
@@ -60,7 +60,7 @@ def test_a_kill_after_the_write_that_completes_a_stage_loses_no_line(
     argv = ["--config=sre2l:toy", "--workdir=run"]
     argv += [f"--config.{key}={value}" for key, value in KEYS.items()]
     kill_after(monkeypatch, Store, "write", lambda store, group, epoch, tree: epoch == 4)
-    kill_after(monkeypatch, distill, "write_atomic", lambda path, write: "parts" in str(path))
+    kill_after(monkeypatch, in_parts, "write_atomic", lambda path, write: "parts" in str(path))
     kill_after(monkeypatch, DistilledSet, "save", lambda dset, path: path.name == "distilled.npz")
     kill_after(
         monkeypatch, LabelStore, "write",

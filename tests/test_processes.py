@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jdd import main
-from jdd.errors import PeerLost
+from jdd.errors import BadInput, PeerLost
 from jdd.evaluation import train_eval
+from jdd.methods.base import State
 from jdd.parallel import processes
 from jdd.parallel.processes import ALONE, Processes
 from jdd.parallel.relay import Relay
-from jdd.run import metrics
+from jdd.run import loop, metrics, team
 from jdd.run.session import Session
 
 
@@ -193,14 +197,97 @@ def test_orders_of_process_0_are_followed_once(quick: list[int]) -> None:
     assert other.leaderless and "its end" in other.reason
 
 
+def test_a_slow_process_is_waited_for_before_the_first_step_of_a_part(
+    quick: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 0 comes to the collective operation, which a stub stands in for, when all can."""
+    here, barrier = threading.local(), threading.Barrier(2)
+    sent: list[Any] = []
+    joined: list[tuple[int, str, int, float]] = []
+    built: list[str] = []
+
+    def broadcast(tree: Any, used: list[Any]) -> Any:
+        assert len(used) == 2
+        if here.index == 0:
+            assert len(built) == here.parts
+            sent.append(tree)
+        barrier.wait(20)
+        here.calls += 1
+        return sent[here.calls - 1]
+
+    monkeypatch.setattr(team, "spans", lambda devices: len(devices) > 1)
+    monkeypatch.setattr(team.across, "own", lambda devices: slice(0, 1))
+    monkeypatch.setattr(team.across, "broadcast", broadcast)
+
+    def carry(value: float, step: int) -> loop.Carry:
+        return loop.Carry(State({"images": jnp.full(2, value)}, {}), {}, jnp.asarray(step))
+
+    def build(about: Mapping[str, Any]) -> Any:
+        if about["part"] not in built:
+            time.sleep(0.3)
+            built.append(about["part"])
+
+        def gradient(found: loop.Carry, batch: Any) -> None:
+            value = float(found.state.variables["images"][0])
+            joined.append((about["seed"], about["part"], int(found.step), value))
+
+        same = SimpleNamespace(sample=lambda seed, step: {"rows": np.arange(2)}, gather=lambda i: i)
+        return same, same, gradient, carry(0, 0)
+
+    def work(own: Processes) -> None:
+        here.index, here.parts, here.calls = own.index, 0, 0
+        both = team.Team(own, [None, None])  # type: ignore[list-item]
+        session = Session(tmp_path, progress=False, processes=own)
+        with contextlib.closing(session.metrics):
+            if not own.first:
+                both.follow(session, build)
+                return
+            for part in "ab":
+                here.parts += 1
+                order_step = both.lead(session, {"seed": 3, "part": part})
+                order_step(0, {"rows": np.arange(1)}, carry(7, 0))  # one item: not shared
+                for step in (0, 1):
+                    order_step(step, {"rows": np.arange(2)}, carry(step + 0.5, step))
+            both.end()
+
+    all_of(2, work)
+    assert joined == [(3, part, step, step + 0.5) for part in "ab" for step in (0, 1)]
+    assert built == ["a", "b"]
+
+
+def test_a_process_that_ends_while_it_builds_is_named_to_process_0(
+    quick: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(team, "spans", lambda devices: len(devices) > 1)
+
+    def build(about: Mapping[str, Any]) -> Any:
+        raise BadInput("config.net", "a net", "another")
+
+    def work(own: Processes) -> str:
+        both = team.Team(own, [None, None])  # type: ignore[list-item]
+        start = loop.Carry(State({}, {}), {}, jnp.asarray(0))
+        session = Session(tmp_path, progress=False, processes=own)
+        with (
+            contextlib.closing(session.metrics),
+            pytest.raises(PeerLost if own.first else BadInput) as caught,
+        ):
+            if own.first:
+                both.lead(session, {"seed": 0})(0, {"rows": np.arange(2)}, start)
+            both.follow(session, build)
+        own.inform(str(caught.value))
+        return str(caught.value)
+
+    assert all_of(2, work)[0].startswith("process 1 of 2 ended: config.net: ")
+
+
 def test_a_process_that_ends_tells_the_others_why(quick: list[int]) -> None:
     def work(own: Processes) -> str:
         if own.index == 1:
-            own.tell("config.ipc: 3;\nnot 4")
+            own.inform("config.ipc: 3;\nnot 4")
             return ""
         with pytest.raises(PeerLost) as caught:
             own.gather(b"", lambda: None)
-        own.tell(str(caught.value))
+        own.inform(str(caught.value))
         return str(caught.value)
 
     line = all_of(2, work)[0]

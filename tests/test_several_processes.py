@@ -119,6 +119,31 @@ def test_processes_share_the_steps_of_a_set(
         same_images(all_of_it, one)
 
 
+SLOW = """
+import sys, time
+from jdd import main, methods
+make = methods.make
+def late(*args):
+    time.sleep(40)
+    return make(*args)
+methods.make = late
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_a_process_that_builds_slowly_is_waited_for(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """For longer than the 30 s that gloo allows for the first connection."""
+    line = words(tiny, tmp_path, "dm", lr_img=1.0, steps=2)
+    flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    late = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *line, *flags, "--process=1"], cwd=ROOT, env=os.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    children = [started([*line, *flags, "--process=0"]), late]
+    found = errors(children)
+    assert [child.returncode for child in children] == [0, 0], found
+
+
 @pytest.mark.parametrize(
     ("killed", "number", "segments"),
     [

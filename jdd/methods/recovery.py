@@ -86,7 +86,11 @@ def _equal(n: int, most: int) -> list[np.ndarray]:
 
 
 def parts(config: Recover, problem: Problem) -> list[Part]:
-    """Return the parts of the set: batches of one shape, ``batches_at_once`` per part."""
+    """Return the parts of the set: batches of one shape, ``batches_at_once`` per part.
+
+    They do not depend on the number of processes that share a step: a run that goes on with
+    another number has the same parts.
+    """
     every = batches(problem.data.classes, config.ipc, config.image_batch, config.class_images)
     devices = parallel.pick(config.devices)
     found: list[Part] = []
@@ -94,7 +98,7 @@ def parts(config: Recover, problem: Problem) -> list[Part]:
         alike = [batch for batch in every if batch.rows.shape == shape]
         one_each = max(1, config.image_batch // alike[0].size)
         one_each = os.cpu_count() or 1 if devices[0].platform == "cpu" else one_each
-        at_once = config.batches_at_once or one_each * (problem.sharing or len(devices))
+        at_once = config.batches_at_once or one_each * len(devices)
         found += [Part(alike[lo : lo + at_once]) for lo in range(0, len(alike), at_once)]
     return found
 

@@ -53,7 +53,7 @@ def _on_host(x: Any) -> Any:
     return np.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype))
 
 
-def here(tree: Tree) -> Tree:
+def local_copy(tree: Tree) -> Tree:
     """Return this process's copy of replicated arrays, on one device of its own."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
@@ -76,7 +76,7 @@ def broadcast(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
         raw = b"".join(v.tobytes() for v in values)
         words.view(np.uint8)[0, : len(raw)] = np.frombuffer(raw, np.uint8)
     sent = place(words, devices, True)
-    total = processes.attended(lambda: np.asarray(here(_total(tuple(devices))((sent,)))))
+    total = processes.attended(lambda: np.asarray(local_copy(_total(tuple(devices))((sent,)))))
     raw, at, found = total.tobytes(), 0, []
     for value, key in zip(values, keys, strict=True):
         new = np.frombuffer(raw, value.dtype, value.size, at).reshape(value.shape)

@@ -52,7 +52,7 @@ class MeanGradient:
         self._objective = objective
         self._value_and_grad = jax.value_and_grad(objective, has_aux=True)
         self._devices, self._simple, self._merged = list(devices), simple, merged
-        self._programs: dict[int, Any] = {}
+        self._programs: dict[tuple[int, int], Any] = {}  # by devices in use, items in this process
         self._pools: dict[int, ThreadPoolExecutor] = {}
         self._placed: dict[tuple[int, int], tuple[Any, Any]] = {}
         self.temporaries = 0
@@ -112,14 +112,14 @@ class MeanGradient:
         over, to = self._positions(use), own[-1].shape[0]
         if use > 1:
             own = _place(split(own, over.stop - over.start), self._devices[:use], True)
-        if to not in self._programs:
+        if (use, to) not in self._programs:
             mapped = self._across(use) if use > 1 else jax.jit(self._mean)
-            self._programs[to] = compiled(mapped.lower((*shared, *own)), self._simple)
-            self.temporaries = temporaries(self._programs[to])
-        program = self._programs[to]
+            self._programs[use, to] = compiled(mapped.lower((*shared, *own)), self._simple)
+            self.temporaries = temporaries(self._programs[use, to])
+        program = self._programs[use, to]
         if use > 1 and spans(self._devices[:use]):
             mean = processes.attended(
-                lambda: jax.block_until_ready(across.here(program((*shared, *own))))
+                lambda: jax.block_until_ready(across.local_copy(program((*shared, *own))))
             )
         else:
             mean = program((*shared, *own))
@@ -131,10 +131,10 @@ class MeanGradient:
         items = keys.shape[0]
         # Lazy rows are read by the thread that uses them and freed after it.
         pieces = [(_lazy(batch, i), keys[i]) for i in range(items)]
-        if items not in self._programs:
+        if (1, items) not in self._programs:
             lowered = jax.jit(self._value_and_grad).lower(*shared, *_read_one(pieces[0]))
-            self._programs[items] = compiled(lowered, self._simple)
-        program = self._programs[items]
+            self._programs[1, items] = compiled(lowered, self._simple)
+        program = self._programs[1, items]
         one = temporaries(program)
         at_once = min(threads(items), max(1, TOGETHER // max(one, 1)))
         self.temporaries = one * at_once

@@ -166,12 +166,12 @@ class Processes:
         return done.result()
 
     def announce(self, reason: str) -> None:
-        """Tell the others that this process ends, and why; they save and end as well."""
+        """Inform the others that this process ends, and why; they save and end as well."""
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             words = " ".join(reason.split())[:500]
             self._client.key_value_set(f"jdd/ended/{self.index}", words, allow_overwrite=True)
 
-    def tell(self, reason: str) -> None:
+    def inform(self, reason: str) -> None:
         """As ``announce``. Process 0 then waits for the others: it holds the service."""
         if self.count == 1:
             return

@@ -59,6 +59,20 @@ def start(method: Method, seed: int) -> Carry:
     return Carry(state, method.optimizer.init(state.variables), jnp.zeros((), jnp.int32))
 
 
+def item_count(batch: dict[str, Any]) -> int:
+    """Return the number of items of a step.
+
+    Args:
+      batch: the step's indices (``Method.sample``), or the arrays they select.
+    """
+    return int(jax.tree.leaves(_per_item(batch))[0].shape[0])
+
+
+def _per_item(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that the objective is given an item of; all have items on axis 0."""
+    return {name: value for name, value in batch.items() if name not in ("shared", "keys")}
+
+
 class Gradient:
     """``f(carry, batch) -> ((loss, (aux, metrics)), gradient)``, with the step's own keys.
 
@@ -75,9 +89,8 @@ class Gradient:
         self._decode, self._pulled = _decoder(method)
 
     def __call__(self, carry: Carry, batch: Tree) -> Tree:
-        items = {name: value for name, value in batch.items() if name not in ("shared", "keys")}
-        count = jax.tree.leaves(items)[0].shape[0]
-        folded = np.asarray(batch.get("keys", np.arange(count)))
+        items = _per_item(batch)
+        folded = np.asarray(batch.get("keys", np.arange(item_count(batch))))
         keys = _fold(self._key, carry.step, folded)
         aux = carry.state.aux | self._constants | batch.get("shared", {})
         learned = carry.state.variables

@@ -130,11 +130,11 @@ def _processes(options: Options) -> parallel.Processes:
 
 @contextlib.contextmanager
 def _others_informed(processes: parallel.Processes) -> Iterator[None]:
-    """Tell the other processes of a run when this one ends before its end."""
+    """Inform the other processes of a run when this one ends before its end."""
     try:
         yield
     except BaseException as error:
-        processes.tell(str(error) or type(error).__name__)
+        processes.inform(str(error) or type(error).__name__)
         raise
 
 

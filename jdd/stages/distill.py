@@ -268,7 +268,7 @@ def _at_once(
         observe = _observer(context, method, seed, session)
         milestones = None if back is None else back.milestones()
         stop = plateau.Rule(context, seed, session)
-        lead = team.lead({"seed": seed, "rates": {} if back is None else back.rates})
+        lead = team.lead(session, {"seed": seed, "rates": {} if back is None else back.rates})
         try:
             state = loop.run(
                 method, own, seed, session, team.devices, stage, observe,

@@ -10,13 +10,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from jdd import methods
 from jdd.errors import BadInput
 from jdd.methods.base import Problem, State
+from jdd.methods.recovery import Part
 from jdd.run import loop
 from jdd.run.context import RunContext
 from jdd.run.session import Session
@@ -28,7 +29,7 @@ from jdd.storage.files import write_atomic
 def made(
     context: RunContext,
     problem: Problem,
-    parts: Sequence[Any],
+    parts: Sequence[Part],
     seed: int,
     session: Session,
     team: Team,
@@ -53,7 +54,7 @@ def made(
             if part.form not in programs and method.objective is not None:
                 programs[part.form] = loop.make_step(method, seed, team.devices)
             step = programs.get(part.form)
-            lead = team.lead({"seed": seed, "part": part.name})
+            lead = team.lead(session, {"seed": seed, "part": part.name})
             state = loop.run(
                 method, problem, seed, session, team.devices, own, programs=step, lead=lead
             )

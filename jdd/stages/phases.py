@@ -315,8 +315,7 @@ def step_cost(context: RunContext, method: Method, given: Problem) -> tuple[floa
       Seconds, the bytes XLA plans for temporaries, and in words how many items were timed.
     """
     seed, indices, devices = context.seeds[0], method.sample(0, 0), context.devices
-    own = {name: value for name, value in indices.items() if name not in ("shared", "keys")}
-    count = few = jax.tree.leaves(own)[0].shape[0]
+    count = few = loop.item_count(indices)
     if len(devices) == 1 and devices[0].platform == "cpu":  # items run as many at a time as cores
         few = threads(count)
         indices = {

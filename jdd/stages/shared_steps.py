@@ -2,7 +2,8 @@
 
 A run of at least as many seeds as processes gives whole sets to processes. With fewer, the
 processes share the steps of each set if a step has more items (segments of experts, groups of
-classes, image batches) than a process has devices.
+classes, image batches) than a process has devices. Image batches are grouped into parts as one
+process would group them: finished parts are valid for any number of processes.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 from jdd import config as configs
 from jdd import methods, parallel
 from jdd.methods.base import Method, Problem
+from jdd.methods.recovery import Part
 from jdd.run import loop
 from jdd.run.context import RunContext
 from jdd.run.session import Session
-from jdd.run.team import Team, items
+from jdd.run.team import Team
 from jdd.stages import phases
 
 
@@ -41,21 +43,22 @@ def _items(context: RunContext, team: Team) -> int:
     config, seed = context.config, context.seeds[0]
     given = problem(context, seed, team)
     method = methods.make(config, given, *methods.parts(config, given)[:1])
-    return items(method.sample(seed, 0)) if method.objective is not None and config.steps else 0
+    steps = config.steps if method.objective is not None else 0
+    return loop.item_count(method.sample(seed, 0)) if steps else 0
 
 
 def follow(context: RunContext, session: Session, team: Team) -> None:
     """Join the steps that process 0 orders."""
     latest: dict[str, Any] = {}
-    gradients: dict[Any, loop.Gradient] = {}
+    gradients: dict[tuple[int, tuple[int, ...]] | None, loop.Gradient] = {}
 
-    def made(about: Mapping[str, Any]) -> tuple[Method, Problem, loop.Gradient, loop.Carry]:
+    def build(about: Mapping[str, Any]) -> tuple[Method, Problem, loop.Gradient, loop.Carry]:
         if latest.get("about") != about:
             seed, name = int(about["seed"]), about.get("part")
             given = problem(context, seed, team)
             own = configs.replace(context.config, about.get("rates") or {})
             given = given._replace(config=own)
-            part = [p for p in methods.parts(own, given) if p.name == name]
+            part: list[Part] = [p for p in methods.parts(own, given) if p.name == name]
             method = methods.make(own, given, *part)
             # Parts of one form share their programs, as in the loop.
             form = (seed, part[0].form) if part else None
@@ -67,4 +70,4 @@ def follow(context: RunContext, session: Session, team: Team) -> None:
         found: tuple[Method, Problem, loop.Gradient, loop.Carry] = latest["made"]
         return found
 
-    team.follow(session, made)
+    team.follow(session, build)

@@ -43,6 +43,17 @@ def test_accelerators_have_batches_of_as_many_images_as_one_may_have(monkeypatch
     assert sizes == {1: 5 * [12], 2: [24, 24, 12]}  # 20 batches of 3 images
 
 
+def test_parts_do_not_depend_on_the_number_of_processes(tiny, tmp_path):
+    """So a run goes on with its finished parts, with any number of processes."""
+    more = {"ipc": 20, "image_batch": 3, "batches_at_once": 0}
+    context = runs.context(keys_of(tiny, "sre2l", **more), tmp_path)
+    names = [
+        [part.name for part in recovery.parts(context.config, given)]
+        for given in (context.problem._replace(sharing=count) for count in (0, 1, 4))
+    ]
+    assert names[0] == names[1] == names[2] and len(names[0]) > 1
+
+
 def test_parts_have_names_that_a_file_may_have():
     def part(*numbers):
         return recovery.Part(recovery.Batch(n, np.zeros((1, 1), int)) for n in numbers)
