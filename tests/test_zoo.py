@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
 import os
@@ -127,6 +128,10 @@ def large(run: Path) -> None:
         (lambda run: (run / "result.json").unlink(), "the set has not been evaluated"),
         (edited(lambda result: result.update(accuracy={})), "no accuracy"),
         (edited(lambda result: result.update(steps=9)), "of steps 9, the set of 250"),
+        (
+            edited(lambda result: result["versions"].update(commit="57cc142-dirty")),
+            "from a checkout without any: jdd --mode=report --workdir=",
+        ),
         (of_flowers, "flowers, whose licence is not known"),
         (labelled, "a set of stored labels"),
         (evaluation, "the evaluation of a set"),
@@ -168,6 +173,11 @@ def test_a_run_is_added_without_the_paths_of_its_machine(
     assert [path.name for path in PAGE.PICTURES.iterdir()] == [f"{DIGITS}.png"]
     text = PAGE.PAGE.read_text()
     assert text.startswith(f"# The zoo\n\n{PAGE.MARK}\n\n| set |") and f"## {DIGITS}" in text
+
+
+def test_paths_are_cut_and_other_slashes_remain() -> None:
+    found = doctest.testmod(PAGE)
+    assert found.attempted and not found.failed
 
 
 def whitened(folder: Path, real: str, count: int) -> DistilledSet:
@@ -232,6 +242,10 @@ def test_an_evaluation_measures_changed_images_anew(
     assert "have changed since the last command: measured anew" in printed()
     assert (place / "checkpoints" / "evaluate.json").read_bytes() != measured
     assert np.array_equal(jdd.load(place).transform.zca_matrix, other if bare else matrix)
+    figures = ["--mode=export", "--format=png", f"--to={tmp_path / 'pictures'}"]
+    assert main.main([*figures, f"--set={path}"]) == 2 * bare
+    assert not bare or "--mode=evaluate --set=... writes the set" in capsys.readouterr().err
+    assert not bare or main.main([*figures, f"--set={place}"]) == 0
 
 
 def test_the_matrix_of_a_whitening_is_not_added(tmp_path: Path) -> None:
