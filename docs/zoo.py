@@ -37,8 +37,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SETS, PAGE, PICTURES = ROOT / "sets", ROOT / "docs" / "zoo.md", ROOT / "docs" / "img" / "zoo"
 SET, TEXTS = "distilled.npz", ("result.json", "config.json", "metrics.jsonl")
 LARGEST = 1_000_000  # bytes of a set with its texts
-# An absolute path at the start of a word; its last part is the first group.
-_PATH = re.compile(r"""(?<![\w./:~-])~?/(?:[^\s/"'=,:]+/)*([^\s/"'=,:]*)""")
+# An absolute path at the start of a word, or after a colon; its last part is the first group.
+# Of URLs only those of ``file:`` are paths: the others have two slashes after the colon.
+_PATH = re.compile(
+    r"""(?:\bfile:/*(?=/)|(?<=:)(?!//)|(?<![\w./:~-]))~?/+(?:[^\s/"'=,:]+/+)*([^\s/"'=,:]+)/*"""
+)
 MARK = "<!-- From here on written by docs/zoo.py. -->"
 _DIGEST = "set"  # text of a picture: SHA-256 of the file that it shows
 
@@ -92,6 +95,10 @@ def _finished(run: Path) -> Evidence:
         if result.get(key) != product.recipe.get(key):
             found = f"result.json is of {key} {result.get(key)}, the set of {product.recipe[key]}"
             raise BadInput(str(run), found, again)
+    if (result.get("versions") or {}).get("commit", "").endswith("-dirty"):
+        found = f"made by jdd at {result['versions']['commit']}, a checkout with changes"
+        allowed = f"from a checkout without any: jdd --mode=report --workdir={run}"
+        raise BadInput(str(run), found, allowed)
     if words := files.diverged(product.recipe):
         raise BadInput(str(run), words, "a run that has not diverged")
     if len(evidence.scores[evidence.net].seeds) > 1:
@@ -142,6 +149,8 @@ def without_paths(text: str) -> str:
 
     >>> without_paths("--workdir=/home/me/runs/dc --config.data.path=data/cifar10.npz")
     '--workdir=dc --config.data.path=data/cifar10.npz'
+    >>> without_paths("file:///home/me/x root:/home/me/runs/ ~/a:/b/c gs://bucket/x 1 / 2 and/or")
+    'x root:runs a:c gs://bucket/x 1 / 2 and/or'
     """
     return _PATH.sub(r"\1", text)
 

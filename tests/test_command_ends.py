@@ -455,13 +455,25 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
         tmp_path / f"mine.{ended.pid}.part",
         tmp_path / "checkpoints" / ".a.b.part",
     ]
-    for path in (*removed, *left):
+    # Of a store that a process of another machine may be writing, and of Orbax.
+    stored = tmp_path / "experts" / "digits" / dead.format("settings.json")
+    inside = tmp_path / "experts" / "digits" / "0" / dead.format("x")
+    item = tmp_path / "checkpoints" / "12"
+    for path in (*removed, *left, stored, inside, item / "_CHECKPOINT_METADATA"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
+    (stored.parent / ".lock").touch()
+    (item / dead.format("x")).touch()
+    left += [stored, inside, *item.iterdir()]
+
+    def found() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+
     with session.locked(tmp_path):
-        found = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+        assert found() == set(left)
+    with session.locked(stored.parent):
+        assert found() == {*left} - {stored, inside}
     other.communicate(b"\n")
-    assert found == set(left)
 
 
 # --- places -------------------------------------------------------------------------------------

@@ -196,6 +196,20 @@ def test_a_trace_begins_after_the_steps_that_compile(
     assert said == [f"recover: trace of {wanted} steps in {tmp_path / 'recover'}"] * bool(wanted)
 
 
+def test_a_trace_of_a_run_whose_directory_is_deleted_ends(tmp_path: Path) -> None:
+    said: list[str] = []
+    for place in (tmp_path / "gone", tmp_path / "run"):  # of one process
+        place.mkdir()
+        made = profile.Profile(place / "profile", 3, said.append)
+        for _ in range(profile.WARM + 1):
+            made.step("distill")
+        if place.name == "gone":
+            place.rmdir()
+        made.end()
+    assert said == [f"distill: trace of 1 steps in {tmp_path / 'run/profile/distill'}"]
+    assert list(tmp_path.rglob("perfetto_trace.json.gz")) and not (tmp_path / "gone").exists()
+
+
 @pytest.mark.parametrize("flag", ["--profile=0", "--profile=all", "--profile=-1"])
 def test_a_profile_of_no_steps_is_refused(capsys: Any, flag: str) -> None:
     assert main.main([flag]) == 2 and "--profile" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 import jdd
 from jdd import config, main
 from jdd.config.helptext import MODES
-from jdd.errors import BadInput, Diverged, Interrupted
+from jdd.errors import BadInput, Diverged, Interrupted, StorageError
 from jdd.product.distilled_set import DistilledSet
 from jdd.studies import (
     study,
@@ -584,3 +584,14 @@ def test_a_schedule_that_ends_with_the_last_epoch_has_a_store_of_its_own() -> No
     assert stores(**epochs[0]) != stores(**epochs[1])
     plain = {"experts.schedule": "constant"}
     assert stores(**plain, **epochs[0]) == stores(**plain, **epochs[1])
+
+
+def test_a_study_that_is_deleted_is_not_made_anew(tmp_path: Path) -> None:
+    cell, *_ = cells({"base": "dc:digits", "grid": {"ipc": [1, 2]}})
+    cell = cell._replace(stores={"experts": "experts-1"})
+    study.link_stores(cell, tmp_path)
+    link = tmp_path / "cells" / cell.id / "experts"
+    assert link.is_symlink() and link.resolve() == (tmp_path / "experts" / "experts-1").resolve()
+    with pytest.raises(StorageError, match="deleted or moved"):
+        study.link_stores(cell, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()

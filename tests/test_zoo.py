@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
 import os
@@ -127,6 +128,10 @@ def large(run: Path) -> None:
         (lambda run: (run / "result.json").unlink(), "the set has not been evaluated"),
         (edited(lambda result: result.update(accuracy={})), "no accuracy"),
         (edited(lambda result: result.update(steps=9)), "of steps 9, the set of 250"),
+        (
+            edited(lambda result: result["versions"].update(commit="57cc142-dirty")),
+            "from a checkout without any: jdd --mode=report --workdir=",
+        ),
         (of_flowers, "flowers, whose licence is not known"),
         (labelled, "a set of stored labels"),
         (evaluation, "the evaluation of a set"),
@@ -170,6 +175,11 @@ def test_a_run_is_added_without_the_paths_of_its_machine(
     assert text.startswith(f"# The zoo\n\n{PAGE.MARK}\n\n| set |") and f"## {DIGITS}" in text
 
 
+def test_paths_are_cut_and_other_slashes_remain() -> None:
+    found = doctest.testmod(PAGE)
+    assert found.attempted and not found.failed
+
+
 def whitened(folder: Path, real: str, count: int) -> DistilledSet:
     """Return a whitened set of three of the images in a new file ``real``, with its recipe."""
     draw = np.random.default_rng(count)
@@ -191,11 +201,12 @@ def test_a_whitening_that_is_left_out_is_fitted_to_the_real_images(tmp_path: Pat
     whole, other = whitened(tmp_path, "a.npz", 60), whitened(tmp_path, "b.npz", 66)
     bare = whole._replace(transform=left_out("kornia", (4, 4, 3), whole.transform))
     path = bare.save(tmp_path / "set.npz")
-    found, dataset = external_sets._read(path, {}, {})
+    unfit, dataset = external_sets._read(path, {}, {})
+    found = external_sets._fitted(unfit, dataset)
     assert np.array_equal(found.transform.zca_matrix, whole.transform.zca_matrix)
     assert found.notes == () and in_space_of(found, dataset.test, dataset) is dataset.test
     keys = {"data.path": str(tmp_path / "b.npz")}
-    found, _ = external_sets._read(path, {}, keys)
+    found = external_sets._fitted(*external_sets._read(path, {}, keys))
     assert np.array_equal(found.transform.zca_matrix, other.transform.zca_matrix)
     assert "not those that it was made from" in found.notes[0]
     # As images to start from: those of the same data are in the same space, others are refused.
@@ -203,6 +214,38 @@ def test_a_whitening_that_is_left_out_is_fitted_to_the_real_images(tmp_path: Pat
     assert np.array_equal(initial_set.read(config, dataset), whole.images)
     with pytest.raises(BadInput, match="left out of its file"):
         initial_set.read(config, data.load(dict(whole.recipe["data"], zca="none")))
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_an_evaluation_measures_changed_images_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bare: bool
+) -> None:
+    dset, place = whitened(tmp_path, "a.npz", 60), tmp_path / "e"
+    if bare:
+        dset = dset._replace(transform=left_out("kornia", (4, 4, 3), dset.transform))
+    own = {"nets": "MLP", "eval.epochs": 1, "eval.n": 1, "baselines.random": 0}
+    words = [f"--config.{key}={value}" for key, value in own.items()]
+    path = dset.save(tmp_path / "set.npz")
+    command = ["--mode=evaluate", f"--set={path}", f"--workdir={place}", *words]
+
+    def printed() -> str:
+        assert main.main(command) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    first = printed()
+    measured = (place / "checkpoints" / "evaluate.json").read_bytes()
+    matrix = jdd.load(place).transform.zca_matrix
+    assert "measured anew" not in first + printed()
+    assert (place / "checkpoints" / "evaluate.json").read_bytes() == measured
+    other = whitened(tmp_path, "b.npz", 66).transform.zca_matrix
+    (tmp_path / "b.npz").replace(tmp_path / "a.npz")
+    assert "have changed since the last command: measured anew" in printed()
+    assert (place / "checkpoints" / "evaluate.json").read_bytes() != measured
+    assert np.array_equal(jdd.load(place).transform.zca_matrix, other if bare else matrix)
+    figures = ["--mode=export", "--format=png", f"--to={tmp_path / 'pictures'}"]
+    assert main.main([*figures, f"--set={path}"]) == 2 * bare
+    assert not bare or "--mode=evaluate --set=... writes the set" in capsys.readouterr().err
+    assert not bare or main.main([*figures, f"--set={place}"]) == 0
 
 
 def test_the_matrix_of_a_whitening_is_not_added(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ class LeftOut(Transform):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        allowed = "dset.fitted(pixels) fits it to the real training images; jdd.evaluate does so"
+        allowed = (
+            "fit it to the real images: --mode=evaluate --set=... writes the set with it into its "
+            "--workdir, which --mode=export reads; in Python: dset.fitted(pixels)"
+        )
         raise BadInput(f"the whitening ({self.kind}) of the set", "left out of its file", allowed)
 
 

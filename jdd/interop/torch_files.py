@@ -15,7 +15,7 @@ import numpy as np
 
 from jdd.errors import BadInput
 from jdd.product.distilled_set import DistilledSet, from_arrays, to_arrays
-from jdd.storage import regular
+from jdd.storage import regular, zips
 from jdd.storage.files import write_atomic
 
 EXPECTED = "a tensor [n, c, h, w], {'data': [[images, labels], ...]} or jdd's own export"
@@ -292,7 +292,7 @@ def _damaged(path: Path) -> str | None:
     """Return the first part of the file with a wrong checksum: torch.load does not check them."""
     if not zipfile.is_zipfile(path):
         return None  # the format of PyTorch before 1.6 has no checksums
-    with zipfile.ZipFile(path) as archive:
+    with zips.opened(path) as archive:
         return archive.testzip()
 
 

@@ -133,7 +133,9 @@ def _measure(
     where = f"--set={source}"
     context = RunContext(config, dataset, directory, command)
     context.set_directory = source.resolve().parent
+    # Of the set as it is in its file, before its whitening is fitted to the real images.
     digest, labels = workdirs.digest(dset), list[Any]()
+    dset = _fitted(dset, dataset)
     if isinstance(dset, DistilledSet) and stored(dset.recipe):
         labels = _labels(context, dset)
     evaluation_id = fingerprint([digest, labels]) if labels else digest
@@ -219,7 +221,7 @@ def _validate_same_set(
 def _read(
     source: Path, known: dict[str, Any], given: Mapping[str, Any]
 ) -> tuple[DistilledSet, Any]:
-    """Return the set and its real test data."""
+    """Return the set as it is in its file, and its real test data."""
     if not source.exists():
         raise BadInput(f"--set={source}", "no such file or folder", "the path of a distilled set")
     try:
@@ -235,15 +237,18 @@ def _read(
         dataset = data.load(_data(dset.recipe, given))
         return _named(dset, source, known, dataset), dataset
     dataset = data.load(_data(dset.recipe, {**given, "data.zca": dset.transform.kind}))
-    return _fitted(_named(dset, source, known, dataset), dataset), dataset
+    dset = _named(dset, source, known, dataset)
+    if dset.recipe.get("data_fingerprint") != dataset.fingerprint:
+        words = "its whitening is fitted to these images, which are not those that it was made from"
+        dset = dset._replace(notes=(*dset.notes, words))
+    return dset, dataset
 
 
-def _fitted(dset: DistilledSet, dataset: data.Dataset) -> DistilledSet:
+def _fitted(dset: AnyProduct, dataset: Any) -> AnyProduct:
     """Return a set with the whitening that its file leaves out, as fitted to the real images."""
-    same = dset.recipe.get("data_fingerprint") == dataset.fingerprint
-    words = "its whitening is fitted to these images, which are not those that it was made from"
-    notes = dset.notes if same else (*dset.notes, words)
-    return dset._replace(transform=dataset.transform, notes=notes)
+    if not isinstance(dset, DistilledSet) or dset.transform.fitted:
+        return dset
+    return dset._replace(transform=dataset.transform)
 
 
 def _named(

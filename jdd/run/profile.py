@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Profile:
         self._directory, self._count, self._say = directory, count, say
         self._units: dict[str, int] = {}
         self._stage, self._stepped, self._running = "", False, ""
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def begin(self, stage: str, stepped: bool) -> None:
         """Name the stage that runs from now on, and whether it has outer steps."""
@@ -53,18 +55,27 @@ class Profile:
     def _start(self, stage: str) -> None:
         import jax
 
-        self._running = stage
-        jax.profiler.start_trace(str(self._directory / stage), create_perfetto_trace=True)
+        self._running, self._scratch = stage, tempfile.TemporaryDirectory(prefix="jdd-profile-")
+        # JAX writes where a trace was started. A link is turned away from a directory that is gone.
+        link = Path(self._scratch.name, "trace")
+        link.symlink_to(self._directory.absolute() / stage, target_is_directory=True)
+        jax.profiler.start_trace(str(link), create_perfetto_trace=True)
 
     def end(self) -> None:
-        """Write the trace that is running, if any."""
+        """Write the trace that is running, if any; without a working directory it is discarded."""
         if not self._running:
             return
         import jax
 
+        assert self._scratch is not None
         stage, self._running = self._running, ""
-        if not self._directory.parent.is_dir():
-            return  # deleted or moved: the trace would make it anew
-        traced = min(self._units[stage] - WARM, self._count)
-        jax.profiler.stop_trace()
-        self._say(f"{stage}: trace of {traced} steps in {self._directory / stage}")
+        with self._scratch as scratch:
+            if there := self._directory.parent.is_dir():
+                for folder in (self._directory, self._directory / stage):
+                    folder.mkdir(exist_ok=True)  # without the folders above it
+            else:  # deleted or moved: the trace would make it anew
+                Path(scratch, "trace").unlink()
+            jax.profiler.stop_trace()
+        if there:
+            traced = min(self._units[stage] - WARM, self._count)
+            self._say(f"{stage}: trace of {traced} steps in {self._directory / stage}")

@@ -46,7 +46,7 @@ def locked(directory: str | os.PathLike[str], waiting: Session | None = None) ->
         failures.present(waiting.workdir)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle: IO[str] = (path / ".lock").open("a+", encoding="utf-8")
+        handle: IO[str] = (path / files.LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise BadInput(
             str(directory), f"cannot be written ({error.strerror})", "a directory you may write"

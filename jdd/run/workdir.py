@@ -62,12 +62,14 @@ def digest(dset: AnyProduct) -> str:
         named = [[n, hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()]
                  for n, a in sorted(found.items()) if n != "recipe"]  # fmt: skip
         return fingerprint([named, dset.recipe["train"], dset.recipe["augment"]])
-    # The inverse follows from the matrix and is absent from a loaded set.
-    fitted = [*dset.transform[:4], dset.transform.zca_image]
-    arrays = [dset.images, dset.labels, *(a for a in fitted if a is not None)]
+    own, arrays = dset.transform, [dset.images, dset.labels, *dset.transform[:2]]
+    if own.fitted:  # the inverse follows from the matrix and is absent from a loaded set
+        arrays += [a for a in (own.zca_mean, own.zca_matrix, own.zca_image) if a is not None]
     if dset.weights is not None:
         arrays.append(dset.weights)
     parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
+    if not own.fitted:  # the matrix is not the set's: the real images determine it
+        parts.append(own.kind)
     return fingerprint([parts, dset.label_kind, dset.recipe["train"], dset.recipe["augment"]])
 
 

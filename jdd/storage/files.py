@@ -15,6 +15,8 @@ from jdd.storage import digest_records, failures
 
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
 _PART = re.compile(r"\..+\.(\d+)\.part")  # of this module, and of digest_records
+LOCK = ".lock"  # the file of a folder that a process locks while it writes there
+_ITEM = "_CHECKPOINT_METADATA"  # a file of every folder that Orbax writes
 _LINKS = 3  # links to folders on one path: folders that link to each other would multiply
 
 
@@ -89,9 +91,13 @@ def remove_parts(directory: Path) -> None:
 
     The caller has the lock of the directory and writes nothing there yet: a part of its own number
     is of an earlier process. Parts of a number that is in use here are left: they may be of an
-    export, which takes no lock. Links to folders are not followed.
+    export, which takes no lock. Folders with a lock of their own are left to its holder, which may
+    be on another machine; Orbax's, and links to folders, are not looked into.
     """
     for here, folders, files in os.walk(directory):
+        if _ITEM in files or LOCK in files and here != os.fspath(directory):
+            folders.clear()
+            continue
         for name in (*folders, *files):
             found = _PART.fullmatch(name)
             if found is None or _runs(int(found[1])):

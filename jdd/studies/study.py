@@ -30,7 +30,7 @@ from jdd.run import crash, pipeline, signals
 from jdd.run import workdir as workdirs
 from jdd.run.options import Options
 from jdd.run.session import locked
-from jdd.storage import json_files
+from jdd.storage import failures, json_files
 from jdd.storage.files import write_atomic
 from jdd.storage.remote_lease import Lost
 from jdd.studies import study_cells, study_file, study_metric, study_plot, study_tables
@@ -270,8 +270,8 @@ def link_stores(cell: Cell, directory: Path) -> None:
     folder = directory / "cells" / cell.id
     for stage, store in cell.stores.items():
         shared, link = directory / stage / store, folder / stage
-        shared.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        failures.folder(shared, directory)
+        failures.folder(folder, directory)
         if not link.exists() and not link.is_symlink():
             link.symlink_to(Path("..", "..", stage, store), target_is_directory=True)
 

@@ -441,3 +441,25 @@ def test_arrays_that_are_squeezed_are_noted(tmp_path):
     for stream in (False, True):
         notes = load_raw(call | {"stream": stream}).notes
         assert notes == ("images are 8x6: squeezed to 4x4, the aspect ratio is not preserved",)
+
+
+def test_a_png_is_read_whose_pixels_are_whole_whatever_follows_them():
+    image, exif = Image.fromarray(pixels(0, 8)), Image.Exif()
+    exif[0x0112] = 6
+    whole = saved(image)
+    wanted, end = read(whole).array, len(whole) - 12
+
+    def chunk(name, body, crc=0):
+        found = zlib.crc32(name + body) ^ crc
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", found)
+
+    text = chunk(b"tEXt", b"Comment\0made by hand", crc=1)
+    for after in (b"", whole[end : end + 3], text, text + whole[end:], whole[end:] + b"more"):
+        assert np.array_equal(read(whole[:end] + after).array, wanted)
+    for after in (b"", whole[end:]):
+        turn = chunk(b"eXIf", exif.tobytes()[6:])
+        assert np.array_equal(read(whole[:end] + turn + after).array, np.rot90(wanted, -1))
+        flipped = whole[:end] + turn[:-5] + bytes([turn[-5] ^ 1]) + turn[-4:] + after
+        refused(lambda data=flipped: read(data), "a.png", "a checksum of its content does not fit")
+    for cut in (1, 4, 5):  # of the checksum of the pixels, or of what it is of
+        refused(lambda cut=cut: read(whole[: end - cut]), "a.png", "damaged image")

@@ -193,14 +193,18 @@ def test_no_member_of_a_zip_becomes_a_comment(tmp_path: Path) -> None:
 def test_pixels_of_a_png_have_its_checksum() -> None:
     """Pillow does not compare it, and decodes the last bits of a row either way."""
     whole, found = picture(0, side=32), collections.Counter[str]()
-    for bit in range(8 * (len(whole) - 300), 8 * len(whole)):
+    wanted = pixels.decode(whole, "a.png", None, 0).array
+    for bit in range(8 * (len(whole) - 312), 8 * len(whole)):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         try:
-            pixels.decode(bytes(flipped), "a.png", None, 0)
+            read = pixels.decode(bytes(flipped), "a.png", None, 0)
         except BadInput:
             found["refused"] += 1
-    assert found["refused"] == 8 * 300
+        else:
+            assert np.array_equal(read.array, wanted)
+            found["in IEND"] += bit >= 8 * (len(whole) - 12)
+    assert found == {"refused": 8 * 300, "in IEND": 8 * 12}
 
 
 OWN = ("--config.data.path=data", "--config.net.width=4", "--config.net.depth=2")

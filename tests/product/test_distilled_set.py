@@ -50,7 +50,7 @@ def test_a_whitening_that_is_left_out_is_fitted_again(tmp_path, zca):
     assert found.transform.kind == zca and f"{zca} whitening (left out)" in repr(found)
     assert "no image" in found._repr_html_() and "<img" not in found._repr_html_()
     for refused in (found.transform.forward, found.transform.inverse):
-        with pytest.raises(BadInput, match="left out of its file; dset.fitted"):
+        with pytest.raises(BadInput, match="left out of its file; fit it to the real images"):
             refused(found.images)
     draw = np.random.default_rng(0)
     draw.uniform(size=whole.images.shape)

@@ -85,7 +85,7 @@ def decode(data: bytes, where: str, channels: int | None, size: int) -> Decoded:
         turn = _orientation(image) if image.format == "TIFF" else 1
         image.load()
         if image.format == "PNG" and not png.whole(data):
-            raise ValueError("a checksum of its pixels does not fit")
+            raise ValueError("a checksum of its content does not fit")
     except (*_ERRORS, Image.DecompressionBombError) as error:
         raise _unreadable(data, where, error) from None
     if image.mode.split(";")[0] in _DEEP:
