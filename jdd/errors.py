@@ -20,7 +20,8 @@ class BadInput(JddError):
 
     def __init__(self, where: str, found: str, allowed: str):
         self.where, self.found, self.allowed = where, found, allowed
-        super().__init__(" ".join(f"{where}: {found}; {allowed}".split()))
+        between = " " if allowed.startswith("(") else "; "
+        super().__init__(" ".join(f"{where}: {found}{between}{allowed}".split()))
 
 
 class Diverged(JddError):

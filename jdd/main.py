@@ -347,7 +347,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             hint = f"did you mean {near}? " if near else ""
             allowed = f"{hint}(flags: {', '.join(names)}, --config.KEY=VALUE)"
             raise BadInput(word, "unknown flag", allowed)
-        raise BadInput(repr(word), "a word without a flag", f"did you mean --config={unknown[0]}?")
+        flag = f"--mode={word}" if word in MODES else f"--config={unknown[0]}"
+        raise BadInput(repr(word), "a word without a flag", f"did you mean {flag}?")
     for name in ("config", "workdir", "set", "runs", "to", "format", "images", "path"):
         if getattr(flags, name) == "":
             raise BadInput(f"--{name}", "empty", f"--{name}=..., or leave it out")

@@ -61,7 +61,8 @@ def test_a_set_is_small_and_names_its_recipe(name: str) -> None:
 def test_an_unknown_name_is_answered_with_those_there_are(path: str, hint: str) -> None:
     with pytest.raises(BadInput) as error:
         jdd.load(path)
-    assert str(error.value) == f"{path}: no such set; {hint}(the zoo has: {', '.join(SETS)})"
+    between = f"; {hint}" if hint else " "
+    assert str(error.value) == f"{path}: no such set{between}(the zoo has: {', '.join(SETS)})"
 
 
 def test_a_set_is_listed_exported_and_compared(

@@ -19,7 +19,7 @@ _FLAGS = {
     "--mode=MODE": "what to do (default: all)",
     "--workdir=DIR": "where the run lives; the same command again resumes it",
     " ": "(default: runs/<config>-<dataset>-ipc<n>-s<seed>, then the changed keys)",
-    "--set=PATH": "with --mode=evaluate: a distilled.npz, zoo:NAME, a .pt file, a folder of images",
+    "--set=PATH": "evaluate, export: a distilled.npz, zoo:NAME, a .pt file, a folder of images",
     "--runs=DIR,DIR": "with --mode=compare: working directories of runs, or globs of them",
     "--to=PATH": "with --mode=export: a folder of pictures, or a .safetensors, .pt or .npz file",
     "  ": "with --mode=compare: the page (default: compare.html); its .json comes with it",
@@ -62,7 +62,7 @@ def help_text(spec: str | None, overrides: Mapping[str, str]) -> str:
     parts = [
         "jdd distils a dataset: real images in, a small synthetic set and its evidence out.",
         "usage: jdd [--config=NAME[:ARG]] [--mode=MODE] [--workdir=DIR] [--config.KEY=VALUE ...]\n"
-        "       jdd help KEY | jdd list methods|datasets|nets|configs\n"
+        "       jdd help KEY | jdd list methods|datasets|nets|configs|sets\n"
         "`python -m jdd.main` is the same command.",
         "flags:\n" + table(_FLAGS),
         "words:\n" + table(_WORDS),

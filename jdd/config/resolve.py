@@ -186,7 +186,8 @@ def resolve_auto(
         for name, value in row.items()
         if settled[name] != value
     ]
-    notes = [f"{note}: " + ", ".join(f"{name}={show(value)}" for name, value in row.items())]
+    listed = row if fit is None else {name: settled[name] for name in row}
+    notes = [f"{note}: " + ", ".join(f"{name}={show(value)}" for name, value in listed.items())]
     if differing and fit is None:  # of fitted ones see ``config.changes.sentence``
         notes.append("settings changed from these: " + ", ".join(differing))
     return settled, notes

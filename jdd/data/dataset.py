@@ -191,7 +191,8 @@ def _splits(raw: Raw, data_config: Data | Mapping[str, Any]) -> Raw:
             raise BadInput(
                 "config.data.test", f"{fraction:g}", "a fraction between 0 and 1, such as 0.2"
             )
-        note = f"no test split found: {fraction:.0%} of each class held out (seed {_SEED})"
+        held = f"{fraction:.0%} of each class held out (seed {_SEED}), {{n}} images"
+        note = f"no test split found: {held}"
         raw = _carve(raw, "test", fraction, note)
     amount = _number(data_config, "val")
     if amount == 0:
@@ -245,8 +246,9 @@ def _number(data_config: Data | Mapping[str, Any], key: str) -> float:
 def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = None) -> Raw:
     """Move a part of every class from train to a new split; both stay in the source's order.
 
-    Of a fraction, a class keeps at least one image in train; one with a single image is not in the
-    new split, and a note says so.
+    ``{n}`` in the note becomes the number of images of the new split. Of a fraction, a class keeps
+    at least one image in train; one with a single image is not in the new split, and the note says
+    so.
 
     Raises:
       BadInput: the new split would be empty, or a class would have no training image.
@@ -266,6 +268,7 @@ def _carve(raw: Raw, name: str, fraction: float, note: str, total: int | None = 
     if not out.any():
         found = "every class has one image, and none can be held out"
         raise BadInput(f"config.data.{name}", found, f"give a {name} split, or more images")
+    note = note.replace("{n}", str(int(out.sum())))
     single = [raw.class_names[i] for i, group in enumerate(groups) if len(group) == 1]
     if single and total is None:
         shown = ", ".join(single[:4]) + (", ..." if len(single) > 4 else "")

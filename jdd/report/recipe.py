@@ -52,7 +52,7 @@ def table(evidence: Evidence) -> list[tuple[str, str]]:
         (evidence.examples.capitalize(), chosen if evidence.chosen else ""),
         ("Rows", "recipe['selected'], in the training split" if evidence.chosen else ""),
         ("Wrong labels", _wrong(found)),
-        ("Dataset fingerprint", str(found.get("fingerprint", ""))),
+        ("Dataset fingerprint", str(found.get("data_fingerprint", ""))),
     ]
     return [(name, value) for name, value in rows if value]
 

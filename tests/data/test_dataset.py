@@ -115,7 +115,7 @@ def test_own_set_without_a_test_split_gets_one_and_says_so(tmp_path):
     data = load({"name": "mine", "path": str(path)})
     assert data.class_names == ("ant", "bee")
     assert data.test.labels.tolist() == [0, 0, 1, 1] and len(data.train.labels) == 16
-    assert "no test split found: 20% of each class held out (seed 0)" in data.notes
+    assert "no test split found: 20% of each class held out (seed 0), 4 images" in data.notes
     # mean and deviation come from the images left for training
     np.testing.assert_allclose(data.train.images.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(data.train.images.std((0, 1, 2)), 1, atol=1e-5)
