@@ -183,30 +183,30 @@ def test_a_trace_begins_after_the_steps_that_compile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, wanted: int
 ) -> None:
     calls: list[str] = []
-    said: list[str] = []
+    lines: list[str] = []
     monkeypatch.setattr("jax.profiler.start_trace", lambda *a, **k: calls.append("start"))
     monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stop"))
-    made = profile.Profile(tmp_path, 3, said.append)
+    made = profile.Profile(tmp_path, 3, lines.append)
     made.begin("recover", True)
     for _ in range(steps):
         made.piece()  # of the accuracy curve
         made.step("recover")
     made.begin("evaluate", False)
     assert calls == ["start", "stop"] * bool(wanted)
-    assert said == [f"recover: trace of {wanted} steps in {tmp_path / 'recover'}"] * bool(wanted)
+    assert lines == [f"recover: trace of {wanted} steps in {tmp_path / 'recover'}"] * bool(wanted)
 
 
 def test_a_trace_of_a_run_whose_directory_is_deleted_ends(tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     for place in (tmp_path / "gone", tmp_path / "run"):  # of one process
         place.mkdir()
-        made = profile.Profile(place / "profile", 3, said.append)
+        made = profile.Profile(place / "profile", 3, lines.append)
         for _ in range(profile.WARM + 1):
             made.step("distill")
         if place.name == "gone":
             place.rmdir()
         made.end()
-    assert said == [f"distill: trace of 1 steps in {tmp_path / 'run/profile/distill'}"]
+    assert lines == [f"distill: trace of 1 steps in {tmp_path / 'run/profile/distill'}"]
     assert list(tmp_path.rglob("perfetto_trace.json.gz")) and not (tmp_path / "gone").exists()
 
 
