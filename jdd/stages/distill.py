@@ -1,8 +1,7 @@
 """Stages ``distill`` and ``recover``: a method's outer loop, for every synthesis seed.
 
 Both write distilled.npz; the stage is called ``recover`` if the images are recovered from squeezed
-nets. A method that makes its set in parts runs the loop once per part. The images of a finished
-part are stored in ``checkpoints/<stage>-parts``, and its checkpoints are deleted.
+nets. A method that makes its set in parts runs the loop once per part (``in_parts.py``).
 """
 
 from __future__ import annotations
